@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * abi.h: the contract between weft's BPF programs and user space.
+ *
+ * Compiled by clang for BPF (after vmlinux.h), by gcc for the daemon, the tools and the native tests.
+ * Whoever changes the size or the meaning of anything here raises ABI_VERSION: the supervisor refuses
+ * to adopt pins of another version and replaces them (connections that live then fall back to TCP).
+ *
+ * Conventions
+ *   address   struct abi_addr, always 16 bytes; IPv4 is ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2),
+ *             whatever family the socket has. So a dual-stack server and its IPv4 client agree.
+ *   port      host byte order.
+ *   time      CLOCK_MONOTONIC nanoseconds (bpf_ktime_get_ns).
+ *   pod       a network namespace, known by its cookie (SO_NETNS_COOKIE); never by cgroup or by ifindex.
+ *   identity  a number that the worker gives to a trust domain + namespace + service account.
+ *             0 = nobody proved anything (plaintext from outside the node).
+ *
+ * Who writes what
+ *   map        type       key                 value               written by    read by
+ *   settings   array      0                   abi_settings        supervisor    all programs
+ *   pods       hash       netns cookie        abi_pod             worker        connect, sockops
+ *   addresses  hash       abi_addr            abi_address         worker        connect, sockops, inbound
+ *   services   hash       abi_service_key     abi_service         worker        connect
+ *   endpoints  hash       abi_endpoint_key    abi_endpoint        worker        connect
+ *   affinity   lru hash   abi_affinity_key    abi_affinity        connect       connect
+ *   policies   hash       set number          abi_policy          worker        connect, inbound
+ *   sources    hash       abi_source_key      abi_bits            worker        connect, inbound
+ *   blocks     lpm trie   abi_block_key       abi_bits            worker        connect, inbound
+ *   ports      hash       abi_port_key        abi_port            worker        connect, inbound
+ *   socks      sk_storage socket              abi_sock            connect, sockops   sk_msg, getpeername
+ *   conns      hash       abi_tuple           abi_conn            sockops, sk_msg    worker (connections)
+ *   splices    sockhash   socket cookie       socket              sockops       sk_msg
+ *   classes    lru hash   abi_class_key       abi_class           sockops       sockops
+ *   traffic    percpu     abi_traffic_key     abi_traffic         sockops       worker (metrics)
+ *   refusals   percpu     abi_refusal_key     number              connect, inbound   worker (metrics)
+ *   reasons    percpu     enum abi_reason     number              all programs  worker (status)
+ *
+ * When a map is full: an insertion by a program fails, is counted as `map_full`, and the connection
+ * goes on by TCP without a record; an insertion by the worker fails and is an error in `weftctl status`.
+ */
+#ifndef WEFT_ABI_H
+#define WEFT_ABI_H
+
+#ifndef __VMLINUX_H__
+#include <linux/types.h>
+#include <stddef.h>
+#endif
+
+#define ABI_VERSION 1
+
+/* Sizes of maps: entries. The big ones are not preallocated, so an empty one costs only its buckets. */
+#define ABI_MAX_PODS 4096
+#define ABI_MAX_ADDRESSES 524288
+#define ABI_MAX_SERVICES 65536
+#define ABI_MAX_ENDPOINTS 1048576
+#define ABI_MAX_AFFINITY 65536
+#define ABI_MAX_POLICIES 8192
+#define ABI_MAX_SOURCES 1048576
+#define ABI_MAX_BLOCKS 262144
+#define ABI_MAX_PORTS 262144
+#define ABI_MAX_CONNS 262144
+#define ABI_MAX_SPLICES 262144
+#define ABI_MAX_CLASSES 16384
+#define ABI_MAX_TRAFFIC 65536
+#define ABI_MAX_REFUSALS 65536
+
+#define ABI_NAME_LEN 64 /* names in values are for people with bpftool: cut, always NUL-terminated */
+
+struct abi_addr {
+	__u8 byte[16];
+};
+
+/* One TCP connection as its client sees it on the wire: after the service's address was replaced. */
+struct abi_tuple {
+	struct abi_addr src; /* client */
+	struct abi_addr dst; /* server: the endpoint, not the VIP */
+	__u16 src_port;
+	__u16 dst_port;
+};
+
+/*
+ * Reasons: why a connection takes its path, or why it was refused. One list for counters, the CLI,
+ * logs, metrics and docs/reasons.md. X(number, SYMBOL, "name", "what it means and what to do").
+ * Numbers are never reused.
+ */
+#define ABI_REASONS(X)                                                                             \
+	X(0, NONE, "none", "not decided yet")                                                      \
+	/* same node, carried by the splice */                                                     \
+	X(1, SPLICED, "spliced", "both ends are in the splice map; small messages skip TCP")       \
+	/* same node, carried by TCP */                                                            \
+	X(16, BULK, "bulk", "one side sends more than a turn without an answer; TCP carries bulk") \
+	X(17, SWITCHED_OFF, "switched_off", "splice is off for the node: weftctl splice on")       \
+	X(18, POD_OFF, "pod_off", "annotation weft.io/splice: off on one of the pods")             \
+	X(19, SERVICE_OFF, "service_off", "annotation weft.io/splice: off on the service")         \
+	X(20, KERNEL_UNSAFE, "kernel_unsafe",                                                      \
+	  "this kernel has sockmap faults: see weftctl status; weft.io/splice: always overrides")  \
+	X(21, SOCKET_OPTION, "socket_option",                                                      \
+	  "the socket uses something that a splice would change (zerocopy, ULP, filter, lowat)")   \
+	X(22, FOREIGN_OWNER, "foreign_owner", "another program already owns the socket (EBUSY)")   \
+	X(23, MAP_FULL, "map_full", "a kernel map is full: see weftctl status")                    \
+	X(24, CLASS_SHORT, "class_short",                                                          \
+	  "connections to this port end before a splice pays; a sample is still tried")            \
+	X(25, CLASS_BULK, "class_bulk",                                                            \
+	  "connections to this port carry bulk; a sample is still tried")                          \
+	X(26, PEER_UNSEEN, "peer_unseen",                                                          \
+	  "the other end was not seen at its start (older than weft, or outside its cgroup)")      \
+	X(27, MPTCP, "mptcp", "Multipath TCP owns the socket")                                     \
+	X(28, SAME_POD, "same_pod", "both ends in one pod: not weft's business")                   \
+	/* not on this node */                                                                     \
+	X(40, OTHER_NODE, "other_node", "the peer is a pod of another node")                       \
+	X(41, OUTSIDE, "outside", "the peer is not in the mesh")                                   \
+	X(42, NODE_ITSELF, "node_itself",                                                          \
+	  "the peer is this node (kubelet, host process): passed untouched")                       \
+	X(43, UNKNOWN_ADDRESS, "unknown_address",                                                  \
+	  "the pod was reached at an address that it was not enrolled with: passed untouched")     \
+	/* refused */                                                                              \
+	X(64, DENIED, "denied", "an AuthorizationPolicy with action DENY matches")                 \
+	X(65, NOT_ALLOWED, "not_allowed",                                                          \
+	  "AuthorizationPolicies with action ALLOW select the pod and none matches")               \
+	X(66, MTLS_REQUIRED, "mtls_required",                                                      \
+	  "PeerAuthentication STRICT and the source has no identity")                              \
+	X(67, NO_ENDPOINT, "no_endpoint", "the service has no ready endpoint")                     \
+	X(68, NO_SERVICE_PORT, "no_service_port", "the service does not listen on this port")      \
+	X(69, NEEDS_WORKER, "needs_worker",                                                        \
+	  "the decision needs HTTP (an L7 rule); this version does not proxy, so it is refused")   \
+	X(70, POLICY_UNSETTLED, "policy_unsettled",                                                \
+	  "the policy of the pod was missing or kept changing while it was read")                  \
+	X(71, POLICY_CHANGED, "policy_changed", "a new policy forbids the live connection")        \
+	X(72, ENDPOINT_GONE, "endpoint_gone", "the endpoint left while it was being picked")
+
+#define ABI_REASON_MAX 96 /* entries of map `reasons` */
+
+enum abi_reason {
+#define ABI_REASON_ENUM(number, symbol, name, text) ABI_##symbol = number,
+	ABI_REASONS(ABI_REASON_ENUM)
+#undef ABI_REASON_ENUM
+};
+
+/* ------------------------------------------------------------------ settings */
+
+enum abi_splice { /* annotation weft.io/splice of pods and services; in life order of strength */
+	ABI_SPLICE_AUTO = 0,   /* if the kernel passed and the class pays */
+	ABI_SPLICE_ALWAYS = 1, /* even if the kernel failed and whatever the class */
+	ABI_SPLICE_OFF = 2,    /* never; wins over all others */
+};
+
+/*
+ * One entry. The supervisor writes it at start and at `weftctl splice on|off`; programs read it at each
+ * decision, so that a switch takes effect with the next message of every live connection.
+ */
+struct abi_settings {
+	__u32 version;	   /* ABI_VERSION */
+	__u32 splice_off;  /* 1: operator switched splice off: every message goes by TCP, nothing enters */
+	__u32 kernel_safe; /* 1: the running kernel passed: `auto` may splice */
+	__u32 turn_bytes;  /* bytes that one side may redirect after its peer last spoke (131072) */
+	__u32 grant_msgs;  /* messages that may be queued on a reader before its queue is looked at (256) */
+	__u32 small_bytes; /* messages up to here may stream one-way by redirect (4096) */
+	__u32 bulk_bytes;  /* bytes by TCP in one turn that make a connection bulk (1 MiB) */
+	__u32 reserved;
+	__u64 leave_ns; /* no redirect for so long before a bulk connection leaves the splice map */
+};
+
+/* ------------------------------------------------------------------ pods and addresses */
+
+/*
+ * Pod of this node. `policy` is the switch of the pod's policy: the worker first writes all entries of
+ * a new set, then this value, then removes the old set. A program that finds `policy` changed after
+ * its decision decides again. netns repeats the key: an element that the kernel recycled under the
+ * reader shows by it. An entry is present from before `weftctl pod add` returns until the pod is gone.
+ */
+struct abi_pod {
+	__u64 netns;
+	__u32 pod;	/* number in `addresses`, counters; never reused in the life of an instance */
+	__u32 identity; /* never 0 */
+	__u32 policy;	/* key in `policies`; 0: no set, everything refused (policy_unsettled) */
+	__u8 splice;	/* enum abi_splice */
+	__u8 many_ipv4; /* 1: several IPv4 addresses: the source is known only on arrival */
+	__u8 many_ipv6;
+	__u8 reserved;
+	struct abi_addr ipv4; /* all zero: none */
+	struct abi_addr ipv6;
+	char name[ABI_NAME_LEN]; /* namespace/name */
+};
+
+enum abi_kind {
+	ABI_KIND_NONE = 0,
+	ABI_KIND_LOCAL_POD = 1,	 /* enrolled on this instance: netns and pod are set */
+	ABI_KIND_REMOTE_POD = 2, /* in the mesh, on another node */
+	ABI_KIND_VIP = 3,	 /* ClusterIP; ports are in `services` */
+	ABI_KIND_NODE = 4,	 /* an address of this node: kubelet and host processes */
+};
+
+struct abi_address {
+	__u64 netns;	/* LOCAL_POD */
+	__u32 identity; /* pods */
+	__u32 pod;	/* LOCAL_POD */
+	__u32 policy;	/* LOCAL_POD: same number as in `pods`, written after it */
+	__u8 kind;	/* enum abi_kind */
+	__u8 splice;	/* LOCAL_POD */
+	__u8 reserved[2];
+};
+
+/* ------------------------------------------------------------------ services */
+
+struct abi_service_key {
+	struct abi_addr vip;
+	__u16 port;
+	__u16 reserved; /* 0 */
+};
+
+#define ABI_SERVICE_AFFINITY 1u /* sessionAffinity ClientIP */
+#define ABI_SERVICE_L7 2u	/* has routes: needs the worker */
+
+/*
+ * `endpoints` holds `count` entries (service, generation, 0 .. count-1). The worker writes all of the
+ * next generation first, then replaces this value (the switch), then deletes the old generation. A
+ * program that misses an endpoint reads this value again.
+ */
+struct abi_service {
+	__u32 service;	  /* number, never 0, unique per (service, port) in the life of an instance */
+	__u32 generation; /* rises with each change */
+	__u32 count;	  /* endpoints; 0: connections are refused with no_endpoint */
+	__u16 flags;	  /* ABI_SERVICE_* */
+	__u8 splice;	  /* enum abi_splice */
+	__u8 reserved;
+	__u32 affinity_seconds; /* sessionAffinityConfig.clientIP.timeoutSeconds, 10800 by default */
+	struct abi_service_key key;
+	char name[ABI_NAME_LEN]; /* namespace/name:port */
+};
+
+struct abi_endpoint_key {
+	__u32 service;
+	__u32 generation;
+	__u32 index;
+};
+
+/*
+ * Weighted choice in constant time (Walker 1977, Vose 1991, the alias method): draw an index evenly and
+ * 32 random bits; below `share` it is this entry, else entry `alias`. With equal weights every share
+ * is 2^32 - 1 and alias is the entry itself.
+ */
+struct abi_endpoint {
+	struct abi_addr addr;
+	__u16 port;
+	__u16 weight; /* for people; the shares decide */
+	__u32 share;
+	__u32 alias;
+	__u32 service;	  /* repeats the key: see abi_pod.netns */
+	__u32 generation;
+};
+
+struct abi_affinity_key {
+	struct abi_addr client; /* the pod's address of the VIP's family */
+	__u32 service;
+};
+
+struct abi_affinity {
+	struct abi_addr addr;
+	__u64 used_ns; /* last connection; older than affinity_seconds: forgotten */
+	__u32 generation;
+	__u32 index; /* valid while the generation is the same; else the endpoint is searched by address */
+	__u16 port;
+	__u16 reserved;
+	__u32 reserved2;
+};
+
+/* ------------------------------------------------------------------ L4 policy */
+
+/*
+ * How a policy set decides. The worker turns every rule that selects a pod into terms; a term is
+ *	(predicate of the source identity) AND (of the source address) AND (of the destination port)
+ * and owns one bit. For each of the three dimensions the kernel finds the bits of all terms whose
+ * predicate holds, by one lookup (or the default in abi_policy where the key is not listed), and ANDs
+ * the three. The bits that remain are the terms that match (a bit vector classifier: Lakshman and
+ * Stiliadis, SIGCOMM 1998). Then, in Istio's order:
+ *	1. mTLS mode of the port STRICT and identity 0		-> refuse mtls_required
+ *	2. a bit of `deny`					-> refuse denied
+ *	3. a bit of `deny_l7` (matches as far as L4 can see)	-> refuse needs_worker
+ *	4. no ALLOW policy selects the pod (has_allow 0)	-> allow
+ *	5. a bit of `allow`					-> allow
+ *	6. a bit of `allow_l7`					-> refuse needs_worker
+ *	7. otherwise						-> refuse not_allowed
+ * A set that needs more terms than there are bits is `closed`: all is refused with needs_worker.
+ * What a source *is not* (notPrincipals, notIpBlocks ...) is folded into the bits by the worker.
+ *
+ * Example: ALLOW from namespace a on port 80; DENY from 10.1.0.0/16. Term 0 = the ALLOW: bits
+ * sources[identities of a] = {0,1}, any_source = {1}; term 1 = the DENY: blocks[10.1.0.0/16] = {0,1},
+ * any_block = {0}; ports[80] = {0,1}, any_port = {1}; deny = {1}, allow = {0}, has_allow = 1.
+ */
+#define ABI_TERMS 256
+#define ABI_BIT_WORDS (ABI_TERMS / 64)
+
+struct abi_bits {
+	__u64 word[ABI_BIT_WORDS];
+};
+
+enum abi_mtls {
+	ABI_MTLS_PERMISSIVE = 0,
+	ABI_MTLS_STRICT = 1,
+	ABI_MTLS_DISABLE = 2, /* inbound plaintext is taken, as in PERMISSIVE */
+};
+
+struct abi_policy {
+	__u32 set; /* repeats the key */
+	__u8 mtls; /* enum abi_mtls; for ports that `ports` does not list */
+	__u8 has_allow;
+	__u8 closed;
+	__u8 reserved;
+	struct abi_bits deny;
+	struct abi_bits deny_l7;
+	struct abi_bits allow;
+	struct abi_bits allow_l7;
+	struct abi_bits any_source; /* an identity that `sources` does not list */
+	struct abi_bits any_block;  /* an address outside of every block */
+	struct abi_bits any_port;   /* a port that is not listed */
+};
+
+struct abi_source_key {
+	__u32 set;
+	__u32 identity; /* 0 is listed like any other where its bits differ from any_source */
+};
+
+/* Longest prefix match; a block's bits include those of the blocks around it. */
+struct abi_block_key {
+	__u32 prefixlen; /* bits: 32 for the set + 128 at most for the address */
+	__u32 set;
+	struct abi_addr addr;
+};
+
+struct abi_port_key {
+	__u32 set;
+	__u16 port;
+	__u16 reserved; /* 0 */
+};
+
+struct abi_port {
+	struct abi_bits bits;
+	__u8 mtls; /* enum abi_mtls */
+	__u8 reserved[7];
+};
+
+/* ------------------------------------------------------------------ connections */
+
+enum abi_path { /* how the bytes travel now */
+	ABI_PATH_NONE = 0,   /* connecting */
+	ABI_PATH_SPLICE = 1, /* same node, sk_msg */
+	ABI_PATH_TCP = 2,    /* same node, the kernel's TCP */
+	ABI_PATH_PROXY = 3,  /* through the worker, same node */
+	ABI_PATH_TUNNEL = 4, /* through the worker and mTLS */
+	ABI_PATH_DIRECT = 5, /* to or from outside this node, plain */
+};
+
+enum abi_end { /* index into abi_conn.end */
+	ABI_CLIENT = 0,
+	ABI_SERVER = 1,
+};
+
+#define ABI_SOCK_IN_MAP 1u	/* this socket is in `splices` */
+#define ABI_SOCK_CONNECTED 2u	/* `tuple` is valid */
+
+/* What weft knows of one socket; dies with the socket. */
+struct abi_sock {
+	struct abi_tuple tuple; /* key in `conns` */
+	__u16 asked_port;
+	__u16 reserved;
+	struct abi_addr asked; /* what the app asked to connect to, if it was replaced; else all zero */
+	__u32 service;	       /* number of the service that was asked, 0 none */
+	__u32 conn;	       /* abi_conn.conn: tells a reused tuple from ours */
+	__u8 end;	       /* enum abi_end */
+	__u8 splice;	       /* enum abi_splice of the service */
+	__u8 flags;	       /* ABI_SOCK_* */
+	__u8 checked;	       /* 1: policy was asked at connect with set `policy` */
+	__u32 policy;
+	__u64 connect_ns;
+};
+
+/* One direction of a connection, written by the end that sends. */
+struct abi_flow {
+	__u64 cookie;	     /* of the sending socket; 0: not on this node or not seen */
+	__u64 sock;	     /* kernel address of the sending socket; trusted only while its cookie is right */
+	__u64 spliced_bytes; /* redirected */
+	__u64 spliced_msgs;
+	__u64 tcp_bytes; /* passed to TCP while in the map; of the whole connection once it is closed */
+	__u64 switches;	 /* splice -> TCP and TCP -> splice */
+	__u64 last_ns;	 /* last redirect */
+	__u64 turns;	 /* times that this end spoke after its peer */
+	__u64 heard;	 /* messages of the peer when this end last spoke */
+	__u64 said;	 /* messages that this end has sent while in the map */
+	__u32 turn_bytes;
+	__u32 turn_msgs;   /* both: redirected since the reader's queue was last seen empty */
+	__u32 turn_tcp;	   /* bytes by TCP since the peer last spoke */
+	__u32 queue_bytes; /* most that was ever let onto the reader's queue */
+	__u32 queue_msgs;
+	__u8 by_tcp; /* 1: the last message went by TCP, so order must be proved before a redirect */
+	__u8 in_map;
+	__u8 closed;
+	__u8 reserved;
+};
+
+/*
+ * One connection with at least one end in a pod of this instance. Made at TCP_CONNECT_CB of a local
+ * client or at establishment of a local server whose client is elsewhere; removed when the last local
+ * end is closed. The count of entries therefore returns to zero.
+ */
+struct abi_conn {
+	__u32 conn;	/* number of this record */
+	__u32 service;	/* asked by the client, 0 none */
+	__u32 source;	/* identity, 0 unknown */
+	__u32 client_pod; /* pod number, 0 not local */
+	__u32 server_pod;
+	__u8 path;	/* enum abi_path */
+	__u8 reason;	/* enum abi_reason */
+	__u8 leaving;	/* 1: bulk: no more redirects, leaves the map when drained; 2: has left */
+	__u8 established;
+	__u64 client_netns; /* 0: not local */
+	__u64 server_netns;
+	__u64 opened_ns;      /* connect() */
+	__u64 established_ns; /* 0: not yet */
+	__u32 policy;	      /* set that allowed it at connect, 0 none asked */
+	__u16 asked_port;
+	__u16 reserved;
+	struct abi_addr asked; /* VIP; all zero: none */
+	struct abi_flow end[2]; /* indexed by enum abi_end */
+};
+
+/*
+ * What connections to one listening port of one pod turned out to be. Scores move 1/8 of the way to
+ * 256 or 0 with each connection that closes. `auto` keeps out what does not pay, but for one in 16.
+ */
+struct abi_class_key {
+	__u64 netns; /* of the server */
+	__u16 port;
+	__u16 reserved[3];
+};
+
+struct abi_class {
+	__u32 seen;  /* connections closed */
+	__u16 bulk;  /* 0..256: share that turned out to be bulk */
+	__u16 brief; /* 0..256: share that closed before a splice could pay */
+};
+
+/* ------------------------------------------------------------------ counters */
+
+struct abi_traffic_key {
+	__u32 source;  /* identity */
+	__u32 service; /* 0: the pod was asked directly */
+	__u32 pod;     /* destination pod, 0 if not of this node */
+	__u32 reserved;
+};
+
+struct abi_traffic {
+	__u64 opened; /* established */
+	__u64 closed;
+	__u64 failed;	      /* closed before it was established: no answer, reset */
+	__u64 sent_bytes;     /* client to server, spliced ones too */
+	__u64 received_bytes; /* server to client */
+	__u64 spliced_bytes;  /* both directions */
+	__u64 connect_ns;     /* sum over opened: connect() to established */
+	__u64 retransmits;    /* segments, sum at close */
+	__u64 srtt_us;	      /* sum at close of smoothed RTT; divide by closed */
+};
+
+struct abi_refusal_key {
+	__u32 source;
+	__u32 service;
+	__u32 pod;
+	__u32 reason; /* enum abi_reason, 64 and above */
+};
+
+/*
+ * Output of the iterator `weft_live` (iter/bpf_sk_storage_map over `socks`): one record per live
+ * socket that weft knows, packed one after the other.
+ */
+struct abi_live {
+	struct abi_tuple tuple;
+	__u32 conn;
+	__u64 cookie;
+	__u64 bytes_acked;    /* tcp_sock: sent by this socket through TCP and acknowledged */
+	__u64 bytes_received; /* tcp_sock */
+	__u32 srtt_us;
+	__u32 retransmits;
+	__u32 queue_bytes; /* waiting in the socket's splice queue now */
+	__u32 queue_msgs;  /* counted to 1024 at most */
+	__u8 end;
+	__u8 state; /* TCP_ESTABLISHED = 1 ... (include/net/tcp_states.h) */
+	__u8 reserved[6];
+};
+
+_Static_assert(sizeof(struct abi_tuple) == 36, "abi_tuple");
+_Static_assert(sizeof(struct abi_settings) == 40, "abi_settings");
+_Static_assert(sizeof(struct abi_pod) == 56 + ABI_NAME_LEN, "abi_pod");
+_Static_assert(sizeof(struct abi_address) == 24, "abi_address");
+_Static_assert(sizeof(struct abi_service_key) == 20, "abi_service_key");
+_Static_assert(sizeof(struct abi_service) == 20 + 20 + ABI_NAME_LEN, "abi_service");
+_Static_assert(sizeof(struct abi_endpoint) == 36, "abi_endpoint");
+_Static_assert(sizeof(struct abi_block_key) == 24, "abi_block_key");
+_Static_assert(sizeof(struct abi_port) == 40, "abi_port");
+_Static_assert(sizeof(struct abi_policy) == 8 + 7 * sizeof(struct abi_bits), "abi_policy");
+_Static_assert(sizeof(struct abi_affinity) == 40, "abi_affinity");
+_Static_assert(sizeof(struct abi_live) == 88, "abi_live");
+
+#endif

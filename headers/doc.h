@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * doc.h: YAML and JSON as one tree of nodes with lines (base/doc.c over libyaml and jansson).
+ *
+ * Every input is hostile: bytes, depth and nodes are bounded, aliases are refused past a budget
+ * (alias bombs), duplicate keys are an error. Times are linear in the input.
+ */
+#ifndef WEFT_DOC_H
+#define WEFT_DOC_H
+
+#include "base.h"
+
+#define DOC_MAX_BYTES (32u << 20) /* of one file; larger is refused by name before it is read */
+#define DOC_MAX_DEPTH 64
+
+enum doc_kind { DOC_NULL, DOC_BOOL, DOC_NUMBER, DOC_STRING, DOC_LIST, DOC_MAP };
+
+struct doc { /* owned by the arena that doc_parse was given */
+	enum doc_kind kind;
+	uint32_t line;	   /* from 1 */
+	const char *key;   /* in a map: the key; else NULL */
+	const char *text;  /* scalars: as written, NUL-terminated; quoted numbers are DOC_STRING */
+	struct doc *child; /* first of a list or map */
+	struct doc *next;  /* sibling */
+};
+
+struct doc_error {
+	uint32_t line;
+	char reason[160];
+};
+
+/* One document. 0, or -EINVAL with *ret_error. `first_line` is added to lines (a part of a larger file). */
+int doc_parse(struct arena *a, const char *bytes, size_t len, bool json, uint32_t first_line,
+	      struct doc **ret, struct doc_error *ret_error) must_check;
+
+struct doc *doc_get(const struct doc *map, const char *key); /* NULL if absent or not a map */
+
+#endif

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * model.h: the objects that weft reads, decoded; and the world made of them.
+ *
+ *	bytes --doc_parse--> doc --k8s_decode--> object --store_put--> store --world_build--> world --> kernel maps
+ *
+ * Objects are immutable once decoded; the store owns them. Pure: no fd, no clock, no log.
+ */
+#ifndef WEFT_MODEL_H
+#define WEFT_MODEL_H
+
+#include "base.h"
+#include "doc.h"
+
+enum object_kind {
+	KIND_NAMESPACE,
+	KIND_NODE,
+	KIND_POD,
+	KIND_SERVICE_ACCOUNT,
+	KIND_SERVICE,
+	KIND_ENDPOINT_SLICE,
+	KIND_AUTHORIZATION_POLICY,
+	KIND_PEER_AUTHENTICATION,
+	KIND_COUNT
+};
+const char *object_kind_name(enum object_kind kind); /* "AuthorizationPolicy" */
+
+struct pair {
+	const char *key, *value;
+};
+struct pairs {
+	struct pair *item;
+	unsigned count;
+};
+const char *pairs_get(const struct pairs *p, const char *key); /* NULL if absent */
+
+struct strings { /* a list of the YAML: order kept */
+	const char **item;
+	unsigned count;
+};
+
+struct block { /* CIDR */
+	struct abi_addr addr;
+	unsigned bits; /* of 128 */
+};
+struct blocks {
+	struct block *item;
+	unsigned count;
+};
+
+struct ports {
+	uint16_t *item;
+	unsigned count;
+};
+
+/* ------------------------------------------------------------------ one struct per kind */
+
+struct object_namespace { /* labels and annotations are in struct object */
+	char unused;
+};
+struct object_node {
+	struct abi_addr *addr; /* status.addresses that are IPs */
+	unsigned addrs;
+};
+struct pod_port {
+	const char *name;
+	uint16_t port;
+};
+struct object_pod {
+	const char *service_account; /* "default" if not given */
+	const char *node;	     /* spec.nodeName, NULL */
+	struct abi_addr *addr;	     /* status.podIPs (or podIP) */
+	unsigned addrs;
+	struct pod_port *port; /* containers[].ports[] with a name: for targetPort by name */
+	unsigned ports;
+	bool host_network;
+	bool finished; /* phase Succeeded or Failed: its addresses are nobody's */
+};
+struct service_port {
+	const char *name; /* "" if not given */
+	uint16_t port;
+	uint16_t target;	 /* targetPort as number; = port if absent; 0 if by name */
+	const char *target_name; /* or NULL */
+	const char *app_protocol;
+};
+struct object_service {
+	struct abi_addr *vip; /* clusterIPs; none if headless or ExternalName */
+	unsigned vips;
+	bool headless;
+	struct service_port *port; /* TCP only */
+	unsigned ports;
+	struct pairs selector; /* count 0: endpoints come from slices alone */
+	bool affinity;
+	uint32_t affinity_seconds;
+	bool publish_not_ready; /* publishNotReadyAddresses */
+};
+struct slice_endpoint {
+	struct abi_addr addr;
+	const char *node; /* nodeName or NULL */
+	bool ready, serving, terminating; /* absent: ready true, serving = ready, terminating false */
+	uint16_t weight;  /* annotation weft.io/weight of the slice, 1..65535; 1 by default, 0 takes no new connections */
+};
+struct slice_port {
+	const char *name; /* "" if not given */
+	uint16_t port;
+};
+struct object_slice {
+	const char *service; /* label kubernetes.io/service-name */
+	bool ipv6;
+	struct slice_endpoint *endpoint;
+	unsigned endpoints;
+	struct slice_port *port; /* TCP only */
+	unsigned ports;
+};
+
+/*
+ * Istio AuthorizationPolicy, L4 part. Each list is OR, lists of one source or operation are AND, items of
+ * from[] are OR, items of to[] are OR, from AND to AND when. Absent (count 0 and not `given`) = any.
+ * Patterns: "*" present, "prefix*", "*suffix", exact; principals without "spiffe://".
+ */
+struct match_strings {
+	struct strings values;
+	bool given; /* an empty list that was written matches nothing (not-form: everything) */
+};
+struct match_blocks {
+	struct blocks values;
+	bool given;
+};
+struct match_ports {
+	struct ports values;
+	bool given;
+};
+struct policy_source {
+	struct match_strings principals, not_principals;
+	struct match_strings namespaces, not_namespaces;
+	struct match_strings service_accounts, not_service_accounts; /* "name" (policy's namespace) or "ns/name" */
+	struct match_strings trust_domains, not_trust_domains;
+	struct match_blocks ip_blocks, not_ip_blocks;
+	bool l7; /* also has fields that only HTTP can tell (requestPrincipals, remoteIpBlocks) */
+};
+struct policy_operation {
+	struct match_ports ports, not_ports;
+	bool l7; /* hosts, methods, paths */
+};
+struct policy_condition { /* when[] item: key with values AND notValues */
+	enum {
+		WHEN_SOURCE_IP,
+		WHEN_SOURCE_NAMESPACE,
+		WHEN_SOURCE_PRINCIPAL,
+		WHEN_SOURCE_SERVICE_ACCOUNT,
+		WHEN_DESTINATION_IP,
+		WHEN_DESTINATION_PORT,
+		WHEN_L7 /* request.*, connection.sni, remote.ip ...: only the worker can tell */
+	} key;
+	const char *key_text;
+	struct match_strings values, not_values; /* string keys */
+	struct match_blocks blocks, not_blocks;	 /* *_IP */
+	struct match_ports ports, not_ports;	 /* DESTINATION_PORT */
+};
+struct policy_rule {
+	struct policy_source *from;
+	unsigned froms; /* 0: any source */
+	struct policy_operation *to;
+	unsigned tos; /* 0: any operation */
+	struct policy_condition *when;
+	unsigned whens;
+};
+struct object_authorization {
+	enum { POLICY_ALLOW, POLICY_DENY } action;
+	struct pairs selector; /* count 0: all pods of the namespace; in the root namespace: of the mesh */
+	struct policy_rule *rule;
+	unsigned rules; /* 0: matches nothing: ALLOW without rules closes, DENY without rules does nothing */
+	/*
+	 * Stands for an object that could not be understood and has no last good version: ALLOW allows nothing,
+	 * DENY denies everything that the selector (or, if that is unreadable, the namespace) selects.
+	 */
+	bool stand_in;
+};
+struct port_mtls {
+	uint16_t port;
+	enum abi_mtls mtls;
+};
+struct object_peer_authentication {
+	struct pairs selector;
+	bool mtls_given; /* false: UNSET, inherits */
+	enum abi_mtls mtls;
+	struct port_mtls *port; /* only with a selector */
+	unsigned ports;
+};
+
+struct object {
+	enum object_kind kind;
+	const char *namespace; /* "" for Node and Namespace; "default" if not written */
+	const char *name;
+	struct pairs labels, annotations;
+	uint64_t created; /* metadata.creationTimestamp as seconds, 0 if absent: older PeerAuthentication wins */
+	const char *file; /* where it came from */
+	uint32_t line;
+	union {
+		struct object_namespace namespace_;
+		struct object_node node;
+		struct object_pod pod;
+		struct object_service service;
+		struct object_slice slice;
+		struct object_authorization authorization;
+		struct object_peer_authentication peer;
+	};
+	struct arena arena;	 /* owns everything above, the object itself too */
+	struct table_link link; /* in the store */
+	struct list siblings;	 /* in the store: all of one kind, in order of namespace, name */
+};
+
+/* What is wrong with an input, for people. A warning does not reject the object. */
+struct problem {
+	bool warning;
+	char file[256];
+	uint32_t line;
+	char object[320];  /* "AuthorizationPolicy shop/deny-all", or "" before that is known */
+	char field[128];   /* "spec.rules[0].from[0].source.ipBlocks[1]", or "" */
+	char reason[192];
+	struct problem *next;
+};
+
+/* ------------------------------------------------------------------ mesh/k8s.c */
+
+/*
+ * Decode one document; items of a List are all decoded. Calls emit for each object (takes ownership) and
+ * report for each problem (borrowed). A rejected object is reported and not emitted, but for an
+ * AuthorizationPolicy or PeerAuthentication whose name could be read: `emit` gets its stand-in
+ * (authorization.stand_in; PeerAuthentication: STRICT), which the source uses only if it has no last good one.
+ * Kinds that weft does not read: a warning, or an error where the group is one of weft's own (a typo of a policy's
+ * kind must not open anything).
+ */
+struct k8s_sink {
+	void (*emit)(struct k8s_sink *s, struct object *o, bool stand_in);
+	void (*report)(struct k8s_sink *s, const struct problem *p);
+};
+void k8s_decode(const struct doc *doc, const char *file, struct k8s_sink *sink);
+void object_free(struct object *o);
+
+/* ------------------------------------------------------------------ mesh/store.c: all objects, by name */
+
+struct store;
+struct store *store_new(void);
+void store_free(struct store *s);
+struct object *store_get(const struct store *s, enum object_kind kind, const char *namespace, const char *name);
+void store_put(struct store *s, struct object *o); /* takes ownership; frees what had the name */
+void store_del(struct store *s, enum object_kind kind, const char *namespace, const char *name);
+/* First of a kind (after NULL) or the next after `after`; NULL at the end. Order not defined. */
+struct object *store_each(const struct store *s, enum object_kind kind, const struct object *after);
+unsigned store_count(const struct store *s, enum object_kind kind);
+/* Slices of a service, by the service-name label: first (after NULL) and next. O(slices of it). */
+struct object *store_slices(const struct store *s, const char *namespace, const char *service,
+			    const struct object *after);
+/*
+ * What changed since the last call, as (kind, namespace, name) of objects put or deleted; cleared by the
+ * call. The callback may read the store.
+ */
+void store_changes(struct store *s,
+		   void (*changed)(void *ctx, enum object_kind kind, const char *namespace, const char *name),
+		   void *ctx);
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wire.h: the messages of the supervisor (io/wire.c sends and receives them).
+ *
+ *	weftctl, CNI plugin  --- /run/weft/INSTANCE/weftd.sock (SOCK_SEQPACKET, root only) --->  supervisor
+ *	supervisor           <-- SOCK_SEQPACKET pair, fd 3 of the worker -------------------->  worker
+ *
+ * One message = one struct wire, one packet, always of full size; fds travel as SCM_RIGHTS. Receivers
+ * check size, version, type and that every text ends. A client sends one request and reads WIRE_DONE
+ * (or WIRE_STATUS for WIRE_STATUS). Byte order: host.
+ */
+#ifndef WEFT_WIRE_H
+#define WEFT_WIRE_H
+
+#include "base.h"
+
+#define WIRE_VERSION 1
+#define WIRE_NAME 254  /* Kubernetes: 253 bytes of a DNS subdomain + NUL */
+#define WIRE_PATH 512
+#define WIRE_PAIRS 8192 /* labels, annotations: "key=value" NUL "key=value" NUL NUL */
+#define WIRE_ADDRS 8
+#define WIRE_PROBES 32
+#define WIRE_FDS 32
+
+enum wire_type {
+	/* client -> supervisor */
+	WIRE_POD_ADD = 1, /* wire_pod; fd: the netns if netns_path is empty. Done when the kernel knows the pod */
+	WIRE_POD_DEL,	  /* wire_pod.namespace, .name; done when the kernel has forgotten it */
+	WIRE_SPLICE,	  /* number: 1 on, 0 off */
+	WIRE_STATUS,	  /* answered by WIRE_STATUS with wire_status */
+	/* supervisor -> client */
+	WIRE_DONE, /* number: 0 or -errno; text: what was wrong and what to do */
+	/* supervisor -> worker */
+	WIRE_START,	/* wire_start; fds: see enum wire_fd */
+	WIRE_ENROL,	/* wire_pod with pod and netns set; answered by WIRE_ENROLLED */
+	WIRE_RELEASE,	/* wire_pod: the pod is gone; answered by WIRE_RELEASED */
+	WIRE_POD_FDS,	/* wire_pod.netns; fds: the pod's listeners 15001, 15006, 15008, in this order */
+	WIRE_SETTINGS,	/* number: 1 splice on, 0 off: so that status can tell */
+	WIRE_FILE,	/* number: 0 or -errno; text: name; fd: the opened file. Answer to WIRE_OPEN */
+	/* worker -> supervisor */
+	WIRE_READY,	/* number: 1 the first world is in the kernel, 0 not (or: objects are rejected); text: why */
+	WIRE_ENROLLED,	/* wire_pod.netns; number: 0 or -errno, text: why not */
+	WIRE_RELEASED,	/* wire_pod.netns */
+	WIRE_DESTROY,	/* wire_destroy: a live connection that policy now forbids */
+	WIRE_OPEN,	/* text: name below the manifest folder, for a folder that the worker's user cannot read */
+	WIRE_TYPE_MAX
+};
+
+/* Order of the fds that come with WIRE_START. -1 never travels: the kernel side needs all of them. */
+enum wire_fd {
+	WIRE_FD_SETTINGS,
+	WIRE_FD_PODS,
+	WIRE_FD_ADDRESSES,
+	WIRE_FD_SERVICES,
+	WIRE_FD_ENDPOINTS,
+	WIRE_FD_AFFINITY,
+	WIRE_FD_POLICIES,
+	WIRE_FD_SOURCES,
+	WIRE_FD_BLOCKS,
+	WIRE_FD_PORTS,
+	WIRE_FD_CONNS,
+	WIRE_FD_CLASSES,
+	WIRE_FD_TRAFFIC,
+	WIRE_FD_REFUSALS,
+	WIRE_FD_REASONS,
+	WIRE_FD_LIVE,	   /* link of the iterator weft_live: BPF_ITER_CREATE on it, then read abi_live records */
+	WIRE_FD_ADMIN,	   /* listening stream socket /run/weft/INSTANCE/admin.sock: see docs/admin.md */
+	WIRE_FD_MANIFESTS, /* the manifest folder, O_RDONLY|O_DIRECTORY */
+	WIRE_FD_NOTIFY,	   /* inotify, already watching the folder */
+	WIRE_FD_STATE,	   /* the state folder /var/lib/weft/INSTANCE, O_RDONLY|O_DIRECTORY */
+	WIRE_FD_COUNT
+};
+
+struct wire_pod {
+	uint64_t netns; /* cookie; set by the supervisor */
+	uint32_t pod;	/* number; set by the supervisor, kept over restarts */
+	uint32_t addrs;
+	struct abi_addr addr[WIRE_ADDRS];
+	char uid[64]; /* may be empty */
+	char namespace[WIRE_NAME];
+	char name[WIRE_NAME];
+	char service_account[WIRE_NAME]; /* empty: "default" */
+	char netns_path[WIRE_PATH];
+	char labels[WIRE_PAIRS];
+	char annotations[WIRE_PAIRS];
+};
+
+struct wire_start {
+	char instance[64];
+	char node[WIRE_NAME];
+	char trust_domain[WIRE_NAME];
+	char manifests[WIRE_PATH]; /* for messages only */
+	char root_namespace[WIRE_NAME]; /* mesh-wide policies live here: istio-system */
+	uint32_t splice_on;
+	uint32_t kernel_safe;
+};
+
+struct wire_destroy {
+	uint64_t netns;	 /* of the socket */
+	uint64_t cookie; /* of the socket; sock_diag checks it */
+	struct abi_addr local, remote;
+	uint16_t local_port, remote_port;
+	uint32_t ipv6_socket; /* 1: AF_INET6 socket (also for mapped addresses) */
+};
+
+enum wire_probe_state { WIRE_PROBE_OK, WIRE_PROBE_OFF, WIRE_PROBE_FAILED };
+
+struct wire_probe {
+	char name[32];	   /* "sk_msg", "netns cookie" ... */
+	uint32_t state;	   /* enum wire_probe_state */
+	char detail[160]; /* what is off and why, or the version */
+};
+
+struct wire_status {
+	char version[32];
+	char kernel[96];
+	char node[WIRE_NAME];
+	uint32_t ready;	      /* the worker said so and every pod is enrolled */
+	uint32_t worker_pid;  /* 0: not running */
+	uint32_t worker_restarts;
+	uint32_t pods;
+	uint32_t splice_on;
+	uint32_t kernel_safe;
+	uint64_t started_ns;
+	char why[256]; /* if not ready: the first reason */
+	uint32_t probes;
+	struct wire_probe probe[WIRE_PROBES];
+};
+
+struct wire {
+	uint32_t version; /* WIRE_VERSION */
+	uint32_t type;	  /* enum wire_type */
+	uint32_t seq;	  /* echoed in the answer */
+	int32_t number;
+	char text[512];
+	union {
+		struct wire_pod pod;
+		struct wire_start start;
+		struct wire_destroy destroy;
+		struct wire_status status;
+	};
+};
+
+/*
+ * Send one message with fds (borrowed). 0 or -errno. Never blocks if the socket does not.
+ */
+int wire_send(int sock, const struct wire *m, const int *fds, unsigned nfds) must_check;
+/*
+ * Receive one message. Returns 1 got one, 0 the peer closed, -errno (-EAGAIN too, -EBADMSG if it is not
+ * ours). fds belong to the caller, who closes all `*ret_nfds` of them, O_CLOEXEC.
+ */
+int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds) must_check;
+struct wire *wire_new(enum wire_type type); /* zeroed but for version and type; free() it */
+const char *wire_type_name(unsigned type);
+
+#endif
