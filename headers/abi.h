@@ -50,16 +50,16 @@
 
 /* Sizes of maps: entries. The big ones are not preallocated, so an empty one costs only its buckets. */
 #define ABI_MAX_PODS 4096
-#define ABI_MAX_ADDRESSES 524288
+#define ABI_MAX_ADDRESSES 262144
 #define ABI_MAX_SERVICES 65536
-#define ABI_MAX_ENDPOINTS 1048576
+#define ABI_MAX_ENDPOINTS 262144
 #define ABI_MAX_AFFINITY 65536
 #define ABI_MAX_POLICIES 8192
-#define ABI_MAX_SOURCES 1048576
-#define ABI_MAX_BLOCKS 262144
-#define ABI_MAX_PORTS 262144
-#define ABI_MAX_CONNS 262144
-#define ABI_MAX_SPLICES 262144
+#define ABI_MAX_SOURCES 131072
+#define ABI_MAX_BLOCKS 131072
+#define ABI_MAX_PORTS 65536
+#define ABI_MAX_CONNS 131072
+#define ABI_MAX_SPLICES 131072
 #define ABI_MAX_CLASSES 16384
 #define ABI_MAX_TRAFFIC 65536
 #define ABI_MAX_REFUSALS 65536
@@ -417,8 +417,10 @@ struct abi_conn {
 	__u64 opened_ns;      /* connect() */
 	__u64 established_ns; /* 0: not yet */
 	__u32 policy;	      /* set that allowed it at connect, 0 none asked */
+	__u32 live;	      /* local ends that are open; the one that brings it to 0 removes the record */
+	__u32 reserved;
 	__u16 asked_port;
-	__u16 reserved;
+	__u16 reserved2;
 	struct abi_addr asked; /* VIP; all zero: none */
 	struct abi_flow end[2]; /* indexed by enum abi_end */
 };

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * connect.bpf.c: cgroup/connect4, connect6, getpeername4/6, getsockname4/6.
+ *
+ * Asked at connect(), before a source port is chosen (kernel: pre_connect), of every process below the cgroup:
+ *	1. is it TCP, and is the netns one of our pods?		else not our business
+ *	2. loopback, or the pod itself?				else not our business
+ *	3. is the destination a service?			pick an endpoint, or refuse
+ *	4. is the destination a pod of this node?		ask its policy now: ECONNREFUSED costs no packet
+ * The netns cookie comes from the socket, so a pod cannot claim to be another. The answer is not final for (4):
+ * weft_inbound asks again when the SYN arrives, with the source address that was really used.
+ */
+#include "verdict.bpf.h"
+
+#define ALLOW 1
+#define REFUSE 0
+
+struct ask { /* one connect(), families folded into one */
+	const struct abi_pod *pod;
+	struct abi_addr dst;
+	__u16 port;
+	struct abi_addr bound; /* source address, if the socket is bound; else all zero */
+	struct abi_addr asked; /* the VIP, if the destination was one */
+	__u16 asked_port;
+	__u32 service;
+	__u32 policy; /* set that allowed it */
+	__u8 splice;  /* enum abi_splice of the service */
+};
+
+/* The address that the pod will connect from: bound, or the pod's only one of the family; else unknown (zero). */
+static __always_inline void ask_source(const struct ask *q, struct abi_addr *ret)
+{
+	__builtin_memset(ret, 0, sizeof(*ret));
+	if (!addr_zero(&q->bound))
+		*ret = q->bound;
+	else if (addr_v4(&q->dst) && !q->pod->many_ipv4)
+		*ret = q->pod->ipv4;
+	else if (!addr_v4(&q->dst) && !q->pod->many_ipv6)
+		*ret = q->pod->ipv6;
+}
+
+struct search { /* an endpoint by address, after the generation changed under an affinity */
+	struct abi_endpoint_key key;
+	struct abi_affinity *want;
+	__u32 found; /* 1: key.index */
+};
+
+static long search_step(__u32 index, void *ctx)
+{
+	struct search *s = ctx;
+	const struct abi_endpoint *e;
+
+	s->key.index = index;
+	e = bpf_map_lookup_elem(&endpoints, &s->key);
+	if (!e || !s->want)
+		return 1;
+	if (e->port == s->want->port && addr_same(&e->addr, &s->want->addr)) {
+		s->found = 1;
+		return 1;
+	}
+	return 0;
+}
+
+/* The endpoint that this client used last, if it is still one; NULL otherwise. */
+static __always_inline const struct abi_endpoint *affinity_get(const struct abi_service *svc,
+							       const struct abi_affinity_key *key)
+{
+	struct abi_endpoint_key at = {.service = svc->service, .generation = svc->generation};
+	struct abi_affinity *a = bpf_map_lookup_elem(&affinity, key);
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!a || now - a->used_ns > svc->affinity_seconds * 1000000000ull)
+		return NULL;
+	if (a->generation != svc->generation) {
+		struct search s = {.key = at, .want = a};
+
+		bpf_loop(svc->count, search_step, &s, 0);
+		if (!s.found)
+			return NULL;
+		a->index = s.key.index;
+		a->generation = svc->generation;
+	}
+	a->used_ns = now;
+	at.index = a->index;
+	return bpf_map_lookup_elem(&endpoints, &at);
+}
+
+static __always_inline void affinity_put(const struct abi_service *svc,
+					 const struct abi_affinity_key *key,
+					 const struct abi_endpoint *e, __u32 index)
+{
+	struct abi_affinity a = {.addr = e->addr,
+				 .used_ns = bpf_ktime_get_ns(),
+				 .generation = svc->generation,
+				 .index = index,
+				 .port = e->port};
+
+	bpf_map_update_elem(&affinity, key, &a, BPF_ANY);
+}
+
+/* Weighted choice: two random numbers, one or two lookups, whatever the number of endpoints. */
+static __always_inline const struct abi_endpoint *endpoint_pick(const struct abi_service *svc,
+								__u32 *ret_index)
+{
+	struct abi_endpoint_key at = {.service = svc->service, .generation = svc->generation};
+	const struct abi_endpoint *e;
+	__u32 index;
+
+	at.index = decide_index(bpf_get_prandom_u32(), svc->count);
+	e = bpf_map_lookup_elem(&endpoints, &at);
+	if (!e)
+		return NULL;
+	index = decide_alias(e, at.index, bpf_get_prandom_u32());
+	if (index != at.index) {
+		at.index = index;
+		e = bpf_map_lookup_elem(&endpoints, &at);
+	}
+	*ret_index = index;
+	return e;
+}
+
+/*
+ * Replaces q->dst by an endpoint of the service. The worker may switch generations meanwhile: an endpoint that is
+ * missing, or that the kernel recycled under us (its key does not fit), means: read the service again.
+ */
+static __always_inline enum abi_reason service_pick(struct ask *q)
+{
+	struct abi_service_key key = {.vip = q->dst, .port = q->port};
+	struct abi_affinity_key client = {};
+
+	for (int i = 0; i < SETTLE_TRIES; i++) {
+		const struct abi_service *found = bpf_map_lookup_elem(&services, &key);
+		const struct abi_endpoint *e = NULL;
+		struct abi_service svc;
+		struct abi_addr addr;
+		__u32 index = 0;
+		__u16 port;
+
+		if (!found)
+			return ABI_NO_SERVICE_PORT;
+		__builtin_memcpy(&svc, found, sizeof(svc) - sizeof(svc.name));
+		q->service = svc.service;
+		q->splice = svc.splice;
+		if (svc.flags & ABI_SERVICE_L7)
+			return ABI_NEEDS_WORKER;
+		if (!svc.count)
+			return ABI_NO_ENDPOINT;
+		if (svc.flags & ABI_SERVICE_AFFINITY) {
+			client.client = addr_v4(&q->dst) ? q->pod->ipv4 : q->pod->ipv6;
+			client.service = svc.service;
+			e = affinity_get(&svc, &client);
+		}
+		if (!e) {
+			e = endpoint_pick(&svc, &index);
+			if (e && svc.flags & ABI_SERVICE_AFFINITY)
+				affinity_put(&svc, &client, e, index);
+		}
+		if (!e)
+			continue;
+		addr = e->addr;
+		port = e->port;
+		if (e->service != svc.service || e->generation != svc.generation)
+			continue;
+		q->asked = q->dst;
+		q->asked_port = q->port;
+		q->dst = addr;
+		q->port = port;
+		return ABI_NONE;
+	}
+	return ABI_ENDPOINT_GONE;
+}
+
+/* Questions 2 to 4 for a pod of ours; q->dst and q->port may be replaced. */
+static __always_inline enum abi_reason ask(struct ask *q)
+{
+	const struct abi_address *to;
+	struct abi_addr source;
+	enum abi_reason why;
+
+	if (addr_loopback(&q->dst) || addr_same(&q->dst, &q->pod->ipv4) ||
+	    addr_same(&q->dst, &q->pod->ipv6))
+		return ABI_NONE;
+	to = bpf_map_lookup_elem(&addresses, &q->dst);
+	if (to && to->kind == ABI_KIND_VIP) {
+		why = service_pick(q);
+		if (why) {
+			refusal_count(q->pod->identity, q->service, 0, why);
+			return why;
+		}
+		to = bpf_map_lookup_elem(&addresses, &q->dst);
+	}
+	if (!to || to->kind != ABI_KIND_LOCAL_POD || to->netns == q->pod->netns)
+		return ABI_NONE;
+	ask_source(q, &source);
+	if (addr_zero(&source))
+		return ABI_NONE; /* weft_inbound knows it when the SYN is there */
+	why = policy_ask(&q->dst, q->pod->identity, &source, q->port, &q->policy);
+	if (why)
+		refusal_count(q->pod->identity, q->service, to->pod, why);
+	return why;
+}
+
+/* Leave what the sockops program and getpeername need with the socket. */
+static __always_inline void ask_remember(struct bpf_sock *sk, const struct ask *q)
+{
+	struct abi_sock *s;
+
+	if (!sk)
+		return;
+	s = bpf_sk_storage_get(&socks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!s)
+		return;
+	__builtin_memset(s, 0, sizeof(*s)); /* a second connect() of the same socket */
+	s->asked = q->asked;
+	s->asked_port = q->asked_port;
+	s->service = q->service;
+	s->splice = q->splice;
+	s->policy = q->policy;
+	s->connect_ns = bpf_ktime_get_ns();
+}
+
+static __always_inline const struct abi_pod *pod_of(struct bpf_sock_addr *ctx)
+{
+	__u64 netns;
+
+	if (ctx->protocol != IPPROTO_TCP || ctx->type != SOCK_STREAM)
+		return NULL;
+	netns = bpf_get_netns_cookie(ctx);
+	return bpf_map_lookup_elem(&pods, &netns);
+}
+
+SEC("cgroup/connect4")
+int weft_connect4(struct bpf_sock_addr *ctx)
+{
+	struct ask q = {.pod = pod_of(ctx)};
+
+	if (!q.pod)
+		return ALLOW;
+	addr_from_v4(&q.dst, ctx->user_ip4);
+	q.port = bpf_ntohs(ctx->user_port);
+	if (ctx->sk && ctx->sk->src_ip4)
+		addr_from_v4(&q.bound, ctx->sk->src_ip4);
+	if (ask(&q)) {
+		bpf_set_retval(-ECONNREFUSED);
+		return REFUSE;
+	}
+	if (q.asked_port) {
+		ctx->user_ip4 = addr_word(&q.dst, 3);
+		ctx->user_port = bpf_htons(q.port);
+	}
+	ask_remember(ctx->sk, &q);
+	return ALLOW;
+}
+
+SEC("cgroup/connect6")
+int weft_connect6(struct bpf_sock_addr *ctx)
+{
+	struct ask q = {.pod = pod_of(ctx)};
+
+	if (!q.pod)
+		return ALLOW;
+	addr_from_v6(&q.dst, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
+		     ctx->user_ip6[3]);
+	q.port = bpf_ntohs(ctx->user_port);
+	if (ctx->sk)
+		addr_from_v6(&q.bound, ctx->sk->src_ip6[0], ctx->sk->src_ip6[1],
+			     ctx->sk->src_ip6[2], ctx->sk->src_ip6[3]);
+	if (ask(&q)) {
+		bpf_set_retval(-ECONNREFUSED);
+		return REFUSE;
+	}
+	if (q.asked_port) { /* a mapped address stays mapped: ::ffff:VIP -> ::ffff:endpoint */
+		ctx->user_ip6[0] = addr_word(&q.dst, 0);
+		ctx->user_ip6[1] = addr_word(&q.dst, 1);
+		ctx->user_ip6[2] = addr_word(&q.dst, 2);
+		ctx->user_ip6[3] = addr_word(&q.dst, 3);
+		ctx->user_port = bpf_htons(q.port);
+	}
+	ask_remember(ctx->sk, &q);
+	return ALLOW;
+}
+
+/* What did the app ask for, if this socket was sent elsewhere? */
+static __always_inline const struct abi_sock *asked(struct bpf_sock_addr *ctx)
+{
+	const struct abi_sock *s;
+
+	if (ctx->protocol != IPPROTO_TCP || !ctx->sk)
+		return NULL;
+	s = bpf_sk_storage_get(&socks, ctx->sk, NULL, 0);
+	return s && s->asked_port ? s : NULL;
+}
+
+SEC("cgroup/getpeername4")
+int weft_getpeer4(struct bpf_sock_addr *ctx)
+{
+	const struct abi_sock *s = asked(ctx);
+
+	if (s) {
+		ctx->user_ip4 = addr_word(&s->asked, 3);
+		ctx->user_port = bpf_htons(s->asked_port);
+	}
+	return ALLOW;
+}
+
+SEC("cgroup/getpeername6")
+int weft_getpeer6(struct bpf_sock_addr *ctx)
+{
+	const struct abi_sock *s = asked(ctx);
+
+	if (s) {
+		ctx->user_ip6[0] = addr_word(&s->asked, 0);
+		ctx->user_ip6[1] = addr_word(&s->asked, 1);
+		ctx->user_ip6[2] = addr_word(&s->asked, 2);
+		ctx->user_ip6[3] = addr_word(&s->asked, 3);
+		ctx->user_port = bpf_htons(s->asked_port);
+	}
+	return ALLOW;
+}
+
+char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

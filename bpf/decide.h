@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * decide.h: the decisions of the kernel side as pure functions over plain structs.
+ *
+ * Compiled by clang for BPF and by gcc for the worker (explain, live connections) and the native tests:
+ * what they say is what the kernel does. No map, no helper, no clock in here.
+ */
+#ifndef WEFT_DECIDE_H
+#define WEFT_DECIDE_H
+
+#include "abi.h"
+
+#undef __always_inline /* <linux/stddef.h> has one that only hints */
+#define __always_inline inline __attribute__((always_inline))
+
+/* ------------------------------------------------------------------ L4 policy */
+
+/*
+ * May a source with `identity` connect? The order of the questions is that of abi.h. `source`, `block` and
+ * `port` are what the three maps say, NULL where the key is not listed. Returns ABI_NONE or the reason of the
+ * refusal. ret_hit (may be NULL natively) gets the bits that decided: for `explain`.
+ */
+static __always_inline enum abi_reason
+decide_policy(const struct abi_policy *p, const struct abi_bits *source,
+	      const struct abi_bits *block, const struct abi_port *port, __u32 identity,
+	      struct abi_bits *ret_hit)
+{
+	const struct abi_bits *any_source = source ? source : &p->any_source;
+	const struct abi_bits *any_block = block ? block : &p->any_block;
+	const struct abi_bits *any_port = port ? &port->bits : &p->any_port;
+	__u64 deny = 0, deny_l7 = 0, allow = 0, allow_l7 = 0;
+
+	if (p->closed)
+		return ABI_NEEDS_WORKER;
+	if ((port ? port->mtls : p->mtls) == ABI_MTLS_STRICT && !identity)
+		return ABI_MTLS_REQUIRED;
+#pragma GCC unroll 4
+	for (int i = 0; i < ABI_BIT_WORDS; i++) {
+		__u64 hit = any_source->word[i] & any_block->word[i] & any_port->word[i];
+
+		if (ret_hit)
+			ret_hit->word[i] = hit;
+		deny |= hit & p->deny.word[i];
+		deny_l7 |= hit & p->deny_l7.word[i];
+		allow |= hit & p->allow.word[i];
+		allow_l7 |= hit & p->allow_l7.word[i];
+	}
+	if (deny)
+		return ABI_DENIED;
+	if (deny_l7)
+		return ABI_NEEDS_WORKER;
+	if (!p->has_allow || allow)
+		return ABI_NONE;
+	return allow_l7 ? ABI_NEEDS_WORKER : ABI_NOT_ALLOWED;
+}
+
+/* ------------------------------------------------------------------ endpoints */
+
+/* An index below count, evenly, from 32 random bits (Lemire 2019; bias < count / 2^32). */
+static __always_inline __u32 decide_index(__u32 random, __u32 count)
+{
+	return (__u32)(((__u64)random * count) >> 32);
+}
+
+/* The alias method's second half: stay with this entry or take its alias? */
+static __always_inline __u32 decide_alias(const struct abi_endpoint *e, __u32 index, __u32 random)
+{
+	return random <= e->share ? index : e->alias;
+}
+
+/* ------------------------------------------------------------------ who may enter the splice */
+
+struct decide_enter {
+	__u8 splice_off;    /* settings */
+	__u8 kernel_safe;   /* settings */
+	__u8 client_splice; /* enum abi_splice of the client's pod */
+	__u8 server_splice;
+	__u8 service_splice;
+	__u8 sample; /* 1: this connection is the one in 16 that is tried whatever its class */
+	__u16 bulk;  /* abi_class scores */
+	__u16 brief;
+};
+
+#define DECIDE_CLASS_PAYS 160 /* of 256: above this share the class is kept out */
+
+/* ABI_NONE: both sockets may enter at establishment; else why not. Off wins over always, always over auto. */
+static __always_inline enum abi_reason decide_enter(const struct decide_enter *in)
+{
+	if (in->splice_off)
+		return ABI_SWITCHED_OFF;
+	if (in->client_splice == ABI_SPLICE_OFF || in->server_splice == ABI_SPLICE_OFF)
+		return ABI_POD_OFF;
+	if (in->service_splice == ABI_SPLICE_OFF)
+		return ABI_SERVICE_OFF;
+	if (in->client_splice == ABI_SPLICE_ALWAYS || in->server_splice == ABI_SPLICE_ALWAYS ||
+	    in->service_splice == ABI_SPLICE_ALWAYS)
+		return ABI_NONE;
+	if (!in->kernel_safe)
+		return ABI_KERNEL_UNSAFE;
+	if (in->sample)
+		return ABI_NONE;
+	if (in->bulk > DECIDE_CLASS_PAYS)
+		return ABI_CLASS_BULK;
+	if (in->brief > DECIDE_CLASS_PAYS)
+		return ABI_CLASS_SHORT;
+	return ABI_NONE;
+}
+
+/* Move a score 1/8 of the way to 256 (yes) or 0 (no); small remainders are rounded away from where it is. */
+static __always_inline __u16 decide_score(__u16 score, int yes)
+{
+	return yes ? score + ((256 - score + 7) >> 3) : score - ((score + 7) >> 3);
+}
+
+/* ------------------------------------------------------------------ splice: one message */
+
+/*
+ * Conversations are spliced, bulk is TCP's. A direction redirects while
+ *	order	nothing of it is under way in TCP: a redirect would overtake it (`drained`), and
+ *	grant	fewer than turn_bytes and grant_msgs went since the reader's queue was last seen empty.
+ * The grant is renewed when the peer speaks and the reader's queue is empty (a turn), and, for messages up to
+ * small_bytes, whenever the queue is seen empty (a one-way stream of small writes, which TCP carries worse).
+ * So the queue holds one grant at most, whatever the reader does: turn_bytes + one message, grant_msgs.
+ */
+enum decide_look { /* what the program has to find out before decide_message */
+	DECIDE_LOOK_NOT = 0,
+	DECIDE_LOOK_QUEUE = 1, /* is the reader's splice queue empty? */
+	DECIDE_LOOK_ORDER = 2, /* has the reader consumed all that went by TCP? (implies an empty queue) */
+};
+
+static __always_inline enum decide_look decide_look(const struct abi_flow *me,
+						    const struct abi_settings *set, int spoke,
+						    __u32 size)
+{
+	if (me->by_tcp)
+		return DECIDE_LOOK_ORDER;
+	if (spoke || me->turn_bytes + size > set->turn_bytes || me->turn_msgs >= set->grant_msgs)
+		return DECIDE_LOOK_QUEUE;
+	if (size <= set->small_bytes && (me->turn_msgs & 15) == 15)
+		return DECIDE_LOOK_QUEUE; /* renew early, so that a stream rarely meets the end of its grant */
+	return DECIDE_LOOK_NOT;
+}
+
+/*
+ * `free` answers what decide_look asked (1 yes; ignored for LOOK_NOT). Updates the grant; returns 1 to
+ * redirect, 0 to leave the message to TCP. The caller does the accounting of what then happened.
+ */
+static __always_inline int decide_message(struct abi_flow *me, const struct abi_settings *set,
+					  int spoke, __u32 size, enum decide_look look, int free)
+{
+	if (spoke)
+		me->turn_tcp = 0;
+	if (look == DECIDE_LOOK_ORDER && !free)
+		return 0;
+	if (look != DECIDE_LOOK_NOT && free && (spoke || size <= set->small_bytes)) {
+		me->turn_bytes = 0;
+		me->turn_msgs = 0;
+	}
+	return me->turn_bytes + size <= set->turn_bytes && me->turn_msgs < set->grant_msgs;
+}
+
+#endif

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * inbound.bpf.c: sk_lookup, one link per pod netns. Runs for the SYN of a new connection (and for packets that
+ * match no established socket), never per data packet, and never for the pod's own loopback.
+ *
+ *	1. is the local address one that the pod was enrolled with?	else pass, counted
+ *	2. does it come from this node itself (kubelet, host)?		pass: probes must work under STRICT
+ *	3. who is it?	A local client is known by the record that its connect() made, under a tuple that only its
+ *			own netns can make (sockops checks the source address). Anybody else is identity 0.
+ *	4. does the policy of the pod allow it?			pass, or drop: the kernel answers RST
+ */
+#include "verdict.bpf.h"
+
+SEC("sk_lookup")
+int weft_inbound(struct bpf_sk_lookup *ctx)
+{
+	const struct abi_address *to, *from;
+	const struct abi_conn *c;
+	struct abi_tuple t = {};
+	enum abi_reason why;
+	__u32 identity = 0, pod, set;
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return SK_PASS;
+	if (ctx->family == AF_INET) {
+		addr_from_v4(&t.src, ctx->remote_ip4);
+		addr_from_v4(&t.dst, ctx->local_ip4);
+	} else {
+		addr_from_v6(&t.src, ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2],
+			     ctx->remote_ip6[3]);
+		addr_from_v6(&t.dst, ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2],
+			     ctx->local_ip6[3]);
+	}
+	if (addr_loopback(&t.dst))
+		return SK_PASS;
+	t.src_port = bpf_ntohs(ctx->remote_port);
+	t.dst_port = ctx->local_port;
+
+	to = bpf_map_lookup_elem(&addresses, &t.dst);
+	if (!to || to->kind != ABI_KIND_LOCAL_POD) {
+		reason_count(ABI_UNKNOWN_ADDRESS);
+		return SK_PASS;
+	}
+	pod = to->pod;
+	if (addr_same(&t.src, &t.dst))
+		return SK_PASS; /* the pod talks to itself by its own address */
+	from = bpf_map_lookup_elem(&addresses, &t.src);
+	if (from && from->kind == ABI_KIND_NODE) {
+		reason_count(ABI_NODE_ITSELF);
+		return SK_PASS;
+	}
+	c = bpf_map_lookup_elem(&conns, &t);
+	if (c && c->client_netns) {
+		if (c->policy && c->policy == to->policy)
+			return SK_PASS; /* asked at connect(), and nothing changed since */
+		identity = c->source;
+	}
+	why = policy_ask(&t.dst, identity, &t.src, t.dst_port, &set);
+	if (!why)
+		return SK_PASS;
+	refusal_count(identity, 0, pod, why);
+	return SK_DROP;
+}
+
+char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

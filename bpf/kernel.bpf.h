@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * kernel.bpf.h: the few kernel types that the programs look into, written by hand; CO-RE finds the real
+ * offsets when the programs are loaded (preserve_access_index), so only names and kinds must be right.
+ * Contexts of programs come from <linux/bpf.h>. Seen in 6.1, 6.12 and 6.18.
+ */
+#ifndef WEFT_KERNEL_BPF_H
+#define WEFT_KERNEL_BPF_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1
+#define IPPROTO_TCP 6
+#define ECONNREFUSED 111
+#define EBUSY 16
+#define EEXIST 17
+
+#define SK_USER_DATA_PTRMASK (~7ul) /* include/net/sock.h: NOCOPY, BPF, PSOCK */
+#define SK_USER_DATA_PSOCK 4ul
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+struct list_head {
+	struct list_head *next, *prev;
+};
+
+struct sock_common {
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	unsigned long skc_flags;
+	atomic64_t skc_cookie;
+};
+
+struct socket;
+struct sk_filter;
+
+struct sock {
+	struct sock_common __sk_common;
+	int sk_rcvlowat;
+	struct sk_filter *sk_filter;
+	struct socket *sk_socket;
+	void *sk_user_data;
+};
+
+struct inet_sock {
+	struct sock sk;
+};
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+	const void *icsk_ulp_ops;
+};
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 write_seq;
+	__u32 copied_seq;
+	__u32 srtt_us;
+	__u32 total_retrans;
+	__u64 bytes_acked;
+	__u64 bytes_received;
+	_Bool is_mptcp;
+};
+
+struct sk_msg_sg {
+	__u32 size;
+};
+
+struct sk_msg {
+	struct sk_msg_sg sg;
+	struct list_head list;
+};
+
+struct sk_psock {
+	struct sock *sk;
+	struct list_head ingress_msg;
+};
+
+enum sock_flags {
+	SOCK_ZEROCOPY = 21,
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_map;
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
+};
+
+#pragma clang attribute pop
+
+#endif

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * maps.bpf.h: every map with a line of purpose; who writes and who reads stands in abi.h. Weak, so that each
+ * object may define them all and the linker keeps one.
+ */
+#ifndef WEFT_MAPS_BPF_H
+#define WEFT_MAPS_BPF_H
+
+#include "abi.h"
+#include "kernel.bpf.h"
+
+#define MAP(name, map_type, key_type, value_type, entries, flags)                                  \
+	struct {                                                                                   \
+		__uint(type, map_type);                                                            \
+		__uint(max_entries, entries);                                                      \
+		__uint(map_flags, flags);                                                          \
+		__type(key, key_type);                                                             \
+		__type(value, value_type);                                                         \
+	} name SEC(".maps") __weak
+
+/* switches and limits of the instance */
+MAP(settings, BPF_MAP_TYPE_ARRAY, __u32, struct abi_settings, 1, 0);
+/* the pods of this node, by netns cookie */
+MAP(pods, BPF_MAP_TYPE_HASH, __u64, struct abi_pod, ABI_MAX_PODS, BPF_F_NO_PREALLOC);
+/* whose address is this */
+MAP(addresses, BPF_MAP_TYPE_HASH, struct abi_addr, struct abi_address, ABI_MAX_ADDRESSES,
+    BPF_F_NO_PREALLOC);
+/* VIP and port -> service */
+MAP(services, BPF_MAP_TYPE_HASH, struct abi_service_key, struct abi_service, ABI_MAX_SERVICES,
+    BPF_F_NO_PREALLOC);
+/* the endpoints of a service, as an alias table */
+MAP(endpoints, BPF_MAP_TYPE_HASH, struct abi_endpoint_key, struct abi_endpoint, ABI_MAX_ENDPOINTS,
+    BPF_F_NO_PREALLOC);
+/* which endpoint a client is bound to (sessionAffinity) */
+MAP(affinity, BPF_MAP_TYPE_LRU_HASH, struct abi_affinity_key, struct abi_affinity, ABI_MAX_AFFINITY,
+    0);
+/* heads of the policy sets */
+MAP(policies, BPF_MAP_TYPE_HASH, __u32, struct abi_policy, ABI_MAX_POLICIES, BPF_F_NO_PREALLOC);
+/* terms by source identity */
+MAP(sources, BPF_MAP_TYPE_HASH, struct abi_source_key, struct abi_bits, ABI_MAX_SOURCES,
+    BPF_F_NO_PREALLOC);
+/* terms by source address */
+MAP(blocks, BPF_MAP_TYPE_LPM_TRIE, struct abi_block_key, struct abi_bits, ABI_MAX_BLOCKS,
+    BPF_F_NO_PREALLOC);
+/* terms and mTLS mode by destination port */
+MAP(ports, BPF_MAP_TYPE_HASH, struct abi_port_key, struct abi_port, ABI_MAX_PORTS,
+    BPF_F_NO_PREALLOC);
+/* one record per connection */
+MAP(conns, BPF_MAP_TYPE_HASH, struct abi_tuple, struct abi_conn, ABI_MAX_CONNS, BPF_F_NO_PREALLOC);
+/* what connections to a port turned out to be */
+MAP(classes, BPF_MAP_TYPE_LRU_HASH, struct abi_class_key, struct abi_class, ABI_MAX_CLASSES, 0);
+/* counters of connections and bytes */
+MAP(traffic, BPF_MAP_TYPE_PERCPU_HASH, struct abi_traffic_key, struct abi_traffic, ABI_MAX_TRAFFIC,
+    BPF_F_NO_PREALLOC);
+/* counters of refused connections */
+MAP(refusals, BPF_MAP_TYPE_PERCPU_HASH, struct abi_refusal_key, __u64, ABI_MAX_REFUSALS,
+    BPF_F_NO_PREALLOC);
+/* how often each reason was given */
+MAP(reasons, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, ABI_REASON_MAX, 0);
+/* sockets that may be redirected into, by cookie */
+MAP(splices, BPF_MAP_TYPE_SOCKHASH, __u64, __u64, ABI_MAX_SPLICES, 0);
+/* what is known of one socket; dies with it */
+MAP(socks, BPF_MAP_TYPE_SK_STORAGE, int, struct abi_sock, 0, BPF_F_NO_PREALLOC);
+
+#endif

@@ -1,0 +1,631 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * splice.bpf.c: sockops (the life of a connection) and sk_msg (each message of a spliced one).
+ *
+ * A connection's record (`conns`) is made by the client's TCP_CONNECT_CB: the source port is known, the SYN is not
+ * yet sent, so weft_inbound and the server's socket find it. Each local end joins at establishment and leaves at
+ * TCP_CLOSE; the last one out removes the record and adds it to the counters.
+ *
+ * Who may be redirected into: a socket that sockops put into `splices` under its own cookie at establishment.
+ * A cookie is never given twice, so an entry that outlives its connection (connect(AF_UNSPEC), facts row 29) can
+ * not be reached by another one.
+ */
+#include "verdict.bpf.h"
+
+#define TCP_CB_FLAGS (BPF_SOCK_OPS_STATE_CB_FLAG)
+
+/* ------------------------------------------------------------------ looking into a socket by its address */
+
+/*
+ * The kernel address of a socket is a hint: the memory may be another socket's by now (SLAB_TYPESAFE_BY_RCU).
+ * Its cookie tells: it is read first, and nothing is written through the address.
+ */
+static __always_inline int sock_is(const struct sock *sk, __u64 cookie)
+{
+	__u64 c = 0;
+
+	return sk && !bpf_core_read(&c, sizeof(c), &sk->__sk_common.skc_cookie.counter) &&
+	       c == cookie;
+}
+
+/* The psock's list of redirected messages that wait for the reader; NULL if the socket has none. */
+static __always_inline struct list_head *sock_queue(const struct sock *sk)
+{
+	unsigned long data = 0;
+	struct sk_psock *psock;
+
+	bpf_core_read(&data, sizeof(data), &sk->sk_user_data);
+	if (!(data & SK_USER_DATA_PSOCK))
+		return NULL;
+	psock = (struct sk_psock *)(data & SK_USER_DATA_PTRMASK);
+	return __builtin_preserve_access_index(&psock->ingress_msg);
+}
+
+static __always_inline int sock_queue_empty(const struct sock *sk)
+{
+	struct list_head *head = sock_queue(sk), *first = NULL;
+
+	if (!head || bpf_core_read(&first, sizeof(first), &head->next))
+		return 0;
+	return first == head;
+}
+
+/* Somebody has accepted it: before that nothing bounds what is queued (facts row 41). */
+static __always_inline int sock_accepted(const struct sock *sk)
+{
+	void *file = NULL;
+
+	bpf_core_read(&file, sizeof(file), &sk->sk_socket);
+	return file != NULL;
+}
+
+/* Everything that `from` ever gave to TCP has been read by the app at `to`: same sequence space. */
+static __always_inline int sock_drained(const struct sock *from, const struct sock *to)
+{
+	__u32 written = 0, read = 1;
+
+	bpf_core_read(&written, sizeof(written), &((const struct tcp_sock *)from)->write_seq);
+	bpf_core_read(&read, sizeof(read), &((const struct tcp_sock *)to)->copied_seq);
+	return written == read;
+}
+
+/*
+ * Does the socket use something that a splice would change? (facts rows 2, 11, 28, 32, 37, 39). The next issue
+ * asks more of it, and again later in the life of the socket.
+ */
+static __always_inline enum abi_reason sock_eligible(const struct sock *sk)
+{
+	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+	unsigned long flags = 0;
+	const void *p = NULL;
+	_Bool mptcp = 0;
+	int lowat = 1;
+
+	if (bpf_core_field_exists(tp->is_mptcp))
+		bpf_core_read(&mptcp, sizeof(mptcp), &tp->is_mptcp);
+	if (mptcp)
+		return ABI_MPTCP;
+	bpf_core_read(&flags, sizeof(flags), &sk->__sk_common.skc_flags);
+	if (flags & (1ul << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY)))
+		return ABI_SOCKET_OPTION;
+	bpf_core_read(&lowat, sizeof(lowat), &sk->sk_rcvlowat);
+	if (lowat > 1)
+		return ABI_SOCKET_OPTION;
+	bpf_core_read(&p, sizeof(p), &tp->inet_conn.icsk_ulp_ops);
+	if (p)
+		return ABI_SOCKET_OPTION;
+	bpf_core_read(&p, sizeof(p), &sk->sk_filter);
+	if (p)
+		return ABI_SOCKET_OPTION;
+	bpf_core_read(&p, sizeof(p), &sk->sk_user_data);
+	if (p)
+		return ABI_FOREIGN_OWNER;
+	return ABI_NONE;
+}
+
+/* ------------------------------------------------------------------ sk_msg */
+
+/* Account one message and tell where it goes. */
+static __always_inline void flow_count(struct abi_flow *me, const struct abi_flow *peer, __u32 size,
+				       int spoke, int spliced)
+{
+	me->said++;
+	if (spoke) {
+		me->heard = peer->said;
+		me->turns++;
+	}
+	if (me->by_tcp == spliced) { /* was by TCP and is redirected now, or the other way */
+		me->by_tcp = !spliced;
+		me->switches++;
+	}
+	if (!spliced) {
+		me->tcp_bytes += size;
+		me->turn_tcp += size;
+		return;
+	}
+	me->spliced_bytes += size;
+	me->spliced_msgs++;
+	me->turn_bytes += size;
+	me->turn_msgs++;
+	if (me->turn_bytes > me->queue_bytes)
+		me->queue_bytes = me->turn_bytes;
+	if (me->turn_msgs > me->queue_msgs)
+		me->queue_msgs = me->turn_msgs;
+	me->last_ns = bpf_ktime_get_ns();
+}
+
+/* Is what decide_look asks for true? */
+static __always_inline int flow_free(struct abi_flow *me, const struct abi_flow *peer,
+				     enum decide_look look)
+{
+	const struct sock *to = (const struct sock *)peer->sock;
+
+	if (look == DECIDE_LOOK_NOT)
+		return 0;
+	if (!sock_is(to, peer->cookie) || !sock_accepted(to))
+		return 0;
+	if (look == DECIDE_LOOK_ORDER && !sock_drained((const struct sock *)me->sock, to))
+		return 0;
+	return sock_queue_empty(to);
+}
+
+SEC("sk_msg")
+int weft_msg(struct sk_msg_md *msg)
+{
+	const struct abi_settings *set = settings_get();
+	struct abi_flow *me, *peer;
+	enum decide_look look;
+	struct abi_sock *s;
+	struct abi_conn *c;
+	int spoke, redirect = 0;
+	__u64 key;
+
+	if (!msg->sk || !set)
+		return SK_PASS;
+	s = bpf_sk_storage_get(&socks, msg->sk, NULL, 0);
+	if (!s)
+		return SK_PASS;
+	c = bpf_map_lookup_elem(&conns, &s->tuple);
+	if (!c || c->conn != s->conn)
+		return SK_PASS;
+	me = &c->end[s->end & 1];
+	peer = &c->end[(s->end & 1) ^ 1];
+	spoke = peer->said != me->heard;
+	if (!set->splice_off && !c->leaving && peer->in_map && !peer->closed) {
+		look = decide_look(me, set, spoke, msg->size);
+		redirect = decide_message(me, set, spoke, msg->size, look,
+					  flow_free(me, peer, look));
+	}
+	if (redirect) {
+		key = peer->cookie;
+		/* a miss (the peer just closed) is SK_DROP here, but must not be EACCES to the app */
+		if (bpf_msg_redirect_hash(msg, &splices, &key, BPF_F_INGRESS) != SK_PASS)
+			redirect = 0;
+	}
+	flow_count(me, peer, msg->size, spoke, redirect);
+	if (!redirect && me->turn_tcp >= set->bulk_bytes && !c->leaving && c->path == ABI_PATH_SPLICE) {
+		c->leaving = 1;
+		c->reason = ABI_BULK;
+		c->path = ABI_PATH_TCP;
+		reason_count(ABI_BULK);
+	}
+	return SK_PASS;
+}
+
+/* ------------------------------------------------------------------ sockops: who is it */
+
+static __always_inline void ops_addrs(struct bpf_sock_ops *ops, struct abi_addr *local,
+				      struct abi_addr *remote)
+{
+	if (ops->family == AF_INET) {
+		addr_from_v4(local, ops->local_ip4);
+		addr_from_v4(remote, ops->remote_ip4);
+	} else {
+		addr_from_v6(local, ops->local_ip6[0], ops->local_ip6[1], ops->local_ip6[2],
+			     ops->local_ip6[3]);
+		addr_from_v6(remote, ops->remote_ip6[0], ops->remote_ip6[1], ops->remote_ip6[2],
+			     ops->remote_ip6[3]);
+	}
+}
+
+/* The connection's key as its client sees it; `end` says which of the two this socket is. */
+static __always_inline void ops_tuple(struct bpf_sock_ops *ops, enum abi_end end,
+				      struct abi_tuple *t)
+{
+	__u16 local = ops->local_port, remote = bpf_ntohl(ops->remote_port);
+
+	if (end == ABI_CLIENT) {
+		ops_addrs(ops, &t->src, &t->dst);
+		t->src_port = local;
+		t->dst_port = remote;
+	} else {
+		ops_addrs(ops, &t->dst, &t->src);
+		t->dst_port = local;
+		t->src_port = remote;
+	}
+}
+
+/* The pod of the socket, if its local address is one of the pod's: a pod cannot pass for another by address. */
+static __always_inline const struct abi_pod *ops_pod(struct bpf_sock_ops *ops)
+{
+	__u64 netns = bpf_get_netns_cookie(ops);
+
+	return bpf_map_lookup_elem(&pods, &netns);
+}
+
+static __always_inline struct abi_sock *ops_sock(struct bpf_sock_ops *ops, int create)
+{
+	struct bpf_sock *sk = ops->sk;
+
+	if (!sk)
+		return NULL;
+	return bpf_sk_storage_get(&socks, sk, NULL, create ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+}
+
+static __always_inline struct abi_conn *sock_conn(struct abi_sock *s)
+{
+	struct abi_conn *c;
+
+	if (!s || !(s->flags & ABI_SOCK_CONNECTED))
+		return NULL;
+	c = bpf_map_lookup_elem(&conns, &s->tuple);
+	return c && c->conn == s->conn ? c : NULL;
+}
+
+/* What lies between a pod and an address that is not a pod of this node. */
+static __always_inline enum abi_reason outside_reason(const struct abi_address *a)
+{
+	if (a && a->kind == ABI_KIND_REMOTE_POD)
+		return ABI_OTHER_NODE;
+	if (a && a->kind == ABI_KIND_NODE)
+		return ABI_NODE_ITSELF;
+	if (a && a->kind == ABI_KIND_LOCAL_POD)
+		return ABI_PEER_UNSEEN;
+	return ABI_OUTSIDE;
+}
+
+/* ------------------------------------------------------------------ sockops: counters */
+
+static __always_inline struct abi_traffic *traffic_of(const struct abi_conn *c)
+{
+	struct abi_traffic_key key = {
+		.source = c->source, .service = c->service, .pod = c->server_pod};
+	struct abi_traffic zero = {}, *t;
+
+	t = bpf_map_lookup_elem(&traffic, &key);
+	if (t)
+		return t;
+	bpf_map_update_elem(&traffic, &key, &zero, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&traffic, &key);
+}
+
+/* ------------------------------------------------------------------ sockops: entering the splice */
+
+static __always_inline enum abi_reason enter_ask(struct abi_conn *c, const struct abi_sock *s,
+						 const struct abi_pod *client,
+						 const struct abi_address *server,
+						 const struct abi_settings *set)
+{
+	struct abi_class_key key = {.netns = server->netns, .port = s->tuple.dst_port};
+	const struct abi_class *class = bpf_map_lookup_elem(&classes, &key);
+	struct decide_enter in = {
+		.splice_off = set->splice_off,
+		.kernel_safe = set->kernel_safe,
+		.client_splice = client->splice,
+		.server_splice = server->splice,
+		.service_splice = s->splice,
+		.sample = (c->conn & 15) == 0,
+		.bulk = class ? class->bulk : 0,
+		.brief = class ? class->brief : 0,
+	};
+
+	return decide_enter(&in);
+}
+
+/* Put this socket into the map and note it in its end of the record. */
+static __always_inline enum abi_reason enter(struct bpf_sock_ops *ops, struct abi_flow *me)
+{
+	enum abi_reason why = sock_eligible((const struct sock *)me->sock);
+	__u64 key = me->cookie;
+	long err;
+
+	if (why)
+		return why;
+	err = bpf_sock_hash_update(ops, &splices, &key, BPF_NOEXIST);
+	if (err == -EBUSY)
+		return ABI_FOREIGN_OWNER;
+	if (err && err != -EEXIST) /* a socket that connects again is still there under its cookie */
+		return ABI_MAP_FULL;
+	me->in_map = 1;
+	return ABI_NONE;
+}
+
+/* The end of the record that belongs to this socket starts its life. */
+static __always_inline void flow_open(struct bpf_sock_ops *ops, struct abi_flow *me)
+{
+	me->sock = (__u64)ops->sk;
+	me->cookie = bpf_get_socket_cookie(ops);
+}
+
+/* ------------------------------------------------------------------ sockops: the events */
+
+/* A client of ours is about to send its SYN. */
+static __always_inline void on_connect(struct bpf_sock_ops *ops)
+{
+	const struct abi_pod *pod = ops_pod(ops);
+	const struct abi_address *from, *to;
+	struct abi_conn c = {};
+	struct abi_sock *s;
+
+	if (!pod)
+		return;
+	s = ops_sock(ops, 1);
+	if (!s)
+		return;
+	ops_tuple(ops, ABI_CLIENT, &s->tuple);
+	if (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst))
+		return;
+	from = bpf_map_lookup_elem(&addresses, &s->tuple.src);
+	if (!from || from->netns != pod->netns || from->kind != ABI_KIND_LOCAL_POD) {
+		reason_count(ABI_UNKNOWN_ADDRESS);
+		return;
+	}
+	to = bpf_map_lookup_elem(&addresses, &s->tuple.dst);
+	if (to && to->netns == pod->netns && to->kind == ABI_KIND_LOCAL_POD)
+		return;
+	flow_open(ops, &c.end[ABI_CLIENT]);
+	c.conn = (__u32)c.end[ABI_CLIENT].cookie;
+	c.live = 1;
+	c.service = s->service;
+	c.source = pod->identity;
+	c.client_pod = pod->pod;
+	c.client_netns = pod->netns;
+	c.opened_ns = s->connect_ns ? s->connect_ns : bpf_ktime_get_ns();
+	c.policy = s->policy;
+	c.asked = s->asked;
+	c.asked_port = s->asked_port;
+	if (to && to->kind == ABI_KIND_LOCAL_POD) {
+		c.server_pod = to->pod;
+		c.server_netns = to->netns;
+	} else {
+		c.path = ABI_PATH_DIRECT;
+		c.reason = outside_reason(to);
+	}
+	s->conn = c.conn;
+	s->end = ABI_CLIENT;
+	if (bpf_map_update_elem(&conns, &s->tuple, &c, BPF_ANY)) {
+		reason_count(ABI_MAP_FULL);
+		return;
+	}
+	s->flags |= ABI_SOCK_CONNECTED;
+	bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS);
+}
+
+/* The client's side stands; the server may not know it yet. */
+static __always_inline void on_active(struct bpf_sock_ops *ops)
+{
+	const struct abi_settings *set = settings_get();
+	const struct abi_address *server;
+	const struct abi_pod *pod;
+	struct abi_traffic *t;
+	struct abi_sock *s = ops_sock(ops, 0);
+	struct abi_conn *c = sock_conn(s);
+	enum abi_reason why;
+
+	if (!s || !c || !set)
+		return;
+	c->established = 1;
+	c->established_ns = bpf_ktime_get_ns();
+	t = traffic_of(c);
+	if (t) {
+		t->opened++;
+		t->connect_ns += c->established_ns - c->opened_ns;
+	}
+	if (!c->server_netns) {
+		reason_count(c->reason);
+		return;
+	}
+	c->path = ABI_PATH_TCP;
+	pod = ops_pod(ops);
+	server = bpf_map_lookup_elem(&addresses, &s->tuple.dst);
+	if (!pod || !server)
+		return;
+	why = enter_ask(c, s, pod, server, set);
+	if (!why)
+		why = enter(ops, &c->end[ABI_CLIENT]);
+	if (why) {
+		c->reason = why;
+		reason_count(why);
+		return;
+	}
+	s->flags |= ABI_SOCK_IN_MAP;
+	bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS | BPF_SOCK_OPS_RTT_CB_FLAG);
+}
+
+/* A record for a connection whose client is not a socket of ours. */
+static __always_inline struct abi_conn *record_inbound(struct bpf_sock_ops *ops,
+						       const struct abi_pod *pod,
+						       struct abi_sock *s)
+{
+	struct abi_conn c = {};
+
+	flow_open(ops, &c.end[ABI_SERVER]);
+	c.conn = (__u32)c.end[ABI_SERVER].cookie;
+	c.live = 1;
+	c.established = 1;
+	c.server_pod = pod->pod;
+	c.server_netns = pod->netns;
+	c.opened_ns = c.established_ns = bpf_ktime_get_ns();
+	c.path = ABI_PATH_DIRECT;
+	c.reason = outside_reason(bpf_map_lookup_elem(&addresses, &s->tuple.src));
+	s->conn = c.conn;
+	if (bpf_map_update_elem(&conns, &s->tuple, &c, BPF_ANY)) {
+		reason_count(ABI_MAP_FULL);
+		return NULL;
+	}
+	return bpf_map_lookup_elem(&conns, &s->tuple);
+}
+
+/* A child of one of our listeners stands: join the client's record, or make one. */
+static __always_inline void on_passive(struct bpf_sock_ops *ops)
+{
+	const struct abi_pod *pod = ops_pod(ops);
+	const struct abi_address *to;
+	struct abi_traffic *t;
+	struct abi_sock *s;
+	struct abi_conn *c;
+	enum abi_reason why;
+
+	if (!pod)
+		return;
+	s = ops_sock(ops, 1);
+	if (!s)
+		return;
+	ops_tuple(ops, ABI_SERVER, &s->tuple);
+	if (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst))
+		return;
+	to = bpf_map_lookup_elem(&addresses, &s->tuple.dst);
+	if (!to || to->kind != ABI_KIND_LOCAL_POD || to->netns != pod->netns)
+		return;
+	s->end = ABI_SERVER;
+	s->flags = ABI_SOCK_CONNECTED;
+	c = bpf_map_lookup_elem(&conns, &s->tuple);
+	if (!c || !c->client_netns || c->server_netns != pod->netns || c->end[ABI_SERVER].cookie) {
+		c = record_inbound(ops, pod, s);
+		if (!c) {
+			s->flags = 0;
+			return;
+		}
+		t = traffic_of(c);
+		if (t)
+			t->opened++;
+		reason_count(c->reason);
+		bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS);
+		return;
+	}
+	s->conn = c->conn;
+	__sync_fetch_and_add(&c->live, 1);
+	flow_open(ops, &c->end[ABI_SERVER]);
+	bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS);
+	if (!c->end[ABI_CLIENT].in_map)
+		return; /* the client's reason stands */
+	why = enter(ops, &c->end[ABI_SERVER]);
+	reason_count(why ? why : ABI_SPLICED);
+	if (why) {
+		c->reason = why;
+		c->leaving = 1;
+		return;
+	}
+	s->flags |= ABI_SOCK_IN_MAP;
+	c->reason = ABI_SPLICED;
+	c->path = ABI_PATH_SPLICE;
+	bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS | BPF_SOCK_OPS_RTT_CB_FLAG);
+}
+
+/* Nothing waits in the splice queue of this end, and nothing was redirected for a while. */
+static __always_inline int flow_quiet(const struct abi_flow *f, __u64 now, __u64 quiet_ns)
+{
+	const struct sock *sk = (const struct sock *)f->sock;
+
+	if (!f->in_map)
+		return 1;
+	return now - f->last_ns > quiet_ns && sock_is(sk, f->cookie) && sock_queue_empty(sk);
+}
+
+/*
+ * An ACK came for data that TCP carried: the moment at which a connection that turned out to be bulk may leave the
+ * map. No new redirect starts (`leaving`), the last one is older than leave_ns, so that a sender that was preempted
+ * between its verdict and its delivery is done, and both queues are empty: nothing can be lost with the entry.
+ */
+static __always_inline void on_rtt(struct bpf_sock_ops *ops)
+{
+	const struct abi_settings *set = settings_get();
+	struct abi_sock *s = ops_sock(ops, 0);
+	struct abi_conn *c = sock_conn(s);
+	__u64 now, key;
+
+	if (!c || !set || c->leaving != 1)
+		return;
+	now = bpf_ktime_get_ns();
+	if (!flow_quiet(&c->end[ABI_CLIENT], now, set->leave_ns) ||
+	    !flow_quiet(&c->end[ABI_SERVER], now, set->leave_ns))
+		return;
+	c->leaving = 2;
+	for (int i = 0; i < 2; i++) {
+		if (!c->end[i].in_map)
+			continue;
+		c->end[i].in_map = 0;
+		key = c->end[i].cookie;
+		bpf_map_delete_elem(&splices, &key);
+	}
+	bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS);
+}
+
+/* What this connection teaches about its port. Only those that entered the map can tell. */
+static __always_inline void class_learn(const struct abi_conn *c, const struct abi_tuple *t)
+{
+	struct abi_class_key key = {.netns = c->server_netns, .port = t->dst_port};
+	struct abi_class zero = {}, *class;
+	__u64 turns = c->end[ABI_CLIENT].turns + c->end[ABI_SERVER].turns;
+
+	class = bpf_map_lookup_elem(&classes, &key);
+	if (!class) {
+		bpf_map_update_elem(&classes, &key, &zero, BPF_NOEXIST);
+		class = bpf_map_lookup_elem(&classes, &key);
+		if (!class)
+			return;
+	}
+	class->seen++;
+	class->bulk = decide_score(class->bulk, c->leaving != 0);
+	class->brief = decide_score(class->brief, !c->leaving && turns < 4);
+}
+
+static __always_inline void traffic_close(struct bpf_sock_ops *ops, struct abi_conn *c, int end)
+{
+	struct abi_traffic *t = traffic_of(c);
+	__u64 sent, received;
+
+	if (!t)
+		return;
+	if (!c->established) {
+		t->failed++;
+		return;
+	}
+	/* TCP's own counters say what it carried; the splice's are in the record */
+	sent = ops->bytes_acked;
+	received = ops->bytes_received;
+	c->end[end].tcp_bytes = sent;
+	t->closed++;
+	t->retransmits += ops->total_retrans;
+	t->srtt_us += ops->srtt_us >> 3;
+	t->sent_bytes += c->end[ABI_CLIENT].spliced_bytes + (end == ABI_CLIENT ? sent : received);
+	t->received_bytes += c->end[ABI_SERVER].spliced_bytes + (end == ABI_CLIENT ? received : sent);
+	t->spliced_bytes += c->end[ABI_CLIENT].spliced_bytes + c->end[ABI_SERVER].spliced_bytes;
+}
+
+/* A socket of ours is gone. */
+static __always_inline void on_close(struct bpf_sock_ops *ops)
+{
+	struct abi_sock *s = ops_sock(ops, 0);
+	struct abi_conn *c = sock_conn(s);
+	int end;
+
+	if (!s || !c)
+		return;
+	s->flags &= ~ABI_SOCK_CONNECTED;
+	end = s->end & 1;
+	/* The entry in `splices` goes with the socket: to delete it here would lose what a reader has not read. */
+	c->end[end].closed = 1;
+	if (__sync_fetch_and_sub(&c->live, 1) != 1)
+		return;
+	traffic_close(ops, c, end);
+	if (s->flags & ABI_SOCK_IN_MAP)
+		class_learn(c, &s->tuple);
+	bpf_map_delete_elem(&conns, &s->tuple);
+}
+
+SEC("sockops")
+int weft_sockops(struct bpf_sock_ops *ops)
+{
+	switch (ops->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		on_connect(ops);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		on_active(ops);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		on_passive(ops);
+		break;
+	case BPF_SOCK_OPS_RTT_CB:
+		on_rtt(ops);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ops->args[1] == BPF_TCP_CLOSE)
+			on_close(ops);
+		break;
+	}
+	return 1;
+}
+
+char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

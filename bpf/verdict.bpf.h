@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * verdict.bpf.h: what the hooks share: addresses, counters of reasons, the policy question.
+ */
+#ifndef WEFT_VERDICT_BPF_H
+#define WEFT_VERDICT_BPF_H
+
+#include "decide.h"
+#include "maps.bpf.h"
+
+#define SETTLE_TRIES 3 /* a policy or service that changes more often while it is read: refuse */
+
+/* ------------------------------------------------------------------ addresses */
+
+static __always_inline void addr_from_v4(struct abi_addr *to, __u32 v4_be)
+{
+	__builtin_memset(to->byte, 0, 10);
+	to->byte[10] = to->byte[11] = 0xff;
+	__builtin_memcpy(to->byte + 12, &v4_be, 4);
+}
+
+static __always_inline void addr_from_v6(struct abi_addr *to, __u32 w0, __u32 w1, __u32 w2, __u32 w3)
+{
+	__builtin_memcpy(to->byte, &w0, 4);
+	__builtin_memcpy(to->byte + 4, &w1, 4);
+	__builtin_memcpy(to->byte + 8, &w2, 4);
+	__builtin_memcpy(to->byte + 12, &w3, 4);
+}
+
+static __always_inline __u32 addr_word(const struct abi_addr *a, int word)
+{
+	__u32 w;
+
+	__builtin_memcpy(&w, a->byte + word * 4, 4);
+	return w;
+}
+
+static __always_inline int addr_v4(const struct abi_addr *a)
+{
+	return !addr_word(a, 0) && !addr_word(a, 1) && addr_word(a, 2) == bpf_htonl(0xffff);
+}
+
+static __always_inline int addr_zero(const struct abi_addr *a)
+{
+	return !addr_word(a, 0) && !addr_word(a, 1) && !addr_word(a, 2) && !addr_word(a, 3);
+}
+
+static __always_inline int addr_loopback(const struct abi_addr *a)
+{
+	if (addr_v4(a))
+		return a->byte[12] == 127;
+	return !addr_word(a, 0) && !addr_word(a, 1) && !addr_word(a, 2) &&
+	       addr_word(a, 3) == bpf_htonl(1);
+}
+
+static __always_inline int addr_same(const struct abi_addr *a, const struct abi_addr *b)
+{
+	return addr_word(a, 0) == addr_word(b, 0) && addr_word(a, 1) == addr_word(b, 1) &&
+	       addr_word(a, 2) == addr_word(b, 2) && addr_word(a, 3) == addr_word(b, 3);
+}
+
+/* ------------------------------------------------------------------ settings, counters */
+
+static __always_inline const struct abi_settings *settings_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+static __always_inline void reason_count(__u32 reason)
+{
+	__u64 *n = bpf_map_lookup_elem(&reasons, &reason);
+
+	if (n)
+		*n += 1;
+}
+
+static __always_inline void refusal_count(__u32 source, __u32 service, __u32 pod, __u32 reason)
+{
+	struct abi_refusal_key key = {
+		.source = source, .service = service, .pod = pod, .reason = reason};
+	__u64 one = 1, *n;
+
+	reason_count(reason);
+	n = bpf_map_lookup_elem(&refusals, &key);
+	if (n)
+		*n += 1;
+	else
+		bpf_map_update_elem(&refusals, &key, &one, BPF_NOEXIST);
+}
+
+/* ------------------------------------------------------------------ policy */
+
+/* One evaluation of one set. A set that is not there (yet, or any more) refuses. */
+static __always_inline enum abi_reason policy_ask_set(__u32 set, __u32 identity,
+						      const struct abi_addr *source, __u16 port)
+{
+	struct abi_source_key source_key = {.set = set, .identity = identity};
+	struct abi_port_key port_key = {.set = set, .port = port};
+	struct abi_block_key block_key = {.prefixlen = 32 + 128, .set = set};
+	const struct abi_policy *p;
+
+	p = bpf_map_lookup_elem(&policies, &set);
+	if (!p || p->set != set)
+		return ABI_POLICY_UNSETTLED;
+	block_key.addr = *source;
+	return decide_policy(p, bpf_map_lookup_elem(&sources, &source_key),
+			     bpf_map_lookup_elem(&blocks, &block_key),
+			     bpf_map_lookup_elem(&ports, &port_key), identity, NULL);
+}
+
+/*
+ * May `identity` at `source` reach `port` of the local pod at `dst`? The set that answered is in *ret_set. The
+ * pod's switch is read again afterwards: an answer counts only if the set was in force all along, so no
+ * half-written and no half-deleted set ever decides.
+ */
+static __always_inline enum abi_reason policy_ask(const struct abi_addr *dst, __u32 identity,
+						  const struct abi_addr *source, __u16 port,
+						  __u32 *ret_set)
+{
+	for (int i = 0; i < SETTLE_TRIES; i++) {
+		const struct abi_address *a = bpf_map_lookup_elem(&addresses, dst);
+		enum abi_reason why;
+		__u32 set;
+
+		if (!a || a->kind != ABI_KIND_LOCAL_POD)
+			return ABI_POLICY_UNSETTLED; /* left between two looks */
+		set = *(volatile const __u32 *)&a->policy;
+		why = policy_ask_set(set, identity, source, port);
+		a = bpf_map_lookup_elem(&addresses, dst);
+		if (a && *(volatile const __u32 *)&a->policy == set) {
+			*ret_set = set;
+			return why;
+		}
+	}
+	return ABI_POLICY_UNSETTLED;
+}
+
+#endif
