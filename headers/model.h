@@ -75,6 +75,7 @@ struct object_pod {
 	unsigned ports;
 	bool host_network;
 	bool finished; /* phase Succeeded or Failed: its addresses are nobody's */
+	bool ready;    /* condition Ready; a Pod without conditions (written by hand) counts as ready */
 };
 struct service_port {
 	const char *name; /* "" if not given */
@@ -224,18 +225,32 @@ struct problem {
 /* ------------------------------------------------------------------ mesh/k8s.c */
 
 /*
- * Decode one document; items of a List are all decoded. Calls emit for each object (takes ownership) and
- * report for each problem (borrowed). A rejected object is reported and not emitted, but for an
- * AuthorizationPolicy or PeerAuthentication whose name could be read: `emit` gets its stand-in
- * (authorization.stand_in; PeerAuthentication: STRICT), which the source uses only if it has no last good one.
- * Kinds that weft does not read: a warning, or an error where the group is one of weft's own (a typo of a policy's
- * kind must not open anything).
+ * Decode one document; items of a List are all decoded, an empty document gives nothing. An object with an
+ * error is rejected whole: report says what is wrong, reject says which object it was, so that its last good
+ * version can stay. Kinds that weft does not read: a warning, or an error where it may be a mistyped policy
+ * (a typo must not open anything).
  */
 struct k8s_sink {
-	void (*emit)(struct k8s_sink *s, struct object *o, bool stand_in);
-	void (*report)(struct k8s_sink *s, const struct problem *p);
+	void (*emit)(struct k8s_sink *s, struct object *o); /* takes ownership */
+	/*
+	 * `name` is "" if it could not be read. `stand_in` (takes ownership) is NULL but for policies: to be
+	 * used while there is no last good version (authorization.stand_in; PeerAuthentication: STRICT).
+	 */
+	void (*reject)(struct k8s_sink *s, enum object_kind kind, const char *namespace,
+		       const char *name, struct object *stand_in);
+	void (*report)(struct k8s_sink *s, const struct problem *p); /* borrowed */
 };
 void k8s_decode(const struct doc *doc, const char *file, struct k8s_sink *sink);
+/*
+ * A document that doc_parse refused: reports the error; where its text speaks of a policy, rejects that one
+ * with a stand-in that closes the namespace it names.
+ */
+void k8s_broken(const char *bytes, size_t len, uint32_t first_line, const struct doc_error *error,
+		const char *file, struct k8s_sink *sink);
+
+/* ------------------------------------------------------------------ mesh/object.c */
+
+struct object *object_new(enum object_kind kind) must_check; /* in its own arena */
 void object_free(struct object *o);
 
 /* ------------------------------------------------------------------ mesh/store.c: all objects, by name */
@@ -246,6 +261,8 @@ void store_free(struct store *s);
 struct object *store_get(const struct store *s, enum object_kind kind, const char *namespace, const char *name);
 void store_put(struct store *s, struct object *o); /* takes ownership; frees what had the name */
 void store_del(struct store *s, enum object_kind kind, const char *namespace, const char *name);
+/* As store_del, but gives the object back to the caller instead of freeing it; NULL if absent. */
+struct object *store_take(struct store *s, enum object_kind kind, const char *namespace, const char *name);
 /* First of a kind (after NULL) or the next after `after`; NULL at the end. Order not defined. */
 struct object *store_each(const struct store *s, enum object_kind kind, const struct object *after);
 unsigned store_count(const struct store *s, enum object_kind kind);
