@@ -75,6 +75,8 @@ struct object_pod {
 	unsigned ports;
 	bool host_network;
 	bool finished; /* phase Succeeded or Failed: its addresses are nobody's */
+	bool unready;	  /* status.conditions has type Ready and its status is not "True" */
+	bool terminating; /* metadata.deletionTimestamp is set */
 	bool ready;    /* condition Ready; a Pod without conditions (written by hand) counts as ready */
 };
 struct service_port {
