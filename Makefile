@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Makefile of weft. `make help` says what there is; docs/building.md says more.
+#
+# A source file is found by itself; its *place* is in FLOORS below. What is not listed there is built too (last in
+# its folder), but `make floors` asks for a place.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+V ?= 0
+
+CC = gcc
+CLANG ?= clang
+PYTHON ?= python3
+PKG_CONFIG ?= pkg-config
+BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpftool)
+CLANG_FORMAT ?= clang-format
+
+ifeq ($(V),1)
+Q =
+say = @:
+else
+Q = @
+say = @printf '  %-5s %s\n'
+MAKEFLAGS += --no-print-directory
+endif
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += -r
+
+# ------------------------------------------------------------------ floors
+#
+# Bottom up: an object uses symbols only of objects before it (`make floors` proves it).
+
+FLOORS := \
+	base/mem base/table base/text base/addr base/reason base/clock base/log base/doc \
+	io/loop io/wire io/kernel io/netlink \
+	mesh/object mesh/k8s mesh/store mesh/policy mesh/service mesh/world \
+	control/manifests control/publish control/live control/explain control/admin \
+	proc/probe proc/loader proc/spawn proc/pods proc/privilege proc/supervisor proc/weftd \
+	proc/worker
+
+ROOMS := base io mesh control proc
+
+# Programs, by the file that has main().
+MAINS := proc/weftd proc/worker
+
+# The supervisor: nothing that parses, nothing that could be fooled by a network.
+WEFTD_OUT := base/doc
+WEFTD_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/%,$(SOURCES))) \
+	$(filter-out proc/worker%,$(filter proc/%,$(SOURCES)))
+
+# The worker: everything but the supervisor's own files; no libbpf.
+WORKER_IN = $(filter base/% io/% mesh/% control/% proc/worker%,$(SOURCES))
+
+# weftctl: its own files, and what speaks with the supervisor.
+WEFTCTL_IN = $(filter-out base/doc,$(filter base/% io/wire,$(SOURCES)))
+
+WEFTD_LIBS := -lbpf -lelf -lz -lmnl -lxxhash
+WORKER_LIBS := -ljansson -lyaml -lxxhash -lmnl -lpthread
+WEFTCTL_LIBS := -ljansson -lxxhash
+TEST_LIBS := -lcmocka -lbpf -lelf -lz -lmnl -ljansson -lyaml -lxxhash -lpthread
+
+# ------------------------------------------------------------------ what there is
+
+found = $(patsubst $1/%.c,%,$(sort $(wildcard $(addsuffix /*.c,$(addprefix $1/,$2)))))
+FOUND := $(call found,userspace,$(ROOMS))
+SOURCES := $(foreach r,$(ROOMS),$(filter $(FOUND),$(filter $r/%,$(FLOORS))) \
+	$(filter $r/%,$(filter-out $(FLOORS),$(FOUND))))
+HOMELESS := $(filter-out $(FLOORS),$(FOUND))
+LIBRARY := $(filter-out $(MAINS),$(SOURCES))
+WEFTCTL := $(sort $(wildcard tools/weftctl/*.c))
+WEFTCTL_MAIN := tools/weftctl/weftctl.c
+BPF := $(sort $(wildcard bpf/*.bpf.c))
+UNIT := $(patsubst tests/unit/%.c,%,$(sort $(wildcard tests/unit/test_*.c)))
+NATIVE := $(patsubst tests/bpf/%.c,%,$(sort $(wildcard tests/bpf/test_*.c)))
+FUZZ := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+
+PROGRAMS := $(if $(filter proc/weftd,$(SOURCES)),$(BUILD)/weftd) \
+	$(if $(filter proc/worker,$(SOURCES)),$(BUILD)/weft-worker) \
+	$(if $(WEFTCTL),$(BUILD)/weftctl)
+
+# UPTO_x: everything up to and with x. tests/unit/test_x.c links just that, so it also tests the floor.
+SEEN :=
+$(foreach f,$(LIBRARY),$(eval SEEN += $f)$(eval UPTO_$(notdir $f) := $(SEEN)))
+
+# ------------------------------------------------------------------ flags
+
+WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wno-unused-parameter \
+	-Wno-missing-field-initializers -Werror
+INCLUDE := -Iheaders -Ibpf -I$(BUILD)
+LANGUAGE := -std=gnu11 -D_GNU_SOURCE -fno-strict-aliasing -g
+CFLAGS ?= -O2
+HARDEN := -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fPIE
+LDFLAGS ?=
+LINK := -pie -Wl,-z,relro,-z,now -Wl,--as-needed
+COMPILE := $(LANGUAGE) $(WARN) $(INCLUDE) -MMD -MP
+
+SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FUZZ_SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=all
+FUZZ_SECONDS ?= 10
+
+ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))
+BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -D__TARGET_ARCH_$(ARCH) -Ibpf -Iheaders \
+	-Wall -Werror -Wno-unknown-attributes -Wno-address-of-packed-member -MMD -MP
+
+# ------------------------------------------------------------------ all
+
+all: $(PROGRAMS)
+
+object = $(patsubst %,$(BUILD)/$1/%.o,$2)
+
+$(BUILD)/weftd: $(call object,obj,$(WEFTD_IN))
+	$(say) LINK $@
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(WEFTD_LIBS)
+
+$(BUILD)/weft-worker: $(call object,obj,$(WORKER_IN))
+	$(say) LINK $@
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(WORKER_LIBS)
+
+$(BUILD)/weftctl: $(patsubst tools/%.c,$(BUILD)/obj/tools/%.o,$(WEFTCTL)) $(call object,obj,$(WEFTCTL_IN))
+	$(say) LINK $@
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(WEFTCTL_LIBS)
+
+$(BUILD)/obj/%.o: userspace/%.c | $(BUILD)/version.h
+	$(say) CC $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMPILE) $(HARDEN) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/tools/%.o: tools/%.c | $(BUILD)/version.h
+	$(say) CC $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMPILE) $(HARDEN) $(CFLAGS) -c -o $@ $<
+
+# The skeleton is a header that does not exist before the first build.
+$(call object,obj,$(filter proc/%,$(SOURCES))) \
+$(call object,san,$(filter proc/%,$(SOURCES))) \
+$(call object,fuzz/obj,$(filter proc/%,$(SOURCES))): | $(BUILD)/weft.skel.h
+
+# version.h changes only when the version does. Whoever prints it includes "version.h" (WEFT_VERSION).
+VERSION := $(shell sh tools/version.sh)
+$(BUILD)/version.h: FORCE
+	@mkdir -p $(@D)
+	@printf '/* made by make */\n#define WEFT_VERSION "%s"\n' '$(VERSION)' >$@.new
+	@if cmp -s $@.new $@; then rm -f $@.new; else mv $@.new $@; fi
+
+# ------------------------------------------------------------------ bpf
+
+bpf: $(BUILD)/weft.skel.h
+
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c
+	$(say) BPF $<
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
+
+$(BUILD)/weft.bpf.o: $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(BPF))
+	$(say) GEN $@
+	$(Q)$(BPFTOOL) gen object $@ $^
+
+$(BUILD)/weft.skel.h: $(BUILD)/weft.bpf.o
+	$(say) GEN $@
+	$(Q)$(BPFTOOL) gen skeleton $< name weft_bpf >$@
+
+# ------------------------------------------------------------------ tests
+#
+# tests/unit/test_x.c links the floors up to x; a test of no single file links all of them, and weftctl's files.
+# Other .c files of tests/unit and tests/bpf (oracles) are at hand for the tests of their folder.
+
+WEFTCTL_LIBRARY := $(patsubst tools/%.c,tools/%,$(filter-out $(WEFTCTL_MAIN),$(WEFTCTL)))
+WEFTCTL_UPTO := $(filter-out base/doc,$(filter base/% io/wire,$(LIBRARY))) $(WEFTCTL_LIBRARY)
+upto = $(or $(UPTO_$1),$(if $(filter weftctl%,$1),$(WEFTCTL_UPTO),$(LIBRARY)))
+
+test: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT))
+	$(Q)sh tests/run.sh $^
+
+bpf-native: $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
+	$(Q)sh tests/run.sh $^
+
+net: all bench-programs
+	$(Q)$(PYTHON) -m pytest -q tests/net $(PYTEST_ARGS)
+
+define unit_test
+$(BUILD)/tests/$1/$2: $(BUILD)/san/tests/$1/$2.o $(call object,san,$(call upto,$(patsubst test_%,%,$2))) \
+		$(patsubst tests/$1/%.c,$(BUILD)/san/tests/$1/%.o,$(filter-out tests/$1/test_%,$(sort $(wildcard tests/$1/*.c))))
+	$$(say) LINK $$@
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(SANITIZE) -o $$@ $$^ $$(TEST_LIBS)
+endef
+$(foreach t,$(UNIT),$(eval $(call unit_test,unit,$t)))
+$(foreach t,$(NATIVE),$(eval $(call unit_test,bpf,$t)))
+
+$(BUILD)/san/%.o: userspace/%.c | $(BUILD)/version.h
+	$(say) SAN $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMPILE) $(SANITIZE) -c -o $@ $<
+
+$(BUILD)/san/tools/%.o: tools/%.c | $(BUILD)/version.h
+	$(say) SAN $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMPILE) $(SANITIZE) -c -o $@ $<
+
+$(BUILD)/san/tests/%.o: tests/%.c | $(BUILD)/version.h
+	$(say) SAN $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMPILE) $(SANITIZE) -c -o $@ $<
+
+# ------------------------------------------------------------------ fuzz
+
+fuzz: $(patsubst %,$(BUILD)/fuzz/%,$(FUZZ))
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh $^
+
+define fuzz_test
+$(BUILD)/fuzz/$1: $(BUILD)/fuzz/obj/tests/fuzz/$1.o $(call object,fuzz/obj,$(call upto,$(patsubst fuzz_%,%,$1)))
+	$$(say) LINK $$@
+	$$(Q)$$(CLANG) $$(FUZZ_SANITIZE) -fsanitize=fuzzer -o $$@ $$^ $$(filter-out -lcmocka,$$(TEST_LIBS))
+endef
+$(foreach t,$(FUZZ),$(eval $(call fuzz_test,$t)))
+
+$(BUILD)/fuzz/obj/%.o: userspace/%.c | $(BUILD)/version.h
+	$(say) FUZZ $<
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(COMPILE) $(FUZZ_SANITIZE) -c -o $@ $<
+
+$(BUILD)/fuzz/obj/tests/%.o: tests/%.c | $(BUILD)/version.h
+	$(say) FUZZ $<
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(COMPILE) $(FUZZ_SANITIZE) -c -o $@ $<
+
+# ------------------------------------------------------------------ bench, demo
+
+BENCH_PROGRAMS := $(patsubst tools/bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard tools/bench/*.c)))
+
+bench-programs: $(BENCH_PROGRAMS)
+
+$(BUILD)/bench/%: tools/bench/%.c
+	$(say) CC $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMPILE) $(HARDEN) $(CFLAGS) $(LINK) -o $@ $< -lpthread
+
+bench: all bench-programs
+	$(Q)tools/bench/bench --build $(BUILD) $(BENCH_ARGS) $(if $(BENCH),--rows $(BENCH))
+
+demo: all bench-programs
+	$(Q)tools/demo --build $(BUILD)
+
+# ------------------------------------------------------------------ check
+
+check: all
+	$(Q)$(MAKE) lint
+	$(Q)$(MAKE) floors
+	$(Q)$(MAKE) test
+	$(Q)$(MAKE) bpf-native
+	$(Q)$(MAKE) net
+
+check-kernels: all
+	$(Q)sh tests/kernels/run.sh $(BUILD) $(KERNELS)
+
+lint:
+	$(Q)sh tools/lint.sh
+
+format:
+	$(Q)$(CLANG_FORMAT) -i $$(sh tools/lint.sh --list-c)
+
+floors: $(call object,obj,$(SOURCES))
+	$(if $(HOMELESS),$(error give these a place in FLOORS of the Makefile: $(HOMELESS)))
+	$(Q)sh tools/floors.sh $^
+
+# ------------------------------------------------------------------ install
+
+sbindir = $(DESTDIR)$(PREFIX)/sbin
+bindir = $(DESTDIR)$(PREFIX)/bin
+libdir = $(DESTDIR)$(PREFIX)/lib/weft
+mandir = $(DESTDIR)$(PREFIX)/share/man
+unitdir = $(DESTDIR)$(PREFIX)/lib/systemd/system
+bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+INSTALL ?= install
+
+clean:
+	$(Q)rm -rf $(BUILD)
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make                 the programs: build/weftd, build/weft-worker, build/weftctl
+#: make demo            a node with five pods, before and after weft (root; under a minute)
+#: make check           lint, floors, test, bpf-native, net: all that needs no peer from outside (root)
+#: make test            unit tests with address and undefined behaviour sanitizers
+#: make bpf-native      the BPF decision code compiled for user space, against oracles
+#: make net             scenarios in network namespaces, through the real programs (root)
+#: make check-kernels   loads the BPF programs on the kernels we claim, in QEMU
+#: make bench           the table of docs/performance.md (root; BENCH=row,row selects)
+#: make fuzz            fuzzers, FUZZ_SECONDS=10 each
+#: make bpf             only the BPF object and its skeleton
+#: make lint            house rules;  make format  applies .clang-format
+#: make floors          no object uses a symbol of a later one
+#: make install         PREFIX=/usr/local DESTDIR=;  make uninstall  takes it away
+#: make clean           removes the build folder
+#:
+#: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
+
+.PHONY: all bpf test bpf-native net check check-kernels bench bench-programs demo fuzz lint format floors \
+	install uninstall clean help FORCE
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
