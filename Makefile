@@ -106,6 +106,7 @@ FUZZ_SECONDS ?= 10
 
 ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -D__TARGET_ARCH_$(ARCH) -Ibpf -Iheaders \
+	-idirafter /usr/include/$(shell $(CC) -print-multiarch) \
 	-Wall -Werror -Wno-unknown-attributes -Wno-address-of-packed-member -MMD -MP
 
 # ------------------------------------------------------------------ all
