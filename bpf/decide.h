@@ -76,12 +76,13 @@ struct decide_enter {
 	__u8 client_splice; /* enum abi_splice of the client's pod */
 	__u8 server_splice;
 	__u8 service_splice;
-	__u8 sample; /* 1: this connection is the one in 16 that is tried whatever its class */
+	__u8 sample; /* 1: this connection is the one in DECIDE_SAMPLE that is tried whatever its class */
 	__u16 bulk;  /* abi_class scores */
 	__u16 brief;
 };
 
-#define DECIDE_CLASS_PAYS 160 /* of 256: above this share the class is kept out */
+#define DECIDE_SAMPLE 64       /* power of two */
+#define DECIDE_CLASS_LIMIT 128 /* of 256: above this score the class is kept out */
 
 /* ABI_NONE: both sockets may enter at establishment; else why not. Off wins over always, always over auto. */
 static __always_inline enum abi_reason decide_enter(const struct decide_enter *in)
@@ -99,17 +100,29 @@ static __always_inline enum abi_reason decide_enter(const struct decide_enter *i
 		return ABI_KERNEL_UNSAFE;
 	if (in->sample)
 		return ABI_NONE;
-	if (in->bulk > DECIDE_CLASS_PAYS)
+	if (in->bulk > DECIDE_CLASS_LIMIT)
 		return ABI_CLASS_BULK;
-	if (in->brief > DECIDE_CLASS_PAYS)
+	if (in->brief > DECIDE_CLASS_LIMIT)
 		return ABI_CLASS_SHORT;
 	return ABI_NONE;
 }
 
-/* Move a score 1/8 of the way to 256 (yes) or 0 (no); small remainders are rounded away from where it is. */
+/* A score moves a quarter of the way to 256 (yes) or to 0 (no), at least by one. */
 static __always_inline __u16 decide_score(__u16 score, int yes)
 {
-	return yes ? score + ((256 - score + 7) >> 3) : score - ((score + 7) >> 3);
+	return yes ? score + ((256 - score + 3) >> 2) : score - ((score + 3) >> 2);
+}
+
+#define DECIDE_VOTE_BYTES 262144 /* a connection that moved less says nothing about bulk */
+#define DECIDE_BRIEF_TURNS 4	 /* request, answer, request, answer: a splice has paid for itself */
+
+/* What a connection that was in the map teaches its class when it closes. */
+static __always_inline void decide_learn(struct abi_class *class, __u64 bytes, __u64 turns, int bulk)
+{
+	class->seen++;
+	if (bytes >= DECIDE_VOTE_BYTES)
+		class->bulk = decide_score(class->bulk, bulk);
+	class->brief = decide_score(class->brief, !bulk && turns < DECIDE_BRIEF_TURNS);
 }
 
 /* ------------------------------------------------------------------ splice: one message */
@@ -119,9 +132,17 @@ static __always_inline __u16 decide_score(__u16 score, int yes)
  *	order	nothing of it is under way in TCP: a redirect would overtake it (`drained`), and
  *	grant	fewer than turn_bytes and grant_msgs went since the reader's queue was last seen empty.
  * The grant is renewed when the peer speaks and the reader's queue is empty (a turn), and, for messages up to
- * small_bytes, whenever the queue is seen empty (a one-way stream of small writes, which TCP carries worse).
- * So the queue holds one grant at most, whatever the reader does: turn_bytes + one message, grant_msgs.
+ * small_bytes, whenever the queue is seen empty: a one-way stream of small writes, which TCP carries worse; it
+ * gets stream_bytes, because a fall back to TCP lasts until the reader has caught up.
+ * So what waits for a reader is one grant at most, whatever it does: stream_bytes and grant_msgs.
  */
+#define DECIDE_LOOK_EVERY 32 /* small messages between two looks at the queue */
+
+static __always_inline __u32 decide_grant(const struct abi_settings *set, __u32 size)
+{
+	return size <= set->small_bytes ? set->stream_bytes : set->turn_bytes;
+}
+
 enum decide_look { /* what the program has to find out before decide_message */
 	DECIDE_LOOK_NOT = 0,
 	DECIDE_LOOK_QUEUE = 1, /* is the reader's splice queue empty? */
@@ -134,9 +155,11 @@ static __always_inline enum decide_look decide_look(const struct abi_flow *me,
 {
 	if (me->by_tcp)
 		return DECIDE_LOOK_ORDER;
-	if (spoke || me->turn_bytes + size > set->turn_bytes || me->turn_msgs >= set->grant_msgs)
+	if (spoke || me->turn_bytes + size > decide_grant(set, size) ||
+	    me->turn_msgs >= set->grant_msgs)
 		return DECIDE_LOOK_QUEUE;
-	if (size <= set->small_bytes && (me->turn_msgs & 15) == 15)
+	if (size <= set->small_bytes &&
+	    (me->turn_msgs & (DECIDE_LOOK_EVERY - 1)) == DECIDE_LOOK_EVERY - 1)
 		return DECIDE_LOOK_QUEUE; /* renew early, so that a stream rarely meets the end of its grant */
 	return DECIDE_LOOK_NOT;
 }
@@ -156,7 +179,7 @@ static __always_inline int decide_message(struct abi_flow *me, const struct abi_
 		me->turn_bytes = 0;
 		me->turn_msgs = 0;
 	}
-	return me->turn_bytes + size <= set->turn_bytes && me->turn_msgs < set->grant_msgs;
+	return me->turn_bytes + size <= decide_grant(set, size) && me->turn_msgs < set->grant_msgs;
 }
 
 #endif

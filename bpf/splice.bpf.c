@@ -106,8 +106,9 @@ static __always_inline enum abi_reason sock_eligible(const struct sock *sk)
 /* ------------------------------------------------------------------ sk_msg */
 
 /* Account one message and tell where it goes. */
-static __always_inline void flow_count(struct abi_flow *me, const struct abi_flow *peer, __u32 size,
-				       int spoke, int spliced)
+static __always_inline void flow_count(struct abi_flow *me, const struct abi_flow *peer,
+				       const struct abi_settings *set, __u32 size, int spoke,
+				       int spliced)
 {
 	me->said++;
 	if (spoke) {
@@ -120,7 +121,8 @@ static __always_inline void flow_count(struct abi_flow *me, const struct abi_flo
 	}
 	if (!spliced) {
 		me->tcp_bytes += size;
-		me->turn_tcp += size;
+		if (size > set->small_bytes)
+			me->turn_tcp += size;
 		return;
 	}
 	me->spliced_bytes += size;
@@ -182,7 +184,7 @@ int weft_msg(struct sk_msg_md *msg)
 		if (bpf_msg_redirect_hash(msg, &splices, &key, BPF_F_INGRESS) != SK_PASS)
 			redirect = 0;
 	}
-	flow_count(me, peer, msg->size, spoke, redirect);
+	flow_count(me, peer, set, msg->size, spoke, redirect);
 	if (!redirect && me->turn_tcp >= set->bulk_bytes && !c->leaving && c->path == ABI_PATH_SPLICE) {
 		c->leaving = 1;
 		c->reason = ABI_BULK;
@@ -281,20 +283,19 @@ static __always_inline struct abi_traffic *traffic_of(const struct abi_conn *c)
 
 /* ------------------------------------------------------------------ sockops: entering the splice */
 
-static __always_inline enum abi_reason enter_ask(struct abi_conn *c, const struct abi_sock *s,
-						 const struct abi_pod *client,
-						 const struct abi_address *server,
-						 const struct abi_settings *set)
+static __always_inline enum abi_reason enter_ask(const struct abi_sock *s, const struct abi_pod *client,
+						 const struct abi_address *server)
 {
 	struct abi_class_key key = {.netns = server->netns, .port = s->tuple.dst_port};
 	const struct abi_class *class = bpf_map_lookup_elem(&classes, &key);
+	const struct abi_settings *set = settings_get();
 	struct decide_enter in = {
-		.splice_off = set->splice_off,
-		.kernel_safe = set->kernel_safe,
+		.splice_off = set ? set->splice_off : 1,
+		.kernel_safe = set ? set->kernel_safe : 0,
 		.client_splice = client->splice,
 		.server_splice = server->splice,
 		.service_splice = s->splice,
-		.sample = (c->conn & 15) == 0,
+		.sample = (bpf_get_prandom_u32() & (DECIDE_SAMPLE - 1)) == 0,
 		.bulk = class ? class->bulk : 0,
 		.brief = class ? class->brief : 0,
 	};
@@ -367,6 +368,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	if (to && to->kind == ABI_KIND_LOCAL_POD) {
 		c.server_pod = to->pod;
 		c.server_netns = to->netns;
+		c.reason = enter_ask(s, pod, to);
 	} else {
 		c.path = ABI_PATH_DIRECT;
 		c.reason = outside_reason(to);
@@ -384,15 +386,11 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 /* The client's side stands; the server may not know it yet. */
 static __always_inline void on_active(struct bpf_sock_ops *ops)
 {
-	const struct abi_settings *set = settings_get();
-	const struct abi_address *server;
-	const struct abi_pod *pod;
-	struct abi_traffic *t;
 	struct abi_sock *s = ops_sock(ops, 0);
 	struct abi_conn *c = sock_conn(s);
-	enum abi_reason why;
+	struct abi_traffic *t;
 
-	if (!s || !c || !set)
+	if (!s || !c)
 		return;
 	c->established = 1;
 	c->established_ns = bpf_ktime_get_ns();
@@ -401,21 +399,12 @@ static __always_inline void on_active(struct bpf_sock_ops *ops)
 		t->opened++;
 		t->connect_ns += c->established_ns - c->opened_ns;
 	}
-	if (!c->server_netns) {
+	if (c->server_netns)
+		c->path = ABI_PATH_TCP;
+	if (!c->reason)
+		c->reason = enter(ops, &c->end[ABI_CLIENT]);
+	if (c->reason) {
 		reason_count(c->reason);
-		return;
-	}
-	c->path = ABI_PATH_TCP;
-	pod = ops_pod(ops);
-	server = bpf_map_lookup_elem(&addresses, &s->tuple.dst);
-	if (!pod || !server)
-		return;
-	why = enter_ask(c, s, pod, server, set);
-	if (!why)
-		why = enter(ops, &c->end[ABI_CLIENT]);
-	if (why) {
-		c->reason = why;
-		reason_count(why);
 		return;
 	}
 	s->flags |= ABI_SOCK_IN_MAP;
@@ -546,7 +535,9 @@ static __always_inline void class_learn(const struct abi_conn *c, const struct a
 {
 	struct abi_class_key key = {.netns = c->server_netns, .port = t->dst_port};
 	struct abi_class zero = {}, *class;
-	__u64 turns = c->end[ABI_CLIENT].turns + c->end[ABI_SERVER].turns;
+	const struct abi_flow *a = &c->end[ABI_CLIENT], *b = &c->end[ABI_SERVER];
+	__u64 turns = a->turns + b->turns;
+	__u64 bytes = a->spliced_bytes + b->spliced_bytes + a->tcp_bytes + b->tcp_bytes;
 
 	class = bpf_map_lookup_elem(&classes, &key);
 	if (!class) {
@@ -555,9 +546,7 @@ static __always_inline void class_learn(const struct abi_conn *c, const struct a
 		if (!class)
 			return;
 	}
-	class->seen++;
-	class->bulk = decide_score(class->bulk, c->leaving != 0);
-	class->brief = decide_score(class->brief, !c->leaving && turns < 4);
+	decide_learn(class, bytes, turns, c->leaving);
 }
 
 static __always_inline void traffic_close(struct bpf_sock_ops *ops, struct abi_conn *c, int end)

@@ -153,10 +153,10 @@ struct abi_settings {
 	__u32 splice_off;  /* 1: operator switched splice off: every message goes by TCP, nothing enters */
 	__u32 kernel_safe; /* 1: the running kernel passed: `auto` may splice */
 	__u32 turn_bytes;  /* bytes that one side may redirect after its peer last spoke (131072) */
-	__u32 grant_msgs;  /* messages that may be queued on a reader before its queue is looked at (256) */
+	__u32 grant_msgs;  /* redirected messages that may wait for one reader (900) */
 	__u32 small_bytes; /* messages up to here may stream one-way by redirect (4096) */
-	__u32 bulk_bytes;  /* bytes by TCP in one turn that make a connection bulk (1 MiB) */
-	__u32 reserved;
+	__u32 stream_bytes; /* bytes of small messages that may wait for one reader (917504) */
+	__u32 bulk_bytes;   /* bytes of larger messages by TCP in one turn that make a connection bulk (1 MiB) */
 	__u64 leave_ns; /* no redirect for so long before a bulk connection leaves the splice map */
 };
 
@@ -388,7 +388,7 @@ struct abi_flow {
 	__u64 said;	 /* messages that this end has sent while in the map */
 	__u32 turn_bytes;
 	__u32 turn_msgs;   /* both: redirected since the reader's queue was last seen empty */
-	__u32 turn_tcp;	   /* bytes by TCP since the peer last spoke */
+	__u32 turn_tcp;	   /* bytes of messages above small_bytes by TCP since the peer last spoke */
 	__u32 queue_bytes; /* most that was ever let onto the reader's queue */
 	__u32 queue_msgs;
 	__u8 by_tcp; /* 1: the last message went by TCP, so order must be proved before a redirect */
@@ -426,8 +426,8 @@ struct abi_conn {
 };
 
 /*
- * What connections to one listening port of one pod turned out to be. Scores move 1/8 of the way to
- * 256 or 0 with each connection that closes. `auto` keeps out what does not pay, but for one in 16.
+ * What connections to one listening port of one pod turned out to be, among those that entered the splice:
+ * scores that move with each that closes (bpf/decide.h). `auto` keeps out what does not pay, but for one in 64.
  */
 struct abi_class_key {
 	__u64 netns; /* of the server */
