@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * policy.h: AuthorizationPolicies and PeerAuthentications as tables that the kernel decides by.
+ *
+ *	objects --terms_compile--> terms --policy_new--> policy set (rows of abi.h: policies, sources, blocks, ports)
+ *
+ * A term is (who) AND (from which address) AND (to which port); abi.h says how terms become bits. A set is
+ * what all pods share that the same policies select: it is immutable but for the identities that it learns.
+ * Pure: no fd, no clock, no log. docs/policy.md is the user's view.
+ */
+#ifndef WEFT_POLICY_H
+#define WEFT_POLICY_H
+
+#include "model.h"
+
+/* ------------------------------------------------------------------ mesh/identity.c */
+
+/*
+ * Numbers for (trust domain, namespace, service account). Never reused while the process lives; after a
+ * restart the ones that the kernel holds are taken over where that is certain (identity_claim).
+ */
+struct identity {
+	uint32_t number; /* never 0 */
+	bool published;	 /* publish.c: every set in the kernel knows it; only then a pod may carry it */
+	const char *trust_domain, *namespace, *service_account;
+	char *principal; /* "cluster.local/ns/shop/sa/web" */
+	struct table_link link;
+};
+struct identities {
+	struct table by_name;
+	struct identity **all; /* in order of birth */
+	unsigned count, size;
+	uint32_t next; /* number of the next one; 0 counts as 1 */
+};
+/* The identity, made with the next number if it is new. Lives as long as the table. */
+struct identity *identity_get(struct identities *t, const char *trust_domain, const char *namespace,
+			      const char *service_account);
+/* As identity_get, but a new one takes `number` if nobody has it. */
+struct identity *identity_claim(struct identities *t, const char *trust_domain, const char *namespace,
+				const char *service_account, uint32_t number);
+struct identity *identity_by_number(const struct identities *t, uint32_t number); /* NULL: unknown */
+void identities_free(struct identities *t);
+
+/* ------------------------------------------------------------------ mesh/terms.c */
+
+enum dimension { DIM_SOURCE, DIM_BLOCK, DIM_PORT, DIM_COUNT };
+
+enum test_what {
+	TEST_PRINCIPAL,
+	TEST_NAMESPACE,
+	TEST_SERVICE_ACCOUNT, /* "namespace/name" */
+	TEST_TRUST_DOMAIN,
+	TEST_BLOCK,
+	TEST_PORT
+};
+
+/* One list of the YAML: holds if one of its values fits; `not` turns the answer round. */
+struct test {
+	enum test_what what;
+	bool not;
+	unsigned count;
+	const char **text;
+	const struct block *block;
+	const uint16_t *port;
+};
+struct test_all { /* every test holds; none: always */
+	struct test **test;
+	unsigned count;
+};
+struct predicate { /* one of the alternatives holds */
+	struct test_all *alt;
+	unsigned alts;
+	uint64_t hash;
+};
+struct policy_origin {
+	const char *namespace, *name; /* AuthorizationPolicy */
+	unsigned rule;		      /* spec.rules[rule] */
+};
+struct term {
+	bool deny; /* else ALLOW */
+	bool l7;   /* also needs what only HTTP can tell */
+	struct predicate dim[DIM_COUNT];
+	struct policy_origin *origin; /* several only where terms had to be merged to fit ABI_TERMS */
+	unsigned origins;
+	unsigned order;
+};
+struct terms {
+	struct term *term;
+	unsigned count;
+	bool has_allow; /* an ALLOW policy is among them, even one without rules */
+	bool too_many;	/* more than ABI_TERMS even after merging: the set closes */
+};
+
+/*
+ * Terms of the policies (in this order) for a pod with these addresses (for destination.ip). All that they
+ * point to is copied into the arena. Merges terms where that is exact.
+ */
+void terms_compile(struct arena *a, const struct object *const *policy, unsigned count,
+		   const struct abi_addr *addr, unsigned addrs, struct terms *ret);
+/* `text` fits a pattern: "*" anything, "prefix*", "*suffix", else equal (Istio's order of asking). */
+bool terms_fit(const char *pattern, const char *text);
+/* Do the tests of the source dimension hold? NULL: nobody proved anything, so that only not-forms hold. */
+bool terms_source_holds(const struct predicate *p, const struct identity *who);
+bool terms_port_holds(const struct predicate *p, uint16_t port);
+bool terms_block_holds(const struct predicate *p, const struct abi_addr *addr); /* slow: for explain */
+/* Family counts: ::/0 holds no IPv4 address. */
+bool terms_in_block(const struct abi_addr *addr, const struct block *b);
+
+/* ------------------------------------------------------------------ mesh/policy.c */
+
+struct policy_mtls { /* what PeerAuthentication says for one pod, and by which object */
+	enum abi_mtls mtls;
+	const struct object *from; /* NULL: nothing said so: PERMISSIVE */
+	const struct port_mtls *port; /* of `port_from` */
+	unsigned ports;
+	const struct object *port_from;
+};
+
+/* What a set is made from: borrowed for the call. */
+struct policy_input {
+	const struct object *const *policy; /* AuthorizationPolicies in order of namespace, name */
+	unsigned policies;
+	struct policy_mtls mtls;
+	const struct abi_addr *addr; /* of the pod */
+	unsigned addrs;
+	const char *trust_domain; /* the mesh's */
+};
+
+struct policy_source_row {
+	uint32_t identity;
+	struct abi_bits bits;
+};
+struct policy_block_row {
+	struct block block;
+	int parent; /* index of the smallest block around it, -1 none */
+	struct abi_bits bits;
+};
+struct policy_port_row {
+	uint16_t port;
+	struct abi_port value;
+};
+struct policy_named { /* an AuthorizationPolicy that selects the pods of the set */
+	const char *namespace, *name;
+	bool deny, stand_in;
+};
+
+struct policy_set {
+	uint32_t number; /* key in `policies`; given by the world, 0 before */
+	unsigned refs;	 /* pods */
+	bool published;	 /* publish.c: all rows are in the kernel */
+	bool failed;	 /* publish.c: could not be written: a map is full */
+	struct abi_policy head; /* `set` is filled when it is published */
+	struct policy_source_row *source; /* in order of identity */
+	unsigned sources, source_size;
+	struct policy_block_row *block; /* in order of address, then length */
+	unsigned blocks;
+	struct policy_port_row *port; /* in order of port */
+	unsigned ports;
+	struct terms terms; /* bit i is terms.term[i] */
+	struct policy_named *policy;
+	unsigned policies;
+	const char *mtls_from;	    /* "namespace/name" of the PeerAuthentication in force, NULL none */
+	const char *mtls_port_from; /* the one whose ports are listed, NULL none */
+	struct arena arena;
+	struct text signature; /* two sets of one signature are one set */
+	struct table_link link;
+	struct list all;
+};
+
+/* Which PeerAuthentications speak for a pod. `object` are all of its namespace and of the root namespace. */
+void policy_mtls(const struct object *const *object, unsigned count, const char *root_namespace,
+		 const char *namespace, const struct pairs *labels, struct policy_mtls *ret);
+bool policy_selects(const struct object *policy, const char *root_namespace, const char *namespace,
+		    const struct pairs *labels);
+
+struct policy_set *policy_new(const struct policy_input *in, const struct identities *ids);
+void policy_free(struct policy_set *s);
+/* An identity is new: returns its row if the set must list it, else NULL. Idempotent. */
+const struct policy_source_row *policy_learn(struct policy_set *s, const struct identity *who);
+/*
+ * What the kernel decides, by the same code. who NULL: no identity. ret_hit (may be NULL) gets the bits of all
+ * terms that match.
+ */
+enum abi_reason policy_decide(const struct policy_set *s, const struct identity *who,
+			      const struct abi_addr *source, uint16_t port, struct abi_bits *ret_hit);
+/* Where bit `bit` comes from, for this source: NULL if there is no such bit. */
+const struct policy_origin *policy_origin(const struct policy_set *s, unsigned bit, const struct identity *who,
+					  const struct abi_addr *source, uint16_t port);
+enum abi_mtls policy_mtls_of(const struct policy_set *s, uint16_t port);
+
+#endif

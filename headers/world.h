@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * world.h: everything that weft knows of this node and its mesh, as the rows that the kernel should have.
+ *
+ *	store (objects) + enrolled pods + addresses of the node --world_update--> world --publish--> kernel maps
+ *
+ * A change costs what it touches: one EndpointSlice recompiles its service, a policy the pods that it selects.
+ * One thread. Readers (admin, explain, live) may look at every field; only mesh/world*.c and control/publish.c
+ * write. Pointers stay valid until the next call that changes the world.
+ */
+#ifndef WEFT_WORLD_H
+#define WEFT_WORLD_H
+
+#include "policy.h"
+#include "service.h"
+#include "wire.h"
+
+/* What the supervisor said of a pod. */
+struct world_enrolment {
+	uint64_t netns;
+	uint32_t number;
+	struct abi_addr addr[WIRE_ADDRS];
+	unsigned addrs;
+	char *service_account; /* "default" if not given */
+	struct pairs labels, annotations;
+	char *text; /* of the pairs */
+	uint32_t hint; /* identity that the kernel had for it when the worker started, 0 none */
+};
+
+struct world_label;
+
+/* A pod that is enrolled here, or has a Pod object, or both: then the object's word counts. */
+struct world_pod {
+	char *namespace, *name;
+	const struct object *object;	 /* NULL: none */
+	struct world_enrolment *enrolled; /* NULL: not on this node */
+	struct abi_addr *addr;		 /* of both, without doubles; none if it is finished or on the host's network */
+	unsigned addrs;
+	bool remote; /* addresses are entered as REMOTE_POD */
+	/* enrolled pods only */
+	struct identity *identity;
+	struct policy_set *set;
+	enum abi_splice splice;
+	struct abi_pod kernel; /* publish.c: what the map holds */
+	bool in_kernel;
+	/* inside */
+	bool changed, dirty; /* look at it anew; publish it */
+	struct world_label *label; /* one per label */
+	unsigned labels;
+	struct table_link by_name, by_netns, by_number;
+	struct list dirty_link, enrolled_link, changed_link;
+};
+
+/* Whose address is it: the strongest claim is in the kernel (pod, node, VIP, remote pod, in this order). */
+struct world_address {
+	struct abi_addr addr;
+	struct world_pod *pod;	/* enrolled here */
+	unsigned node, vip, remote; /* claims */
+	struct abi_address kernel; /* publish.c */
+	bool in_kernel, dirty;
+	struct table_link link;
+	struct list dirty_link;
+};
+
+struct world_service;
+
+/* One VIP and port. Several services may claim it; the oldest, then the first by name, has it. */
+struct world_front {
+	struct abi_service_key key;
+	struct list claims; /* struct world_claim.front_link */
+	struct world_service *owner; /* NULL: nobody any more */
+	const struct service_port *port; /* of the owner's object */
+	uint32_t number;	     /* abi_service.service */
+	uint16_t flags;
+	enum abi_splice splice;
+	uint32_t affinity_seconds;
+	struct abi_endpoint *endpoint; /* service and generation are filled when it is published */
+	unsigned count;
+	struct abi_service kernel; /* publish.c: the row that the map holds; its generation and count */
+	bool in_kernel, dirty;
+	bool endpoints_changed; /* the next generation must be written */
+	struct table_link link, by_number;
+	struct list dirty_link;
+};
+struct world_claim {
+	struct world_front *front;
+	struct world_service *service;
+	unsigned port; /* index in object_service.port */
+	struct list front_link;
+};
+
+struct world_service {
+	char *namespace, *name;
+	const struct object *object; /* NULL: deleted */
+	struct world_claim *claim; /* vips x ports */
+	unsigned claims;
+	struct abi_addr *vip; /* entered in addresses */
+	unsigned vips;
+	bool by_pods; /* no slice: endpoints are the pods that the selector selects */
+	struct world_label *label; /* one, if by_pods: of the selector's first pair */
+	char *problem;	/* NULL: fine */
+	bool problem_warning;
+	bool changed;
+	struct table_link link;
+	struct list changed_link;
+};
+
+struct world {
+	struct store *store;
+	char *node, *trust_domain, *root_namespace;
+	struct identities identities;
+	struct table pods, pods_by_netns, pods_by_number; /* struct world_pod */
+	struct list enrolled;				 /* struct world_pod.enrolled_link, in order of enrolment */
+	unsigned enrolled_count;
+	struct table services;			/* struct world_service */
+	struct table fronts, fronts_by_number;	/* struct world_front */
+	struct table addresses;			/* struct world_address */
+	struct table sets;			/* struct policy_set, by signature */
+	struct list all_sets;
+	unsigned set_count;
+	struct abi_addr *node_addr; /* told by world_node_addresses */
+	unsigned node_addrs;
+	struct abi_addr *object_addr; /* of this node's Node object */
+	unsigned object_addrs;
+	/* inside */
+	struct table slices, labels;
+	struct list changed_pods, changed_services;
+	bool policies_changed; /* of any namespace in policy_namespaces, or all */
+	bool policies_all;
+	struct strings policy_namespaces;
+	bool first_done; /* identities of the kernel's pods have been taken over */
+	uint32_t next_set, next_service; /* numbers; never reused */
+	/* to publish */
+	struct list dirty_pods, dirty_fronts, dirty_addresses;
+	struct list dead_sets;	       /* struct policy_set.all, refs 0, still in the kernel */
+	struct identity **new_identity; /* not yet known to the published sets */
+	unsigned new_identities;
+};
+
+struct world *world_new(struct store *store, const char *node, const char *trust_domain,
+			const char *root_namespace);
+void world_free(struct world *w);
+
+/*
+ * The supervisor enrolled a pod, or changed it. 0, or -EINVAL with a sentence in why[]. Takes effect with the
+ * next world_update.
+ */
+int world_enrol(struct world *w, const struct wire_pod *p, char why[256]) must_check;
+/* The pod is gone; unknown ones are ignored. Takes effect with the next world_update and publish. */
+void world_release(struct world *w, uint64_t netns);
+/* Addresses of the node's own interfaces (without loopback): replaces those told before. */
+void world_node_addresses(struct world *w, const struct abi_addr *addr, unsigned count);
+/*
+ * Take in what changed in the store and above. Frees nothing that a reader holds but what was deleted.
+ * Returns true if something is to be published.
+ */
+bool world_update(struct world *w);
+
+/* ------------------------------------------------------------------ questions */
+
+struct world_pod *world_pod_named(const struct world *w, const char *namespace, const char *name);
+struct world_pod *world_pod_numbered(const struct world *w, uint32_t number); /* enrolled pods */
+struct world_pod *world_pod_in(const struct world *w, uint64_t netns);	      /* enrolled pods */
+struct world_address *world_address(const struct world *w, const struct abi_addr *addr); /* NULL unknown */
+struct world_service *world_service_named(const struct world *w, const char *namespace, const char *name);
+struct world_front *world_front(const struct world *w, const struct abi_addr *vip, uint16_t port);
+struct world_front *world_front_numbered(const struct world *w, uint32_t service);
+struct policy_set *world_set(const struct world *w, uint32_t number);
+/* Walk: NULL gives the first, the last gives NULL. Order not defined; use world.enrolled for pods in order. */
+struct world_service *world_service_each(const struct world *w, const struct world_service *after);
+struct world_front *world_front_each(const struct world *w, const struct world_front *after);
+struct world_pod *world_pod_each(const struct world *w, const struct world_pod *after);
+
+/*
+ * Would the connection be refused now? ABI_NONE: no, or not ours to say (the server is not a pod of this node,
+ * the client is the node itself or the same pod); else the reason.
+ */
+enum abi_reason world_forbids(const struct world *w, const struct abi_tuple *t, const struct abi_conn *c);
+
+/* What is wrong with services and pods of this world, as problems of their objects. */
+void world_problems(const struct world *w, void (*report)(void *ctx, const struct problem *p), void *ctx);
+
+#endif
