@@ -233,14 +233,14 @@ $(BUILD)/fuzz/obj/tests/%.o: tests/%.c | $(BUILD)/version.h
 
 # ------------------------------------------------------------------ bench, demo
 
-BENCH_PROGRAMS := $(patsubst tools/bench/%.c,$(BUILD)/bench/%,$(sort $(wildcard tools/bench/*.c)))
+LOAD := $(patsubst tools/%.c,$(BUILD)/obj/tools/%.o,$(sort $(wildcard tools/bench/*.c)))
 
-bench-programs: $(BENCH_PROGRAMS)
+bench-programs: $(BUILD)/bench/load
 
-$(BUILD)/bench/%: tools/bench/%.c
-	$(say) CC $<
+$(BUILD)/bench/load: $(LOAD)
+	$(say) LINK $@
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(COMPILE) $(HARDEN) $(CFLAGS) $(LINK) -o $@ $< -lpthread
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^
 
 bench: all bench-programs
 	$(Q)tools/bench/bench --build $(BUILD) $(BENCH_ARGS) $(if $(BENCH),--rows $(BENCH))
