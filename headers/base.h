@@ -84,7 +84,7 @@ struct table {
 	size_t buckets; /* power of two, or 0 */
 	size_t count;
 };
-uint64_t table_hash(const void *key, size_t len);
+uint64_t table_hash(const void *key, size_t len); /* seeded per process: of no use outside of it */
 /* First thing with that hash, or the next one after `link`; the caller compares the key itself. */
 struct table_link *table_first(const struct table *t, uint64_t hash);
 struct table_link *table_next_same(const struct table_link *link);
@@ -121,7 +121,7 @@ int addr_parse(const char *s, struct abi_addr *ret) must_check; /* "10.0.0.1", "
 /* "10.0.0.0/8", "fd00::/8", or a bare address. Length in bits of the 128-bit form (v4: + 96); host bits must be 0. */
 int addr_parse_block(const char *s, struct abi_addr *ret, unsigned *ret_bits) must_check;
 bool addr_is_v4(const struct abi_addr *a);
-bool addr_is_zero(const struct abi_addr *a);
+bool addr_is_zero(const struct abi_addr *a); /* all zero, or ::ffff:0.0.0.0 */
 bool addr_is_loopback(const struct abi_addr *a);
 bool addr_equal(const struct abi_addr *a, const struct abi_addr *b);
 bool addr_in_block(const struct abi_addr *a, const struct abi_addr *block, unsigned bits);
@@ -130,7 +130,8 @@ const char *addr_port_text(const struct abi_addr *a, uint16_t port, char buf[ADD
 
 /* ------------------------------------------------------------------ reasons (base/reason.c) */
 
-const char *reason_name(unsigned reason); /* "bulk"; "reason-77" for a number of another version */
+/* Of numbers that this version does not know: "reason-77", good for the next three calls of the thread. */
+const char *reason_name(unsigned reason); /* "bulk" */
 const char *reason_text(unsigned reason); /* the sentence of abi.h */
 const char *path_name(unsigned path);	  /* "splice", "tcp" ... */
 const char *splice_name(unsigned splice); /* "auto", "always", "off" */

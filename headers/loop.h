@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop.h: one thread's epoll loop: watched fds, timers, work at the end of the turn (io/loop.c).
+ * loop.h: one thread's epoll loop: watched fds and timers (io/loop.c).
  * Callbacks may start and stop any watch or timer, their own too; nothing is called after its stop.
+ * A turn: wait, ready watches, due timers. So a timer armed with 0 in a watch is work at the end of the turn.
  */
 #ifndef WEFT_LOOP_H
 #define WEFT_LOOP_H
@@ -27,8 +28,9 @@ struct loop_timer { /* embedded by the owner; zeroed = not armed */
 
 struct loop *loop_new(void);
 void loop_free(struct loop *l);
+/* Again with other events: changes them. */
 int loop_watch(struct loop *l, struct loop_watch *w) must_check; /* 0 or -errno; sets fd, events, ready before */
-void loop_unwatch(struct loop *l, struct loop_watch *w);	 /* does not close the fd */
+void loop_unwatch(struct loop *l, struct loop_watch *w); /* before the fd is closed, which it does not do */
 void loop_arm(struct loop *l, struct loop_timer *t, uint64_t after_ns); /* re-arms */
 void loop_disarm(struct loop *l, struct loop_timer *t);
 int loop_run(struct loop *l) must_check; /* until loop_stop; 0 or -errno of epoll_wait */

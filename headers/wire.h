@@ -41,7 +41,7 @@ enum wire_type {
 	WIRE_READY,	/* number: 1 the first world is in the kernel, 0 not (or: objects are rejected); text: why */
 	WIRE_ENROLLED,	/* wire_pod.netns; number: 0 or -errno, text: why not */
 	WIRE_RELEASED,	/* wire_pod.netns */
-	WIRE_DESTROY,	/* wire_destroy: a live connection that policy now forbids */
+	WIRE_DESTROY,	/* wire_destroys: live connections that policy now forbids */
 	WIRE_OPEN,	/* text: name below the manifest folder, for a folder that the worker's user cannot read */
 	WIRE_TYPE_MAX
 };
@@ -103,6 +103,12 @@ struct wire_destroy {
 	uint32_t ipv6_socket; /* 1: AF_INET6 socket (also for mapped addresses) */
 };
 
+#define WIRE_DESTROYS 192
+struct wire_destroys { /* a policy may forbid thousands at once: many to a message */
+	uint32_t count;
+	struct wire_destroy item[WIRE_DESTROYS];
+};
+
 enum wire_probe_state { WIRE_PROBE_OK, WIRE_PROBE_OFF, WIRE_PROBE_FAILED };
 
 struct wire_probe {
@@ -136,7 +142,7 @@ struct wire {
 	union {
 		struct wire_pod pod;
 		struct wire_start start;
-		struct wire_destroy destroy;
+		struct wire_destroys destroys;
 		struct wire_status status;
 	};
 };
@@ -152,5 +158,10 @@ int wire_send(int sock, const struct wire *m, const int *fds, unsigned nfds) mus
 int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds) must_check;
 struct wire *wire_new(enum wire_type type); /* zeroed but for version and type; free() it */
 const char *wire_type_name(unsigned type);
+
+/* Labels and annotations: first pair (after NULL) or the next one after `after`; NULL at the end. */
+const char *wire_pairs_next(const char pairs[WIRE_PAIRS], const char *after);
+/* false: no room, no "=" or no key; nothing was added then. */
+bool wire_pairs_add(char pairs[WIRE_PAIRS], const char *pair) must_check;
 
 #endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* addr.c: addresses, always 16 bytes, IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2). */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+
+#include "base.h"
+
+#define V4_BITS 96 /* of the prefix ::ffff:0:0/96 */
+
+static const unsigned char v4_prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+int addr_parse(const char *s, struct abi_addr *ret)
+{
+	struct abi_addr a = {0};
+
+	if (strchr(s, ':')) {
+		if (inet_pton(AF_INET6, s, a.byte) != 1)
+			return -EINVAL;
+	} else {
+		memcpy(a.byte, v4_prefix, sizeof(v4_prefix));
+		if (inet_pton(AF_INET, s, a.byte + sizeof(v4_prefix)) != 1)
+			return -EINVAL;
+	}
+	*ret = a;
+	return 0;
+}
+
+int addr_parse_block(const char *s, struct abi_addr *ret, unsigned *ret_bits)
+{
+	const char *slash = strchr(s, '/');
+	unsigned base, i, bits = 128;
+	char text[ADDR_TEXT];
+	struct abi_addr a;
+	long long n;
+
+	if (!slash)
+		slash = s + strlen(s);
+	if ((size_t)(slash - s) >= sizeof(text))
+		return -EINVAL;
+	memcpy(text, s, (size_t)(slash - s));
+	text[slash - s] = 0;
+	if (addr_parse(text, &a) < 0)
+		return -EINVAL;
+	if (*slash) {
+		/* How it is written decides: ::ffff:10.0.0.0/104 counts from the left like any IPv6. */
+		base = strchr(text, ':') ? 0 : V4_BITS;
+		if (slash[1] == '-' || text_number(slash + 1, 0, 128 - base, &n) < 0)
+			return -EINVAL;
+		if (slash[1] == '0' && slash[2])
+			return -EINVAL; /* "/08": octal or decimal? */
+		bits = base + (unsigned)n;
+	}
+	for (i = bits; i < 128; i++)
+		if (a.byte[i / 8] & (0x80 >> i % 8))
+			return -EINVAL;
+	*ret = a;
+	*ret_bits = bits;
+	return 0;
+}
+
+bool addr_is_v4(const struct abi_addr *a)
+{
+	return !memcmp(a->byte, v4_prefix, sizeof(v4_prefix));
+}
+
+bool addr_is_zero(const struct abi_addr *a)
+{
+	static const unsigned char zero[16];
+
+	if (addr_is_v4(a))
+		return !memcmp(a->byte + 12, zero, 4);
+	return !memcmp(a->byte, zero, 16);
+}
+
+bool addr_is_loopback(const struct abi_addr *a)
+{
+	static const unsigned char one[16] = {[15] = 1};
+
+	if (addr_is_v4(a))
+		return a->byte[12] == 127;
+	return !memcmp(a->byte, one, 16);
+}
+
+bool addr_equal(const struct abi_addr *a, const struct abi_addr *b)
+{
+	return !memcmp(a, b, sizeof(*a));
+}
+
+bool addr_in_block(const struct abi_addr *a, const struct abi_addr *block, unsigned bits)
+{
+	unsigned bytes = bits / 8, rest = bits % 8;
+
+	if (bits > 128 || memcmp(a->byte, block->byte, bytes))
+		return false;
+	return !rest || !((a->byte[bytes] ^ block->byte[bytes]) & (0xff00 >> rest) & 0xff);
+}
+
+const char *addr_text(const struct abi_addr *a, char buf[ADDR_TEXT])
+{
+	/* Cannot fail: both families are known and ADDR_TEXT is INET6_ADDRSTRLEN. */
+	if (addr_is_v4(a))
+		inet_ntop(AF_INET, a->byte + sizeof(v4_prefix), buf, ADDR_TEXT);
+	else
+		inet_ntop(AF_INET6, a->byte, buf, ADDR_TEXT);
+	return buf;
+}
+
+const char *addr_port_text(const struct abi_addr *a, uint16_t port, char buf[ADDR_PORT_TEXT])
+{
+	char text[ADDR_TEXT];
+
+	snprintf(buf, ADDR_PORT_TEXT, addr_is_v4(a) ? "%s:%u" : "[%s]:%u", addr_text(a, text), port);
+	return buf;
+}
+
+_Static_assert(ADDR_TEXT == INET6_ADDRSTRLEN, "room for any address");

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mem.c: memory that never says no, and arenas. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base.h"
+
+/*
+ * Chunks of an arena double from ARENA_FIRST to ARENA_CHUNK: an arena of one small object (there are
+ * 100 000 of them in a large mesh) stays small, an arena of a large file has few chunks. What is larger
+ * than a quarter of the next chunk gets a chunk of its own behind the open one, which stays in use.
+ */
+#define ARENA_FIRST 512
+#define ARENA_CHUNK (64u << 10)
+#define ARENA_ALIGN 16
+
+struct arena_chunk {
+	struct arena_chunk *before;
+	size_t size, used; /* of data */
+	_Alignas(ARENA_ALIGN) unsigned char data[];
+};
+
+/* Nothing here may allocate: this is what is left to do when there is no memory. */
+static _Noreturn void out_of_memory(void)
+{
+	static const char text[] = "weft: out of memory\n";
+	ssize_t n = write(STDERR_FILENO, text, sizeof(text) - 1);
+
+	(void)n;
+	abort();
+}
+
+void *mem_alloc(size_t size)
+{
+	void *p = calloc(1, size ? size : 1);
+
+	if (!p)
+		out_of_memory();
+	return p;
+}
+
+void *mem_grow(void *p, size_t count, size_t size)
+{
+	size_t bytes;
+	void *bigger;
+
+	if (__builtin_mul_overflow(count, size, &bytes))
+		out_of_memory();
+	bigger = realloc(p, bytes ? bytes : 1);
+	if (!bigger)
+		out_of_memory();
+	return bigger;
+}
+
+char *mem_string(const char *s)
+{
+	char *copy = strdup(s);
+
+	if (!copy)
+		out_of_memory();
+	return copy;
+}
+
+char *mem_format(const char *fmt, ...)
+{
+	char *s;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&s, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		out_of_memory();
+	return s;
+}
+
+void mem_wipe(void *p, size_t size)
+{
+	if (size)
+		explicit_bzero(p, size);
+}
+
+static struct arena_chunk *chunk_new(size_t size)
+{
+	struct arena_chunk *c;
+
+	if (size > SIZE_MAX - sizeof(*c))
+		out_of_memory();
+	c = mem_alloc(sizeof(*c) + size);
+	c->size = size;
+	return c;
+}
+
+/* The next chunk: twice the last one. Its malloc header and ours included, it fills a power of two. */
+static size_t chunk_size(const struct arena *a)
+{
+	size_t total = ARENA_FIRST;
+
+	if (a->last)
+		total = 2 * (a->last->size + sizeof(struct arena_chunk) + ARENA_ALIGN);
+	if (total > ARENA_CHUNK)
+		total = ARENA_CHUNK;
+	return total - sizeof(struct arena_chunk) - ARENA_ALIGN;
+}
+
+void *arena_alloc(struct arena *a, size_t size)
+{
+	struct arena_chunk *c = a->last;
+	void *p;
+
+	if (size > SIZE_MAX / 2)
+		out_of_memory();
+	size = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+	if (!size)
+		size = ARENA_ALIGN; /* two things never have one address */
+	a->bytes += size;
+	if (c && size <= c->size - c->used) {
+		p = c->data + c->used;
+		c->used += size;
+		return p;
+	}
+	if (c && size > chunk_size(a) / 4) {
+		struct arena_chunk *alone = chunk_new(size);
+
+		alone->used = size;
+		alone->before = c->before;
+		c->before = alone;
+		return alone->data;
+	}
+	c = chunk_new(size > chunk_size(a) ? size : chunk_size(a));
+	c->used = size;
+	c->before = a->last;
+	a->last = c;
+	return c->data;
+}
+
+char *arena_string(struct arena *a, const char *s, size_t len)
+{
+	char *copy;
+
+	if (len == SIZE_MAX)
+		out_of_memory();
+	copy = arena_alloc(a, len + 1);
+	if (len)
+		memcpy(copy, s, len);
+	return copy;
+}
+
+void arena_free(struct arena *a)
+{
+	struct arena_chunk *c = a->last, *before;
+
+	/* The arena itself may live in one of its chunks (struct object does): not touched after the frees. */
+	a->last = NULL;
+	a->bytes = 0;
+	for (; c; c = before) {
+		before = c->before;
+		free(c);
+	}
+}

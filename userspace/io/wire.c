@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wire.c: one struct wire, one packet; checked before anybody looks into it. */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "wire.h"
+
+/* Which member of the union a type uses. */
+enum body { BODY_NONE, BODY_POD, BODY_START, BODY_DESTROY, BODY_STATUS };
+
+static const struct {
+	const char *name;
+	enum body body;
+} types[WIRE_TYPE_MAX] = {
+	[WIRE_POD_ADD] = {"pod_add", BODY_POD},
+	[WIRE_POD_DEL] = {"pod_del", BODY_POD},
+	[WIRE_SPLICE] = {"splice", BODY_NONE},
+	[WIRE_STATUS] = {"status", BODY_STATUS},
+	[WIRE_DONE] = {"done", BODY_NONE},
+	[WIRE_START] = {"start", BODY_START},
+	[WIRE_ENROL] = {"enrol", BODY_POD},
+	[WIRE_RELEASE] = {"release", BODY_POD},
+	[WIRE_POD_FDS] = {"pod_fds", BODY_POD},
+	[WIRE_SETTINGS] = {"settings", BODY_NONE},
+	[WIRE_FILE] = {"file", BODY_NONE},
+	[WIRE_READY] = {"ready", BODY_NONE},
+	[WIRE_ENROLLED] = {"enrolled", BODY_POD},
+	[WIRE_RELEASED] = {"released", BODY_POD},
+	[WIRE_DESTROY] = {"destroy", BODY_DESTROY},
+	[WIRE_OPEN] = {"open", BODY_NONE},
+};
+
+/* Every text of the message, by its place: all of them must end. */
+struct field {
+	enum body body;
+	size_t at, size;
+	bool pairs;
+};
+#define TEXT(b, member)                                                                            \
+	{.body = (b), .at = offsetof(struct wire, member), .size = sizeof(((struct wire *)0)->member)}
+#define PAIRS(b, member)                                                                           \
+	{.body = (b),                                                                              \
+	 .at = offsetof(struct wire, member),                                                      \
+	 .size = sizeof(((struct wire *)0)->member),                                               \
+	 .pairs = true}
+
+static const struct field fields[] = {
+	TEXT(BODY_NONE, text), /* of every message */
+	TEXT(BODY_POD, pod.uid),
+	TEXT(BODY_POD, pod.namespace),
+	TEXT(BODY_POD, pod.name),
+	TEXT(BODY_POD, pod.service_account),
+	TEXT(BODY_POD, pod.netns_path),
+	PAIRS(BODY_POD, pod.labels),
+	PAIRS(BODY_POD, pod.annotations),
+	TEXT(BODY_START, start.instance),
+	TEXT(BODY_START, start.node),
+	TEXT(BODY_START, start.trust_domain),
+	TEXT(BODY_START, start.manifests),
+	TEXT(BODY_START, start.root_namespace),
+	TEXT(BODY_STATUS, status.version),
+	TEXT(BODY_STATUS, status.kernel),
+	TEXT(BODY_STATUS, status.node),
+	TEXT(BODY_STATUS, status.why),
+};
+
+const char *wire_type_name(unsigned type)
+{
+	return type < WIRE_TYPE_MAX && types[type].name ? types[type].name : "unknown";
+}
+
+struct wire *wire_new(enum wire_type type)
+{
+	struct wire *m = mem_alloc(sizeof(*m));
+
+	m->version = WIRE_VERSION;
+	m->type = type;
+	return m;
+}
+
+int wire_send(int sock, const struct wire *m, const int *fds, unsigned nfds)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int) * WIRE_FDS)];
+		struct cmsghdr align;
+	} control = {0};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)m, .iov_len = sizeof(*m)};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t n;
+
+	if (nfds > WIRE_FDS)
+		return -EINVAL;
+	if (nfds) {
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
+		control.align.cmsg_level = SOL_SOCKET;
+		control.align.cmsg_type = SCM_RIGHTS;
+		control.align.cmsg_len = CMSG_LEN(sizeof(int) * nfds);
+		memcpy(CMSG_DATA(&control.align), fds, sizeof(int) * nfds);
+	}
+	do {
+		n = sendmsg(sock, &msg, MSG_NOSIGNAL);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)sizeof(*m) ? 0 : -EMSGSIZE;
+}
+
+/* Closes what does not fit: an fd that nobody knows of would stay open for ever. */
+static void take_fds(struct msghdr *msg, int fds[WIRE_FDS], unsigned *ret_nfds)
+{
+	struct cmsghdr *c;
+
+	for (c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		size_t i, count;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (*ret_nfds < WIRE_FDS)
+				fds[(*ret_nfds)++] = fd;
+			else
+				close(fd);
+		}
+	}
+}
+
+static bool ends(const char *s, size_t size)
+{
+	return memchr(s, 0, size);
+}
+
+/* "key=value" NUL "key=value" NUL NUL; an empty list is one NUL. Each has a key and a "=". */
+static bool pairs_end(const char *s, size_t size)
+{
+	const char *end = s + size;
+
+	while (s < end && *s) {
+		const char *nul = memchr(s, 0, (size_t)(end - s)), *equals;
+
+		if (!nul)
+			return false;
+		equals = memchr(s, '=', (size_t)(nul - s));
+		if (!equals || equals == s)
+			return false;
+		s = nul + 1;
+	}
+	return s < end;
+}
+
+static bool status_sound(const struct wire_status *s)
+{
+	unsigned i;
+
+	if (s->probes > WIRE_PROBES)
+		return false;
+	for (i = 0; i < WIRE_PROBES; i++)
+		if (!ends(s->probe[i].name, sizeof(s->probe[i].name)) ||
+		    !ends(s->probe[i].detail, sizeof(s->probe[i].detail)) ||
+		    s->probe[i].state > WIRE_PROBE_FAILED)
+			return false;
+	return true;
+}
+
+static bool destroys_sound(const struct wire_destroys *d)
+{
+	unsigned i;
+
+	if (d->count > WIRE_DESTROYS)
+		return false;
+	for (i = 0; i < d->count; i++)
+		if (d->item[i].ipv6_socket > 1)
+			return false;
+	return true;
+}
+
+static bool sound(const struct wire *m)
+{
+	enum body body;
+	size_t i;
+
+	if (m->version != WIRE_VERSION || m->type >= WIRE_TYPE_MAX || !types[m->type].name)
+		return false;
+	body = types[m->type].body;
+	for (i = 0; i < array_size(fields); i++) {
+		const struct field *f = &fields[i];
+		const char *s = (const char *)m + f->at;
+
+		if (f->body != BODY_NONE && f->body != body)
+			continue;
+		if (f->pairs ? !pairs_end(s, f->size) : !ends(s, f->size))
+			return false;
+	}
+	switch (body) {
+	case BODY_POD:
+		return m->pod.addrs <= WIRE_ADDRS;
+	case BODY_STATUS:
+		return status_sound(&m->status);
+	case BODY_DESTROY:
+		return m->destroys.count <= WIRE_DESTROYS;
+	case BODY_START:
+	case BODY_NONE:
+		break;
+	}
+	return true;
+}
+
+int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds)
+{
+	union {
+		/* Room for one more than we take: who sends too many is told apart from who sends enough. */
+		char bytes[CMSG_SPACE(sizeof(int) * (WIRE_FDS + 1))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {.iov_base = ret, .iov_len = sizeof(*ret)};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
+	unsigned i;
+	ssize_t n;
+
+	*ret_nfds = 0;
+	for (i = 0; i < WIRE_FDS; i++)
+		fds[i] = -1;
+	do {
+		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	take_fds(&msg, fds, ret_nfds);
+	if (n == (ssize_t)sizeof(*ret) && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && sound(ret))
+		return 1;
+	for (i = 0; i < *ret_nfds; i++) {
+		close(fds[i]);
+		fds[i] = -1;
+	}
+	*ret_nfds = 0;
+	return n ? -EBADMSG : 0; /* an empty packet looks like the end, and is treated as such */
+}
+
+const char *wire_pairs_next(const char pairs[WIRE_PAIRS], const char *after)
+{
+	const char *s = after ? after + strlen(after) + 1 : pairs;
+
+	return *s ? s : NULL;
+}
+
+bool wire_pairs_add(char pairs[WIRE_PAIRS], const char *pair)
+{
+	const char *s = NULL, *next;
+	size_t at, len = strlen(pair);
+
+	if (*pair == '=' || !strchr(pair, '='))
+		return false;
+	while ((next = wire_pairs_next(pairs, s)))
+		s = next;
+	at = s ? (size_t)(s - pairs) + strlen(s) + 1 : 0;
+	if (len > WIRE_PAIRS - 2 || at > WIRE_PAIRS - 2 - len)
+		return false;
+	memcpy(pairs + at, pair, len + 1);
+	pairs[at + len + 1] = 0;
+	return true;
+}
