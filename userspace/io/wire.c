@@ -203,7 +203,7 @@ static bool sound(const struct wire *m)
 	case BODY_STATUS:
 		return status_sound(&m->status);
 	case BODY_DESTROY:
-		return m->destroys.count <= WIRE_DESTROYS;
+		return destroys_sound(&m->destroys);
 	case BODY_START:
 	case BODY_NONE:
 		break;
