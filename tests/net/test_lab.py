@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/lab itself: what it makes, how fast, and that nothing of it is left, whatever kills it."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import labrun
+import pytest
+
+TOOL = str(labrun.ROOT / "tools/lab")
+WEFT = False
+LAB = """
+[nodes.one]
+[nodes.two]
+[pods.web]
+namespace = "shop"
+service_account = "front"
+labels = { app = "web" }
+[pods.db]
+[pods.c]
+[pods.d]
+[pods.e]
+ips = ["10.244.1.77"]
+[pods.far]
+node = "two"
+"""
+
+
+def tool(*args):
+    return subprocess.run([TOOL, *args], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "labtest.lab"
+    path.write_text('prefix = "labtest-"\n' + LAB)
+    yield str(path)
+    assert tool("down", str(path)).returncode == 0
+    assert not left()
+
+
+def left():
+    netns = [n for n in os.listdir("/run/netns") if "labtest" in n]
+    cgroups = [str(p) for p in (labrun.lab_module.cgroup_root() / "weft-lab").glob("labtest-*")]
+    return netns + cgroups + [str(p) for p in labrun.lab_module.STATE.glob("*labtest*/state.json")]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("server", ["db", "far", "one", "two"])
+def test_everybody_reaches_everybody(lab, server, family):
+    port = 7000 + family
+    sock_family = labrun.socket.AF_INET6 if family == 6 else labrun.socket.AF_INET
+    listener = lab.socket(server, sock_family)
+    listener.setsockopt(labrun.socket.SOL_SOCKET, labrun.socket.SO_REUSEADDR, 1)
+    listener.bind((lab.ip(server, family), port))
+    listener.listen()
+    client = lab.socket("web", sock_family)
+    client.settimeout(5)
+    client.connect((lab.ip(server, family), port))
+    peer, address = listener.accept()
+    assert address[0] == lab.ip("web", family)  # no NAT
+    for s in (client, peer, listener):
+        s.close()
+
+
+def test_every_netns_uses_cubic(lab):
+    for name in [*lab.pods, *lab.nodes]:
+        assert lab.congestion(name) == "cubic"
+    client = lab.socket("web")
+    name = client.getsockopt(labrun.socket.IPPROTO_TCP, labrun.socket.TCP_CONGESTION, 16)
+    assert name.rstrip(b"\0") == b"cubic"
+    client.close()
+
+
+def test_processes_and_sockets_are_in_the_cgroup_of_the_pod(lab):
+    own = lab.run("web", "cat", "/proc/self/cgroup").stdout
+    assert f"0::/weft-lab/{lab.instance('one')}/web\n" in own
+
+
+def test_addresses_of_the_file_are_taken(lab):
+    assert lab.ip("e") == "10.244.1.77"
+    with pytest.raises(labrun.LabError):
+        lab.ip("e", 6)
+
+
+def test_up_in_less_than_a_second(file):
+    began = time.monotonic()
+    done = tool("up", "--no-weft", file)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 1
+    listed = tool("list", file).stdout
+    assert "shop/web" in listed and "labtest-web" in listed
+    ran = tool("exec", "labtest-web", "--", "cat", "/proc/sys/net/ipv4/tcp_congestion_control")
+    assert ran.stdout == "cubic\n"
+    assert tool("exec", "labtest-web", "--", "sh", "-c", "exit 7").returncode == 7
+
+
+def test_down_twice_and_of_nothing(file):
+    assert tool("down", file).returncode == 0
+    assert tool("up", "--no-weft", file).returncode == 0
+    assert tool("down", file).returncode == 0
+    assert tool("down", file).returncode == 0
+
+
+def test_up_over_a_running_lab_replaces_it(file):
+    assert tool("up", "--no-weft", file).returncode == 0
+    sleeper = subprocess.Popen([TOOL, "exec", "labtest-db", "--", "sleep", "1000"])
+    procs = labrun.lab_module.cgroup_root() / "weft-lab/labtest-one/db/cgroup.procs"
+    labrun.wait_for(lambda: procs.read_text(), 5, "the process in its pod")
+    assert tool("up", "--no-weft", file).returncode == 0
+    assert sleeper.wait(5) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("milliseconds", [0, 5, 10, 15, 20, 30, 45, 60, 90])
+def test_killed_while_it_comes_up(file, milliseconds):
+    """SIGKILL at many moments: `down` finds everything. The moment itself is what is tested, so it is a time."""
+    up = subprocess.Popen([TOOL, "up", "--no-weft", file], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(0.03 + milliseconds / 1000)
+    up.kill()
+    up.wait()
+    assert tool("down", file).returncode == 0
+    assert not left()
+
+
+def test_congestion_control_is_put_back(file):
+    allowed = pathlib.Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+    saved = labrun.lab_module.STATE / "congestion"
+    before = saved.read_text() if saved.exists() else allowed.read_text().strip()
+    assert tool("up", "--no-weft", file).returncode == 0
+    assert "cubic" in allowed.read_text().split()
+    assert tool("down", file).returncode == 0
+    if not any(labrun.lab_module.STATE.glob("*/state.json")):
+        assert allowed.read_text().strip() == before
+
+
+@pytest.mark.parametrize("text, says", [
+    ("", "no node"),
+    ("[nodes.a]\n[pods.p]\nnode = 'b'", "no node b"),
+    ("[nodes.a]\n[pods.p]\nnamspace = 'x'", "unknown key 'namspace'"),
+    ("[nodes.a]\n[pods.P_]", "a name is"),
+    ("[nodes.a]\n[pods.p]\nips = ['1.2.3.4']", "1.2.3.4 is not in a network"),
+    ("[nodes.a]\nx y", "line 2"),
+])
+def test_a_bad_file_is_refused_by_name(tmp_path, text, says):
+    path = tmp_path / "bad.lab"
+    path.write_text(text)
+    done = tool("up", "--no-weft", str(path))
+    assert done.returncode == 1
+    assert says in done.stderr and done.stderr.count("\n") == 1
+    assert not (labrun.lab_module.STATE / "bad").exists()
+
+
+def test_a_netns_of_somebody_else_is_not_touched(tmp_path, file):
+    subprocess.run(["ip", "netns", "add", "labtest-db"], check=True)
+    try:
+        done = tool("up", "--no-weft", file)
+        assert done.returncode == 1 and "labtest-db" in done.stderr
+        assert os.path.exists("/run/netns/labtest-db")
+    finally:
+        subprocess.run(["ip", "netns", "del", "labtest-db"], check=False)
+
+
+def test_wrong_usage():
+    for args in ([], ["up"], ["fly", "x"], ["up", "--fast", "x"], ["exec", "pod"], ["exec", "pod", "--"]):
+        assert tool(*args).returncode == 2, args
+    assert tool("exec", "nobody", "--", "true").returncode == 1
+
+
+def test_state_is_json_for_others(file):
+    assert tool("up", "--no-weft", file).returncode == 0
+    state = json.loads((labrun.lab_module.STATE / "labtest-labtest/state.json").read_text())
+    assert {p["pod"] for p in state["pods"]} >= {"shop/web", "default/db"}

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+labrun: a lab from Python, for `make demo`, `make bench` and tests/net. docs/lab.md has examples.
+
+	with Running.from_text(text, name="web") as lab:
+		lab.start("server", "iperf3", "-s", ready=5201)
+		lab.run("client", "curl", "-sS", f"http://{lab.ip('server')}/")
+		lab.weftctl("connections")["connections"]
+
+Everything that is started in a pod dies with the lab.
+"""
+
+import array
+import contextlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def load_lab():
+    """The module of tools/lab, which has no .py in its name because people type it."""
+    loader = importlib.machinery.SourceFileLoader("weft_lab", str(ROOT / "tools/lab"))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+lab_module = load_lab()
+LabError = lab_module.LabError
+
+
+def wait_for(condition, seconds=10.0, what="the condition", every=0.01):
+    """The first true value of condition(); after `seconds` a LabError that says what did not come."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise LabError(f"{what} did not come within {seconds:g} s; last seen: {value!r}")
+        time.sleep(every)
+
+
+class Running:
+    """A lab that is up."""
+
+    def __init__(self, path, weft=True, build=None, prefix=None, folder=None, wait=True):
+        self.path, self.prefix, self.folder = pathlib.Path(path), prefix, folder
+        self.build = pathlib.Path(build or os.environ.get("BUILD") or ROOT / "build").resolve()
+        self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="weft-lab-"))
+        self.scratch.chmod(0o755)
+        self.started = []
+        try:
+            self.state = lab_module.up(path, weft, self.build, prefix, wait)
+        except BaseException:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            raise
+        self.pods = {p["name"]: p for p in self.state["pods"]}
+        self.nodes = {n["name"]: n for n in self.state["nodes"]}
+
+    @classmethod
+    def from_text(cls, text, name, manifests=None, **options):
+        """A lab from the text of its file; `manifests` = {file name: text} become its folder."""
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="weft-lab-"))
+        folder.chmod(0o755)
+        if manifests is not None:
+            (folder / "manifests").mkdir(mode=0o755)
+            for file, body in manifests.items():
+                (folder / "manifests" / file).write_text(body)
+            text = 'manifests = "manifests"\n' + text
+        (folder / f"{name}.lab").write_text(text)
+        try:
+            return cls(folder / f"{name}.lab", folder=folder, **options)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.down()
+
+    def down(self):
+        lab_module.down(self.path, self.prefix)
+        for p in self.started:
+            p.wait()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    # ---- places
+
+    def place(self, name):
+        """(cgroup, netns) of a pod, or of a node's own processes."""
+        if name in self.pods:
+            return self.pods[name]["cgroup"], self.pods[name]["netns"]
+        if name in self.nodes:
+            return self.nodes[name]["cgroup"] + "/host", self.nodes[name]["netns"]
+        raise LabError(f"no pod or node {name} in {self.path}")
+
+    def ip(self, name, family=4):
+        place = self.pods.get(name) or self.nodes[name]
+        for ip in place.get("ips") or place["addresses"]:
+            if (":" in ip) == (family == 6):
+                return ip
+        raise LabError(f"{name} has no IPv{family} address")
+
+    def instance(self, node=None):
+        return self.nodes[node or next(iter(self.nodes))]["instance"]
+
+    def log(self, node=None):
+        """What weftd and its worker have written so far."""
+        return (lab_module.STATE / self.state["lab"] / f"{self.instance(node)}.log").read_text(errors="replace")
+
+    # ---- processes
+
+    def run(self, name, *command, check=True, timeout=30, text=True, **options):
+        """Runs a command in a pod to its end; gives subprocess.CompletedProcess."""
+        place = self.place(name)
+        if "input" not in options:
+            options.setdefault("stdin", subprocess.DEVNULL)
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=text, timeout=timeout,
+                              preexec_fn=lambda: lab_module.enter(*place), check=False, **options)
+        if check and done.returncode:
+            raise LabError(f"{name}: {' '.join(map(str, command))}: exit code {done.returncode}: "
+                           f"{done.stderr.strip() or done.stdout.strip()}")
+        return done
+
+    def start(self, name, *command, ready=None, **options):
+        """
+        Starts a command in a pod. `ready`: a TCP port, or a path (AF_UNIX), on which it will listen: wait
+        for that.
+        """
+        place = self.place(name)
+        options.setdefault("stdin", subprocess.DEVNULL)
+        options.setdefault("stdout", subprocess.DEVNULL)
+        log = self.scratch / f"{name}-{len(self.started)}.err"
+        with open(log, "wb") as err:
+            options.setdefault("stderr", err)
+            p = subprocess.Popen([str(c) for c in command], preexec_fn=lambda: lab_module.enter(*place), **options)
+        self.started.append(p)
+
+        def listening():
+            if p.poll() is not None:
+                raise LabError(f"{name}: {' '.join(map(str, command))} ended with code {p.returncode}: "
+                               + log.read_text(errors="replace").strip())
+            return os.path.exists(ready) if isinstance(ready, str) else self.listens(name, ready)
+
+        if ready is not None:
+            wait_for(listening, 10, f"{name}: {command[0]} listening on {ready}")
+        return p
+
+    def listens(self, name, port):
+        """Is there a listener? Read from /proc, so that no connection disturbs it."""
+        with lab_module.inside(self.place(name)[1]):
+            for file in ("/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"):
+                for line in pathlib.Path(file).read_text().splitlines()[1:]:
+                    fields = line.split()
+                    if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                        return True
+        return False
+
+    def stop(self, process):
+        """Ends what start() started; gives its exit code."""
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        return process.wait()
+
+    def sockets(self, name, count=1, family=socket.AF_INET, kind=socket.SOCK_STREAM):
+        """
+        Sockets that belong to a pod (netns and cgroup, as if an app there had made them), for use here.
+        A child makes them inside and hands them over.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if not pid:
+            try:
+                lab_module.enter(*self.place(name))
+                for left in range(count, 0, -200):
+                    made = [socket.socket(family, kind) for _ in range(min(left, 200))]
+                    theirs.sendmsg([b"s"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
+                                             array.array("i", [s.fileno() for s in made]))])
+                    del made
+            finally:
+                os._exit(0)
+        theirs.close()
+        fds = []
+        while len(fds) < count:
+            data, control, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(200 * 4))
+            if not data:
+                break
+            for _, _, payload in control:
+                fds += array.array("i", payload).tolist()
+        ours.close()
+        os.waitpid(pid, 0)
+        if len(fds) != count:
+            raise LabError(f"{name}: got {len(fds)} of {count} sockets")
+        return [socket.socket(fileno=fd) for fd in fds]
+
+    def socket(self, name, family=socket.AF_INET, kind=socket.SOCK_STREAM):
+        return self.sockets(name, 1, family, kind)[0]
+
+    def cpu(self, *names):
+        """CPU seconds that the processes of pods have used, user + system."""
+        total = 0
+        for name in names:
+            for line in pathlib.Path(self.place(name)[0], "cpu.stat").read_text().splitlines():
+                if line.startswith("usage_usec"):
+                    total += int(line.split()[1])
+        return total / 1e6
+
+    def congestion(self, name):
+        with lab_module.inside(self.place(name)[1]):
+            return pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+
+    # ---- weft
+
+    def weftctl(self, *args, node=None, check=True, text=False):
+        """`weftctl -o json ARGS` as Python objects; text=True: CompletedProcess of the human form."""
+        cmd = [str(self.build / "weftctl"), "--instance", self.instance(node)]
+        done = subprocess.run(cmd + ([] if text else ["-o", "json"]) + list(map(str, args)),
+                              capture_output=True, text=True, check=False, timeout=60)
+        if check and done.returncode:
+            raise LabError(f"weftctl {' '.join(map(str, args))}: {done.stderr.strip() or done.stdout.strip()}")
+        return done if text else json.loads(done.stdout or "null")
+
+    def ready(self, node=None):
+        return not self.weftctl("status", node=node, check=False, text=True).returncode
+
+    def map(self, name, node=None):
+        """A pinned map as bpftool prints it."""
+        path = f"/sys/fs/bpf/weft/{self.instance(node)}/{name}"
+        done = subprocess.run(["bpftool", "-j", "map", "dump", "pinned", path], capture_output=True, text=True,
+                              check=False)
+        if done.returncode:
+            raise LabError(f"bpftool map dump {path}: {done.stderr.strip() or done.stdout.strip()}")
+        return json.loads(done.stdout)
+
+    @property
+    def manifests(self):
+        return self.folder / "manifests"
+
+    def manifest(self, file, text):
+        """Writes a manifest as a careful operator does: beside it, then rename."""
+        temporary = self.manifests / f".{file}.new"
+        temporary.write_text(text)
+        temporary.rename(self.manifests / file)
+
+    # ---- nginx
+
+    def nginx(self, name, port=80, body="weft\n", cpus=None, files=None):
+        """
+        nginx with a configuration and a prefix of its own; nothing of the machine's nginx is touched.
+        `files` = {name: size} are served beside the small reply.
+        """
+        prefix = self.scratch / f"nginx-{name}-{port}"
+        (prefix / "html").mkdir(parents=True)
+        (prefix / "html" / "index.html").write_text(body)
+        for file, size in (files or {}).items():
+            (prefix / "html" / file).write_bytes(b"w" * size)
+        conf = prefix / "nginx.conf"
+        quoted = body.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        conf.write_text(NGINX.format(prefix=prefix, port=port, body=quoted))
+        pin = ["taskset", "-c", cpus] if cpus else []
+        binary = shutil.which("nginx") or "/usr/sbin/nginx"
+        if not os.path.exists(binary):
+            raise LabError("nginx is not installed: sh tools/setup.sh demo, or apt-get install nginx-light")
+        return self.start(name, *pin, binary, "-p", str(prefix), "-c", str(conf), "-e", "stderr", ready=port)
+
+
+NGINX = """
+daemon off;
+user root;
+worker_processes 1;
+pid {prefix}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 4096; }}
+http {{
+	access_log off;
+	keepalive_requests 100000000;
+	keepalive_timeout 600s;
+	tcp_nodelay on;
+	sendfile on;
+	default_type text/plain;
+	client_body_temp_path {prefix}/body;
+	proxy_temp_path {prefix}/proxy;
+	fastcgi_temp_path {prefix}/fastcgi;
+	uwsgi_temp_path {prefix}/uwsgi;
+	scgi_temp_path {prefix}/scgi;
+	server {{
+		listen 0.0.0.0:{port};
+		listen [::]:{port};
+		root {prefix}/html;
+		location = / {{ return 200 "{body}"; }}
+		location = /whoami {{ return 200 "$remote_addr -> $server_addr:$server_port\\n"; }}
+	}}
+}}
+"""
+
+
+def json_lines(text):
+    """The JSON lines that the load programs print."""
+    found = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
