@@ -130,18 +130,15 @@ static __always_inline void decide_learn(struct abi_class *class, __u64 bytes, _
 /*
  * Conversations are spliced, bulk is TCP's. A direction redirects while
  *	order	nothing of it is under way in TCP: a redirect would overtake it (`drained`), and
- *	grant	fewer than turn_bytes and grant_msgs went since the reader's queue was last seen empty.
- * The grant is renewed when the peer speaks and the reader's queue is empty (a turn), and, for messages up to
- * small_bytes, whenever the queue is seen empty: a one-way stream of small writes, which TCP carries worse; it
- * gets stream_bytes, because a fall back to TCP lasts until the reader has caught up.
+ *	grant	what went since the reader's queue was last seen empty is below a limit.
+ * The grant is renewed when the queue is seen empty and the peer has spoken since (a turn), and for messages up to
+ * small_bytes even if it has not: a one-way stream of small writes, which TCP carries worse; it gets stream_bytes,
+ * because a fall back to TCP lasts until the reader has caught up.
  * So what waits for a reader is one grant at most, whatever it does: stream_bytes and grant_msgs.
+ * To look costs as much as the rest of the program, so it is done once in DECIDE_LOOK_EVERY messages, and when
+ * the grant would end.
  */
-#define DECIDE_LOOK_EVERY 32 /* small messages between two looks at the queue */
-
-static __always_inline __u32 decide_grant(const struct abi_settings *set, __u32 size)
-{
-	return size <= set->small_bytes ? set->stream_bytes : set->turn_bytes;
-}
+#define DECIDE_LOOK_EVERY 32 /* power of two */
 
 enum decide_look { /* what the program has to find out before decide_message */
 	DECIDE_LOOK_NOT = 0,
@@ -149,37 +146,41 @@ enum decide_look { /* what the program has to find out before decide_message */
 	DECIDE_LOOK_ORDER = 2, /* has the reader consumed all that went by TCP? (implies an empty queue) */
 };
 
+static __always_inline int decide_granted(const struct abi_flow *me, const struct abi_settings *set,
+					  __u32 size)
+{
+	__u32 limit = size <= set->small_bytes ? set->stream_bytes : set->turn_bytes;
+
+	return size <= limit && me->turn_bytes <= limit - size && me->turn_msgs < set->grant_msgs;
+}
+
 static __always_inline enum decide_look decide_look(const struct abi_flow *me,
-						    const struct abi_settings *set, int spoke,
-						    __u32 size)
+						    const struct abi_settings *set, __u32 size)
 {
 	if (me->by_tcp)
 		return DECIDE_LOOK_ORDER;
-	if (spoke || me->turn_bytes + size > decide_grant(set, size) ||
-	    me->turn_msgs >= set->grant_msgs)
-		return DECIDE_LOOK_QUEUE;
-	if (size <= set->small_bytes &&
+	if (!decide_granted(me, set, size) ||
 	    (me->turn_msgs & (DECIDE_LOOK_EVERY - 1)) == DECIDE_LOOK_EVERY - 1)
-		return DECIDE_LOOK_QUEUE; /* renew early, so that a stream rarely meets the end of its grant */
+		return DECIDE_LOOK_QUEUE;
 	return DECIDE_LOOK_NOT;
 }
 
 /*
- * `free` answers what decide_look asked (1 yes; ignored for LOOK_NOT). Updates the grant; returns 1 to
- * redirect, 0 to leave the message to TCP. The caller does the accounting of what then happened.
+ * `free` answers what decide_look asked (1 yes; ignored for LOOK_NOT); `heard` = messages of the peer so far.
+ * Renews the grant; returns 1 to redirect, 0 to leave the message to TCP. The caller accounts what then happened.
  */
 static __always_inline int decide_message(struct abi_flow *me, const struct abi_settings *set,
-					  int spoke, __u32 size, enum decide_look look, int free)
+					  __u64 heard, __u32 size, enum decide_look look, int free)
 {
-	if (spoke)
-		me->turn_tcp = 0;
 	if (look == DECIDE_LOOK_ORDER && !free)
 		return 0;
-	if (look != DECIDE_LOOK_NOT && free && (spoke || size <= set->small_bytes)) {
+	if (look != DECIDE_LOOK_NOT && free &&
+	    (heard != me->granted || !me->said || size <= set->small_bytes)) {
+		me->granted = heard;
 		me->turn_bytes = 0;
 		me->turn_msgs = 0;
 	}
-	return me->turn_bytes + size <= decide_grant(set, size) && me->turn_msgs < set->grant_msgs;
+	return decide_granted(me, set, size);
 }
 
 #endif

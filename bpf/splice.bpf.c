@@ -105,20 +105,20 @@ static __always_inline enum abi_reason sock_eligible(const struct sock *sk)
 
 /* ------------------------------------------------------------------ sk_msg */
 
-/* Account one message and tell where it goes. */
+/* Account one message that was spliced or left to TCP. */
 static __always_inline void flow_count(struct abi_flow *me, const struct abi_flow *peer,
-				       const struct abi_settings *set, __u32 size, int spoke,
-				       int spliced)
+				       const struct abi_settings *set, __u32 size, int spliced)
 {
-	me->said++;
-	if (spoke) {
+	if (peer->said != me->heard || !me->said) {
 		me->heard = peer->said;
 		me->turns++;
+		me->turn_tcp = 0;
 	}
 	if (me->by_tcp == spliced) { /* was by TCP and is redirected now, or the other way */
 		me->by_tcp = !spliced;
 		me->switches++;
 	}
+	me->said++;
 	if (!spliced) {
 		me->tcp_bytes += size;
 		if (size > set->small_bytes)
@@ -133,7 +133,7 @@ static __always_inline void flow_count(struct abi_flow *me, const struct abi_flo
 		me->queue_bytes = me->turn_bytes;
 	if (me->turn_msgs > me->queue_msgs)
 		me->queue_msgs = me->turn_msgs;
-	me->last_ns = bpf_ktime_get_ns();
+	me->last_ns = bpf_ktime_get_coarse_ns();
 }
 
 /* Is what decide_look asks for true? */
@@ -159,7 +159,7 @@ int weft_msg(struct sk_msg_md *msg)
 	enum decide_look look;
 	struct abi_sock *s;
 	struct abi_conn *c;
-	int spoke, redirect = 0;
+	int redirect = 0;
 	__u64 key;
 
 	if (!msg->sk || !set)
@@ -172,10 +172,9 @@ int weft_msg(struct sk_msg_md *msg)
 		return SK_PASS;
 	me = &c->end[s->end & 1];
 	peer = &c->end[(s->end & 1) ^ 1];
-	spoke = peer->said != me->heard;
 	if (!set->splice_off && !c->leaving && peer->in_map && !peer->closed) {
-		look = decide_look(me, set, spoke, msg->size);
-		redirect = decide_message(me, set, spoke, msg->size, look,
+		look = decide_look(me, set, msg->size);
+		redirect = decide_message(me, set, peer->said, msg->size, look,
 					  flow_free(me, peer, look));
 	}
 	if (redirect) {
@@ -184,7 +183,7 @@ int weft_msg(struct sk_msg_md *msg)
 		if (bpf_msg_redirect_hash(msg, &splices, &key, BPF_F_INGRESS) != SK_PASS)
 			redirect = 0;
 	}
-	flow_count(me, peer, set, msg->size, spoke, redirect);
+	flow_count(me, peer, set, msg->size, redirect);
 	if (!redirect && me->turn_tcp >= set->bulk_bytes && !c->leaving && c->path == ABI_PATH_SPLICE) {
 		c->leaving = 1;
 		c->reason = ABI_BULK;
@@ -326,6 +325,7 @@ static __always_inline void flow_open(struct bpf_sock_ops *ops, struct abi_flow 
 {
 	me->sock = (__u64)ops->sk;
 	me->cookie = bpf_get_socket_cookie(ops);
+	me->by_tcp = 1;
 }
 
 /* ------------------------------------------------------------------ sockops: the events */

@@ -386,12 +386,13 @@ struct abi_flow {
 	__u64 turns;	 /* times that this end spoke after its peer */
 	__u64 heard;	 /* messages of the peer when this end last spoke */
 	__u64 said;	 /* messages that this end has sent while in the map */
+	__u64 granted;	 /* messages of the peer when the grant was last renewed */
 	__u32 turn_bytes;
 	__u32 turn_msgs;   /* both: redirected since the reader's queue was last seen empty */
 	__u32 turn_tcp;	   /* bytes of messages above small_bytes by TCP since the peer last spoke */
 	__u32 queue_bytes; /* most that was ever let onto the reader's queue */
 	__u32 queue_msgs;
-	__u8 by_tcp; /* 1: the last message went by TCP, so order must be proved before a redirect */
+	__u8 by_tcp; /* 1: the last message (or the handshake) went by TCP: prove the order before a redirect */
 	__u8 in_map;
 	__u8 closed;
 	__u8 reserved;
