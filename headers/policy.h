@@ -123,7 +123,6 @@ struct policy_input {
 	struct policy_mtls mtls;
 	const struct abi_addr *addr; /* of the pod */
 	unsigned addrs;
-	const char *trust_domain; /* the mesh's */
 };
 
 struct policy_source_row {
@@ -161,6 +160,8 @@ struct policy_set {
 	unsigned policies;
 	const char *mtls_from;	    /* "namespace/name" of the PeerAuthentication in force, NULL none */
 	const char *mtls_port_from; /* the one whose ports are listed, NULL none */
+	struct port_mtls *mtls_port;
+	unsigned mtls_ports;
 	struct arena arena;
 	struct text signature; /* two sets of one signature are one set */
 	struct table_link link;
@@ -173,7 +174,9 @@ void policy_mtls(const struct object *const *object, unsigned count, const char 
 bool policy_selects(const struct object *policy, const char *root_namespace, const char *namespace,
 		    const struct pairs *labels);
 
-struct policy_set *policy_new(const struct policy_input *in, const struct identities *ids);
+/* Terms and signature; then, if no set has that signature yet, the rows. */
+struct policy_set *policy_new(const struct policy_input *in);
+void policy_build(struct policy_set *s, const char *trust_domain, const struct identities *ids);
 void policy_free(struct policy_set *s);
 /* An identity is new: returns its row if the set must list it, else NULL. Idempotent. */
 const struct policy_source_row *policy_learn(struct policy_set *s, const struct identity *who);
@@ -183,9 +186,8 @@ const struct policy_source_row *policy_learn(struct policy_set *s, const struct 
  */
 enum abi_reason policy_decide(const struct policy_set *s, const struct identity *who,
 			      const struct abi_addr *source, uint16_t port, struct abi_bits *ret_hit);
-/* Where bit `bit` comes from, for this source: NULL if there is no such bit. */
-const struct policy_origin *policy_origin(const struct policy_set *s, unsigned bit, const struct identity *who,
-					  const struct abi_addr *source, uint16_t port);
+/* Where a bit comes from: NULL if there is no such bit. Merged terms have more: terms.term[bit].origin[]. */
+const struct policy_origin *policy_origin(const struct policy_set *s, unsigned bit);
 enum abi_mtls policy_mtls_of(const struct policy_set *s, uint16_t port);
 
 #endif
