@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test_decide.c: the splice decisions of bpf/decide.h, compiled natively: who enters, what a port teaches, and a
+ * model of one direction (sender, splice queue, TCP queue, reader) driven at random.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "decide.h"
+
+static const struct abi_settings settings = {
+	.version = ABI_VERSION,
+	.kernel_safe = 1,
+	.turn_bytes = 131072,
+	.grant_msgs = 900,
+	.small_bytes = 4096,
+	.stream_bytes = 917504,
+	.bulk_bytes = 1 << 20,
+};
+
+static uint64_t seed = 1;
+
+static uint32_t draw(uint32_t below)
+{
+	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	return (uint32_t)((seed >> 33) % below);
+}
+
+/* ------------------------------------------------------------------ one direction and its reader */
+
+#define MODEL_QUEUE 4096
+
+struct model {
+	struct abi_flow me;
+	uint64_t heard; /* what the peer has said */
+	/* numbers and sizes of messages that wait; the reader takes `splice` before `tcp`, as tcp_bpf_recvmsg does */
+	struct {
+		uint32_t number[MODEL_QUEUE], size[MODEL_QUEUE];
+		unsigned first, count;
+	} splice, tcp;
+	uint32_t splice_bytes, next_write, next_read;
+	uint32_t most_bytes, most_msgs, by_splice, by_tcp;
+};
+
+#define put(q, n, s)                                                                               \
+	do {                                                                                       \
+		unsigned at_ = ((q).first + (q).count++) % MODEL_QUEUE;                            \
+		(q).number[at_] = n;                                                               \
+		(q).size[at_] = s;                                                                 \
+	} while (0)
+
+static void model_new(struct model *m)
+{
+	memset(m, 0, sizeof(*m));
+	m->me.by_tcp = 1; /* as flow_open in splice.bpf.c */
+}
+
+/* What weft_msg does with one message; false: TCP has no room and the sender sleeps. */
+static int model_write(struct model *m, uint32_t size)
+{
+	enum decide_look look = decide_look(&m->me, &settings, size);
+	int drained = !m->tcp.count, empty = !m->splice.count;
+	int free = look == DECIDE_LOOK_ORDER ? drained && empty : empty;
+	int redirect = decide_message(&m->me, &settings, m->heard, size, look, free);
+
+	if (!redirect && m->tcp.count == MODEL_QUEUE)
+		return 0;
+	m->me.said++;
+	m->me.by_tcp = !redirect;
+	if (redirect) {
+		assert_true(m->splice.count < MODEL_QUEUE);
+		m->me.turn_bytes += size;
+		m->me.turn_msgs++;
+		put(m->splice, m->next_write++, size);
+		m->splice_bytes += size;
+		m->by_splice++;
+	} else {
+		put(m->tcp, m->next_write++, size);
+		m->by_tcp++;
+	}
+	if (m->splice_bytes > m->most_bytes)
+		m->most_bytes = m->splice_bytes;
+	if (m->splice.count > m->most_msgs)
+		m->most_msgs = m->splice.count;
+	return 1;
+}
+
+#define take(q) ((q).count--, (q).first = ((q).first + 1) % MODEL_QUEUE)
+
+static int model_read(struct model *m)
+{
+	if (m->splice.count) {
+		assert_int_equal(m->splice.number[m->splice.first], m->next_read++);
+		m->splice_bytes -= m->splice.size[m->splice.first];
+		take(m->splice);
+		return 1;
+	}
+	if (!m->tcp.count)
+		return 0;
+	assert_int_equal(m->tcp.number[m->tcp.first], m->next_read++);
+	take(m->tcp);
+	return 1;
+}
+
+static void order_and_bounds_hold_at_random(void **state)
+{
+	static struct model m;
+
+	(void)state;
+	for (int run = 0; run < 400; run++) {
+		uint32_t eager = 1 + draw(8), talk = draw(50), largest = 1u << draw(19);
+
+		model_new(&m);
+		for (int step = 0; step < 5000; step++) {
+			if (draw(8) < eager)
+				model_write(&m, 1 + draw(largest));
+			else if (draw(8) >= eager)
+				model_read(&m);
+			if (draw(50) < talk)
+				m.heard++;
+		}
+		assert_true(m.most_bytes <= 1 << 20);
+		assert_true(m.most_msgs <= 1000);
+		while (model_read(&m))
+			;
+		assert_int_equal(m.next_read, m.next_write); /* nothing lost */
+	}
+}
+
+static void conversation_is_spliced(void **state)
+{
+	static struct model m;
+
+	(void)state;
+	for (uint32_t size = 1; size <= 65536; size *= 16) {
+		model_new(&m);
+		for (int i = 0; i < 1000; i++) {
+			assert_true(model_write(&m, size));
+			model_read(&m);
+			m.heard++;
+		}
+		assert_int_equal(m.by_tcp, 0);
+	}
+}
+
+static void bulk_is_left_to_tcp(void **state)
+{
+	static struct model m;
+
+	(void)state;
+	model_new(&m);
+	for (int i = 0; i < 1000; i++) {
+		assert_true(model_write(&m, 131072));
+		model_read(&m);
+	}
+	assert_int_equal(m.by_splice, 1);
+}
+
+static void sleeping_reader_holds_one_grant(void **state)
+{
+	static struct model m;
+
+	(void)state;
+	for (uint32_t size = 1; size <= 65536; size *= 2) {
+		model_new(&m);
+		while (model_write(&m, size)) /* until TCP blocks the sender */
+			m.heard++;	      /* the peer goes on talking: that must not renew anything */
+		assert_true(m.most_bytes <= settings.stream_bytes);
+		assert_true(m.most_msgs <= settings.grant_msgs);
+		assert_true(m.by_splice > 0);
+	}
+}
+
+static void small_stream_with_a_reader_that_keeps_up_is_spliced(void **state)
+{
+	static struct model m;
+
+	(void)state;
+	model_new(&m);
+	for (int i = 0, asleep = 0; i < 100000; i++, asleep--) {
+		assert_true(model_write(&m, 1024));
+		if (draw(2000) == 0)
+			asleep = 400; /* the scheduler took it away for a while */
+		for (int n = 0; asleep <= 0 && n < 2; n++)
+			model_read(&m);
+	}
+	assert_true(m.by_splice > 90000);
+}
+
+static void after_a_stall_the_splice_comes_back(void **state)
+{
+	static struct model m;
+
+	(void)state;
+	model_new(&m);
+	for (int i = 0; i < 2000; i++)
+		model_write(&m, 1024);
+	assert_true(m.by_tcp > 0);
+	while (model_read(&m))
+		;
+	m.by_splice = m.by_tcp = 0;
+	assert_true(model_write(&m, 1024));
+	assert_int_equal(m.by_splice, 1);
+}
+
+/* ------------------------------------------------------------------ who enters */
+
+static void enter_table(void **state)
+{
+	static const struct {
+		struct decide_enter in;
+		enum abi_reason why;
+	} row[] = {
+		{{.kernel_safe = 1}, ABI_NONE},
+		{{.kernel_safe = 0}, ABI_KERNEL_UNSAFE},
+		{{.kernel_safe = 0, .sample = 1}, ABI_KERNEL_UNSAFE},
+		{{.kernel_safe = 0, .client_splice = ABI_SPLICE_ALWAYS}, ABI_NONE},
+		{{.kernel_safe = 0, .service_splice = ABI_SPLICE_ALWAYS}, ABI_NONE},
+		{{.kernel_safe = 1, .splice_off = 1, .server_splice = ABI_SPLICE_ALWAYS},
+		 ABI_SWITCHED_OFF},
+		{{.kernel_safe = 1, .client_splice = ABI_SPLICE_OFF,
+		  .server_splice = ABI_SPLICE_ALWAYS}, ABI_POD_OFF},
+		{{.kernel_safe = 1, .server_splice = ABI_SPLICE_OFF}, ABI_POD_OFF},
+		{{.kernel_safe = 1, .service_splice = ABI_SPLICE_OFF}, ABI_SERVICE_OFF},
+		{{.kernel_safe = 1, .bulk = 200}, ABI_CLASS_BULK},
+		{{.kernel_safe = 1, .brief = 200}, ABI_CLASS_SHORT},
+		{{.kernel_safe = 1, .bulk = 200, .brief = 200, .sample = 1}, ABI_NONE},
+		{{.kernel_safe = 1, .bulk = 200, .client_splice = ABI_SPLICE_ALWAYS}, ABI_NONE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+		assert_int_equal(decide_enter(&row[i].in), row[i].why);
+}
+
+static void a_port_is_learnt_in_a_few_connections_and_forgotten_again(void **state)
+{
+	struct abi_class c = {0};
+	int n = 0;
+
+	(void)state;
+	while (c.bulk <= DECIDE_CLASS_LIMIT)
+		decide_learn(&c, 1 << 30, 2, 1), n++;
+	assert_in_range(n, 2, 4);
+	for (int i = 0; i < 1000; i++)
+		decide_learn(&c, 1 << 30, 2, 1);
+	assert_int_equal(c.bulk, 256);
+	decide_learn(&c, 1000, 10, 0); /* a control connection has no vote on bulk */
+	assert_int_equal(c.bulk, 256);
+	for (n = 0; c.bulk > DECIDE_CLASS_LIMIT; n++)
+		decide_learn(&c, 1 << 30, 1000, 0);
+	assert_in_range(n, 2, 4);
+	for (int i = 0; i < 1000; i++)
+		decide_learn(&c, 1 << 30, 1000, 0);
+	assert_int_equal(c.bulk, 0);
+	assert_int_equal(c.brief, 0);
+}
+
+static void index_stays_below_count(void **state)
+{
+	(void)state;
+	for (uint32_t count = 1; count < 5000; count += 7) {
+		assert_int_equal(decide_index(0, count), 0);
+		assert_int_equal(decide_index(UINT32_MAX, count), count - 1);
+	}
+}
+
+int main(void)
+{
+	const char *given = getenv("WEFT_SEED");
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(order_and_bounds_hold_at_random),
+		cmocka_unit_test(conversation_is_spliced),
+		cmocka_unit_test(bulk_is_left_to_tcp),
+		cmocka_unit_test(sleeping_reader_holds_one_grant),
+		cmocka_unit_test(small_stream_with_a_reader_that_keeps_up_is_spliced),
+		cmocka_unit_test(after_a_stall_the_splice_comes_back),
+		cmocka_unit_test(enter_table),
+		cmocka_unit_test(a_port_is_learnt_in_a_few_connections_and_forgotten_again),
+		cmocka_unit_test(index_stays_below_count),
+	};
+
+	if (given)
+		seed = strtoull(given, NULL, 10);
+	printf("seed %llu (WEFT_SEED)\n", (unsigned long long)seed);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
