@@ -210,7 +210,8 @@ struct object {
 	};
 	struct arena arena;	 /* owns everything above, the object itself too */
 	struct table_link link; /* in the store */
-	struct list siblings;	 /* in the store: all of one kind, in order of namespace, name */
+	struct list siblings;	 /* in the store: all of one kind */
+	struct list of_service;	 /* in the store: EndpointSlices of one service */
 };
 
 /* What is wrong with an input, for people. A warning does not reject the object. */
