@@ -38,9 +38,11 @@ MAKEFLAGS += -r
 FLOORS := \
 	base/mem base/table base/text base/addr base/reason base/clock base/log base/doc \
 	io/loop io/wire io/kernel io/netlink \
-	mesh/object mesh/k8s mesh/store mesh/policy mesh/service mesh/world \
+	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s mesh/store \
+	mesh/identity mesh/terms mesh/policy mesh/service mesh/world \
 	control/manifests control/publish control/live control/explain control/admin \
-	proc/probe proc/loader proc/spawn proc/pods proc/privilege proc/supervisor proc/weftd \
+	proc/folders proc/privilege proc/probe proc/pins proc/loader proc/spawn proc/netns proc/podfile \
+	proc/vigil proc/channel proc/pods proc/options proc/supervisor proc/weftd \
 	proc/worker
 
 ROOMS := base io mesh control proc
@@ -81,7 +83,7 @@ FUZZ := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 
 PROGRAMS := $(if $(filter proc/weftd,$(SOURCES)),$(BUILD)/weftd) \
 	$(if $(filter proc/worker,$(SOURCES)),$(BUILD)/weft-worker) \
-	$(if $(WEFTCTL),$(BUILD)/weftctl)
+	$(if $(filter $(WEFTCTL_MAIN),$(WEFTCTL)),$(BUILD)/weftctl)
 
 # UPTO_x: everything up to and with x. tests/unit/test_x.c links just that, so it also tests the floor.
 SEEN :=
@@ -267,8 +269,8 @@ format:
 	$(Q)$(CLANG_FORMAT) -i $$(sh tools/lint.sh --list-c)
 
 floors: $(call object,obj,$(SOURCES))
-	$(if $(HOMELESS),$(error give these a place in FLOORS of the Makefile: $(HOMELESS)))
 	$(Q)sh tools/floors.sh $^
+	$(if $(HOMELESS),$(error give these a place in FLOORS of the Makefile: $(HOMELESS)))
 
 # ------------------------------------------------------------------ install
 
@@ -281,6 +283,32 @@ bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 INSTALL ?= install
+
+MAN := $(wildcard docs/man/*.[1-8])
+COMPLETION := tools/weftctl/completion
+UNIT_FILE := deploy/weftd.service
+
+# What goes where: MODE SOURCE TARGET, for install and uninstall alike.
+INSTALLED = $(sbindir)/weftd $(bindir)/weftctl $(libdir)/weft-worker $(unitdir)/weftd.service \
+	$(bashdir)/weftctl $(zshdir)/_weftctl $(fishdir)/weftctl.fish \
+	$(foreach m,$(MAN),$(mandir)/man$(subst .,,$(suffix $m))/$(notdir $m))
+
+install: all
+	$(Q)$(INSTALL) -D -m 755 $(BUILD)/weftd $(sbindir)/weftd
+	$(Q)$(INSTALL) -D -m 755 $(BUILD)/weft-worker $(libdir)/weft-worker
+	$(Q)$(INSTALL) -D -m 755 $(BUILD)/weftctl $(bindir)/weftctl
+	$(Q)$(INSTALL) -D -m 644 $(COMPLETION)/weftctl.bash $(bashdir)/weftctl
+	$(Q)$(INSTALL) -D -m 644 $(COMPLETION)/_weftctl $(zshdir)/_weftctl
+	$(Q)$(INSTALL) -D -m 644 $(COMPLETION)/weftctl.fish $(fishdir)/weftctl.fish
+	$(Q)$(foreach m,$(MAN),$(INSTALL) -D -m 644 $m $(mandir)/man$(subst .,,$(suffix $m))/$(notdir $m) &&) :
+	$(Q)mkdir -p $(unitdir)
+	$(Q)sed 's,/usr/sbin/weftd,$(PREFIX)/sbin/weftd,' $(UNIT_FILE) >$(unitdir)/weftd.service
+	$(say) DONE "in $(DESTDIR)$(PREFIX): weftd, weft-worker, weftctl; nothing was started"
+
+uninstall:
+	$(Q)rm -f $(INSTALLED)
+	$(Q)rmdir $(libdir) 2>/dev/null; :
+	$(say) DONE "$(DESTDIR)$(PREFIX) holds no weft any more; weftd --uninstall would have removed what it left in the kernel"
 
 clean:
 	$(Q)rm -rf $(BUILD)
