@@ -48,6 +48,7 @@ struct sk_filter;
 struct sock {
 	struct sock_common __sk_common;
 	int sk_rcvlowat;
+	__u8 sk_kern_sock : 1;
 	struct sk_filter *sk_filter;
 	struct socket *sk_socket;
 	void *sk_user_data;

@@ -89,7 +89,7 @@ static __always_inline enum abi_reason sock_eligible(const struct sock *sk)
 	if (flags & (1ul << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY)))
 		return ABI_SOCKET_OPTION;
 	bpf_core_read(&lowat, sizeof(lowat), &sk->sk_rcvlowat);
-	if (lowat > 1)
+	if (lowat > 1 || BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock))
 		return ABI_SOCKET_OPTION;
 	bpf_core_read(&p, sizeof(p), &tp->inet_conn.icsk_ulp_ops);
 	if (p)
