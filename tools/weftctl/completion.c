@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * completion.c: completion scripts for three shells, out of the command table. The files in completion/ are what
+ * this prints; a unit test compares them.
+ */
+#include "ctl.h"
+
+#include <string.h>
+
+/* ------------------------------------------------------------------ bash */
+
+static void bash_words(FILE *out, const struct option *o)
+{
+	for (; o && o->name; o++)
+		fprintf(out, "%s ", o->name);
+}
+
+static const char *bash_values(enum option_hint hint)
+{
+	switch (hint) {
+	case HINT_NETNS:
+		return "$(compgen -f -- \"$cur\") $(ls /run/netns 2>/dev/null)";
+	case HINT_POD:
+		return "$(weftctl $instance names --of pods 2>/dev/null)";
+	case HINT_SERVICE:
+		return "$(weftctl $instance names --of services 2>/dev/null)";
+	case HINT_SHELL:
+		return "bash zsh fish";
+	case HINT_FORMAT:
+		return "table json";
+	case HINT_NONE:
+	case HINT_FLAG:
+		break;
+	}
+	return "";
+}
+
+static void bash_option_values(FILE *out, const struct option *o)
+{
+	for (; o && o->name; o++)
+		if (o->value)
+			fprintf(out, "\t%s) words=\"%s\"; only=1 ;;\n", o->name, bash_values(o->hint));
+}
+
+/* First words of two-word commands, each once. */
+static bool first_of_pair(const struct command *k, size_t *ret_len)
+{
+	const char *space = strchr(k->name, ' ');
+
+	if (!space)
+		return false;
+	*ret_len = (size_t)(space - k->name);
+	for (const struct command *p = commands; p < k; p++)
+		if (!strncmp(p->name, k->name, *ret_len + 1))
+			return false;
+	return true;
+}
+
+static void bash(FILE *out)
+{
+	const struct command *k;
+	size_t len;
+
+	fputs("# SPDX-License-Identifier: Apache-2.0\n# made by `weftctl completion bash`\n_weftctl()\n{\n"
+	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+	      "\tlocal i word command= instance= words= only= skip=\n"
+	      "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
+	      "\t\tword=${COMP_WORDS[i]}\n"
+	      "\t\tif [[ $skip ]]; then\n"
+	      "\t\t\t[[ $skip == --instance ]] && instance=\"--instance $word\"\n"
+	      "\t\t\tskip=\n"
+	      "\t\t\tcontinue\n"
+	      "\t\tfi\n"
+	      "\t\tcase $word in\n"
+	      "\t\t-o|",
+	      out);
+	for (const struct option *o = command_globals; o->name; o++)
+		if (o->value && !text_equal(o->name, "--watch"))
+			fprintf(out, "%s|", o->name);
+	for (k = commands; k->name; k++)
+		for (const struct option *o = k->options; o && o->name; o++)
+			if (o->value)
+				fprintf(out, "%s|", o->name);
+	fputs("=) skip=$word ;;\n\t\t-*) ;;\n\t\t*) [[ $command == *' '* ]] || command=${command:+$command }$word ;;\n"
+	      "\t\tesac\n\tdone\n\tcase $command in\n\t'') words=\"",
+	      out);
+	for (k = commands; k->name; k++)
+		if (!k->hidden && !strchr(k->name, ' '))
+			fprintf(out, "%s ", k->name);
+		else if (first_of_pair(k, &len))
+			fprintf(out, "%.*s ", (int)len, k->name);
+	fputs("\" ;;\n", out);
+	for (k = commands; k->name; k++) {
+		if (!first_of_pair(k, &len))
+			continue;
+		fprintf(out, "\t%.*s) words=\"", (int)len, k->name);
+		for (const struct command *p = k; p->name; p++)
+			if (!strncmp(p->name, k->name, len + 1))
+				fprintf(out, "%s ", p->name + len + 1);
+		fputs("\" ;;\n", out);
+	}
+	for (k = commands; k->name; k++) {
+		if (k->hidden)
+			continue;
+		fprintf(out, "\t'%s'|'%s '*) words=\"%s%s", k->name, k->name, bash_values(k->hint),
+			k->hint ? " " : "");
+		bash_words(out, k->options);
+		fputs("\" ;;\n", out);
+	}
+	fputs("\tesac\n\tcase $prev in\n", out);
+	fprintf(out, "\t-o) words=\"%s\"; only=1 ;;\n", bash_values(HINT_FORMAT));
+	bash_option_values(out, command_globals);
+	for (k = commands; k->name; k++)
+		if (!k->hidden)
+			bash_option_values(out, k->options);
+	fputs("\tesac\n\t[[ $only || $cur != -* ]] || words+=\" ", out);
+	bash_words(out, command_globals);
+	fputs("\"\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\ncomplete -F _weftctl weftctl\n", out);
+}
+
+/* ------------------------------------------------------------------ zsh */
+
+/* Text inside an _arguments or _describe word: brackets, colons and quotes mean something there. */
+static void zsh_text(FILE *out, const char *s)
+{
+	for (; *s; s++) {
+		if (*s == '\'')
+			fputs("'\\''", out);
+		else if (strchr("[]:\\", *s))
+			fprintf(out, "\\%c", *s);
+		else
+			fputc(*s, out);
+	}
+}
+
+static const char *zsh_values(enum option_hint hint)
+{
+	switch (hint) {
+	case HINT_NETNS:
+		return "_weftctl_netns";
+	case HINT_POD:
+		return "_weftctl_pods";
+	case HINT_SERVICE:
+		return "_weftctl_services";
+	case HINT_SHELL:
+		return "(bash zsh fish)";
+	case HINT_FORMAT:
+		return "(table json)";
+	case HINT_NONE:
+	case HINT_FLAG:
+		break;
+	}
+	return " ";
+}
+
+static void zsh_options(FILE *out, const struct option *o)
+{
+	for (; o && o->name; o++) {
+		fprintf(out, " \\\n\t\t'%s%s[", o->repeats ? "*" : "", o->name);
+		zsh_text(out, o->about);
+		fputc(']', out);
+		if (o->value) {
+			fputs(text_equal(o->name, "--watch") ? "::" : ":", out);
+			zsh_text(out, o->value);
+			fprintf(out, ":%s", zsh_values(o->hint));
+		}
+		fputc('\'', out);
+	}
+}
+
+static void zsh_arguments(FILE *out, const struct command *k)
+{
+	fputs("_arguments", out);
+	zsh_options(out, k->options);
+	zsh_options(out, command_globals);
+	if (k->most)
+		fprintf(out, " \\\n\t\t'*:argument:%s'", zsh_values(k->hint));
+	fputs(" ;;\n", out);
+}
+
+static void zsh(FILE *out)
+{
+	const struct command *k;
+	size_t len;
+
+	fputs("#compdef weftctl\n# SPDX-License-Identifier: Apache-2.0\n# made by `weftctl completion zsh`\n"
+	      "_weftctl_pods() { compadd -- ${(f)\"$(weftctl names --of pods 2>/dev/null)\"} }\n"
+	      "_weftctl_services() { compadd -- ${(f)\"$(weftctl names --of services 2>/dev/null)\"} }\n"
+	      "_weftctl_netns() { compadd -- /run/netns/*(N:t); _files }\n"
+	      "_weftctl()\n{\n\tlocal curcontext=$curcontext state line\n\tlocal -a list\n\t_arguments -C",
+	      out);
+	zsh_options(out, command_globals);
+	fputs(" \\\n\t\t'1:command:->command' '*::word:->word'\n"
+	      "\tif [[ $state == command ]]; then\n\t\tlist=(\n",
+	      out);
+	for (k = commands; k->name; k++) {
+		if (k->hidden)
+			continue;
+		if (strchr(k->name, ' ')) {
+			if (first_of_pair(k, &len))
+				fprintf(out, "\t\t\t'%.*s'\n", (int)len, k->name);
+			continue;
+		}
+		fprintf(out, "\t\t\t'%s:", k->name);
+		zsh_text(out, k->about);
+		fputs("'\n", out);
+	}
+	fputs("\t\t)\n\t\t_describe command list\n\t\treturn\n\tfi\n\tcase $words[1] in\n", out);
+	for (k = commands; k->name; k++) {
+		if (!k->hidden && !strchr(k->name, ' ')) {
+			fprintf(out, "\t%s) ", k->name);
+			zsh_arguments(out, k);
+		} else if (first_of_pair(k, &len)) {
+			fprintf(out, "\t%.*s)\n\t\tif (( CURRENT == 2 )); then\n\t\t\tcompadd --", (int)len, k->name);
+			for (const struct command *p = k; p->name; p++)
+				if (!strncmp(p->name, k->name, len + 1))
+					fprintf(out, " %s", p->name + len + 1);
+			fputs("\n\t\t\treturn\n\t\tfi\n\t\tshift words\n\t\t(( CURRENT-- ))\n\t\tcase $words[1] in\n", out);
+			for (const struct command *p = k; p->name; p++) {
+				if (strncmp(p->name, k->name, len + 1))
+					continue;
+				fprintf(out, "\t\t%s) ", p->name + len + 1);
+				zsh_arguments(out, p);
+			}
+			fputs("\t\tesac ;;\n", out);
+		}
+	}
+	fputs("\tesac\n}\n_weftctl \"$@\"\n", out);
+}
+
+/* ------------------------------------------------------------------ fish */
+
+static void fish_text(FILE *out, const char *s)
+{
+	for (; *s; s++) {
+		if (*s == '\'' || *s == '\\')
+			fputc('\\', out);
+		fputc(*s, out);
+	}
+}
+
+static const char *fish_values(enum option_hint hint)
+{
+	switch (hint) {
+	case HINT_NETNS:
+		return "(ls /run/netns 2>/dev/null; __fish_complete_path)";
+	case HINT_POD:
+		return "(weftctl names --of pods 2>/dev/null)";
+	case HINT_SERVICE:
+		return "(weftctl names --of services 2>/dev/null)";
+	case HINT_SHELL:
+		return "bash zsh fish";
+	case HINT_FORMAT:
+		return "table json";
+	case HINT_NONE:
+	case HINT_FLAG:
+		break;
+	}
+	return "";
+}
+
+static void fish_options(FILE *out, const char *condition, const struct option *o)
+{
+	for (; o && o->name; o++) {
+		fprintf(out, "complete -c weftctl%s -l %s", condition, o->name + 2);
+		if (text_equal(o->name, "--output"))
+			fputs(" -s o", out);
+		if (o->value && !text_equal(o->name, "--watch"))
+			fputs(" -x", out);
+		if (*fish_values(o->hint))
+			fprintf(out, " -a '%s'", fish_values(o->hint));
+		fputs(" -d '", out);
+		fish_text(out, o->about);
+		fputs("'\n", out);
+	}
+}
+
+static void fish(FILE *out)
+{
+	char condition[160];
+	size_t len;
+
+	fputs("# SPDX-License-Identifier: Apache-2.0\n# made by `weftctl completion fish`\ncomplete -c weftctl -f\n", out);
+	fish_options(out, "", command_globals);
+	for (const struct command *k = commands; k->name; k++) {
+		const char *space = strchr(k->name, ' ');
+
+		if (k->hidden)
+			continue;
+		if (space) {
+			len = (size_t)(space - k->name);
+			if (first_of_pair(k, &len))
+				fprintf(out, "complete -c weftctl -n __fish_use_subcommand -a %.*s\n", (int)len, k->name);
+			fprintf(out,
+				"complete -c weftctl -n '__fish_seen_subcommand_from %.*s; and not "
+				"__fish_seen_subcommand_from %s' -a %s -d '",
+				(int)len, k->name, space + 1, space + 1);
+			snprintf(condition, sizeof(condition),
+				 " -n '__fish_seen_subcommand_from %.*s; and __fish_seen_subcommand_from %s'", (int)len,
+				 k->name, space + 1);
+		} else {
+			fprintf(out, "complete -c weftctl -n __fish_use_subcommand -a %s -d '", k->name);
+			snprintf(condition, sizeof(condition), " -n '__fish_seen_subcommand_from %s'", k->name);
+		}
+		fish_text(out, k->about);
+		fputs("'\n", out);
+		if (*fish_values(k->hint))
+			fprintf(out, "complete -c weftctl%s -a '%s'\n", condition, fish_values(k->hint));
+		fish_options(out, condition, k->options);
+	}
+}
+
+int completion_run(const struct ctl *c, const struct args *a)
+{
+	static const struct {
+		const char *shell;
+		void (*print)(FILE *out);
+	} table[] = {{"bash", bash}, {"zsh", zsh}, {"fish", fish}};
+
+	for (size_t i = 0; i < array_size(table); i++) {
+		if (!text_equal(a->word[0], table[i].shell))
+			continue;
+		table[i].print(c->out);
+		return CTL_DONE;
+	}
+	ctl_error("completion %s: bash, zsh or fish", a->word[0]);
+	return CTL_USAGE;
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * status.c: `weftctl status`. The supervisor says what the kernel can do and how the worker fares; the worker says
+ * what is wrong with the objects. With the worker dead the first half still comes.
+ */
+#include "ctl.h"
+#include "grid.h"
+#include "unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "wire.h"
+
+#define POLL_MS 50 /* between two looks of --wait */
+#define FULL_PERCENT 80 /* a map above this is shown */
+
+static const char *const probe_states[] = {
+	[WIRE_PROBE_OK] = "ok",
+	[WIRE_PROBE_OFF] = "off",
+	[WIRE_PROBE_FAILED] = "failed",
+};
+
+static const char *probe_state(unsigned state)
+{
+	return state < array_size(probe_states) ? probe_states[state] : "unknown";
+}
+
+/* ------------------------------------------------------------------ asking */
+
+static int look(const struct ctl *c, struct wire *ret, bool quiet)
+{
+	struct wire *m = wire_new(WIRE_STATUS);
+	int err = ask_supervisor(c, m, NULL, 0, ret, quiet);
+
+	free(m);
+	if (!err && ret->type != WIRE_STATUS) {
+		if (!quiet)
+			ctl_error("weftd refused: %s", *ret->text ? ret->text : wire_type_name(ret->type));
+		err = CTL_FAILED;
+	}
+	return err;
+}
+
+/* Until ready, or the deadline: then what there is. A weftd that does not run yet counts as not ready. */
+static int look_until(const struct ctl *c, struct wire *ret, unsigned wait_ms)
+{
+	uint64_t deadline = clock_ns() + wait_ms * 1000000ull;
+	const struct timespec pause = {.tv_nsec = POLL_MS * 1000000};
+
+	while (clock_ns() < deadline) {
+		if (!look(c, ret, true) && ret->status.ready)
+			return CTL_DONE;
+		nanosleep(&pause, NULL);
+	}
+	return look(c, ret, false);
+}
+
+/* ------------------------------------------------------------------ JSON */
+
+static json_t *status_json(const struct ctl *c, const struct wire_status *s, json_t *worker, const char *why)
+{
+	json_t *probes = json_array();
+
+	for (uint32_t i = 0; i < s->probes && i < WIRE_PROBES; i++)
+		json_array_append_new(probes, json_pack("{s:s, s:s, s:s}", "name", s->probe[i].name, "state",
+							probe_state(s->probe[i].state), "detail",
+							s->probe[i].detail));
+	return json_pack("{s:s, s:b, s:s, s:s, s:s, s:s, s:I, s:{s:b, s:i, s:i}, s:i, s:{s:b, s:b}, s:o, s:o*, s:s*}",
+			 "instance", c->instance, "ready", s->ready != 0, "why", s->why, "version", s->version,
+			 "kernel", s->kernel, "node", s->node, "uptime_ms",
+			 (json_int_t)((clock_ns() - s->started_ns) / 1000000), "worker", "running",
+			 s->worker_pid != 0, "pid", (int)s->worker_pid, "restarts", (int)s->worker_restarts, "pods",
+			 (int)s->pods, "splice", "on", s->splice_on != 0, "kernel_safe", s->kernel_safe != 0,
+			 "probes", probes, "control", worker, "control_error", worker ? NULL : why);
+}
+
+/* ------------------------------------------------------------------ for people */
+
+static void line(const struct ctl *c, const char *name, const char *fmt, ...) printf_like(3, 4);
+static void line(const struct ctl *c, const char *name, const char *fmt, ...)
+{
+	char *text = NULL, *safe;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	safe = grid_safe(text);
+	fprintf(c->out, "%-10s %s\n", name, safe);
+	free(safe);
+	free(text);
+}
+
+static void print_head(const struct ctl *c, const struct wire_status *s)
+{
+	const char *on = c->colour ? (s->ready ? "\033[32m" : "\033[31m") : "", *off = c->colour ? "\033[0m" : "";
+	char age[UNIT_TEXT], *why = grid_safe(s->why);
+
+	fprintf(c->out, "%-10s %s%s%s%s%s\n", "weftd", on, s->ready ? "ready" : "not ready", off,
+		s->ready || !*why ? "" : ": ", s->ready ? "" : why);
+	free(why);
+	line(c, "instance", "%s on node %s, up %s", c->instance, s->node,
+	     unit_time(clock_ns() - s->started_ns, age));
+	line(c, "version", "%s, kernel %s", s->version, s->kernel);
+	if (s->worker_pid)
+		line(c, "worker", "pid %u, %u restart%s", s->worker_pid, s->worker_restarts,
+		     s->worker_restarts == 1 ? "" : "s");
+	else
+		line(c, "worker", "not running, %u restart%s; the kernel goes on deciding by what it has",
+		     s->worker_restarts, s->worker_restarts == 1 ? "" : "s");
+	line(c, "pods", "%u enrolled", s->pods);
+	line(c, "splice", "%s", !s->splice_on ? "off: weftctl splice on" :
+				 s->kernel_safe ? "on" :
+						  "on, but this kernel is not trusted: only weft.io/splice: always");
+}
+
+static void print_probes(const struct ctl *c, const struct wire_status *s)
+{
+	static const struct grid_column column[] = {{"KERNEL", GRID_LEFT}, {"STATE", GRID_LEFT}, {"DETAIL", GRID_CUT}};
+	struct grid g;
+
+	if (!s->probes)
+		return;
+	fputc('\n', c->out);
+	grid_open(&g, column, array_size(column));
+	for (uint32_t i = 0; i < s->probes && i < WIRE_PROBES; i++) {
+		grid_add(&g, "%s", s->probe[i].name);
+		grid_add(&g, "%s", probe_state(s->probe[i].state));
+		grid_add(&g, "%s", s->probe[i].detail);
+	}
+	grid_print(&g, c, "");
+}
+
+static const char *string_of(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "";
+}
+
+static json_int_t number_of(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+/* Rejected objects one to a paragraph: their reasons are sentences, which a table would cut. */
+static void print_problems(const struct ctl *c, const json_t *worker)
+{
+	json_t *p;
+	size_t i;
+
+	json_array_foreach(json_object_get(worker, "problems"), i, p) {
+		const char *file = string_of(p, "file"), *object = string_of(p, "object"), *field = string_of(p, "field");
+		bool warning = json_is_true(json_object_get(p, "warning"));
+		struct text t = {0};
+		char *safe;
+
+		text_add(&t, "%s: ", warning ? "warning" : "error");
+		if (*file && number_of(p, "line"))
+			text_add(&t, "%s:%lld: ", file, (long long)number_of(p, "line"));
+		else if (*file)
+			text_add(&t, "%s: ", file);
+		text_add(&t, "%s%s%s%s%s", object, *object ? ": " : "", field, *field ? ": " : "",
+			 string_of(p, "reason"));
+		safe = grid_safe(t.data);
+		fprintf(c->out, "%s%s\n", i ? "" : "\n", safe);
+		free(safe);
+		text_free(&t);
+	}
+}
+
+static void print_maps(const struct ctl *c, const json_t *worker)
+{
+	static const struct grid_column column[] = {{"MAP", GRID_LEFT}, {"USED", GRID_RIGHT}, {"MAX", GRID_RIGHT}};
+	struct grid g;
+	json_t *m;
+	size_t i;
+
+	grid_open(&g, column, array_size(column));
+	json_array_foreach(json_object_get(worker, "maps"), i, m) {
+		json_int_t used = number_of(m, "used"), max = number_of(m, "max");
+
+		if (!used || used * 100 < max * FULL_PERCENT)
+			continue;
+		grid_add(&g, "%s", string_of(m, "name"));
+		grid_add(&g, "%lld", (long long)used);
+		grid_add(&g, "%lld", (long long)max);
+	}
+	if (g.cells) {
+		fputs("\nnearly full:\n", c->out);
+		grid_print(&g, c, "");
+	}
+}
+
+static void print_worker(const struct ctl *c, const json_t *worker, const char *why)
+{
+	char services[UNIT_TEXT], endpoints[UNIT_TEXT], conns[UNIT_TEXT];
+	const json_t *n;
+
+	if (!worker) {
+		line(c, "control", "%s", why);
+		return;
+	}
+	n = json_object_get(worker, "counts");
+	line(c, "control", "%s: %s service ports, %s endpoints, %lld policy sets, %s connections",
+	     string_of(worker, "source"), unit_count((uint64_t)number_of(n, "services"), services),
+	     unit_count((uint64_t)number_of(n, "endpoints"), endpoints), (long long)number_of(n, "policy_sets"),
+	     unit_count((uint64_t)number_of(n, "connections"), conns));
+	line(c, "objects", "%lld read, %lld rejected, %lld warnings", (long long)number_of(n, "objects"),
+	     (long long)number_of(worker, "errors"), (long long)number_of(worker, "warnings"));
+}
+
+int status_run(const struct ctl *c, const struct args *a)
+{
+	struct wire *answer = mem_alloc(sizeof(*answer));
+	const char *wait = command_given(a, "--wait");
+	char why[ASK_WHY] = "the worker is not running";
+	json_t *worker = NULL, *all;
+	unsigned wait_ms = 0;
+	int err;
+
+	if (wait && unit_duration(wait, &wait_ms)) {
+		ctl_error("--wait %s: a time such as 10s, 500ms or 2m", wait);
+		free(answer);
+		return CTL_USAGE;
+	}
+	err = look_until(c, answer, wait_ms);
+	if (err) {
+		free(answer);
+		return err;
+	}
+	/* ask_worker says by `why` what it could not learn: that is part of the status, not a failure of it */
+	if (answer->status.worker_pid && ask_worker(c, json_pack("{s:s}", "command", "status"), &worker, why))
+		worker = NULL;
+	if (c->json) {
+		all = status_json(c, &answer->status, worker, why);
+		ask_print_json(c, all);
+		json_decref(all);
+		err = answer->status.ready ? CTL_DONE : CTL_FAILED;
+		free(answer);
+		return err;
+	}
+	print_head(c, &answer->status);
+	print_worker(c, worker, why);
+	print_probes(c, &answer->status);
+	print_maps(c, worker);
+	print_problems(c, worker);
+	json_decref(worker);
+	err = answer->status.ready ? CTL_DONE : CTL_FAILED;
+	free(answer);
+	return err;
+}
