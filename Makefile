@@ -262,6 +262,9 @@ check: all
 check-kernels: all
 	$(Q)sh tests/kernels/run.sh $(BUILD) $(KERNELS)
 
+check-setup:
+	$(Q)sh tests/setup/run.sh $(RELEASES)
+
 lint:
 	$(Q)sh tools/lint.sh
 
@@ -288,14 +291,15 @@ MAN := $(wildcard docs/man/*.[1-8])
 COMPLETION := tools/weftctl/completion
 UNIT_FILE := deploy/weftd.service
 
-# What goes where: MODE SOURCE TARGET, for install and uninstall alike.
-INSTALLED = $(sbindir)/weftd $(bindir)/weftctl $(libdir)/weft-worker $(unitdir)/weftd.service \
+# weftd finds its worker beside itself, so both are in lib/weft, whatever PREFIX is.
+INSTALLED = $(sbindir)/weftd $(libdir)/weftd $(bindir)/weftctl $(libdir)/weft-worker $(unitdir)/weftd.service \
 	$(bashdir)/weftctl $(zshdir)/_weftctl $(fishdir)/weftctl.fish \
 	$(foreach m,$(MAN),$(mandir)/man$(subst .,,$(suffix $m))/$(notdir $m))
 
 install: all
-	$(Q)$(INSTALL) -D -m 755 $(BUILD)/weftd $(sbindir)/weftd
+	$(Q)$(INSTALL) -D -m 755 $(BUILD)/weftd $(libdir)/weftd
 	$(Q)$(INSTALL) -D -m 755 $(BUILD)/weft-worker $(libdir)/weft-worker
+	$(Q)mkdir -p $(sbindir) && ln -sfn ../lib/weft/weftd $(sbindir)/weftd
 	$(Q)$(INSTALL) -D -m 755 $(BUILD)/weftctl $(bindir)/weftctl
 	$(Q)$(INSTALL) -D -m 644 $(COMPLETION)/weftctl.bash $(bashdir)/weftctl
 	$(Q)$(INSTALL) -D -m 644 $(COMPLETION)/_weftctl $(zshdir)/_weftctl
@@ -323,6 +327,7 @@ help:
 #: make bpf-native      the BPF decision code compiled for user space, against oracles
 #: make net             scenarios in network namespaces, through the real programs (root)
 #: make check-kernels   loads the BPF programs on the kernels we claim, in QEMU
+#: make check-setup      tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
 #: make bench           the table of docs/performance.md (root; BENCH=row,row selects)
 #: make fuzz            fuzzers, FUZZ_SECONDS=10 each
 #: make bpf             only the BPF object and its skeleton
@@ -333,7 +338,7 @@ help:
 #:
 #: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
 
-.PHONY: all bpf test bpf-native net check check-kernels bench bench-programs demo fuzz lint format floors \
-	install uninstall clean help FORCE
+.PHONY: all bpf test bpf-native net check check-kernels bench bench-programs demo fuzz check-setup lint format \
+	floors install uninstall clean help FORCE
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

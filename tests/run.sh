@@ -16,7 +16,7 @@ for program in "$@"; do
 	rc=0
 	timeout "${TEST_TIMEOUT:-120}" "$program" >"$log" 2>&1 </dev/null || rc=$?
 	ms=$((($(date +%s%N) - start) / 1000000))
-	count=$(sed -n 's/.*\] \([0-9]*\) test(s) run\.$/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
+	count=$(sed -n 's/^\[=*\] .*\<\([0-9]*\) test(s) run\.$/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
 	tests=$((tests + count))
 	if [ "$rc" -eq 0 ] && [ "$count" -gt 0 ]; then
 		printf '  ok     %-28s %3d tests %6d ms\n' "${program##*/}" "$count" "$ms"

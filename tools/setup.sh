@@ -102,6 +102,9 @@ hold_services() {
 	mv "$POLICY.weft" "$POLICY"
 }
 
+# It wants to be called by dpkg; without systemd on the machine there is no systemctl, but there is this.
+systemd_helper() { DPKG_MAINTSCRIPT_PACKAGE=weft deb-systemd-helper "$@"; }
+
 # Not started is not enough: the next boot must not start them either.
 disable_new() {
 	[ -n "$before" ] || return 0
@@ -111,13 +114,18 @@ disable_new() {
 			*/lib/systemd/system/*@.* | */lib/systemd/system/*.*/*) ;;
 			*/lib/systemd/system/*.service | */lib/systemd/system/*.socket | */lib/systemd/system/*.timer)
 				unit=${file##*/}
-				if deb-systemd-helper --quiet is-enabled "$unit" 2>/dev/null; then
-					deb-systemd-helper disable "$unit" >/dev/null 2>&1 ||
+				if systemd_helper --quiet is-enabled "$unit" 2>/dev/null; then
+					systemd_helper disable "$unit" >/dev/null 2>&1 ||
 						say "setup: could not disable $unit: systemctl disable $unit" >&2
 				fi
 				;;
-			/etc/init.d/*) update-rc.d "${file##*/}" disable >/dev/null 2>&1 ||
-				say "setup: could not disable ${file##*/}: update-rc.d ${file##*/} disable" >&2 ;;
+			/etc/init.d/*)
+				name=${file##*/}
+				if ls /etc/rc[2-5].d/S??"$name" >/dev/null 2>&1; then
+					update-rc.d "$name" disable >/dev/null 2>&1 ||
+						say "setup: could not disable $name: update-rc.d $name disable" >&2
+				fi
+				;;
 			esac
 		done
 	done
