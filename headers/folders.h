@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * folders.h: run folder /run/weft/INSTANCE, state folder /var/lib/weft/INSTANCE, and the lock that makes weftd the
+ * only one of its instance (proc/folders.c).
+ */
+#ifndef WEFT_FOLDERS_H
+#define WEFT_FOLDERS_H
+
+#include "base.h"
+
+#define FOLDERS_RUN "/run/weft"
+#define FOLDERS_STATE "/var/lib/weft"
+#define FOLDERS_CLIENT "weftd.sock"
+#define FOLDERS_ADMIN "admin.sock"
+#define FOLDERS_WORKER "worker.pid"
+
+struct folders {
+	char path[128]; /* /run/weft/INSTANCE */
+	int run;
+	int pods;  /* pods/: see podfile.h */
+	int state; /* owned by the worker's user */
+	int lock;
+};
+
+/*
+ * Makes the folders and takes the lock; -EBUSY (logged, with the pid) if another weftd has it. All fds are O_CLOEXEC.
+ */
+int folders_open(struct folders *ret, const char *instance, uid_t uid, gid_t gid) must_check;
+/* Lock for --uninstall: 0 with *ret_lock (-1: there is no run folder), -EBUSY (logged) if a weftd runs. */
+int folders_lock(const char *instance, int *ret_lock) must_check;
+void folders_close(struct folders *f);
+/* Removes run and state folder with all in them; links are not followed. 0 or -errno (logged). */
+int folders_remove(const char *instance) must_check;
+
+#endif

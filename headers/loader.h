@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loader.h: the kernel side: loads, attaches, pins, takes over (proc/loader.c, proc/pins.c).
+ *
+ *	/sys/fs/bpf/weft/INSTANCE/maps/NAME	every map of abi.h
+ *	                          progs/NAME	every program, for people with bpftool
+ *	                          links/NAME	cgroup links and the iterator
+ *	                          pods/NUMBER	sk_lookup link of that pod's netns
+ *
+ * Pins outlive the daemon: the kernel goes on deciding and splicing while no weftd runs. A new weftd takes the maps
+ * over if ABI_VERSION and every definition agree, and gives each link the new program in place (BPF_LINK_UPDATE):
+ * there is no moment without a program. Sockets that are in `splices` keep the sk_msg program that they were
+ * inserted with (facts/kernel.md, fact 8): old and new program of one ABI_VERSION work on the same maps. Maps of
+ * another version are replaced; their splice is switched off first, so that their sockets go on by TCP.
+ */
+#ifndef WEFT_LOADER_H
+#define WEFT_LOADER_H
+
+#include "probe.h"
+
+struct loader;
+
+/*
+ * Load, attach and pin for `instance`. Programs that the kernel refuses are left out if weft can do without them;
+ * rows of `p` say so. Errors are logged. 0 or -errno.
+ */
+int loader_open(struct loader **ret, const char *instance, struct probe *p) must_check;
+void loader_close(struct loader *l); /* closes fds; pins stay */
+
+/* Loads each program by itself, attaches and pins nothing: rows of `p`. 0, or -errno if one that weft needs fails. */
+int loader_try(struct probe *p) must_check;
+
+int loader_fd(const struct loader *l, enum wire_fd which); /* borrowed; WIRE_FD_SETTINGS .. WIRE_FD_LIVE */
+
+int loader_splice(struct loader *l, bool on) must_check; /* the operator's switch; kept over restarts */
+bool loader_splice_on(const struct loader *l);
+
+/* Gives the netns its sk_lookup link, or takes the pinned one over. 0 or -errno. */
+int loader_inbound(struct loader *l, uint32_t pod, int netns) must_check;
+void loader_inbound_gone(struct loader *l, uint32_t pod); /* no error if there is none */
+
+/* -------- pins.c */
+
+#define PINS_ROOT "/sys/fs/bpf/weft"
+
+/*
+ * Removes links, programs and maps of an instance: links are detached, splice switched off, pins unlinked. 0 also if
+ * there was nothing; errors are logged.
+ */
+int pins_remove(const char *instance) must_check;
+/* Pin over whatever is at dir/name, in one step for those who look (rename). 0 or -errno */
+int pins_replace(int fd, const char *dir, const char *name) must_check;
+int pins_folder(const char *path) must_check; /* mkdir, 0700; 0 if it is there */
+int pins_switch_off(int settings) must_check; /* splice_off = 1, whatever the version */
+
+#endif

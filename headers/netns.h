@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * netns.h: network namespaces of pods (proc/netns.c).
+ *
+ * Entering is setns of the whole process, which has one thread; each function is back home when it returns, and ends
+ * the process if it cannot get back (nothing may go on in a foreign netns).
+ */
+#ifndef WEFT_NETNS_H
+#define WEFT_NETNS_H
+
+#include "wire.h"
+
+#define NETNS_LISTENERS 3
+extern const uint16_t netns_ports[NETNS_LISTENERS]; /* 15001 outbound, 15006 inbound plaintext, 15008 HBONE */
+
+int netns_home(void) must_check; /* once, at start: remembers where home is */
+
+/* Opens a path and checks that it is a network namespace. fd or -errno (-EINVAL: something else). */
+int netns_open(const char *path) must_check;
+int netns_check(int fd) must_check; /* 0 or -EINVAL */
+uint64_t netns_inode(int fd);	    /* 0 on error */
+int netns_cookie(int fd, uint64_t *ret) must_check;
+bool netns_is_home(int fd); /* weftd's own */
+bool netns_is_host(int fd); /* of process 1 */
+
+/*
+ * Listeners on all addresses, IPv6 and IPv4 in one socket where the kernel has IPv6. 0 or -errno, then *ret_port is the
+ * port that failed and nothing is open.
+ */
+int netns_listen(int fd, int ret[NETNS_LISTENERS], uint16_t *ret_port) must_check;
+
+int netns_diag(int fd) must_check; /* sock_diag socket inside; fd or -errno */
+
+/* Does the path still lead to that netns? (stat, no open: takes no reference) */
+bool netns_at(const char *path, uint64_t inode);
+/*
+ * Who keeps that netns: a mount or a process, as a path that opens it. Looks through /run/netns, the mount table and
+ * /proc; 0 or -ENOENT.
+ */
+int netns_find(uint64_t inode, char *ret, size_t size) must_check;
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pods.h: the enrolled pods (proc/pods.c), and the watch that notices when a netns is gone (proc/vigil.c).
+ *
+ *	asked for --> POD_NEW --ENROL sent--> POD_SENT --accepted--> POD_ENROLLED --deleted, netns gone-->
+ *	POD_LEAVING --RELEASE sent--> POD_LEFT --released--> freed
+ *
+ * From POD_LEAVING on weftd holds nothing of the netns: no listener, no link, no fd. A worker that restarts puts
+ * POD_SENT and POD_ENROLLED back to POD_NEW, POD_LEFT back to POD_LEAVING.
+ */
+#ifndef WEFT_PODS_H
+#define WEFT_PODS_H
+
+#include "loader.h"
+#include "loop.h"
+#include "netns.h"
+
+enum pod_state {
+	POD_NEW,      /* to be sent to the worker */
+	POD_SENT,     /* the worker has not answered yet */
+	POD_ENROLLED, /* in the kernel */
+	POD_LEAVING,  /* out of the netns; the worker must be told */
+	POD_LEFT,     /* told; it has not answered yet */
+};
+
+struct pod {
+	enum pod_state state; /* changed by set_state() in pods.c only */
+	bool update;	      /* a changed enrolment waits for the worker: file NUMBER-new */
+	bool kept;	      /* file NUMBER exists: it was accepted once */
+	uint32_t number;
+	uint32_t seq; /* of the last message about it: an older answer does not count */
+	uint64_t netns; /* cookie */
+	uint64_t inode;
+	char *namespace, *name, *path;
+	struct abi_addr addr[WIRE_ADDRS];
+	unsigned addrs;
+	int listener[NETNS_LISTENERS];
+	int diag;	     /* sock_diag in the netns, opened at first use; -1 */
+	struct vigil *vigil; /* NULL once it is leaving */
+	struct pods *pods;
+	struct list link;
+};
+
+#define PODS_WHY 512 /* as wire.text */
+
+struct pods_hooks {
+	void (*to_send)(void *ctx); /* some pod is POD_NEW or POD_LEAVING */
+	void *ctx;
+};
+
+struct pods;
+int pods_open(struct pods **ret, struct loop *loop, struct loader *l, int folder, struct pods_hooks hooks) must_check;
+void pods_close(struct pods *p); /* files and pins stay */
+
+/* Takes back what the folder holds: pods whose netns is still the same; the others go to POD_LEAVING. */
+int pods_adopt(struct pods *p) must_check;
+
+/*
+ * Enrol, or change the enrolment of the same pod in the same netns. `netns` is borrowed, -1 if only the path is given.
+ * 0 and the pod (POD_NEW), or -errno and why, for people. Nothing is changed on error.
+ */
+int pods_add(struct pods *p, const struct wire_pod *asked, int netns, struct pod **ret, char why[PODS_WHY]) must_check;
+/* Lets go of the netns; the pod is POD_LEAVING. -ENOENT and why. */
+int pods_del(struct pods *p, const char *namespace, const char *name, struct pod **ret, char why[PODS_WHY]) must_check;
+
+/* What the channel to the worker does with them */
+struct pod *pods_first(const struct pods *p, enum pod_state state); /* oldest, or NULL */
+struct pod *pods_by_netns(const struct pods *p, uint64_t netns, bool leaving);
+unsigned pods_count(const struct pods *p);    /* not leaving */
+unsigned pods_waiting(const struct pods *p);  /* not leaving, not enrolled */
+int pods_read(const struct pod *pod, struct wire_pod *ret) must_check; /* what is to be sent */
+int pods_diag(struct pod *pod) must_check; /* borrowed fd or -errno */
+void pods_sent(struct pod *pod, uint32_t seq); /* NEW to SENT, LEAVING to LEFT; seq of that message */
+void pods_accepted(struct pod *pod); /* SENT to ENROLLED */
+void pods_refused(struct pod *pod);  /* back to what was accepted before, or LEAVING */
+void pods_released(struct pod *pod); /* frees it */
+void pods_unsent(struct pods *p);    /* the worker died */
+
+/* -------- vigil.c: one netns watched without holding it */
+
+struct vigil_room; /* one inotify fd and the slow look, shared by all */
+struct vigil;
+struct vigil_room *vigil_open(struct loop *loop) must_check; /* NULL: no inotify (errno) */
+void vigil_close(struct vigil_room *r);
+/*
+ * Calls gone(ctx) once, from the loop, when nothing but weft keeps the netns: its path is unlinked or leads elsewhere,
+ * or the process of /proc/PID/ns/net has ended and no other is in it.
+ */
+struct vigil *vigil_start(struct vigil_room *r, const char *path, uint64_t inode, void (*gone)(void *ctx), void *ctx)
+	must_check;
+void vigil_stop(struct vigil *v);
+bool vigil_alive(const struct vigil *v); /* looks now */
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * probe.h: what this machine can do (proc/probe.c): the table of `weftctl status` and `weftd --probe`.
+ */
+#ifndef WEFT_PROBE_H
+#define WEFT_PROBE_H
+
+#include "wire.h"
+
+struct probe {
+	struct wire_probe row[WIRE_PROBES];
+	unsigned rows;
+	char kernel[96]; /* "6.1.0-40-amd64 (6.1.153)": release, and the version if the release hides it */
+	unsigned version[3];
+	char cgroup[WIRE_PATH]; /* where programs are attached */
+	int cgroup_fd;
+	bool kernel_safe; /* `auto` may splice: see probe_safe() in probe.c for the rule */
+};
+
+/*
+ * Base conditions: root, kernel, cgroup v2 (at `cgroup`, or found if NULL), bpffs (mounted if it is not), BTF.
+ * The first that fails is logged as one sentence that says what to do, and -errno is returned. On success
+ * cgroup_fd is open; it belongs to the caller.
+ */
+int probe_base(struct probe *p, const char *cgroup) must_check;
+
+/* Adds a row, or changes the row of that name. */
+void probe_row(struct probe *p, const char *name, enum wire_probe_state state, const char *fmt, ...)
+	printf_like(4, 5);
+
+void probe_print(const struct probe *p, FILE *to);
+
+#endif

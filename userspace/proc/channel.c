@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* channel.c: see channel.h. */
+#include "channel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "netlink.h"
+#include "spawn.h"
+
+#define YOUNG_NS 10000000000ull /* a worker that dies before this is in a crash loop */
+#define DELAY_MIN_NS 100000000ull
+#define DELAY_MAX_NS 5000000000ull
+#define END_MS 3000
+#define MESSAGES_A_TURN 64
+#define FOLDER_EVENTS                                                                              \
+	(IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF)
+
+struct channel {
+	struct channel_plan plan;
+	int program;
+	bool running;
+	struct spawn worker;
+	struct loop_watch sock, process;
+	struct loop_timer again;
+	uint64_t started_ns, delay_ns;
+	unsigned restarts;
+	uint32_t seq;
+
+	/* what is to be sent, in this order; the buffers of the socket are finite */
+	struct wire *file; /* answer to WIRE_OPEN; while it waits nothing is read */
+	int file_fd;
+	bool start_due, splice_due;
+	bool named_due; /* WIRE_NAMED goes when the first round of pods is out */
+	uint64_t listeners_due; /* netns of the pod whose ENROL went */
+
+	bool ready, answered, read_again;
+	char why[256];
+};
+
+static void set_ready(struct channel *c, bool ready, const char *why)
+{
+	bool same = c->ready == ready && text_equal(c->why, why);
+
+	c->ready = ready;
+	text_copy(c->why, sizeof(c->why), why);
+	if (!same)
+		c->plan.ready(c->plan.ctx);
+}
+
+/* ------------------------------------------------------------------ sending */
+
+static int send_start(struct channel *c)
+{
+	struct wire *m = wire_new(WIRE_START);
+	char path[32];
+	int fd[WIRE_FD_COUNT], err = 0;
+
+	memcpy(fd, c->plan.fd, sizeof(fd));
+	/* Anew for each worker: what is left in the queue of the last one is not for this one. */
+	fd[WIRE_FD_NOTIFY] = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (fd[WIRE_FD_NOTIFY] < 0)
+		err = -errno;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd[WIRE_FD_MANIFESTS]);
+	if (!err && inotify_add_watch(fd[WIRE_FD_NOTIFY], path, FOLDER_EVENTS) < 0)
+		err = -errno;
+	if (err)
+		log_error("the manifest folder %s cannot be watched: %s", c->plan.start->manifests, strerror(-err));
+	m->start = *c->plan.start;
+	m->seq = ++c->seq;
+	if (!err)
+		err = wire_send(c->worker.sock, m, fd, WIRE_FD_COUNT);
+	if (fd[WIRE_FD_NOTIFY] >= 0)
+		close(fd[WIRE_FD_NOTIFY]);
+	free(m);
+	return err;
+}
+
+static int send_pod(struct channel *c, struct pod *pod)
+{
+	struct wire *m = wire_new(pod->state == POD_NEW ? WIRE_ENROL : WIRE_RELEASE);
+	int err = pods_read(pod, &m->pod);
+
+	m->seq = ++c->seq;
+	if (err)
+		log_error("pod %s/%s: its file cannot be read: %s", pod->namespace, pod->name, strerror(-err));
+	else
+		err = wire_send(c->worker.sock, m, NULL, 0);
+	if (!err) {
+		if (pod->state == POD_NEW)
+			c->listeners_due = pod->netns;
+		pods_sent(pod, m->seq);
+	}
+	free(m);
+	return err;
+}
+
+static int send_listeners(struct channel *c)
+{
+	const struct pod *pod = pods_by_netns(c->plan.pods, c->listeners_due, false);
+	struct wire *m;
+	int err = 0;
+
+	if (pod) { /* else it left meanwhile */
+		m = wire_new(WIRE_POD_FDS);
+		m->seq = ++c->seq;
+		m->pod.netns = pod->netns;
+		m->pod.pod = pod->number;
+		err = wire_send(c->worker.sock, m, pod->listener, NETNS_LISTENERS);
+		free(m);
+	}
+	if (!err)
+		c->listeners_due = 0;
+	return err;
+}
+
+static int send_file(struct channel *c)
+{
+	int err = wire_send(c->worker.sock, c->file, &c->file_fd, c->file_fd >= 0);
+
+	if (err)
+		return err;
+	if (c->file_fd >= 0)
+		close(c->file_fd);
+	c->file_fd = -1;
+	free(c->file);
+	c->file = NULL;
+	return 0;
+}
+
+static int send_named(struct channel *c)
+{
+	struct wire *m = wire_new(WIRE_NAMED);
+	int err;
+
+	m->seq = ++c->seq;
+	err = wire_send(c->worker.sock, m, NULL, 0);
+	if (!err)
+		c->named_due = false;
+	free(m);
+	return err;
+}
+
+static int send_splice(struct channel *c)
+{
+	struct wire *m = wire_new(WIRE_SETTINGS);
+	int err;
+
+	m->seq = ++c->seq;
+	m->number = (int)c->plan.start->splice_on;
+	err = wire_send(c->worker.sock, m, NULL, 0);
+	if (!err)
+		c->splice_due = false;
+	free(m);
+	return err;
+}
+
+/* The next thing to be sent: 1 sent, 0 nothing, or -errno */
+static int send_one(struct channel *c)
+{
+	struct pod *pod;
+	int err;
+
+	if (c->start_due) {
+		err = send_start(c);
+		c->start_due = err != 0;
+	} else if (c->file) {
+		err = send_file(c);
+	} else if (c->splice_due) {
+		err = send_splice(c);
+	} else if (c->listeners_due) {
+		err = send_listeners(c);
+	} else {
+		pod = pods_first(c->plan.pods, POD_LEAVING);
+		if (!pod)
+			pod = pods_first(c->plan.pods, POD_NEW);
+		if (!pod && !c->named_due)
+			return 0;
+		err = pod ? send_pod(c, pod) : send_named(c);
+	}
+	return err ? err : 1;
+}
+
+static void listen_for(struct channel *c, uint32_t events)
+{
+	if (c->sock.events == events)
+		return;
+	c->sock.events = events;
+	if (loop_watch(c->plan.loop, &c->sock))
+		abort(); /* another mask for an fd that is watched: EPOLL_CTL_MOD has no reason to fail */
+}
+
+/* Its end of the socket is closed: it is ending, or lives on without us; then it must go. The pidfd tells. */
+static void parted(struct channel *c)
+{
+	(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGTERM, NULL, 0);
+	loop_unwatch(c->plan.loop, &c->sock);
+}
+
+static void give_up(struct channel *c, const char *what, int err)
+{
+	log_error("worker %d: %s: %s: killed", (int)c->worker.pid, what, strerror(-err));
+	(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);
+	loop_unwatch(c->plan.loop, &c->sock); /* its pidfd tells when it is over */
+}
+
+void channel_pump(struct channel *c)
+{
+	int got;
+
+	if (!c || !c->running || !c->sock.active)
+		return;
+	do {
+		got = send_one(c);
+	} while (got > 0);
+	if (got && got != -EAGAIN && got != -ENOBUFS) {
+		if (got == -EPIPE || got == -ECONNRESET)
+			parted(c);
+		else
+			give_up(c, "a message cannot be sent", got);
+		return;
+	}
+	listen_for(c, (got ? EPOLLOUT : 0) | (c->file ? 0 : EPOLLIN));
+}
+
+/* ------------------------------------------------------------------ receiving */
+
+/* Beneath the manifest folder, a regular file: devices and FIFOs are not even opened. */
+static int open_below(int folder, const char *name)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+	};
+	int path = (int)syscall(SYS_openat2, folder, name, &how, sizeof(how)), fd;
+	char self[32];
+	struct stat st;
+
+	if (path < 0)
+		return -errno;
+	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", path);
+	if (fstat(path, &st))
+		fd = -errno;
+	else if (!S_ISREG(st.st_mode))
+		fd = -EINVAL;
+	else
+		fd = open(self, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd == -1)
+		fd = -errno;
+	close(path);
+	return fd;
+}
+
+static void got_open(struct channel *c, const struct wire *m)
+{
+	int fd = open_below(c->plan.fd[WIRE_FD_MANIFESTS], m->text);
+
+	c->file = wire_new(WIRE_FILE);
+	c->file->seq = m->seq;
+	c->file->number = fd < 0 ? fd : 0;
+	text_copy(c->file->text, sizeof(c->file->text), m->text);
+	c->file_fd = fd < 0 ? -1 : fd;
+}
+
+static void got_ready(struct channel *c, const struct wire *m)
+{
+	c->answered = true;
+	set_ready(c, m->number == 1, m->number == 1 ? "" : m->text[0] ? m->text : "the worker is not ready");
+	if (c->read_again)
+		channel_read_again(c);
+}
+
+static void got_enrolled(struct channel *c, const struct wire *m)
+{
+	struct pod *pod = pods_by_netns(c->plan.pods, m->pod.netns, false);
+
+	if (!pod || pod->state != POD_SENT || (m->seq && m->seq != pod->seq))
+		return; /* it left or changed meanwhile */
+	if (m->number)
+		log_error("pod %s/%s: the worker refuses it: %s", pod->namespace, pod->name,
+			  m->text[0] ? m->text : strerror(-m->number));
+	c->plan.enrolled(c->plan.ctx, pod, m->number, m->text);
+	if (m->number)
+		pods_refused(pod);
+	else
+		pods_accepted(pod);
+	c->plan.ready(c->plan.ctx);
+}
+
+static void got_released(struct channel *c, const struct wire *m)
+{
+	struct pod *pod = pods_by_netns(c->plan.pods, m->pod.netns, true);
+
+	if (!pod || pod->state != POD_LEFT)
+		return;
+	c->plan.released(c->plan.ctx, pod);
+	pods_released(pod);
+}
+
+/* Connections of one pod, one after the other in the message. */
+static void destroy_some(struct channel *c, const struct wire_destroy *d, unsigned count)
+{
+	struct pod *pod = pods_by_netns(c->plan.pods, d->netns, false);
+	int result[WIRE_DESTROYS], diag, err;
+	unsigned failed = 0;
+
+	if (!pod)
+		return; /* it left, and its sockets with it */
+	diag = pods_diag(pod);
+	err = diag < 0 ? diag : netlink_diag_destroy_many(diag, d, count, result);
+	for (unsigned i = 0; i < count && diag >= 0; i++) {
+		if (!result[i] || result[i] == -ENOENT) /* closed meanwhile */
+			continue;
+		failed++;
+		err = result[i];
+	}
+	if (err)
+		log_warning("pod %s/%s: %u connections that policy forbids cannot be ended: %s", pod->namespace,
+			    pod->name, diag < 0 ? count : failed, strerror(-err));
+}
+
+static void got_destroy(struct channel *c, const struct wire *m)
+{
+	const struct wire_destroy *d = m->destroys.item;
+	unsigned count = m->destroys.count, from = 0;
+
+	if (count > WIRE_DESTROYS)
+		return;
+	for (unsigned i = 1; i <= count; i++) {
+		if (i < count && d[i].netns == d[from].netns)
+			continue;
+		destroy_some(c, d + from, i - from);
+		from = i;
+	}
+}
+
+static void dispatch(struct channel *c, const struct wire *m)
+{
+	switch (m->type) {
+	case WIRE_READY:
+		got_ready(c, m);
+		break;
+	case WIRE_ENROLLED:
+		got_enrolled(c, m);
+		break;
+	case WIRE_RELEASED:
+		got_released(c, m);
+		break;
+	case WIRE_DESTROY:
+		got_destroy(c, m);
+		break;
+	case WIRE_OPEN:
+		got_open(c, m);
+		break;
+	default:
+		give_up(c, "it sent a message that is not for a supervisor", -EBADMSG);
+	}
+}
+
+static void sock_ready(struct loop_watch *w, uint32_t events)
+{
+	struct channel *c = container_of(w, struct channel, sock);
+	struct wire *m = wire_new(WIRE_READY);
+
+	(void)events;
+	for (unsigned i = 0; i < MESSAGES_A_TURN && !c->file && c->sock.active; i++) {
+		unsigned fds;
+		int fd[WIRE_FDS], got = wire_recv(w->fd, m, fd, &fds);
+
+		if (got == -EAGAIN)
+			break;
+		if (got == 0 || got == -ECONNRESET) {
+			parted(c);
+			break;
+		}
+		if (got < 0) {
+			give_up(c, "its message cannot be read", got);
+			break;
+		}
+		while (fds--) /* no message of a worker carries any */
+			close(fd[fds]);
+		dispatch(c, m);
+	}
+	free(m);
+	channel_pump(c);
+}
+
+/* ------------------------------------------------------------------ the process */
+
+static void forget_worker(struct channel *c)
+{
+	loop_unwatch(c->plan.loop, &c->sock);
+	loop_unwatch(c->plan.loop, &c->process);
+	close(c->worker.sock);
+	close(c->worker.pidfd);
+	if (c->file_fd >= 0)
+		close(c->file_fd);
+	c->file_fd = -1;
+	free(c->file);
+	c->file = NULL;
+	c->listeners_due = 0;
+	c->splice_due = false;
+	c->running = false;
+	c->answered = false;
+	pods_unsent(c->plan.pods);
+}
+
+static void start_later(struct channel *c, bool young)
+{
+	c->restarts++;
+	loop_arm(c->plan.loop, &c->again, c->delay_ns);
+	if (!young || !c->delay_ns)
+		c->delay_ns = young ? DELAY_MIN_NS : 0;
+	else
+		c->delay_ns = 2 * c->delay_ns < DELAY_MAX_NS ? 2 * c->delay_ns : DELAY_MAX_NS;
+}
+
+static void process_ready(struct loop_watch *w, uint32_t events)
+{
+	struct channel *c = container_of(w, struct channel, process);
+	bool young = clock_ns() - c->started_ns < YOUNG_NS;
+	siginfo_t how = { 0 };
+
+	(void)events;
+	if (waitid(P_PIDFD, (id_t)c->worker.pidfd, &how, WEXITED | WNOHANG) || !how.si_pid)
+		return;
+	if (!young)
+		c->delay_ns = 0;
+	if (how.si_code == CLD_EXITED)
+		log_error("worker %d ended with exit code %d: started again", (int)how.si_pid, how.si_status);
+	else
+		log_error("worker %d was killed by signal %d (%s): started again", (int)how.si_pid, how.si_status,
+			  strsignal(how.si_status));
+	forget_worker(c);
+	set_ready(c, false, "the worker died and is being started again; the kernel goes on deciding");
+	start_later(c, young);
+}
+
+static int start(struct channel *c)
+{
+	const struct channel_plan *p = &c->plan;
+	char *argv[] = { (char *)"weft-worker",	 (char *)"--log-format", (char *)p->log_format,
+			 (char *)"--log-level", (char *)p->log_level,	 NULL };
+	int err = spawn_start(&c->worker, c->program, p->uid, p->gid, argv);
+
+	if (err)
+		return err;
+	err = spawn_note(p->folders->run, FOLDERS_WORKER, c->worker.pid);
+	if (err)
+		log_warning("%s/%s cannot be written: %s", p->folders->path, FOLDERS_WORKER, strerror(-err));
+	c->started_ns = clock_ns();
+	c->running = true;
+	c->start_due = c->named_due = true;
+	c->sock = (struct loop_watch){ .fd = c->worker.sock, .events = EPOLLIN, .ready = sock_ready };
+	c->process = (struct loop_watch){ .fd = c->worker.pidfd, .events = EPOLLIN, .ready = process_ready };
+	err = loop_watch(p->loop, &c->sock);
+	if (!err)
+		err = loop_watch(p->loop, &c->process);
+	if (err) {
+		(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);
+		(void)waitid(P_PIDFD, (id_t)c->worker.pidfd, NULL, WEXITED);
+		forget_worker(c);
+		return err;
+	}
+	log_info("worker %d started", (int)c->worker.pid);
+	channel_pump(c);
+	return 0;
+}
+
+static void again_due(struct loop_timer *t)
+{
+	struct channel *c = container_of(t, struct channel, again);
+
+	if (start(c))
+		start_later(c, true);
+}
+
+int channel_open(struct channel **ret, const struct channel_plan *plan)
+{
+	struct channel *c = mem_alloc(sizeof(*c));
+	int err;
+
+	c->plan = *plan;
+	c->file_fd = -1;
+	c->again.due = again_due;
+	text_copy(c->why, sizeof(c->why), "the worker is reading its objects");
+	c->program = spawn_find();
+	err = c->program < 0 ? c->program : start(c);
+	if (err) {
+		if (c->program >= 0)
+			close(c->program);
+		free(c);
+		return err;
+	}
+	*ret = c;
+	return 0;
+}
+
+void channel_splice(struct channel *c)
+{
+	c->splice_due = true;
+	channel_pump(c);
+}
+
+void channel_read_again(struct channel *c)
+{
+	/* Before its first answer it may not yet have a handler, and reads everything anyway. */
+	c->read_again = !c->answered;
+	if (c->answered && syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGHUP, NULL, 0))
+		log_warning("worker %d cannot be told to read again: %s", (int)c->worker.pid, strerror(errno));
+}
+
+bool channel_ready(const struct channel *c, char *why, size_t size)
+{
+	text_copy(why, size, c->why);
+	return c->ready;
+}
+
+bool channel_answered(const struct channel *c)
+{
+	return c->answered;
+}
+
+pid_t channel_pid(const struct channel *c)
+{
+	return c->running ? c->worker.pid : 0;
+}
+
+unsigned channel_restarts(const struct channel *c)
+{
+	return c->restarts;
+}
+
+void channel_close(struct channel *c)
+{
+	struct pollfd p;
+
+	if (!c)
+		return;
+	loop_disarm(c->plan.loop, &c->again);
+	if (c->running) {
+		(void)shutdown(c->worker.sock, SHUT_RDWR); /* a worker without supervisor ends */
+		p = (struct pollfd){ .fd = c->worker.pidfd, .events = POLLIN };
+		if (poll(&p, 1, END_MS) == 0) {
+			log_warning("worker %d does not end: killed", (int)c->worker.pid);
+			(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);
+		}
+		(void)waitid(P_PIDFD, (id_t)c->worker.pidfd, NULL, WEXITED);
+		forget_worker(c);
+	}
+	(void)unlinkat(c->plan.folders->run, FOLDERS_WORKER, 0);
+	close(c->program);
+	free(c);
+}

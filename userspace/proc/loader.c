@@ -1,0 +1,587 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* loader.c: see loader.h. */
+#include "loader.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "weft.skel.h"
+
+#define PATH (WIRE_PATH / 2)
+
+static const struct abi_settings first_settings = {
+	.version = ABI_VERSION,
+	.turn_bytes = 131072,
+	.grant_msgs = 900,
+	.small_bytes = 4096,
+	.stream_bytes = 917504,
+	.bulk_bytes = 1 << 20,
+	.leave_ns = 200000000, /* far above the time that a sender can be preempted inside sendmsg */
+};
+
+/* Maps that the worker gets, by place in WIRE_START. `splices` and `socks` stay with the programs. */
+static const char *const map_name[] = {
+	[WIRE_FD_SETTINGS] = "settings",   [WIRE_FD_PODS] = "pods",
+	[WIRE_FD_ADDRESSES] = "addresses", [WIRE_FD_SERVICES] = "services",
+	[WIRE_FD_ENDPOINTS] = "endpoints", [WIRE_FD_AFFINITY] = "affinity",
+	[WIRE_FD_POLICIES] = "policies",   [WIRE_FD_SOURCES] = "sources",
+	[WIRE_FD_BLOCKS] = "blocks",	   [WIRE_FD_PORTS] = "ports",
+	[WIRE_FD_CONNS] = "conns",	   [WIRE_FD_CLASSES] = "classes",
+	[WIRE_FD_TRAFFIC] = "traffic",	   [WIRE_FD_REFUSALS] = "refusals",
+	[WIRE_FD_REASONS] = "reasons",
+};
+
+enum hook { HOOK_CGROUP, HOOK_MSG, HOOK_NETNS, HOOK_ITERATOR };
+
+/*
+ * Every program, in the order of attaching: sk_msg stands before sockops, which enters sockets into its map.
+ * What is `needed` decides who may talk with whom, so there is no weft without; the rest costs a feature.
+ */
+static const struct program {
+	const char *name, *row;
+	enum hook hook;
+	enum bpf_attach_type attach;
+	bool needed;
+	const char *without;
+} programs[] = {
+	{ "weft_msg", "sk_msg", HOOK_MSG, BPF_SK_MSG_VERDICT, false, "no splice: same-node traffic by TCP" },
+	{ "weft_live", "iterator", HOOK_ITERATOR, BPF_TRACE_ITER, true, NULL },
+	{ "weft_sockops", "sockops", HOOK_CGROUP, BPF_CGROUP_SOCK_OPS, true, NULL },
+	{ "weft_getpeer4", "getpeername4", HOOK_CGROUP, BPF_CGROUP_INET4_GETPEERNAME, false,
+	  "apps see the endpoint, not the service's address" },
+	{ "weft_getpeer6", "getpeername6", HOOK_CGROUP, BPF_CGROUP_INET6_GETPEERNAME, false,
+	  "apps see the endpoint, not the service's address" },
+	{ "weft_getsock4", "getsockname4", HOOK_CGROUP, BPF_CGROUP_INET4_GETSOCKNAME, false,
+	  "apps see the address that is really bound" },
+	{ "weft_getsock6", "getsockname6", HOOK_CGROUP, BPF_CGROUP_INET6_GETSOCKNAME, false,
+	  "apps see the address that is really bound" },
+	{ "weft_connect4", "connect4", HOOK_CGROUP, BPF_CGROUP_INET4_CONNECT, true, NULL },
+	{ "weft_connect6", "connect6", HOOK_CGROUP, BPF_CGROUP_INET6_CONNECT, true, NULL },
+	{ "weft_inbound", "sk_lookup", HOOK_NETNS, BPF_SK_LOOKUP, true, NULL },
+};
+
+struct loader {
+	char root[PATH]; /* PINS_ROOT/INSTANCE */
+	int fd[WIRE_FD_LIVE + 1];
+	int inbound; /* program weft_inbound */
+};
+
+/* ------------------------------------------------------------------ libbpf's voice */
+
+static char last_words[160]; /* the last warning: mostly the verifier's reason or the name of what failed */
+
+static int hear(enum libbpf_print_level level, const char *fmt, va_list args)
+{
+	char line[1024];
+	size_t len;
+
+	if (level == LIBBPF_DEBUG)
+		return 0;
+	(void)vsnprintf(line, sizeof(line), fmt, args);
+	len = strcspn(line, "\n");
+	line[len] = '\0';
+	if (level == LIBBPF_WARN && len)
+		text_copy(last_words, sizeof(last_words), line);
+	if (len)
+		log_debug("%s", line);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ loading */
+
+static const char *in(char buf[WIRE_PATH], const struct loader *l, const char *folder, const char *name)
+{
+	(void)snprintf(buf, WIRE_PATH, "%s/%s/%s", l->root, folder, name);
+	return buf;
+}
+
+/* One program alone, with small maps that nobody keeps. 0 or -errno */
+static int try_one(const struct program *which)
+{
+	struct weft_bpf *skel = weft_bpf__open();
+	struct bpf_program *prog;
+	struct bpf_map *map;
+	int err;
+
+	if (!skel)
+		return -errno;
+	bpf_object__for_each_program(prog, skel->obj)
+		(void)bpf_program__set_autoload(prog, text_equal(bpf_program__name(prog), which->name));
+	bpf_object__for_each_map(map, skel->obj)
+		if (bpf_map__max_entries(map) > 4096)
+			(void)bpf_map__set_max_entries(map, 4096);
+	last_words[0] = '\0';
+	err = weft_bpf__load(skel);
+	weft_bpf__destroy(skel);
+	return err;
+}
+
+static void row_ok(struct probe *p, const struct program *which)
+{
+	static const char *const hook[] = {
+		[HOOK_CGROUP] = "on the cgroup",
+		[HOOK_MSG] = "on map splices",
+		[HOOK_NETNS] = "in each pod's netns",
+		[HOOK_ITERATOR] = "over map socks",
+	};
+
+	probe_row(p, which->row, WIRE_PROBE_OK, "%s %s", which->name, hook[which->hook]);
+}
+
+static void row_refused(struct probe *p, const struct program *which, int err)
+{
+	if (which->needed)
+		probe_row(p, which->row, WIRE_PROBE_FAILED, "%s: %s", strerror(-err), last_words);
+	else
+		probe_row(p, which->row, WIRE_PROBE_OFF, "%s: %s", which->without, strerror(-err));
+}
+
+/* Which programs does the kernel take? Bits of `programs`; rows of `p`. */
+static uint32_t try_all(struct probe *p, const struct bpf_object *obj)
+{
+	uint32_t good = 0;
+
+	for (unsigned i = 0; i < array_size(programs); i++) {
+		int err;
+
+		if (!bpf_object__find_program_by_name(obj, programs[i].name))
+			continue; /* this version of weft has none */
+		err = try_one(&programs[i]);
+		if (err) {
+			row_refused(p, &programs[i], err);
+			if (programs[i].needed)
+				log_error("program %s cannot be loaded: %s: %s", programs[i].name,
+					  strerror(-err), last_words);
+			continue;
+		}
+		row_ok(p, &programs[i]);
+		good |= 1u << i;
+	}
+	return good;
+}
+
+static bool all_needed(uint32_t good)
+{
+	for (unsigned i = 0; i < array_size(programs); i++)
+		if (programs[i].needed && !(good & 1u << i))
+			return false;
+	return true;
+}
+
+int loader_try(struct probe *p)
+{
+	struct weft_bpf *skel;
+	uint32_t good;
+
+	libbpf_set_print(hear);
+	skel = weft_bpf__open();
+	if (!skel) {
+		log_error("the BPF programs cannot be read: %s", strerror(errno));
+		return -errno;
+	}
+	good = try_all(p, skel->obj);
+	weft_bpf__destroy(skel);
+	return all_needed(good) ? 0 : -ENOTSUP;
+}
+
+/* ------------------------------------------------------------------ pinned maps of a predecessor */
+
+static bool same_definition(int fd, const struct bpf_map *map)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 size = sizeof(info);
+
+	return !bpf_obj_get_info_by_fd(fd, &info, &size) && info.type == bpf_map__type(map) &&
+	       info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
+	       info.max_entries == bpf_map__max_entries(map) && info.map_flags == bpf_map__map_flags(map);
+}
+
+static bool same_version(int settings)
+{
+	struct abi_settings s;
+	__u32 key = 0;
+
+	return !bpf_map_lookup_elem(settings, &key, &s) && s.version == ABI_VERSION;
+}
+
+/* Can all that is pinned be taken over? A map that is not there is simply made. */
+static bool may_adopt(const struct loader *l, const struct bpf_object *obj)
+{
+	const struct bpf_map *map;
+	char path[WIRE_PATH];
+	bool same = true;
+
+	bpf_object__for_each_map(map, obj) {
+		int fd = bpf_map__is_internal(map) ? -1 : bpf_obj_get(in(path, l, "maps", bpf_map__name(map)));
+
+		if (fd < 0)
+			continue;
+		if (!same_definition(fd, map) ||
+		    (text_equal(bpf_map__name(map), "settings") && !same_version(fd))) {
+			log_info("pinned map %s is of another version of weft", bpf_map__name(map));
+			same = false;
+		}
+		close(fd);
+	}
+	return same;
+}
+
+/*
+ * Maps of another version lose their pins before the new ones are made; the old programs hold them until the links
+ * are updated. Their splice is off from now on.
+ */
+static int retire(const struct loader *l, const struct bpf_object *obj)
+{
+	const struct bpf_map *map;
+	char path[WIRE_PATH];
+	int fd = bpf_obj_get(in(path, l, "maps", "settings"));
+
+	log_warning("replacing the maps of another version of weft: live connections go on by TCP, new "
+		    "ones are undecided until the worker has read its objects");
+	if (fd >= 0) {
+		int err = pins_switch_off(fd);
+
+		close(fd);
+		if (err)
+			log_warning("splice of the old version cannot be switched off: %s", strerror(-err));
+	}
+	bpf_object__for_each_map(map, obj)
+		if (unlink(in(path, l, "maps", bpf_map__name(map))) && errno != ENOENT)
+			return -errno;
+	return 0;
+}
+
+static int set_pins(const struct loader *l, const struct bpf_object *obj)
+{
+	struct bpf_map *map;
+	char path[WIRE_PATH];
+	int err = 0;
+
+	bpf_object__for_each_map(map, obj) {
+		if (err || bpf_map__is_internal(map))
+			continue;
+		err = bpf_map__set_pin_path(map, in(path, l, "maps", bpf_map__name(map)));
+	}
+	return err;
+}
+
+static int load(struct loader *l, struct weft_bpf **ret, struct probe *p)
+{
+	uint32_t good = ~0u;
+
+	for (;;) {
+		struct weft_bpf *skel = weft_bpf__open();
+		int err;
+
+		if (!skel)
+			return -errno;
+		for (unsigned i = 0; i < array_size(programs); i++) {
+			struct bpf_program *prog =
+				bpf_object__find_program_by_name(skel->obj, programs[i].name);
+
+			if (prog && !(good & 1u << i))
+				(void)bpf_program__set_autoload(prog, false);
+		}
+		err = may_adopt(l, skel->obj) ? 0 : retire(l, skel->obj);
+		if (!err)
+			err = set_pins(l, skel->obj);
+		last_words[0] = '\0';
+		if (!err)
+			err = weft_bpf__load(skel);
+		if (!err) {
+			*ret = skel;
+			return 0;
+		}
+		if (good == ~0u) { /* who is it? */
+			good = try_all(p, skel->obj);
+			weft_bpf__destroy(skel);
+			if (!all_needed(good))
+				return err;
+			continue;
+		}
+		log_error("the BPF programs cannot be loaded: %s: %s", strerror(-err), last_words);
+		weft_bpf__destroy(skel);
+		return err;
+	}
+}
+
+/* ------------------------------------------------------------------ attaching */
+
+/* Does this pinned link hold our cgroup? A link whose cgroup is gone says 0. */
+static bool same_cgroup(int link, int cgroup)
+{
+	struct bpf_link_info info = { 0 };
+	__u32 size = sizeof(info);
+	struct stat st;
+
+	return !bpf_obj_get_info_by_fd(link, &info, &size) && info.type == BPF_LINK_TYPE_CGROUP &&
+	       !fstat(cgroup, &st) && info.cgroup.cgroup_id == st.st_ino; /* kernfs: 64-bit inode = id */
+}
+
+static int attach_cgroup(const struct loader *l, const struct program *which, int prog, int cgroup)
+{
+	char path[WIRE_PATH], dir[WIRE_PATH];
+	int link = bpf_obj_get(in(path, l, "links", which->name)), err;
+
+	if (link >= 0 && same_cgroup(link, cgroup)) {
+		err = bpf_link_update(link, prog, NULL);
+		close(link);
+		return err;
+	}
+	if (link >= 0)
+		close(link);
+	link = bpf_link_create(prog, cgroup, which->attach, NULL);
+	if (link < 0)
+		return link;
+	(void)snprintf(dir, sizeof(dir), "%s/links", l->root);
+	err = pins_replace(link, dir, which->name); /* a link to another cgroup goes with its pin */
+	close(link);
+	return err;
+}
+
+static int attach_iterator(struct loader *l, const struct program *which, int prog, int map)
+{
+	union bpf_iter_link_info info = { .map.map_fd = (__u32)map };
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &info, .iter_info_len = sizeof(info));
+	int link = bpf_link_create(prog, 0, which->attach, &opts), err;
+	char dir[WIRE_PATH];
+
+	if (link < 0)
+		return link;
+	(void)snprintf(dir, sizeof(dir), "%s/links", l->root);
+	err = pins_replace(link, dir, which->name);
+	if (err)
+		close(link);
+	else
+		l->fd[WIRE_FD_LIVE] = link;
+	return err;
+}
+
+static int attach(struct loader *l, const struct weft_bpf *skel, const struct program *which, int prog, int cgroup)
+{
+	switch (which->hook) {
+	case HOOK_CGROUP:
+		return attach_cgroup(l, which, prog, cgroup);
+	case HOOK_MSG:
+		return bpf_prog_attach(prog, bpf_map__fd(skel->maps.splices), which->attach, 0);
+	case HOOK_ITERATOR:
+		return attach_iterator(l, which, prog, bpf_map__fd(skel->maps.socks));
+	case HOOK_NETNS:
+		l->inbound = fcntl(prog, F_DUPFD_CLOEXEC, 0);
+		return l->inbound < 0 ? -errno : 0;
+	}
+	return -EINVAL;
+}
+
+static int attach_all(struct loader *l, const struct weft_bpf *skel, struct probe *p)
+{
+	char dir[WIRE_PATH];
+
+	(void)snprintf(dir, sizeof(dir), "%s/progs", l->root);
+	for (unsigned i = 0; i < array_size(programs); i++) {
+		const struct program *which = &programs[i];
+		const struct bpf_program *prog = bpf_object__find_program_by_name(skel->obj, which->name);
+		int fd = prog && bpf_program__autoload(prog) ? bpf_program__fd(prog) : -1, err;
+
+		if (fd < 0)
+			continue;
+		err = attach(l, skel, which, fd, p->cgroup_fd);
+		if (!err)
+			err = pins_replace(fd, dir, which->name);
+		if (!err) {
+			row_ok(p, which);
+			continue;
+		}
+		row_refused(p, which, err);
+		if (!which->needed)
+			continue;
+		log_error("program %s cannot be attached%s: %s", which->name,
+			  err == -EPERM && which->hook == HOOK_CGROUP ?
+				  " (another program holds the cgroup without BPF_F_ALLOW_MULTI: `bpftool "
+				  "cgroup tree` shows it)" :
+				  "",
+			  strerror(-err));
+		return err;
+	}
+	return 0;
+}
+
+/* ------------------------------------------------------------------ settings */
+
+static bool works(const struct probe *p, const char *row)
+{
+	for (unsigned i = 0; i < p->rows; i++)
+		if (text_equal(p->row[i].name, row))
+			return p->row[i].state == WIRE_PROBE_OK;
+	return false;
+}
+
+/* Before anything is attached. The operator's switch is kept over restarts. */
+static int settle(int map, const struct probe *p)
+{
+	struct abi_settings was = { 0 }, now = first_settings;
+	__u32 key = 0;
+
+	if (!bpf_map_lookup_elem(map, &key, &was) && was.version == ABI_VERSION)
+		now.splice_off = was.splice_off;
+	now.kernel_safe = p->kernel_safe;
+	return bpf_map_update_elem(map, &key, &now, BPF_ANY);
+}
+
+int loader_splice(struct loader *l, bool on)
+{
+	struct abi_settings s;
+	__u32 key = 0;
+	int err = bpf_map_lookup_elem(l->fd[WIRE_FD_SETTINGS], &key, &s);
+
+	if (err)
+		return err;
+	s.splice_off = !on;
+	return bpf_map_update_elem(l->fd[WIRE_FD_SETTINGS], &key, &s, BPF_EXIST);
+}
+
+bool loader_splice_on(const struct loader *l)
+{
+	struct abi_settings s = { 0 };
+	__u32 key = 0;
+
+	return !bpf_map_lookup_elem(l->fd[WIRE_FD_SETTINGS], &key, &s) && !s.splice_off;
+}
+
+/* ------------------------------------------------------------------ open, close */
+
+static int folders(const struct loader *l)
+{
+	static const char *const below[] = { "maps", "progs", "links", "pods" };
+	char path[WIRE_PATH];
+	int err = pins_folder(PINS_ROOT);
+
+	if (!err)
+		err = pins_folder(l->root);
+	for (unsigned i = 0; i < array_size(below) && !err; i++)
+		err = pins_folder(in(path, l, below[i], ""));
+	if (err)
+		log_error("pin folder %s cannot be made: %s", l->root, strerror(-err));
+	return err;
+}
+
+/* The fds that are kept; libbpf's object goes, with its megabytes. */
+static int keep(struct loader *l, const struct weft_bpf *skel)
+{
+	for (unsigned i = 0; i < array_size(map_name); i++) {
+		const struct bpf_map *map = bpf_object__find_map_by_name(skel->obj, map_name[i]);
+
+		l->fd[i] = map ? fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 0) : -1;
+		if (l->fd[i] < 0)
+			return map ? -errno : -ENOENT;
+	}
+	return 0;
+}
+
+int loader_open(struct loader **ret, const char *instance, struct probe *p)
+{
+	struct loader *l = mem_alloc(sizeof(*l));
+	struct weft_bpf *skel = NULL;
+	int err;
+
+	libbpf_set_print(hear);
+	for (unsigned i = 0; i < array_size(l->fd); i++)
+		l->fd[i] = -1;
+	l->inbound = -1;
+	(void)snprintf(l->root, sizeof(l->root), PINS_ROOT "/%s", instance);
+	err = folders(l);
+	if (!err)
+		err = load(l, &skel, p);
+	if (!err)
+		err = keep(l, skel);
+	if (!err) {
+		err = settle(l->fd[WIRE_FD_SETTINGS], p);
+		if (!err)
+			err = attach_all(l, skel, p);
+	}
+	if (skel)
+		weft_bpf__destroy(skel);
+	(void)malloc_trim(0); /* the kernel's BTF, parsed, was 40 MB */
+	if (!err && !works(p, "sk_msg"))
+		err = loader_splice(l, false);
+	if (err) {
+		loader_close(l);
+		return err;
+	}
+	*ret = l;
+	return 0;
+}
+
+void loader_close(struct loader *l)
+{
+	if (!l)
+		return;
+	for (unsigned i = 0; i < array_size(l->fd); i++)
+		if (l->fd[i] >= 0)
+			close(l->fd[i]);
+	if (l->inbound >= 0)
+		close(l->inbound);
+	free(l);
+}
+
+int loader_fd(const struct loader *l, enum wire_fd which)
+{
+	return which <= WIRE_FD_LIVE ? l->fd[which] : -1;
+}
+
+/* ------------------------------------------------------------------ sk_lookup in a pod's netns */
+
+static bool same_netns(int link, int netns)
+{
+	struct bpf_link_info info = { 0 };
+	__u32 size = sizeof(info);
+	struct stat st;
+
+	return !bpf_obj_get_info_by_fd(link, &info, &size) && info.type == BPF_LINK_TYPE_NETNS &&
+	       !fstat(netns, &st) && info.netns.netns_ino == st.st_ino;
+}
+
+int loader_inbound(struct loader *l, uint32_t pod, int netns)
+{
+	char path[WIRE_PATH], dir[WIRE_PATH], name[16];
+	int link, err;
+
+	(void)snprintf(name, sizeof(name), "%u", pod);
+	link = bpf_obj_get(in(path, l, "pods", name));
+	if (link >= 0 && same_netns(link, netns)) {
+		err = bpf_link_update(link, l->inbound, NULL);
+		close(link);
+		return err;
+	}
+	if (link >= 0)
+		close(link);
+	link = bpf_link_create(l->inbound, netns, BPF_SK_LOOKUP, NULL);
+	if (link < 0)
+		return link;
+	(void)snprintf(dir, sizeof(dir), "%s/pods", l->root);
+	err = pins_replace(link, dir, name);
+	close(link);
+	return err;
+}
+
+void loader_inbound_gone(struct loader *l, uint32_t pod)
+{
+	char path[WIRE_PATH], name[16];
+	int link;
+
+	(void)snprintf(name, sizeof(name), "%u", pod);
+	link = bpf_obj_get(in(path, l, "pods", name));
+	if (link < 0)
+		return;
+	(void)bpf_link_detach(link); /* says ENOLINK if the netns is gone */
+	close(link);
+	if (unlink(path) && errno != ENOENT)
+		log_warning("%s cannot be removed: %s", path, strerror(errno));
+}

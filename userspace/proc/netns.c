@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* netns.c: see netns.h. */
+#include "netns.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/nsfs.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "netlink.h"
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+#define BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn of the pod */
+#define RUN_NETNS "/run/netns"
+
+const uint16_t netns_ports[NETNS_LISTENERS] = { 15001, 15006, 15008 };
+
+static int home = -1;
+
+int netns_home(void)
+{
+	home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	return home < 0 ? -errno : 0;
+}
+
+int netns_check(int fd)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return -errno;
+	return fs.f_type == NSFS_MAGIC && ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET ? 0 : -EINVAL;
+}
+
+int netns_open(const char *path)
+{
+	/* Non-blocking: a FIFO in its place must not hold us. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), err;
+
+	if (fd < 0)
+		return -errno;
+	err = netns_check(fd);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+uint64_t netns_inode(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) ? 0 : st.st_ino;
+}
+
+bool netns_is_home(int fd)
+{
+	return netns_inode(fd) == netns_inode(home);
+}
+
+bool netns_is_host(int fd)
+{
+	struct stat st;
+
+	return !stat("/proc/1/ns/net", &st) && netns_inode(fd) == st.st_ino;
+}
+
+static int enter(int fd)
+{
+	return setns(fd, CLONE_NEWNET) ? -errno : 0;
+}
+
+static void leave(void)
+{
+	if (!setns(home, CLONE_NEWNET))
+		return;
+	log_error("cannot return from a pod's network namespace: %s", strerror(errno));
+	_exit(1);
+}
+
+int netns_cookie(int fd, uint64_t *ret)
+{
+	socklen_t len = sizeof(*ret);
+	int err = enter(fd), sock;
+
+	if (err)
+		return err;
+	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (sock < 0 || getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, ret, &len))
+		err = -errno;
+	leave();
+	if (sock >= 0)
+		close(sock);
+	return err;
+}
+
+static int listen_at(uint16_t port)
+{
+	struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	struct sockaddr_in four = { .sin_family = AF_INET, .sin_port = htons(port) };
+	const struct sockaddr *to = (struct sockaddr *)&six;
+	socklen_t len = sizeof(six);
+	int on = 1, off = 0, err;
+	int sock = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (sock < 0) { /* a kernel without IPv6, or ipv6.disable=1 */
+		sock = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		to = (struct sockaddr *)&four;
+		len = sizeof(four);
+	} else if (setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off))) {
+		goto fail;
+	}
+	if (sock < 0)
+		return -errno;
+	if (!setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) && !bind(sock, to, len) &&
+	    !listen(sock, BACKLOG))
+		return sock;
+fail:
+	err = -errno;
+	close(sock);
+	return err;
+}
+
+int netns_listen(int fd, int ret[NETNS_LISTENERS], uint16_t *ret_port)
+{
+	int err = enter(fd);
+	unsigned i;
+
+	*ret_port = 0;
+	if (err)
+		return err;
+	for (i = 0; i < NETNS_LISTENERS; i++) {
+		ret[i] = listen_at(netns_ports[i]);
+		if (ret[i] < 0)
+			break;
+	}
+	leave();
+	if (i == NETNS_LISTENERS)
+		return 0;
+	err = ret[i];
+	*ret_port = netns_ports[i];
+	while (i--)
+		close(ret[i]);
+	return err;
+}
+
+int netns_diag(int fd)
+{
+	int err = enter(fd), sock;
+
+	if (err)
+		return err;
+	sock = netlink_diag_open();
+	leave();
+	return sock;
+}
+
+bool netns_at(const char *path, uint64_t inode)
+{
+	struct statfs fs;
+	struct stat st;
+
+	return !stat(path, &st) && st.st_ino == inode && !statfs(path, &fs) && fs.f_type == NSFS_MAGIC;
+}
+
+static int find_run(uint64_t inode, char *ret, size_t size)
+{
+	DIR *dir = opendir(RUN_NETNS);
+	const struct dirent *e;
+	int err = -ENOENT;
+
+	if (!dir)
+		return err;
+	while (err && (e = readdir(dir))) {
+		(void)snprintf(ret, size, RUN_NETNS "/%s", e->d_name);
+		if (e->d_name[0] != '.' && netns_at(ret, inode))
+			err = 0;
+	}
+	closedir(dir);
+	return err;
+}
+
+/* Bind mounts elsewhere: lines of mountinfo whose root is "net:[INODE]"; the mount point is the next word. */
+static int find_mount(uint64_t inode, char *ret, size_t size)
+{
+	FILE *file = fopen("/proc/self/mountinfo", "re");
+	char line[4096], want[40];
+	int err = -ENOENT;
+
+	if (!file)
+		return err;
+	(void)snprintf(want, sizeof(want), " net:[%llu] ", (unsigned long long)inode);
+	while (err && fgets(line, sizeof(line), file)) {
+		char *at = strstr(line, want);
+
+		if (!at)
+			continue;
+		at += strlen(want);
+		at[strcspn(at, " \n")] = '\0';
+		if (text_copy(ret, size, at) && netns_at(ret, inode))
+			err = 0;
+	}
+	(void)fclose(file);
+	return err;
+}
+
+static int find_process(uint64_t inode, char *ret, size_t size)
+{
+	DIR *dir = opendir("/proc");
+	const struct dirent *e;
+	int err = -ENOENT;
+	long long pid;
+
+	if (!dir)
+		return err;
+	while (err && (e = readdir(dir))) {
+		if (text_number(e->d_name, 1, INT32_MAX, &pid))
+			continue;
+		(void)snprintf(ret, size, "/proc/%s/ns/net", e->d_name);
+		if (netns_at(ret, inode))
+			err = 0;
+	}
+	closedir(dir);
+	return err;
+}
+
+int netns_find(uint64_t inode, char *ret, size_t size)
+{
+	int err = find_run(inode, ret, size);
+
+	if (err)
+		err = find_mount(inode, ret, size);
+	return err ? find_process(inode, ret, size) : 0;
+}

@@ -1,0 +1,629 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pods.c: see pods.h. */
+#include "pods.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "podfile.h"
+
+struct pods {
+	struct loop *loop;
+	struct loader *loader;
+	struct vigil_room *room;
+	int folder;
+	struct pods_hooks hooks;
+	struct list all;
+	unsigned count[POD_LEFT + 1]; /* by state */
+};
+
+static int say(char why[PODS_WHY], int err, const char *fmt, ...) printf_like(3, 4);
+
+static int say(char why[PODS_WHY], int err, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	(void)vsnprintf(why, PODS_WHY, fmt, args);
+	va_end(args);
+	return err;
+}
+
+static bool leaving(const struct pod *pod)
+{
+	return pod->state >= POD_LEAVING;
+}
+
+static void set_state(struct pod *pod, enum pod_state to)
+{
+	static const unsigned char from[] = { /* bits of the states before */
+		[POD_NEW] = 1u << POD_NEW | 1u << POD_SENT | 1u << POD_ENROLLED,
+		[POD_SENT] = 1u << POD_NEW,
+		[POD_ENROLLED] = 1u << POD_SENT,
+		[POD_LEAVING] = 1u << POD_NEW | 1u << POD_SENT | 1u << POD_ENROLLED | 1u << POD_LEFT,
+		[POD_LEFT] = 1u << POD_LEAVING,
+	};
+
+	if (!(from[to] & 1u << pod->state)) {
+		log_error("pod %s/%s: state %d cannot follow %d", pod->namespace, pod->name, to, pod->state);
+		abort();
+	}
+	pod->pods->count[pod->state]--;
+	pod->state = to;
+	pod->pods->count[to]++;
+}
+
+/* ------------------------------------------------------------------ making and freeing */
+
+static void take_info(struct pod *pod, const struct wire_pod *info)
+{
+	free(pod->namespace);
+	free(pod->name);
+	free(pod->path);
+	pod->namespace = mem_string(info->namespace);
+	pod->name = mem_string(info->name);
+	pod->path = mem_string(info->netns_path);
+	pod->number = info->pod;
+	pod->netns = info->netns;
+	pod->addrs = info->addrs;
+	memcpy(pod->addr, info->addr, sizeof(pod->addr));
+}
+
+static struct pod *make(struct pods *p, const struct wire_pod *info, enum pod_state state)
+{
+	struct pod *pod = mem_alloc(sizeof(*pod));
+
+	pod->pods = p;
+	pod->state = state;
+	pod->diag = -1;
+	for (unsigned i = 0; i < NETNS_LISTENERS; i++)
+		pod->listener[i] = -1;
+	take_info(pod, info);
+	list_add(&p->all, &pod->link);
+	p->count[state]++;
+	return pod;
+}
+
+static void drop(struct pod *pod)
+{
+	pod->pods->count[pod->state]--;
+	list_del(&pod->link);
+	free(pod->namespace);
+	free(pod->name);
+	free(pod->path);
+	free(pod);
+}
+
+/* Nothing of ours stays in the netns: it can die. */
+static void let_go(struct pod *pod)
+{
+	if (pod->vigil)
+		vigil_stop(pod->vigil);
+	pod->vigil = NULL;
+	for (unsigned i = 0; i < NETNS_LISTENERS; i++) {
+		if (pod->listener[i] >= 0)
+			close(pod->listener[i]);
+		pod->listener[i] = -1;
+	}
+	if (pod->diag >= 0)
+		close(pod->diag);
+	pod->diag = -1;
+	loader_inbound_gone(pod->pods->loader, pod->number);
+}
+
+/* The file says it first: a weftd that is killed from here on goes on with the release. */
+static void begin_leave(struct pod *pod)
+{
+	struct pods *p = pod->pods;
+	int err;
+
+	if (pod->kept) {
+		err = podfile_turn(p->folder, pod->number, PODFILE_KEPT, PODFILE_LEAVING);
+		podfile_remove(p->folder, PODFILE_NEW, pod->number);
+	} else {
+		err = podfile_turn(p->folder, pod->number, PODFILE_NEW, PODFILE_LEAVING);
+	}
+	if (err)
+		log_warning("pod %s/%s: its file cannot be renamed: %s", pod->namespace, pod->name, strerror(-err));
+	pod->update = false;
+	let_go(pod);
+	set_state(pod, POD_LEAVING);
+	p->hooks.to_send(p->hooks.ctx);
+}
+
+static void netns_gone(void *ctx)
+{
+	struct pod *pod = ctx;
+
+	log_info("pod %s/%s: its network namespace %s is gone: released", pod->namespace, pod->name, pod->path);
+	begin_leave(pod);
+}
+
+/* Listeners, sk_lookup link, vigil. Undone on error. */
+static int move_in(struct pod *pod, int netns, char why[PODS_WHY])
+{
+	uint16_t port;
+	int err = netns_listen(netns, pod->listener, &port);
+
+	if (err) {
+		for (unsigned i = 0; i < NETNS_LISTENERS; i++)
+			pod->listener[i] = -1;
+		if (err == -EADDRINUSE)
+			return say(why, err, "port %u in the pod is in use: weft needs 15001, 15006 and 15008 there: "
+				   "stop what listens on it (`ss -ltnp` in the pod)", port);
+		return say(why, err, "cannot listen in the pod's network namespace: %s", strerror(-err));
+	}
+	err = loader_inbound(pod->pods->loader, pod->number, netns);
+	if (err) {
+		let_go(pod);
+		return say(why, err, "sk_lookup cannot be attached in the pod's network namespace: %s",
+			   strerror(-err));
+	}
+	pod->inode = netns_inode(netns);
+	pod->vigil = vigil_start(pod->pods->room, pod->path, pod->inode, netns_gone, pod);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ what is asked for */
+
+/* Kubernetes: DNS-1123 subdomains; namespaces and most names are labels, which are subdomains too. */
+static bool valid_name(const char *s)
+{
+	size_t len = strlen(s);
+
+	return len && len < WIRE_NAME && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-.") == len &&
+	       s[0] != '-' && s[0] != '.' && s[len - 1] != '-' && s[len - 1] != '.';
+}
+
+static int check_names(const struct wire_pod *a, char why[PODS_WHY])
+{
+	if (!valid_name(a->namespace))
+		return say(why, -EINVAL, "namespace \"%.64s\" is not a Kubernetes name: a-z, 0-9, - and . only",
+			   a->namespace);
+	if (!valid_name(a->name))
+		return say(why, -EINVAL, "pod name \"%.64s\" is not a Kubernetes name: a-z, 0-9, - and . only",
+			   a->name);
+	if (a->service_account[0] && !valid_name(a->service_account))
+		return say(why, -EINVAL,
+			   "service account \"%.64s\" is not a Kubernetes name: a-z, 0-9, - and . only",
+			   a->service_account);
+	return 0;
+}
+
+static bool multicast(const struct abi_addr *a)
+{
+	return addr_is_v4(a) ? a->byte[12] >= 224 : a->byte[0] == 0xff;
+}
+
+static bool unspecified(const struct abi_addr *a)
+{
+	return addr_is_zero(a) || (addr_is_v4(a) && !a->byte[12] && !a->byte[13] && !a->byte[14] && !a->byte[15]);
+}
+
+static struct pod *by_addr(const struct pods *p, const struct abi_addr *a)
+{
+	list_each(at, &p->all) {
+		struct pod *pod = container_of(at, struct pod, link);
+
+		for (unsigned i = 0; i < pod->addrs && !leaving(pod); i++)
+			if (addr_equal(&pod->addr[i], a))
+				return pod;
+	}
+	return NULL;
+}
+
+static struct pod *by_name(const struct pods *p, const char *namespace, const char *name)
+{
+	list_each(at, &p->all) {
+		struct pod *pod = container_of(at, struct pod, link);
+
+		if (!leaving(pod) && text_equal(pod->namespace, namespace) && text_equal(pod->name, name))
+			return pod;
+	}
+	return NULL;
+}
+
+/* Is it still there? If not, it goes now rather than when the event comes. */
+static bool stands(struct pod *pod)
+{
+	if (!pod)
+		return false;
+	if (vigil_alive(pod->vigil))
+		return true;
+	netns_gone(pod);
+	return false;
+}
+
+static int check_addrs(const struct pods *p, const struct wire_pod *a, const struct pod *same, char why[PODS_WHY])
+{
+	char text[ADDR_TEXT];
+
+	if (!a->addrs || a->addrs > WIRE_ADDRS)
+		return say(why, -EINVAL, "pod %.100s/%.100s has %u addresses: give it 1 to %d", a->namespace, a->name,
+			   a->addrs, WIRE_ADDRS);
+	for (unsigned i = 0; i < a->addrs; i++) {
+		const struct abi_addr *addr = &a->addr[i];
+		struct pod *other;
+
+		addr_text(addr, text);
+		if (unspecified(addr) || addr_is_loopback(addr) || multicast(addr))
+			return say(why, -EINVAL, "%s cannot be a pod's address", text);
+		for (unsigned k = 0; k < i; k++)
+			if (addr_equal(addr, &a->addr[k]))
+				return say(why, -EINVAL, "address %s is given twice", text);
+		other = by_addr(p, addr);
+		if (other && other != same && stands(other))
+			return say(why, -EADDRINUSE, "address %s belongs to pod %.100s/%.100s: delete that one first",
+				   text, other->namespace, other->name);
+	}
+	return 0;
+}
+
+/*
+ * The netns that is meant: by path, by fd, or both (the caller resolved the path in its own mount namespace). Puts a path
+ * that weftd sees into a->netns_path. Returns an fd of our own.
+ */
+static int find_netns(struct wire_pod *a, int given, char why[PODS_WHY])
+{
+	int fd = a->netns_path[0] == '/' ? netns_open(a->netns_path) : -ENOENT;
+
+	if (given < 0 && fd < 0) {
+		if (!a->netns_path[0])
+			return say(why, -EINVAL, "no network namespace was given: pass --netns PATH");
+		if (a->netns_path[0] != '/')
+			return say(why, -EINVAL, "network namespace \"%.200s\" is not an absolute path",
+				   a->netns_path);
+		if (fd == -EINVAL)
+			return say(why, fd, "%.200s is not a network namespace", a->netns_path);
+		return say(why, fd, "network namespace %.200s cannot be opened: %s", a->netns_path, strerror(-fd));
+	}
+	if (given < 0)
+		return fd;
+	if (netns_check(given)) {
+		if (fd >= 0)
+			close(fd);
+		return say(why, -EINVAL, "the file descriptor that came with the request is not a network namespace");
+	}
+	if (fd >= 0 && netns_inode(fd) == netns_inode(given))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	if (netns_find(netns_inode(given), a->netns_path, sizeof(a->netns_path)))
+		return say(why, -ENOENT, "neither a path nor a process that weftd can see keeps this network "
+			   "namespace: weft would not notice when the pod is gone");
+	fd = netns_open(a->netns_path);
+	return fd < 0 ? say(why, fd, "network namespace %.200s cannot be opened: %s", a->netns_path, strerror(-fd)) : fd;
+}
+
+/* Fills cookie; *ret_same is the pod if this is an update. */
+static int check_netns(struct pods *p, struct wire_pod *a, int netns, struct pod **ret_same, char why[PODS_WHY])
+{
+	struct pod *holder, *named;
+	int err;
+
+	if (netns_is_host(netns) || netns_is_home(netns))
+		return say(why, -EINVAL, "%.200s is the network namespace of the node itself: host-network pods are not "
+			   "weft's business", a->netns_path);
+	err = netns_cookie(netns, &a->netns);
+	if (err)
+		return say(why, err, "network namespace %.200s cannot be entered: %s", a->netns_path, strerror(-err));
+	holder = pods_by_netns(p, a->netns, false);
+	named = by_name(p, a->namespace, a->name);
+	if (holder && holder != named)
+		return say(why, -EEXIST, "network namespace %.150s is enrolled as pod %.100s/%.100s: delete that one "
+			   "first", a->netns_path, holder->namespace, holder->name);
+	if (!holder && stands(named))
+		return say(why, -EEXIST, "pod %.100s/%.100s is enrolled with another network namespace (%.150s): delete "
+			   "it first", a->namespace, a->name, named->path);
+	*ret_same = holder;
+	return 0;
+}
+
+static int add_new(struct pods *p, struct wire_pod *a, int netns, struct pod **ret, char why[PODS_WHY])
+{
+	struct pod *pod;
+	int err;
+
+	if (p->count[POD_NEW] + p->count[POD_SENT] + p->count[POD_ENROLLED] >= ABI_MAX_PODS)
+		return say(why, -E2BIG, "%d pods are enrolled already: that is as many as one instance takes",
+			   ABI_MAX_PODS);
+	err = podfile_next(p->folder, &a->pod);
+	if (!err)
+		err = podfile_write(p->folder, PODFILE_NEW, a);
+	if (err)
+		return say(why, err, "the enrolment cannot be written to the run folder: %s", strerror(-err));
+	pod = make(p, a, POD_NEW);
+	pod->update = true;
+	err = move_in(pod, netns, why);
+	if (err) {
+		podfile_remove(p->folder, PODFILE_NEW, pod->number);
+		drop(pod);
+		return err;
+	}
+	*ret = pod;
+	return 0;
+}
+
+static int change(struct pod *pod, struct wire_pod *a, char why[PODS_WHY])
+{
+	int err;
+
+	a->pod = pod->number;
+	err = podfile_write(pod->pods->folder, PODFILE_NEW, a);
+	if (err)
+		return say(why, err, "the enrolment cannot be written to the run folder: %s", strerror(-err));
+	take_info(pod, a);
+	pod->update = true;
+	set_state(pod, POD_NEW);
+	return 0;
+}
+
+int pods_add(struct pods *p, const struct wire_pod *asked, int netns, struct pod **ret, char why[PODS_WHY])
+{
+	struct wire_pod *a = mem_alloc(sizeof(*a));
+	struct pod *same = NULL;
+	int fd = -1, err;
+
+	*a = *asked;
+	err = check_names(a, why);
+	if (!err) {
+		fd = find_netns(a, netns, why);
+		err = fd < 0 ? fd : check_netns(p, a, fd, &same, why);
+	}
+	if (!err)
+		err = check_addrs(p, a, same, why);
+	if (!err && same)
+		err = change(same, a, why);
+	else if (!err)
+		err = add_new(p, a, fd, &same, why);
+	if (fd >= 0)
+		close(fd);
+	free(a);
+	if (err)
+		return err;
+	*ret = same;
+	p->hooks.to_send(p->hooks.ctx);
+	return 0;
+}
+
+int pods_del(struct pods *p, const char *namespace, const char *name, struct pod **ret, char why[PODS_WHY])
+{
+	struct pod *pod = by_name(p, namespace, name);
+
+	if (!pod) {
+		list_each(at, &p->all) { /* asked again while the worker has not answered: the same answer */
+			struct pod *gone = container_of(at, struct pod, link);
+
+			if (text_equal(gone->namespace, namespace) && text_equal(gone->name, name))
+				pod = gone;
+		}
+	}
+	if (!pod)
+		return say(why, -ENOENT, "pod %.100s/%.100s is not enrolled", namespace, name);
+	*ret = pod;
+	if (!leaving(pod))
+		begin_leave(pod);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ for the channel */
+
+struct pod *pods_first(const struct pods *p, enum pod_state state)
+{
+	if (!p->count[state])
+		return NULL;
+	list_each(at, &p->all) {
+		struct pod *pod = container_of(at, struct pod, link);
+
+		if (pod->state == state)
+			return pod;
+	}
+	return NULL;
+}
+
+struct pod *pods_by_netns(const struct pods *p, uint64_t netns, bool left)
+{
+	list_each(at, &p->all) {
+		struct pod *pod = container_of(at, struct pod, link);
+
+		if (pod->netns == netns && leaving(pod) == left)
+			return pod;
+	}
+	return NULL;
+}
+
+unsigned pods_count(const struct pods *p)
+{
+	return p->count[POD_NEW] + p->count[POD_SENT] + p->count[POD_ENROLLED];
+}
+
+unsigned pods_waiting(const struct pods *p)
+{
+	return p->count[POD_NEW] + p->count[POD_SENT];
+}
+
+int pods_read(const struct pod *pod, struct wire_pod *ret)
+{
+	enum podfile_kind kind = leaving(pod) ? PODFILE_LEAVING : pod->update ? PODFILE_NEW : PODFILE_KEPT;
+
+	return podfile_read(pod->pods->folder, kind, pod->number, ret);
+}
+
+int pods_diag(struct pod *pod)
+{
+	char other[WIRE_PATH];
+	int netns;
+
+	if (pod->diag >= 0)
+		return pod->diag;
+	netns = netns_open(pod->path);
+	if (netns < 0 && !netns_find(pod->inode, other, sizeof(other)))
+		netns = netns_open(other); /* the process of the path has ended, others are in there */
+	if (netns < 0)
+		return netns;
+	/* The path may lead elsewhere by now. */
+	pod->diag = netns_inode(netns) == pod->inode ? netns_diag(netns) : -ESTALE;
+	close(netns);
+	return pod->diag;
+}
+
+void pods_sent(struct pod *pod, uint32_t seq)
+{
+	pod->seq = seq;
+	set_state(pod, pod->state == POD_NEW ? POD_SENT : POD_LEFT);
+}
+
+void pods_accepted(struct pod *pod)
+{
+	int err = pod->update ? podfile_turn(pod->pods->folder, pod->number, PODFILE_NEW, PODFILE_KEPT) : 0;
+
+	if (err)
+		log_warning("pod %s/%s: its file cannot be renamed, a restart will forget it: %s", pod->namespace,
+			    pod->name, strerror(-err));
+	pod->kept |= pod->update && !err;
+	pod->update = false;
+	set_state(pod, POD_ENROLLED);
+}
+
+void pods_refused(struct pod *pod)
+{
+	struct pods *p = pod->pods;
+	struct wire_pod *was;
+
+	if (!pod->update) /* the worker takes back what it had accepted: keep it, try again with the next worker */
+		return;
+	if (!pod->kept) {
+		begin_leave(pod);
+		return;
+	}
+	was = mem_alloc(sizeof(*was));
+	podfile_remove(p->folder, PODFILE_NEW, pod->number);
+	pod->update = false;
+	if (podfile_read(p->folder, PODFILE_KEPT, pod->number, was)) {
+		log_error("pod %s/%s: its file cannot be read: released", pod->namespace, pod->name);
+		begin_leave(pod);
+	} else {
+		take_info(pod, was);
+		set_state(pod, POD_NEW);
+		p->hooks.to_send(p->hooks.ctx);
+	}
+	free(was);
+}
+
+void pods_released(struct pod *pod)
+{
+	podfile_remove(pod->pods->folder, PODFILE_LEAVING, pod->number);
+	drop(pod);
+}
+
+void pods_unsent(struct pods *p)
+{
+	list_each(at, &p->all) {
+		struct pod *pod = container_of(at, struct pod, link);
+
+		if (pod->state != POD_LEAVING)
+			set_state(pod, leaving(pod) ? POD_LEAVING : POD_NEW);
+	}
+}
+
+/* ------------------------------------------------------------------ start and end */
+
+static void adopt_one(struct pods *p, const struct wire_pod *info)
+{
+	struct pod *pod = make(p, info, POD_NEW);
+	int netns = netns_open(pod->path);
+	char why[PODS_WHY] = "its network namespace is gone";
+	uint64_t cookie;
+	int err = -ENOENT;
+
+	pod->kept = true;
+	if (netns >= 0 && !netns_cookie(netns, &cookie) && cookie == pod->netns)
+		err = move_in(pod, netns, why);
+	if (netns >= 0)
+		close(netns);
+	if (!err) {
+		log_debug("pod %s/%s: taken back", pod->namespace, pod->name);
+		return;
+	}
+	log_warning("pod %s/%s is not taken back: %s", pod->namespace, pod->name, why);
+	begin_leave(pod);
+}
+
+static void adopt(void *ctx, enum podfile_kind kind, uint32_t number)
+{
+	struct pods *p = ctx;
+	struct wire_pod *info = mem_alloc(sizeof(*info));
+	int err = podfile_read(p->folder, kind, number, info);
+
+	if (err) {
+		log_warning("enrolment %u cannot be read (%s): forgotten", number, strerror(-err));
+		podfile_remove(p->folder, kind, number);
+		if (kind != PODFILE_NEW)
+			loader_inbound_gone(p->loader, number);
+	} else if (kind == PODFILE_NEW && podfile_is(p->folder, PODFILE_KEPT, number)) {
+		podfile_remove(p->folder, kind, number); /* a change that nobody was told of */
+	} else if (kind == PODFILE_KEPT) {
+		adopt_one(p, info);
+	} else {
+		/* The worker may have put it into the maps: it is told, too, of what nobody was promised. */
+		if (kind == PODFILE_NEW)
+			err = podfile_turn(p->folder, number, PODFILE_NEW, PODFILE_LEAVING);
+		if (err)
+			log_warning("enrolment %u cannot be renamed: %s", number, strerror(-err));
+		loader_inbound_gone(p->loader, number);
+		make(p, info, POD_LEAVING);
+	}
+	free(info);
+}
+
+int pods_adopt(struct pods *p)
+{
+	int err = podfile_each(p->folder, adopt, p);
+
+	if (!err && pods_count(p))
+		log_info("%u pods taken back", pods_count(p));
+	return err;
+}
+
+int pods_open(struct pods **ret, struct loop *loop, struct loader *l, int folder, struct pods_hooks hooks)
+{
+	struct pods *p = mem_alloc(sizeof(*p));
+
+	p->loop = loop;
+	p->loader = l;
+	p->folder = folder;
+	p->hooks = hooks;
+	list_init(&p->all);
+	p->room = vigil_open(loop);
+	if (!p->room) {
+		int err = -errno;
+
+		log_error("inotify cannot be used: %s", strerror(-err));
+		free(p);
+		return err;
+	}
+	*ret = p;
+	return 0;
+}
+
+void pods_close(struct pods *p)
+{
+	if (!p)
+		return;
+	list_each_safe(at, next, &p->all) {
+		struct pod *pod = container_of(at, struct pod, link);
+
+		if (pod->vigil)
+			vigil_stop(pod->vigil);
+		for (unsigned i = 0; i < NETNS_LISTENERS; i++)
+			if (pod->listener[i] >= 0)
+				close(pod->listener[i]);
+		if (pod->diag >= 0)
+			close(pod->diag);
+		drop(pod);
+	}
+	vigil_close(p->room);
+	free(p);
+}

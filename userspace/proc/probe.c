@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* probe.c: see probe.h. */
+#include "probe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <mntent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define BPFFS "/sys/fs/bpf"
+#define BTF "/sys/kernel/btf/vmlinux"
+
+void probe_row(struct probe *p, const char *name, enum wire_probe_state state, const char *fmt, ...)
+{
+	struct wire_probe *row = NULL;
+	va_list args;
+
+	for (unsigned i = 0; i < p->rows && !row; i++)
+		if (text_equal(p->row[i].name, name))
+			row = &p->row[i];
+	if (!row && p->rows == WIRE_PROBES)
+		return;
+	if (!row)
+		row = &p->row[p->rows++];
+	text_copy(row->name, sizeof(row->name), name);
+	row->state = state;
+	va_start(args, fmt);
+	(void)vsnprintf(row->detail, sizeof(row->detail), fmt, args);
+	va_end(args);
+}
+
+void probe_print(const struct probe *p, FILE *to)
+{
+	static const char *const state[] = {
+		[WIRE_PROBE_OK] = "ok",
+		[WIRE_PROBE_OFF] = "off",
+		[WIRE_PROBE_FAILED] = "FAILED",
+	};
+
+	for (unsigned i = 0; i < p->rows; i++)
+		(void)fprintf(to, "%-14s %-7s %s\n", p->row[i].name, state[p->row[i].state],
+			      p->row[i].detail);
+}
+
+/* ------------------------------------------------------------------ the kernel's version */
+
+static bool version_parse(const char *s, unsigned v[3])
+{
+	v[2] = 0; /* "6.18-rc1" */
+	return sscanf(s, "%u.%u.%u", &v[0], &v[1], &v[2]) >= 2;
+}
+
+/*
+ * Debian's release ("6.1.0-40-amd64") and Ubuntu's hide the stable version: Debian has it in the version text
+ * ("#1 SMP PREEMPT_DYNAMIC Debian 6.1.153-1 (2025-09-20)"), Ubuntu in /proc/version_signature.
+ */
+static void version_read(struct probe *p)
+{
+	char signature[128] = "";
+	const char *hidden = NULL;
+	struct utsname u;
+	FILE *file;
+
+	if (uname(&u))
+		return;
+	(void)version_parse(u.release, p->version);
+	file = fopen("/proc/version_signature", "re");
+	if (file) {
+		if (fgets(signature, sizeof(signature), file))
+			hidden = strrchr(signature, ' ');
+		(void)fclose(file);
+	}
+	if (!hidden) {
+		hidden = strstr(u.version, "Debian ");
+		if (hidden)
+			hidden += strlen("Debian ");
+	}
+	if (hidden && version_parse(hidden, p->version))
+		(void)snprintf(p->kernel, sizeof(p->kernel), "%.60s (%u.%u.%u)", u.release, p->version[0],
+			       p->version[1], p->version[2]);
+	else
+		text_copy(p->kernel, sizeof(p->kernel), u.release);
+}
+
+static bool at_least(const struct probe *p, unsigned major, unsigned minor, unsigned patch)
+{
+	if (p->version[0] != major)
+		return p->version[0] > major;
+	if (p->version[1] != minor)
+		return p->version[1] > minor;
+	return p->version[2] >= patch;
+}
+
+static bool series(const struct probe *p, unsigned major, unsigned minor)
+{
+	return p->version[0] == major && p->version[1] == minor;
+}
+
+/* Is there a function of that name? Names stand in BTF's string section, each between two NULs. */
+static bool has_function(const char *name)
+{
+	size_t len = strlen(name) + 2, size = 0, room = 0;
+	char needle[64] = "", *data = NULL;
+	int fd = open(BTF, O_RDONLY | O_CLOEXEC);
+	bool found;
+
+	if (fd < 0)
+		return false;
+	(void)snprintf(needle + 1, sizeof(needle) - 1, "%s", name);
+	for (;;) {
+		ssize_t n;
+
+		if (room - size < 65536) {
+			room = room ? 2 * room : 8u << 20;
+			data = mem_grow(data, room, 1);
+		}
+		n = read(fd, data + size, room - size);
+		if (n <= 0)
+			break;
+		size += (size_t)n;
+	}
+	close(fd);
+	found = memmem(data, size, needle, len) != NULL;
+	free(data);
+	return found;
+}
+
+/*
+ * Whether `auto` may splice (facts/kernel.md sections 0, 2 rows 3 and 3b, 3). Three faults decide:
+ *	FIONREAD 0 for redirected bytes		fixed where tcp_bpf_ioctl exists; 6.1 never got it
+ *	FIONREAD 0 for bytes that came by TCP	fixed 6.12.114; there in 6.18.15, not in 6.18.44
+ *	use after free of sk_redir		fixed 6.1.183, 6.12.104, mainline of mid-2026
+ * So: tcp_bpf_ioctl, and 6.12 from .114, 6.18 from .44 (the first that was seen good: where between .15 and .44 the
+ * fixes came is not known, and unknown is unsafe), 7.2 and later. 6.19 to 7.1 ended before the fixes. A kernel whose
+ * distribution took a fix alone is taken for unsafe too; `weft.io/splice: always` overrides.
+ */
+static void probe_safe(struct probe *p)
+{
+	bool version = (series(p, 6, 12) && at_least(p, 6, 12, 114)) ||
+		       (series(p, 6, 18) && at_least(p, 6, 18, 44)) || at_least(p, 7, 2, 0);
+
+	p->kernel_safe = false;
+	if (!has_function("tcp_bpf_ioctl")) {
+		probe_row(p, "splice auto", WIRE_PROBE_OFF,
+			  "kernel answers FIONREAD with 0 for spliced bytes (no tcp_bpf_ioctl); "
+			  "annotation always overrides");
+	} else if (!version) {
+		probe_row(p, "splice auto", WIRE_PROBE_OFF,
+			  "%u.%u.%u has sockmap faults: needs 6.12.114, 6.18.44 or 7.2; annotation "
+			  "always overrides",
+			  p->version[0], p->version[1], p->version[2]);
+	} else {
+		probe_row(p, "splice auto", WIRE_PROBE_OK, "kernel has the sockmap fixes");
+		p->kernel_safe = true;
+	}
+}
+
+/* ------------------------------------------------------------------ mounts */
+
+static bool is_fs(const char *path, long magic)
+{
+	struct statfs fs;
+
+	return !statfs(path, &fs) && (long)fs.f_type == magic;
+}
+
+/* Is this another mount namespace than that of process 1? What is mounted here is not seen there, and dies with us. */
+static bool private_mounts(void)
+{
+	struct stat ours, first;
+
+	return !stat("/proc/self/ns/mnt", &ours) && !stat("/proc/1/ns/mnt", &first) &&
+	       ours.st_ino != first.st_ino;
+}
+
+/*
+ * `ip netns exec NAME` mounts a sysfs whose source is NAME over /sys, which hides bpffs and cgroup2 below it. Returns
+ * that name or "".
+ */
+static void ip_netns_exec(char *ret, size_t size)
+{
+	FILE *file = setmntent("/proc/self/mounts", "re");
+	const struct mntent *m;
+	char path[WIRE_PATH];
+
+	ret[0] = '\0';
+	while (file && (m = getmntent(file))) {
+		(void)snprintf(path, sizeof(path), "/run/netns/%s", m->mnt_fsname);
+		if (text_equal(m->mnt_dir, "/sys") && text_equal(m->mnt_type, "sysfs") &&
+		    !strchr(m->mnt_fsname, '/') && !access(path, F_OK))
+			text_copy(ret, size, m->mnt_fsname);
+	}
+	if (file)
+		(void)endmntent(file);
+}
+
+static bool find_cgroup(char *ret, size_t size)
+{
+	FILE *file = setmntent("/proc/self/mounts", "re");
+	const struct mntent *m;
+	bool found = false;
+
+	while (file && !found && (m = getmntent(file)))
+		found = text_equal(m->mnt_type, "cgroup2") && text_copy(ret, size, m->mnt_dir) &&
+			is_fs(m->mnt_dir, CGROUP2_SUPER_MAGIC);
+	if (file)
+		(void)endmntent(file);
+	return found;
+}
+
+static int base_cgroup(struct probe *p, const char *asked)
+{
+	if (asked) {
+		text_copy(p->cgroup, sizeof(p->cgroup), asked);
+		if (!is_fs(asked, CGROUP2_SUPER_MAGIC)) {
+			log_error("--cgroup %s is not a folder of a cgroup v2 mount: give one below the "
+				  "mount that `grep cgroup2 /proc/mounts` shows",
+				  asked);
+			return -EINVAL;
+		}
+	} else if (!find_cgroup(p->cgroup, sizeof(p->cgroup))) {
+		log_error("no cgroup v2 is mounted: mount it with `mount -t cgroup2 none "
+			  "/sys/fs/cgroup/unified`, or boot with systemd.unified_cgroup_hierarchy=1");
+		return -ENOENT;
+	}
+	p->cgroup_fd = open(p->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (p->cgroup_fd < 0) {
+		log_error("cgroup %s cannot be opened: %s", p->cgroup, strerror(errno));
+		return -errno;
+	}
+	probe_row(p, "cgroup2", WIRE_PROBE_OK, "%.120s", p->cgroup);
+	return 0;
+}
+
+static int base_bpffs(struct probe *p)
+{
+	if (is_fs(BPFFS, BPF_FS_MAGIC)) {
+		probe_row(p, "bpffs", WIRE_PROBE_OK, BPFFS);
+		return 0;
+	}
+	if (private_mounts()) {
+		log_error("no bpffs at " BPFFS " in this mount namespace, and one that is mounted here "
+			  "would vanish with it: run `mount -t bpf bpf " BPFFS "` on the host and start "
+			  "weftd where it can be seen");
+		return -ENOENT;
+	}
+	if (mount("bpf", BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700")) {
+		int err = -errno;
+
+		log_error("no bpffs is mounted at " BPFFS " and it cannot be mounted (%s): run `mount -t "
+			  "bpf bpf " BPFFS "`",
+			  strerror(-err));
+		return err;
+	}
+	log_info("mounted bpffs at " BPFFS);
+	probe_row(p, "bpffs", WIRE_PROBE_OK, BPFFS " (mounted by weftd)");
+	return 0;
+}
+
+int probe_base(struct probe *p, const char *cgroup)
+{
+	char hidden[64];
+	int err;
+
+	*p = (struct probe){ .cgroup_fd = -1 };
+	if (geteuid()) {
+		log_error("weftd must be root to load BPF programs: start it with sudo, or by its "
+			  "systemd unit");
+		return -EPERM;
+	}
+	version_read(p);
+	if (!at_least(p, 6, 1, 0)) {
+		log_error("kernel %s is too old: weft needs Linux 6.1 or later", p->kernel);
+		return -ENOSYS;
+	}
+	probe_row(p, "kernel", WIRE_PROBE_OK, "%s", p->kernel);
+	ip_netns_exec(hidden, sizeof(hidden));
+	if (hidden[0]) {
+		log_error("started by `ip netns exec`, which hides bpffs and cgroup2 behind a /sys of its "
+			  "own: use `nsenter --net=/run/netns/%s weftd ...`",
+			  hidden);
+		return -EINVAL;
+	}
+	err = base_cgroup(p, cgroup);
+	if (!err)
+		err = base_bpffs(p);
+	if (err)
+		return err;
+	if (access(BTF, R_OK)) {
+		log_error("the kernel has no BTF (" BTF "): use a kernel with CONFIG_DEBUG_INFO_BTF, as "
+			  "distributions ship it");
+		return -ENOENT;
+	}
+	probe_row(p, "btf", WIRE_PROBE_OK, BTF);
+	probe_safe(p);
+	return 0;
+}

@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * supervisor.c: the life of weftd. See supervisor.h.
+ *
+ *	probe -> lock -> (an orphan of a killed predecessor ends) -> load -> take pods back -> drop privileges -> worker
+ */
+#include "supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "privilege.h"
+#include "spawn.h"
+#include "version.h"
+
+#define BACKLOG 128
+
+struct supervisor {
+	const struct options *options;
+	struct probe probe;
+	struct folders folders;
+	struct loop *loop;
+	struct loader *loader;
+	struct pods *pods;
+	struct channel *channel;
+	struct clients *clients;
+	struct loop_watch signals;
+	struct wire_start start;
+	int client_listener, admin_listener, manifests;
+	bool was_ready, told_systemd;
+	uint64_t started_ns;
+};
+
+/* ------------------------------------------------------------------ systemd */
+
+/* man 3 sd_notify: one datagram to NOTIFY_SOCKET, "@" for an abstract address. No error: nobody may listen. */
+static void notify(const char *text)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	size_t len = path ? strlen(path) : 0;
+	int sock;
+
+	if (!len || len >= sizeof(to.sun_path) || (path[0] != '/' && path[0] != '@'))
+		return;
+	memcpy(to.sun_path, path, len);
+	if (path[0] == '@')
+		to.sun_path[0] = '\0';
+	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return;
+	if (sendto(sock, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&to,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+		log_debug("NOTIFY_SOCKET %s: %s", path, strerror(errno));
+	close(sock);
+}
+
+/* ------------------------------------------------------------------ what happened */
+
+static bool is_ready(const struct supervisor *s, char *why, size_t size)
+{
+	bool ready = channel_ready(s->channel, why, size);
+	unsigned waiting = pods_waiting(s->pods);
+
+	if (ready && waiting)
+		(void)snprintf(why, size, "%u of %u pods are not in the kernel yet", waiting, pods_count(s->pods));
+	return ready && !waiting;
+}
+
+static void ready_changed(void *ctx)
+{
+	struct supervisor *s = ctx;
+	char why[256];
+	bool ready;
+
+	if (!s->channel)
+		return;
+	ready = is_ready(s, why, sizeof(why));
+	/* Rejected objects make weftd not ready, but it has started: the rest is in force. */
+	if (!s->told_systemd && channel_answered(s->channel) && !pods_waiting(s->pods)) {
+		s->told_systemd = true;
+		notify("READY=1");
+	}
+	if (ready == s->was_ready)
+		return;
+	s->was_ready = ready;
+	if (ready)
+		log_info("ready");
+	else
+		log_warning("not ready: %s", why);
+}
+
+static void pods_to_send(void *ctx)
+{
+	struct supervisor *s = ctx;
+
+	channel_pump(s->channel);
+}
+
+static void enrolled(void *ctx, struct pod *pod, int error, const char *why)
+{
+	struct supervisor *s = ctx;
+
+	clients_enrolled(s->clients, pod, error, why);
+}
+
+static void released(void *ctx, struct pod *pod)
+{
+	struct supervisor *s = ctx;
+
+	clients_released(s->clients, pod);
+}
+
+static void get_status(void *ctx, struct wire_status *ret)
+{
+	const struct supervisor *s = ctx;
+
+	text_copy(ret->version, sizeof(ret->version), WEFT_VERSION);
+	text_copy(ret->kernel, sizeof(ret->kernel), s->probe.kernel);
+	text_copy(ret->node, sizeof(ret->node), s->options->node);
+	ret->ready = is_ready(s, ret->why, sizeof(ret->why));
+	ret->worker_pid = (uint32_t)channel_pid(s->channel);
+	ret->worker_restarts = channel_restarts(s->channel);
+	ret->pods = pods_count(s->pods);
+	ret->splice_on = loader_splice_on(s->loader);
+	ret->kernel_safe = s->probe.kernel_safe;
+	ret->started_ns = s->started_ns;
+	ret->probes = s->probe.rows;
+	memcpy(ret->probe, s->probe.row, sizeof(ret->probe));
+}
+
+static int set_splice(void *ctx, bool on)
+{
+	struct supervisor *s = ctx;
+	int err = loader_splice(s->loader, on);
+
+	if (err)
+		return err;
+	log_info("splice switched %s", on ? "on" : "off");
+	s->start.splice_on = on;
+	channel_splice(s->channel);
+	return 0;
+}
+
+static void got_signal(struct loop_watch *w, uint32_t events)
+{
+	struct supervisor *s = container_of(w, struct supervisor, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	while (read(w->fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGHUP) {
+			log_info("SIGHUP: reading the manifests again");
+			channel_read_again(s->channel);
+			continue;
+		}
+		log_info("%s: ending; the kernel goes on deciding", strsignal((int)info.ssi_signo));
+		notify("STOPPING=1");
+		loop_stop(s->loop);
+	}
+}
+
+/* ------------------------------------------------------------------ start */
+
+static int open_signals(struct supervisor *s)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+		return -errno;
+	s->signals.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	s->signals.events = EPOLLIN;
+	s->signals.ready = got_signal;
+	return s->signals.fd < 0 ? -errno : loop_watch(s->loop, &s->signals);
+}
+
+static int open_socket(const struct supervisor *s, const char *name, int type, int *ret)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int sock = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), err;
+
+	if (sock < 0)
+		return -errno;
+	if (snprintf(at.sun_path, sizeof(at.sun_path), "%s/%s", s->folders.path, name) >=
+	    (int)sizeof(at.sun_path)) { /* cannot be: instance names are short */
+		close(sock);
+		return -ENAMETOOLONG;
+	}
+	if ((unlink(at.sun_path) && errno != ENOENT) || bind(sock, (struct sockaddr *)&at, sizeof(at)) ||
+	    listen(sock, BACKLOG)) {
+		err = -errno;
+		log_error("socket %s cannot be opened: %s", at.sun_path, strerror(-err));
+		close(sock);
+		return err;
+	}
+	*ret = sock;
+	return 0;
+}
+
+/* Without --manifests the worker gets an empty folder of ours: it always has one to look at. */
+static int open_manifests(struct supervisor *s)
+{
+	const char *path = s->options->manifests;
+	char empty[160];
+
+	if (!path[0]) {
+		(void)snprintf(empty, sizeof(empty), "%s/empty", s->folders.path);
+		if (mkdir(empty, 0755) && errno != EEXIST)
+			return -errno;
+		path = empty;
+		log_info("no --manifests: pods know only what `weftctl pod add` says, and no policy is in force");
+	}
+	s->manifests = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->manifests < 0) {
+		int err = -errno;
+
+		log_error("manifest folder %s cannot be opened: %s", path, strerror(-err));
+		return err;
+	}
+	text_copy(s->start.manifests, sizeof(s->start.manifests), path);
+	return 0;
+}
+
+static void fill_start(struct supervisor *s)
+{
+	const struct options *o = s->options;
+
+	text_copy(s->start.instance, sizeof(s->start.instance), o->instance);
+	text_copy(s->start.node, sizeof(s->start.node), o->node);
+	text_copy(s->start.trust_domain, sizeof(s->start.trust_domain), o->trust_domain);
+	text_copy(s->start.root_namespace, sizeof(s->start.root_namespace), o->root_namespace);
+	s->start.splice_on = loader_splice_on(s->loader);
+	s->start.kernel_safe = s->probe.kernel_safe;
+}
+
+static int open_channel(struct supervisor *s, uid_t uid, gid_t gid)
+{
+	static const char *const level[] = {
+		[LOG_ERROR] = "error", [LOG_WARNING] = "warning", [LOG_INFO] = "info", [LOG_DEBUG] = "debug",
+	};
+	struct channel_plan plan = {
+		.loop = s->loop,
+		.pods = s->pods,
+		.folders = &s->folders,
+		.start = &s->start,
+		.log_format = s->options->log_json ? "json" : "text",
+		.log_level = level[s->options->log_level],
+		.uid = uid,
+		.gid = gid,
+		.ready = ready_changed,
+		.enrolled = enrolled,
+		.released = released,
+		.ctx = s,
+	};
+
+	for (unsigned i = 0; i <= WIRE_FD_LIVE; i++)
+		plan.fd[i] = loader_fd(s->loader, (enum wire_fd)i);
+	plan.fd[WIRE_FD_ADMIN] = s->admin_listener;
+	plan.fd[WIRE_FD_MANIFESTS] = s->manifests;
+	plan.fd[WIRE_FD_NOTIFY] = -1;
+	plan.fd[WIRE_FD_STATE] = s->folders.state;
+	return channel_open(&s->channel, &plan);
+}
+
+static int open_clients(struct supervisor *s)
+{
+	struct clients_plan plan = {
+		.loop = s->loop,
+		.pods = s->pods,
+		.listener = s->client_listener,
+		.status = get_status,
+		.splice = set_splice,
+		.ctx = s,
+	};
+
+	s->clients = clients_open(&plan);
+	return s->clients ? 0 : -ENOMEM;
+}
+
+/* The part that needs every privilege. */
+static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
+{
+	struct pods_hooks hooks = { .to_send = pods_to_send, .ctx = s };
+	const struct options *o = s->options;
+	int err = probe_base(&s->probe, o->cgroup[0] ? o->cgroup : NULL);
+
+	if (!err)
+		err = folders_open(&s->folders, o->instance, uid, gid);
+	if (err)
+		return err;
+	spawn_end_orphan(s->folders.run, FOLDERS_WORKER); /* it holds the pods' ports */
+	err = netns_home();
+	if (!err)
+		err = open_socket(s, FOLDERS_ADMIN, SOCK_STREAM, &s->admin_listener);
+	if (!err)
+		err = open_manifests(s);
+	if (!err)
+		err = loader_open(&s->loader, o->instance, &s->probe);
+	if (!err)
+		err = pods_open(&s->pods, s->loop, s->loader, s->folders.pods, hooks);
+	if (!err)
+		err = pods_adopt(s->pods);
+	if (err)
+		return err;
+	err = privilege_keep();
+	if (err)
+		log_error("privileges cannot be dropped: %s", strerror(-err));
+	return err;
+}
+
+static int begin(struct supervisor *s)
+{
+	uid_t uid;
+	gid_t gid;
+	int err;
+
+	privilege_worker(&uid, &gid);
+	err = open_signals(s);
+	if (!err)
+		err = prepare(s, uid, gid);
+	if (err)
+		return err;
+	fill_start(s);
+	err = open_channel(s, uid, gid);
+	/* Last: whoever reaches the socket finds a whole weftd. */
+	if (!err)
+		err = open_socket(s, FOLDERS_CLIENT, SOCK_SEQPACKET, &s->client_listener);
+	if (!err)
+		err = open_clients(s);
+	if (!err)
+		log_info("weftd %s, instance %s, node %s, kernel %s", WEFT_VERSION, s->options->instance,
+			 s->options->node, s->probe.kernel);
+	return err;
+}
+
+static void end(struct supervisor *s)
+{
+	int *fd[] = { &s->client_listener, &s->admin_listener, &s->manifests, &s->probe.cgroup_fd, &s->signals.fd };
+
+	clients_close(s->clients);
+	s->clients = NULL;
+	channel_close(s->channel);
+	s->channel = NULL;
+	pods_close(s->pods);
+	loader_close(s->loader);
+	loop_free(s->loop);
+	if (s->folders.lock >= 0) {
+		(void)unlinkat(s->folders.run, FOLDERS_CLIENT, 0);
+		(void)unlinkat(s->folders.run, FOLDERS_ADMIN, 0);
+	}
+	folders_close(&s->folders);
+	for (unsigned i = 0; i < array_size(fd); i++)
+		if (*fd[i] >= 0)
+			close(*fd[i]);
+}
+
+int supervisor_run(const struct options *o)
+{
+	struct supervisor s = {
+		.options = o,
+		.probe.cgroup_fd = -1,
+		.folders = { .run = -1, .pods = -1, .state = -1, .lock = -1 },
+		.signals.fd = -1,
+		.client_listener = -1,
+		.admin_listener = -1,
+		.manifests = -1,
+		.started_ns = clock_ns(),
+	};
+	int err;
+
+	s.loop = loop_new();
+	err = begin(&s);
+	if (!err) {
+		err = loop_run(s.loop);
+		if (err)
+			log_error("the event loop failed: %s", strerror(-err));
+	}
+	end(&s);
+	return err ? 1 : 0;
+}
+
+int supervisor_probe(const struct options *o)
+{
+	struct probe p;
+	int err = probe_base(&p, o->cgroup[0] ? o->cgroup : NULL);
+
+	if (!err)
+		err = loader_try(&p);
+	probe_print(&p, stdout);
+	if (p.cgroup_fd >= 0)
+		close(p.cgroup_fd);
+	return err ? 1 : 0;
+}
+
+int supervisor_uninstall(const struct options *o)
+{
+	int lock = -1, run, err;
+	char path[128];
+
+	if (geteuid()) {
+		log_error("weftd must be root to remove what it left in the kernel: use sudo");
+		return 1;
+	}
+	err = folders_lock(o->instance, &lock);
+	if (err) {
+		if (err != -EBUSY)
+			log_error("the lock of instance %s cannot be taken: %s", o->instance, strerror(-err));
+		return 1;
+	}
+	(void)snprintf(path, sizeof(path), FOLDERS_RUN "/%s", o->instance);
+	run = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (run >= 0) {
+		spawn_end_orphan(run, FOLDERS_WORKER);
+		close(run);
+	}
+	err = pins_remove(o->instance);
+	if (!err)
+		err = folders_remove(o->instance);
+	if (lock >= 0)
+		close(lock);
+	return err ? 1 : 0;
+}
