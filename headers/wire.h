@@ -43,6 +43,8 @@ enum wire_type {
 	WIRE_RELEASED,	/* wire_pod.netns */
 	WIRE_DESTROY,	/* wire_destroys: live connections that policy now forbids */
 	WIRE_OPEN,	/* text: name below the manifest folder, for a folder that the worker's user cannot read */
+	/* supervisor -> worker */
+	WIRE_NAMED,	/* every pod that it knows was sent since WIRE_START: forget the others */
 	WIRE_TYPE_MAX
 };
 

@@ -30,6 +30,7 @@ static const struct {
 	[WIRE_RELEASED] = {"released", BODY_POD},
 	[WIRE_DESTROY] = {"destroy", BODY_DESTROY},
 	[WIRE_OPEN] = {"open", BODY_NONE},
+	[WIRE_NAMED] = {"named", BODY_NONE},
 };
 
 /* Every text of the message, by its place: all of them must end. */
@@ -108,10 +109,11 @@ int wire_send(int sock, const struct wire *m, const int *fds, unsigned nfds)
 	return n == (ssize_t)sizeof(*m) ? 0 : -EMSGSIZE;
 }
 
-/* Closes what does not fit: an fd that nobody knows of would stay open for ever. */
-static void take_fds(struct msghdr *msg, int fds[WIRE_FDS], unsigned *ret_nfds)
+/* Closes what does not fit, as an fd that nobody knows of would stay open for ever; false then. */
+static bool take_fds(struct msghdr *msg, int fds[WIRE_FDS], unsigned *ret_nfds)
 {
 	struct cmsghdr *c;
+	bool fit = true;
 
 	for (c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
 		size_t i, count;
@@ -123,12 +125,15 @@ static void take_fds(struct msghdr *msg, int fds[WIRE_FDS], unsigned *ret_nfds)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			if (*ret_nfds < WIRE_FDS)
+			if (*ret_nfds < WIRE_FDS) {
 				fds[(*ret_nfds)++] = fd;
-			else
-				close(fd);
+				continue;
+			}
+			close(fd);
+			fit = false;
 		}
 	}
+	return fit;
 }
 
 static bool ends(const char *s, size_t size)
@@ -214,8 +219,8 @@ static bool sound(const struct wire *m)
 int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds)
 {
 	union {
-		/* Room for one more than we take: who sends too many is told apart from who sends enough. */
-		char bytes[CMSG_SPACE(sizeof(int) * (WIRE_FDS + 1))];
+		/* Credentials come first where somebody switched SO_PASSCRED on: they must not push fds out. */
+		char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int) * WIRE_FDS)];
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = {.iov_base = ret, .iov_len = sizeof(*ret)};
@@ -224,6 +229,7 @@ int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds)
 			     .msg_control = control.bytes,
 			     .msg_controllen = sizeof(control.bytes)};
 	unsigned i;
+	bool fit;
 	ssize_t n;
 
 	*ret_nfds = 0;
@@ -234,8 +240,8 @@ int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds)
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	take_fds(&msg, fds, ret_nfds);
-	if (n == (ssize_t)sizeof(*ret) && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && sound(ret))
+	fit = take_fds(&msg, fds, ret_nfds);
+	if (fit && n == (ssize_t)sizeof(*ret) && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && sound(ret))
 		return 1;
 	for (i = 0; i < *ret_nfds; i++) {
 		close(fds[i]);
