@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The loop: order of timers against a sort, and who may stop whom when. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "loop.h"
+
+#define MS 1000000u
+
+static struct loop *loop;
+
+static int setup(void **state)
+{
+	loop = loop_new();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	loop_free(loop);
+	return 0;
+}
+
+static void run(void)
+{
+	assert_int_equal(loop_run(loop), 0);
+}
+
+/* ------------------------------------------------------------------ watches */
+
+struct thing {
+	struct loop_watch watch;
+	unsigned called;
+	uint32_t events;
+	void (*then)(struct thing *t);
+	struct thing *other;
+};
+
+static void ready(struct loop_watch *w, uint32_t events)
+{
+	struct thing *t = container_of(w, struct thing, watch);
+
+	t->called++;
+	t->events = events;
+	if (t->then)
+		t->then(t);
+}
+
+static void open_thing(struct thing *t, unsigned value)
+{
+	memset(t, 0, sizeof(*t));
+	t->watch.fd = eventfd(value, EFD_CLOEXEC | EFD_NONBLOCK);
+	t->watch.events = EPOLLIN;
+	t->watch.ready = ready;
+	assert_true(t->watch.fd >= 0);
+	assert_int_equal(loop_watch(loop, &t->watch), 0);
+}
+
+static void close_thing(struct thing *t)
+{
+	loop_unwatch(loop, &t->watch);
+	close(t->watch.fd);
+}
+
+static void stop(struct thing *t)
+{
+	loop_stop(loop);
+}
+
+static void a_ready_fd_is_called(void **state)
+{
+	struct thing quiet, loud;
+
+	open_thing(&quiet, 0);
+	open_thing(&loud, 1);
+	loud.then = stop;
+	run();
+	assert_int_equal(loud.called, 1);
+	assert_int_equal(loud.events, EPOLLIN);
+	assert_int_equal(quiet.called, 0);
+	run(); /* level triggered: still ready */
+	assert_int_equal(loud.called, 2);
+	close_thing(&quiet);
+	close_thing(&loud);
+}
+
+static void end_turn(struct loop_timer *t)
+{
+	loop_stop(loop);
+}
+
+/* One turn and no more: a timer that is due at once ends it after the fds. */
+static void one_turn(void)
+{
+	struct loop_timer end = {.due = end_turn};
+
+	loop_arm(loop, &end, 0);
+	run();
+	assert_false(end.armed);
+}
+
+static struct thing *survivor;
+
+static void stop_the_other(struct thing *t)
+{
+	survivor = t;
+	close_thing(t->other);
+	memset(t->other, 0xa5, sizeof(*t->other)); /* as if freed: a call would crash */
+}
+
+static void nobody_is_called_after_its_stop(void **state)
+{
+	struct thing a, b;
+
+	open_thing(&a, 1);
+	open_thing(&b, 1);
+	a.then = b.then = stop_the_other;
+	a.other = &b;
+	b.other = &a;
+	one_turn();
+	/* Whoever came first has stopped the other, in the same batch. */
+	assert_true(survivor == &a || survivor == &b);
+	assert_int_equal(survivor->called, 1);
+	close_thing(survivor);
+}
+
+static void restart_the_other(struct thing *t)
+{
+	loop_unwatch(loop, &t->other->watch);
+	assert_int_equal(loop_watch(loop, &t->other->watch), 0);
+	t->then = NULL;
+}
+
+static void a_restarted_watch_waits_for_the_next_turn(void **state)
+{
+	struct thing a, b;
+
+	open_thing(&a, 1);
+	open_thing(&b, 1);
+	a.then = b.then = restart_the_other;
+	a.other = &b;
+	b.other = &a;
+	one_turn();
+	assert_int_equal(a.called + b.called, 1);
+	a.then = b.then = NULL;
+	one_turn();
+	assert_int_equal(a.called + b.called, 3);
+	close_thing(&a);
+	close_thing(&b);
+}
+
+static void stop_itself(struct thing *t)
+{
+	loop_unwatch(loop, &t->watch);
+	loop_unwatch(loop, &t->watch); /* twice is nothing */
+}
+
+static void a_watch_may_stop_itself(void **state)
+{
+	struct thing a;
+
+	open_thing(&a, 1);
+	a.then = stop_itself;
+	one_turn();
+	one_turn();
+	assert_int_equal(a.called, 1);
+	assert_false(a.watch.active);
+	close(a.watch.fd);
+}
+
+static void want_nothing(struct thing *t)
+{
+	t->other->watch.events = 0;
+	assert_int_equal(loop_watch(loop, &t->other->watch), 0);
+}
+
+static void events_change(void **state)
+{
+	struct thing a, b;
+
+	open_thing(&a, 1);
+	a.watch.events = EPOLLIN | EPOLLOUT;
+	assert_int_equal(loop_watch(loop, &a.watch), 0);
+	one_turn();
+	assert_int_equal(a.events, EPOLLIN | EPOLLOUT);
+	/* In the same batch: what is no longer wanted is not delivered. */
+	open_thing(&b, 1);
+	a.called = 0;
+	a.then = b.then = want_nothing;
+	a.other = &b;
+	b.other = &a;
+	one_turn();
+	assert_int_equal(a.called + b.called, 1);
+	close_thing(&a);
+	close_thing(&b);
+}
+
+static void hang_up_is_always_told(void **state)
+{
+	struct thing t = {.watch = {.events = 0, .ready = ready}, .then = stop};
+	int fd[2];
+
+	assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
+	t.watch.fd = fd[0];
+	assert_int_equal(loop_watch(loop, &t.watch), 0);
+	close(fd[1]);
+	run();
+	assert_true(t.events & EPOLLHUP);
+	close_thing(&t);
+}
+
+static void what_epoll_refuses_is_an_error(void **state)
+{
+	struct loop_watch w = {.fd = -1, .events = EPOLLIN};
+	int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+	assert_int_equal(loop_watch(loop, &w), -EBADF);
+	assert_false(w.active);
+	w.fd = file;
+	assert_int_equal(loop_watch(loop, &w), -EPERM); /* a plain file has no readiness */
+	assert_false(w.active);
+	loop_unwatch(loop, &w);
+	close(file);
+}
+
+/* More ready fds than one batch holds: everybody is served. */
+static void more_than_a_batch(void **state)
+{
+	enum { THINGS = 300 };
+	struct thing *t = calloc(THINGS, sizeof(*t));
+	unsigned i, turn;
+
+	for (i = 0; i < THINGS; i++)
+		open_thing(&t[i], 1);
+	for (turn = 0; turn < 10; turn++)
+		one_turn();
+	for (i = 0; i < THINGS; i++) {
+		assert_true(t[i].called > 0);
+		close_thing(&t[i]);
+	}
+	free(t);
+}
+
+static void stop_ends_the_turn(void **state)
+{
+	struct thing a, b;
+
+	open_thing(&a, 1);
+	open_thing(&b, 1);
+	a.then = b.then = stop;
+	run();
+	assert_int_equal(a.called + b.called, 1);
+	run(); /* what was not delivered comes again */
+	close_thing(&a);
+	close_thing(&b);
+}
+
+static void stop_before_run(void **state)
+{
+	loop_stop(loop);
+	run();
+}
+
+static void free_stops_everything(void **state)
+{
+	struct loop *l = loop_new();
+	struct loop_timer t = {.due = end_turn};
+	struct loop_watch w = {.fd = eventfd(0, EFD_CLOEXEC), .events = EPOLLIN};
+
+	assert_int_equal(loop_watch(l, &w), 0);
+	loop_arm(l, &t, 1000 * MS);
+	loop_free(l);
+	assert_false(w.active);
+	assert_false(t.armed);
+	close(w.fd);
+	loop_free(NULL);
+}
+
+/* ------------------------------------------------------------------ timers */
+
+enum { TIMERS = 500 };
+
+static struct tick {
+	struct loop_timer timer;
+	uint64_t due_ns;
+	unsigned armed_at;
+} tick[TIMERS];
+
+static const struct tick *fired[TIMERS];
+static unsigned fires, expected;
+
+static void due(struct loop_timer *t)
+{
+	assert_false(t->armed);
+	assert_true(clock_ns() >= t->due_ns);
+	fired[fires++] = container_of(t, struct tick, timer);
+	if (fires == expected)
+		loop_stop(loop);
+}
+
+static int by_due(const void *a, const void *b)
+{
+	const struct tick *x = *(const struct tick *const *)a, *y = *(const struct tick *const *)b;
+
+	if (x->due_ns != y->due_ns)
+		return x->due_ns < y->due_ns ? -1 : 1;
+	return x->armed_at < y->armed_at ? -1 : 1;
+}
+
+/* Arms, re-arms and disarms at random; what is left must fire in the order that a sort gives. */
+static void timers_fire_in_order(void **state)
+{
+	const struct tick *want[TIMERS];
+	unsigned i, round;
+
+	for (round = 0; round < 20; round++) {
+		srandom(round);
+		memset(tick, 0, sizeof(tick));
+		fires = expected = 0;
+		for (i = 0; i < 4 * TIMERS; i++) {
+			struct tick *t = &tick[(unsigned)random() % TIMERS];
+
+			t->timer.due = due;
+			if (random() % 4 == 0) {
+				loop_disarm(loop, &t->timer);
+				continue;
+			}
+			loop_arm(loop, &t->timer, (uint64_t)(random() % 20) * MS / 4);
+			t->due_ns = t->timer.due_ns;
+			t->armed_at = i;
+		}
+		for (i = 0; i < TIMERS; i++)
+			if (tick[i].timer.armed)
+				want[expected++] = &tick[i];
+		qsort(want, expected, sizeof(want[0]), by_due);
+		run();
+		assert_int_equal(fires, expected);
+		for (i = 0; i < fires; i++)
+			assert_ptr_equal(fired[i], want[i]);
+		for (i = 0; i < TIMERS; i++)
+			assert_false(tick[i].timer.armed);
+	}
+}
+
+static void not_before_its_time(void **state)
+{
+	struct loop_timer end = {.due = end_turn};
+	uint64_t before = clock_ns();
+
+	loop_arm(loop, &end, 20 * MS);
+	run();
+	assert_true(clock_ns() - before >= 20 * MS);
+}
+
+static unsigned again;
+
+static void arm_itself(struct loop_timer *t)
+{
+	again++;
+	loop_arm(loop, t, 0);
+}
+
+static void stop_after_ten(struct thing *t)
+{
+	if (t->called == 10)
+		loop_stop(loop);
+}
+
+/* A timer that is always due does not keep the fds from being served. */
+static void a_timer_that_arms_itself_starves_nobody(void **state)
+{
+	struct loop_timer t = {.due = arm_itself};
+	struct thing a;
+
+	open_thing(&a, 1);
+	a.then = stop_after_ten;
+	again = 0;
+	loop_arm(loop, &t, 0);
+	run();
+	assert_true(again >= 9);
+	loop_disarm(loop, &t);
+	close_thing(&a);
+}
+
+static struct loop_timer victim;
+
+static void disarm_victim(struct loop_timer *t)
+{
+	loop_disarm(loop, &victim);
+	loop_stop(loop);
+}
+
+static void must_not_fire(struct loop_timer *t)
+{
+	fail_msg("a disarmed timer was called");
+}
+
+/* Both are due in one turn; the first stops the second. */
+static void a_disarmed_timer_is_not_called(void **state)
+{
+	struct loop_timer first = {.due = disarm_victim}, end = {.due = end_turn};
+
+	victim = (struct loop_timer){.due = must_not_fire};
+	loop_arm(loop, &first, 0);
+	loop_arm(loop, &victim, 0);
+	run();
+	assert_false(victim.armed);
+	loop_arm(loop, &end, MS);
+	run();
+	loop_disarm(loop, &end); /* not armed: nothing */
+}
+
+static void never_is_far_away(void **state)
+{
+	struct loop_timer never = {.due = must_not_fire};
+
+	loop_arm(loop, &never, UINT64_MAX);
+	assert_true(never.due_ns == UINT64_MAX);
+	one_turn();
+	assert_true(never.armed);
+	loop_disarm(loop, &never);
+}
+
+/* ------------------------------------------------------------------ signals */
+
+static volatile sig_atomic_t signals;
+
+static void on_alarm(int number)
+{
+	signals++;
+}
+
+static void signals_do_not_end_it(void **state)
+{
+	struct sigaction sa = {.sa_handler = on_alarm}, old;
+	struct itimerval every = {{0, 2000}, {0, 2000}}, off = {{0, 0}, {0, 0}};
+	struct loop_timer end = {.due = end_turn};
+
+	assert_int_equal(sigaction(SIGALRM, &sa, &old), 0);
+	loop_arm(loop, &end, 40 * MS);
+	setitimer(ITIMER_REAL, &every, NULL);
+	run();
+	setitimer(ITIMER_REAL, &off, NULL);
+	sigaction(SIGALRM, &old, NULL);
+	assert_true(signals > 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_ready_fd_is_called),
+		TEST(nobody_is_called_after_its_stop),
+		TEST(a_restarted_watch_waits_for_the_next_turn),
+		TEST(a_watch_may_stop_itself),
+		TEST(events_change),
+		TEST(hang_up_is_always_told),
+		TEST(what_epoll_refuses_is_an_error),
+		TEST(more_than_a_batch),
+		TEST(stop_ends_the_turn),
+		TEST(stop_before_run),
+		TEST(free_stops_everything),
+		TEST(timers_fire_in_order),
+		TEST(not_before_its_time),
+		TEST(a_timer_that_arms_itself_starves_nobody),
+		TEST(a_disarmed_timer_is_not_called),
+		TEST(never_is_far_away),
+		TEST(signals_do_not_end_it),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
