@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* documents.c: the documents of one file. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "documents.h"
+
+#define LOGGED 20	       /* problems of one reading of one file that the log tells one by one */
+#define SCRATCH_MAX (1u << 20) /* bytes of trees kept before their memory is given back */
+
+struct document {
+	struct list list;
+	struct claim_place place;
+	uint64_t hash;
+	size_t len;
+	uint32_t line, lines; /* where it starts, how many it has */
+	bool matched;	      /* found again by the last reading */
+	bool dropped;	      /* problems that there was no room for: decode it again next time */
+	unsigned errors, warnings;
+	struct list claims;
+	struct problem *problems, **problems_end;
+};
+
+struct reject { /* while reading */
+	struct list list;
+	struct document *document;
+	enum object_kind kind;
+	bool parsed; /* false: the names were found by looking at the text alone */
+	uint32_t item;
+	struct object *stand_in;
+	char namespace[64], name[254];
+};
+
+struct reading {
+	struct k8s_sink sink;
+	struct documents *documents;
+	struct claims *claims;
+	struct list old; /* the documents that were there before, in order */
+	struct table by_hash;
+	struct list *expected; /* the next of `old`, if nothing has changed */
+	struct document *at;   /* being decoded */
+	struct list rejects;
+	struct arena scratch; /* trees of documents */
+	struct arena index;   /* of the old documents and claims */
+	unsigned *room;
+	uint32_t items; /* objects so far in `at` */
+	unsigned logged;
+	bool unreadable; /* a document whose objects are not all known by name */
+	bool parsed;	 /* of `at` */
+	bool by_hash_built;
+};
+
+struct hashed { /* entry of reading.by_hash */
+	struct table_link link;
+	struct document *document;
+};
+
+/* ------------------------------------------------------------------ documents */
+
+static void forget_problems(struct documents *d, struct document *doc, unsigned *room)
+{
+	struct problem *next;
+
+	d->errors -= doc->errors;
+	d->warnings -= doc->warnings;
+	for (struct problem *p = doc->problems; p; p = next) {
+		next = p->next;
+		free(p);
+		d->stored--;
+		++*room;
+	}
+	doc->problems = NULL;
+}
+
+static void document_free(struct documents *d, struct claims *c, struct document *doc, unsigned *room)
+{
+	list_each_safe(pos, next, &doc->claims)
+		claims_give_up(c, container_of(pos, struct claim, of_place));
+	forget_problems(d, doc, room);
+	list_del(&doc->list);
+	free(doc);
+}
+
+static struct document *document_new(const char *file)
+{
+	struct document *doc = mem_alloc(sizeof(*doc));
+
+	doc->place.file = file;
+	doc->problems_end = &doc->problems;
+	list_init(&doc->list);
+	list_init(&doc->claims);
+	return doc;
+}
+
+static void move_lines(struct document *doc, uint32_t line)
+{
+	uint32_t by = line - doc->line; /* wraps both ways */
+
+	if (!by)
+		return;
+	doc->line = line;
+	for (struct problem *p = doc->problems; p; p = p->next)
+		p->line += by;
+	list_each(pos, &doc->claims) {
+		struct claim *c = container_of(pos, struct claim, of_place);
+
+		/* A last good version has the line of a text that is no more: near enough. */
+		c->object->line += by;
+	}
+}
+
+/* ------------------------------------------------------------------ decoding one document */
+
+static void on_emit(struct k8s_sink *sink, struct object *o)
+{
+	struct reading *r = container_of(sink, struct reading, sink);
+
+	claims_add(r->claims, o, CLAIM_GIVEN, &r->at->place, r->items++, &r->at->claims);
+}
+
+static void on_reject(struct k8s_sink *sink, enum object_kind kind, const char *namespace, const char *name,
+		      struct object *stand_in)
+{
+	struct reading *r = container_of(sink, struct reading, sink);
+	struct reject *j = mem_alloc(sizeof(*j));
+
+	j->document = r->at;
+	j->kind = kind;
+	j->parsed = r->parsed;
+	j->item = r->items++;
+	j->stand_in = stand_in;
+	text_copy(j->namespace, sizeof(j->namespace), namespace);
+	text_copy(j->name, sizeof(j->name), name);
+	if (!*name || *name == '(')
+		r->unreadable = true;
+	list_add(&r->rejects, &j->list);
+}
+
+static void on_report(struct k8s_sink *sink, const struct problem *p)
+{
+	struct reading *r = container_of(sink, struct reading, sink);
+	struct documents *d = r->documents;
+	struct document *doc = r->at;
+	struct problem *copy;
+
+	doc->errors += !p->warning;
+	doc->warnings += p->warning;
+	d->errors += !p->warning;
+	d->warnings += p->warning;
+	if (r->logged++ < LOGGED)
+		log_line(p->warning ? LOG_WARNING : LOG_ERROR, "%s line %u: %s%s%s%s%s", p->file, p->line,
+			 p->object, *p->object ? ": " : "", p->field, *p->field ? " " : "", p->reason);
+	if (!*r->room) {
+		doc->dropped = true;
+		return;
+	}
+	copy = mem_alloc(sizeof(*copy));
+	*copy = *p;
+	copy->next = NULL;
+	*doc->problems_end = copy;
+	doc->problems_end = &copy->next;
+	d->stored++;
+	--*r->room;
+}
+
+/* kubectl takes JSON in a .yaml too, and YAML does not take all of JSON. */
+static bool parse_json_in_yaml(struct reading *r, const char *bytes, size_t len, struct doc **ret)
+{
+	struct doc_error error;
+	uint32_t line = r->at->line;
+	size_t i = len >= 3 && !memcmp(bytes, "---", 3) ? 3 : 0;
+
+	for (; i < len && strchr(" \t\r\n", bytes[i]) && bytes[i]; i++)
+		line += bytes[i] == '\n';
+	return i < len && bytes[i] == '{' && !doc_parse(&r->scratch, bytes + i, len - i, true, line, ret, &error);
+}
+
+static void decode(struct reading *r, const char *bytes, size_t len, bool json)
+{
+	const char *file = r->documents->file;
+	struct doc_error error;
+	struct doc *tree;
+
+	r->items = 0;
+	r->parsed = true;
+	if ((!json && parse_json_in_yaml(r, bytes, len, &tree)) ||
+	    !doc_parse(&r->scratch, bytes, len, json, r->at->line, &tree, &error)) {
+		k8s_decode(tree, file, &r->sink);
+	} else {
+		r->parsed = false;
+		r->unreadable = true;
+		k8s_broken(bytes, len, r->at->line, &error, file, &r->sink);
+	}
+	if (r->scratch.bytes > SCRATCH_MAX)
+		arena_free(&r->scratch);
+}
+
+/* ------------------------------------------------------------------ what is still the same */
+
+static void build_by_hash(struct reading *r)
+{
+	r->by_hash_built = true;
+	list_each(pos, &r->old) {
+		struct hashed *h = arena_alloc(&r->index, sizeof(*h));
+
+		h->document = container_of(pos, struct document, list);
+		table_add(&r->by_hash, &h->link, h->document->hash);
+	}
+}
+
+static bool same(const struct document *doc, uint64_t hash, size_t len)
+{
+	return doc->hash == hash && doc->len == len && !doc->matched && !doc->dropped;
+}
+
+static struct document *find_old(struct reading *r, uint64_t hash, size_t len)
+{
+	if (r->expected != &r->old) {
+		struct document *doc = container_of(r->expected, struct document, list);
+
+		if (same(doc, hash, len))
+			return doc;
+	}
+	if (!r->by_hash_built)
+		build_by_hash(r);
+	for (struct table_link *l = table_first(&r->by_hash, hash); l; l = table_next_same(l)) {
+		struct hashed *h = container_of(l, struct hashed, link);
+
+		if (same(h->document, hash, len))
+			return h->document;
+	}
+	return NULL;
+}
+
+static uint32_t count_lines(const char *bytes, size_t len)
+{
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < len; i++)
+		n += bytes[i] == '\n';
+	return n;
+}
+
+static uint32_t take_document(struct reading *r, const char *bytes, size_t len, bool json, uint32_t line,
+			      uint32_t index)
+{
+	uint64_t hash = table_hash(bytes, len);
+	struct document *doc = find_old(r, hash, len);
+
+	if (doc) {
+		doc->matched = true;
+		r->expected = doc->list.next;
+		list_del(&doc->list);
+		move_lines(doc, line);
+	} else {
+		doc = document_new(r->documents->file);
+		doc->hash = hash;
+		doc->len = len;
+		doc->line = line;
+		doc->lines = count_lines(bytes, len);
+	}
+	doc->place.index = index;
+	list_add(&r->documents->list, &doc->list);
+	if (!doc->matched) {
+		r->at = doc;
+		decode(r, bytes, len, json);
+	}
+	return doc->lines;
+}
+
+/* ------------------------------------------------------------------ last good versions */
+
+struct good { /* an object of a document that is no more */
+	struct table_link link;
+	struct claim *claim;
+};
+
+static uint64_t name_hash(enum object_kind kind, const char *namespace, const char *name)
+{
+	return table_hash(namespace, strlen(namespace)) * 0x9e3779b97f4a7c15u +
+	       table_hash(name, strlen(name)) + kind;
+}
+
+static void index_good(struct reading *r, struct table *t, unsigned *ret_policies)
+{
+	list_each(d, &r->old) {
+		struct document *doc = container_of(d, struct document, list);
+
+		list_each(pos, &doc->claims) {
+			struct claim *c = container_of(pos, struct claim, of_place);
+			struct good *g = arena_alloc(&r->index, sizeof(*g));
+
+			g->claim = c;
+			if (c->rank == CLAIM_STAND_IN)
+				continue;
+			*ret_policies += c->object->kind == KIND_AUTHORIZATION_POLICY ||
+					 c->object->kind == KIND_PEER_AUTHENTICATION;
+			table_add(t, &g->link, name_hash(c->object->kind, c->object->namespace,
+							 c->object->name));
+		}
+	}
+}
+
+static struct good *find_good(const struct table *t, const struct reject *j)
+{
+	struct table_link *l = table_first(t, name_hash(j->kind, j->namespace, j->name));
+
+	for (; l; l = table_next_same(l)) {
+		struct good *g = container_of(l, struct good, link);
+		const struct object *o = g->claim->object;
+
+		if (o->kind == j->kind && !strcmp(o->name, j->name) && !strcmp(o->namespace, j->namespace))
+			return g;
+	}
+	return NULL;
+}
+
+/* Nothing goes away while the file cannot be read: all that is left stays, under the first unreadable document. */
+static unsigned keep_all(struct reading *r)
+{
+	struct document *to = container_of(r->rejects.next, struct reject, list)->document;
+	unsigned kept = 0;
+
+	list_each(d, &r->old) {
+		struct document *doc = container_of(d, struct document, list);
+
+		list_each_safe(pos, next, &doc->claims) {
+			struct claim *c = container_of(pos, struct claim, of_place);
+			bool stand_in = c->rank == CLAIM_STAND_IN;
+
+			claims_move(r->claims, c, stand_in ? CLAIM_STAND_IN : CLAIM_LAST_GOOD, &to->place,
+				    &to->claims);
+			kept++;
+		}
+	}
+	return kept;
+}
+
+/* Each rejected object keeps its last good version, or gets its stand-in. */
+static void resolve_rejects(struct reading *r)
+{
+	struct table good = {0};
+	unsigned kept = 0, policies = 0;
+
+	if (list_empty(&r->rejects))
+		return;
+	index_good(r, &good, &policies);
+	list_each(pos, &r->rejects) {
+		struct reject *j = container_of(pos, struct reject, list);
+		struct good *g = find_good(&good, j);
+
+		if (g) {
+			claims_move(r->claims, g->claim, CLAIM_LAST_GOOD, &j->document->place,
+				    &j->document->claims);
+			table_del(&good, &g->link);
+			kept++;
+		}
+		/*
+		 * The name of a policy in a text that is not YAML is a guess: where the file had a policy that is
+		 * nowhere else now, that one is what the text was.
+		 */
+		if (g || (!j->parsed && policies)) {
+			policies -= policies && j->stand_in;
+			object_free(j->stand_in);
+		} else if (j->stand_in) {
+			claims_add(r->claims, j->stand_in, CLAIM_STAND_IN, &j->document->place, j->item,
+				   &j->document->claims);
+		}
+	}
+	if (r->unreadable)
+		kept += keep_all(r);
+	if (kept)
+		log_warning("%s: the last good version of %u objects stays in force", r->documents->file, kept);
+	list_each_safe(pos, next, &r->rejects)
+		free(container_of(pos, struct reject, list));
+	table_free(&good);
+}
+
+/* ------------------------------------------------------------------ public */
+
+struct part {
+	size_t at, len;
+};
+
+static struct part *split(const char *bytes, size_t len, bool json, size_t *ret_count)
+{
+	struct part *part = NULL;
+	size_t at = 0, count = 0, room = 0;
+
+	while (at < len && count <= DOCUMENTS_MAX) {
+		if (count == room) {
+			room = room ? 2 * room : 16;
+			part = mem_grow(part, room, sizeof(*part));
+		}
+		part[count] = (struct part){.at = at, .len = doc_split(bytes + at, len - at, json)};
+		at += part[count++].len;
+	}
+	*ret_count = count;
+	return part;
+}
+
+int documents_read(struct documents *d, struct claims *c, const char *bytes, size_t len, bool json,
+		   unsigned *room)
+{
+	struct reading r = {.sink = {on_emit, on_reject, on_report}, .documents = d, .claims = c, .room = room};
+	struct part *part;
+	size_t count;
+	uint32_t line = 1;
+
+	if (len >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3)) {
+		bytes += 3;
+		len -= 3;
+	}
+	part = split(bytes, len, json, &count);
+	if (count > DOCUMENTS_MAX) {
+		free(part);
+		return -E2BIG;
+	}
+	list_init(&r.rejects);
+	list_init(&r.old);
+	list_each_safe(pos, next, &d->list) {
+		container_of(pos, struct document, list)->matched = false;
+		list_del(pos);
+		list_add(&r.old, pos);
+	}
+	r.expected = r.old.next;
+	for (size_t i = 0; i < count; i++)
+		line += take_document(&r, bytes + part[i].at, part[i].len, json, line, (uint32_t)i);
+	if (r.logged > LOGGED)
+		log_warning("%s: %u more problems: weftctl status", d->file, r.logged - LOGGED);
+	resolve_rejects(&r);
+	list_each_safe(pos, next, &r.old)
+		document_free(d, c, container_of(pos, struct document, list), room);
+	claims_reordered(c);
+	table_free(&r.by_hash);
+	arena_free(&r.scratch);
+	arena_free(&r.index);
+	free(part);
+	return 0;
+}
+
+void documents_init(struct documents *d, const char *file)
+{
+	*d = (struct documents){.file = file};
+	list_init(&d->list);
+}
+
+void documents_drop(struct documents *d, struct claims *c, unsigned *room)
+{
+	list_each_safe(pos, next, &d->list)
+		document_free(d, c, container_of(pos, struct document, list), room);
+}
+
+void documents_problems(const struct documents *d, void (*problem)(void *ctx, const struct problem *p), void *ctx)
+{
+	list_each(pos, &d->list) {
+		const struct document *doc = container_of(pos, struct document, list);
+
+		for (const struct problem *p = doc->problems; p; p = p->next)
+			problem(ctx, p);
+	}
+}

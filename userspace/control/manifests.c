@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * manifests.c: a folder of YAML and JSON as a source of objects.
+ *
+ * inotify says which names to look at; what changed is then decided by looking (fstat, hashes), so an event too
+ * many costs nothing and a lost one (queue overflow) only a look at every file. Events of one batch are applied
+ * together, when the last of their files has been read.
+ *
+ * A file is read when its writer has closed it. One that changes while it is read is left as it was: the close
+ * that is still to come will bring us back.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "documents.h"
+#include "source.h"
+
+#define OPENS_MAX 16 /* answers waited for at a time */
+#define LOGGED 20    /* names given twice that the log tells one by one */
+#define READS_MAX 64 /* of the event queue in one turn */
+
+struct identity { /* the same: the content is the same */
+	dev_t dev;
+	ino_t ino;
+	off_t size;
+	struct timespec modified, changed;
+};
+
+struct file {
+	struct table_link link;
+	struct list dirty; /* while it is to be looked at */
+	struct identity identity;
+	struct documents documents;
+	bool waiting;	/* for manifests_opened */
+	bool again;	/* look at it once more after that */
+	bool read;	/* identity is valid */
+	uint64_t bytes; /* counted in manifests.bytes */
+	struct problem *problem; /* with the file as a whole, or NULL */
+	char name[];
+};
+
+struct manifests {
+	struct source source;
+	struct manifests_config config;
+	char *path;
+	struct claims *claims;
+	struct table files;
+	struct list dirty;
+	unsigned waiting;
+	uint64_t bytes; /* of all files */
+	unsigned room;	/* for problems */
+	bool changed;	/* since the last settling: objects or problems */
+	struct problem *folder_problem;
+	struct problem *listed; /* answer of source_problems, made when asked */
+	unsigned errors, warnings;
+	bool listed_valid;
+};
+
+static struct manifests *of(const struct source *s)
+{
+	return container_of(s, struct manifests, source);
+}
+
+/* ------------------------------------------------------------------ files */
+
+static bool is_json(const char *name)
+{
+	return text_ends(name, ".json");
+}
+
+static bool eligible(const char *name)
+{
+	return name[0] != '.' && strlen(name) < sizeof(((struct problem *)0)->file) &&
+	       (text_ends(name, ".yaml") || text_ends(name, ".yml") || is_json(name));
+}
+
+static struct file *file_get(const struct manifests *m, const char *name)
+{
+	struct table_link *l = table_first(&m->files, table_hash(name, strlen(name)));
+
+	for (; l; l = table_next_same(l)) {
+		struct file *f = container_of(l, struct file, link);
+
+		if (!strcmp(f->name, name))
+			return f;
+	}
+	return NULL;
+}
+
+static struct file *file_new(struct manifests *m, const char *name)
+{
+	size_t len = strlen(name) + 1;
+	struct file *f = mem_alloc(sizeof(*f) + len);
+
+	memcpy(f->name, name, len);
+	documents_init(&f->documents, f->name);
+	list_init(&f->dirty);
+	table_add(&m->files, &f->link, table_hash(name, len - 1));
+	return f;
+}
+
+static void file_free(struct manifests *m, struct file *f)
+{
+	documents_drop(&f->documents, m->claims, &m->room);
+	table_del(&m->files, &f->link);
+	list_del(&f->dirty);
+	m->bytes -= f->bytes;
+	m->waiting -= f->waiting;
+	free(f->problem);
+	free(f);
+	m->changed = true;
+}
+
+static void mark(struct manifests *m, const char *name)
+{
+	struct file *f = file_get(m, name);
+
+	if (!f && m->files.count >= MANIFESTS_MAX_FILES)
+		return; /* list_folder reports it */
+	if (!f)
+		f = file_new(m, name);
+	if (list_empty(&f->dirty))
+		list_add(&m->dirty, &f->dirty);
+}
+
+/* Says what is wrong with a whole file (or the folder: name ""); NULL: nothing any more. */
+static void set_problem(struct manifests *m, struct problem **where, const char *name, const char *fmt, ...)
+	printf_like(4, 5);
+static void set_problem(struct manifests *m, struct problem **where, const char *name, const char *fmt, ...)
+{
+	struct problem *p = NULL;
+	va_list ap;
+
+	if (fmt) {
+		p = mem_alloc(sizeof(*p));
+		text_copy(p->file, sizeof(p->file), *name ? name : m->path);
+		va_start(ap, fmt);
+		vsnprintf(p->reason, sizeof(p->reason), fmt, ap);
+		va_end(ap);
+		if (!*where || !text_equal((*where)->reason, p->reason))
+			log_error("%s: %s", p->file, p->reason);
+	}
+	m->changed = m->changed || p || *where;
+	free(*where);
+	*where = p;
+}
+
+/* ------------------------------------------------------------------ reading one file */
+
+static struct identity identity_of(const struct stat *st)
+{
+	return (struct identity){.dev = st->st_dev, .ino = st->st_ino, .size = st->st_size,
+				 .modified = st->st_mtim, .changed = st->st_ctim};
+}
+
+static bool time_equal(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool identical(const struct identity *a, const struct identity *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+	       time_equal(a->modified, b->modified) && time_equal(a->changed, b->changed);
+}
+
+/* All of a regular file, NUL-terminated. -EAGAIN: it changed meanwhile. */
+static int read_all(int fd, const struct identity *before, char **ret)
+{
+	size_t size = (size_t)before->size, len = 0;
+	char *bytes = mem_grow(NULL, size + 1, 1);
+	struct identity after;
+	struct stat st;
+	int rc = 0;
+
+	while (len < size && !rc) {
+		ssize_t n = read(fd, bytes + len, size - len);
+
+		if (n > 0)
+			len += (size_t)n;
+		else if (n == 0)
+			rc = -EAGAIN; /* cut off meanwhile */
+		else if (errno != EINTR)
+			rc = -errno;
+	}
+	if (!rc && fstat(fd, &st))
+		rc = -errno;
+	if (!rc) {
+		after = identity_of(&st);
+		/* A change of links or mode alone does not matter. */
+		after.changed = before->changed;
+		rc = identical(before, &after) ? 0 : -EAGAIN;
+	}
+	if (rc) {
+		free(bytes);
+		return rc;
+	}
+	bytes[len] = 0;
+	*ret = bytes;
+	return 0;
+}
+
+static bool check_file(struct manifests *m, struct file *f, const struct stat *st)
+{
+	uint64_t others = m->bytes - f->bytes, size = (uint64_t)st->st_size;
+
+	if (S_ISDIR(st->st_mode)) {
+		set_problem(m, &f->problem, f->name, "is a folder: weft reads the files of one folder only");
+		return false;
+	}
+	if (!S_ISREG(st->st_mode)) {
+		set_problem(m, &f->problem, f->name, "is not a regular file");
+		return false;
+	}
+	if (size > DOC_MAX_BYTES) {
+		set_problem(m, &f->problem, f->name,
+			    "has %.1f MiB; weft reads at most %u MiB of one file: split it",
+			    (double)size / (1 << 20), DOC_MAX_BYTES >> 20);
+		return false;
+	}
+	if (others + size > MANIFESTS_MAX_BYTES) {
+		set_problem(m, &f->problem, f->name, "makes more than %u MiB of all files together: not read",
+			    MANIFESTS_MAX_BYTES >> 20);
+		return false;
+	}
+	return true;
+}
+
+static void read_file(struct manifests *m, struct file *f, int fd)
+{
+	struct identity id;
+	struct stat st;
+	char *bytes;
+	int rc;
+
+	if (fstat(fd, &st)) {
+		set_problem(m, &f->problem, f->name, "cannot be read: %s", strerror(errno));
+		return;
+	}
+	id = identity_of(&st);
+	if (!check_file(m, f, &st))
+		return;
+	if (f->read && !f->problem && identical(&id, &f->identity))
+		return;
+	rc = read_all(fd, &id, &bytes);
+	if (rc == -EAGAIN) {
+		log_info("%s: is being written; it is read when its writer closes it", f->name);
+		return;
+	}
+	if (rc) {
+		set_problem(m, &f->problem, f->name, "cannot be read: %s", strerror(-rc));
+		return;
+	}
+	rc = documents_read(&f->documents, m->claims, bytes, (size_t)id.size, is_json(f->name), &m->room);
+	free(bytes);
+	if (rc) {
+		set_problem(m, &f->problem, f->name, "has more than %u documents: split it", DOCUMENTS_MAX);
+		return;
+	}
+	m->bytes += (uint64_t)id.size - f->bytes;
+	f->bytes = (uint64_t)id.size;
+	f->identity = id;
+	f->read = true;
+	m->changed = true;
+	set_problem(m, &f->problem, f->name, NULL);
+}
+
+/* `fd` is taken, or -errno. May free the file. */
+static void look(struct manifests *m, struct file *f, int fd)
+{
+	if (fd >= 0) {
+		read_file(m, f, fd);
+		close(fd);
+	} else if (fd == -ENOENT) {
+		file_free(m, f);
+	} else {
+		set_problem(m, &f->problem, f->name, "cannot be opened: %s%s", strerror(-fd),
+			    fd == -EACCES ? " (make it readable for weft's user)" : "");
+	}
+}
+
+static int open_file(struct manifests *m, const char *name)
+{
+	int fd;
+
+	if (m->config.open)
+		return m->config.open(m->config.ctx, name);
+	/* Neither a FIFO nor a terminal may hold us. */
+	fd = openat(m->config.folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	return fd < 0 ? -errno : fd;
+}
+
+/* ------------------------------------------------------------------ settling */
+
+static void log_loser(void *ctx, struct claim *loser, const struct object *winner)
+{
+	unsigned *logged = ctx;
+
+	if (loser->told)
+		return;
+	loser->told = true;
+	if ((*logged)++ < LOGGED)
+		log_error("%s line %u: %s %s%s%s: is already given in %s line %u: this one is not used",
+			  loser->object->file, loser->object->line, object_kind_name(loser->object->kind),
+			  loser->object->namespace, *loser->object->namespace ? "/" : "", loser->object->name,
+			  winner->file, winner->line);
+}
+
+/* Looks at all dirty files, as far as their opens are answered. >0 changed, 0 not, or not yet. */
+static int settle(struct manifests *m)
+{
+	unsigned logged = 0;
+	bool changed;
+
+	while (!list_empty(&m->dirty) && m->waiting < OPENS_MAX) {
+		struct file *f = container_of(m->dirty.next, struct file, dirty);
+		int fd;
+
+		list_del(&f->dirty);
+		f->again = f->waiting; /* the answer may be from before the event */
+		if (f->waiting)
+			continue;
+		fd = open_file(m, f->name);
+		if (fd != -EINPROGRESS) {
+			look(m, f, fd);
+			continue;
+		}
+		f->waiting = true;
+		m->waiting++;
+	}
+	if (m->waiting)
+		return 0;
+	m->source.loaded = true;
+	changed = claims_settle(m->claims) || m->changed;
+	if (changed)
+		claims_losers(m->claims, log_loser, &logged);
+	m->changed = false;
+	m->listed_valid = m->listed_valid && !changed;
+	return changed;
+}
+
+/* ------------------------------------------------------------------ the folder */
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Marks every file that is there, and every file that was, in order of name. 0 or -errno. */
+static int list_folder(struct manifests *m)
+{
+	int fd = openat(m->config.folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct dirent *e;
+	char **name = NULL;
+	size_t count = 0, room = 0;
+	DIR *dir;
+
+	if (fd < 0) /* a folder that only its owner may enter can still be read through the fd */
+		fd = fcntl(m->config.folder, F_DUPFD_CLOEXEC, 0);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		int rc = -errno;
+
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	rewinddir(dir);
+	while ((errno = 0, e = readdir(dir)) && count < MANIFESTS_MAX_FILES) {
+		if (!eligible(e->d_name))
+			continue;
+		if (count == room) {
+			room = room ? 2 * room : 64;
+			name = mem_grow(name, room, sizeof(*name));
+		}
+		name[count++] = mem_string(e->d_name);
+	}
+	if (!e && errno) {
+		int rc = -errno;
+
+		closedir(dir);
+		for (size_t i = 0; i < count; i++)
+			free(name[i]);
+		free(name);
+		return rc;
+	}
+	if (e)
+		set_problem(m, &m->folder_problem, "", "has more than %u files: the others are not read",
+			    MANIFESTS_MAX_FILES);
+	closedir(dir);
+	qsort(name, count, sizeof(*name), by_name);
+	for (size_t i = 0; i < count; i++) {
+		mark(m, name[i]);
+		free(name[i]);
+	}
+	free(name);
+	for (struct table_link *l = table_walk(&m->files, NULL); l; l = table_walk(&m->files, l))
+		mark(m, container_of(l, struct file, link)->name);
+	return 0;
+}
+
+static void look_at_folder(struct manifests *m)
+{
+	struct stat st;
+	int rc = 0;
+
+	if (fstat(m->config.folder, &st))
+		rc = -errno;
+	else if (!st.st_nlink)
+		rc = -ENOENT;
+	if (!rc)
+		set_problem(m, &m->folder_problem, "", NULL);
+	if (!rc)
+		rc = list_folder(m);
+	if (rc == -ENOENT)
+		set_problem(m, &m->folder_problem, "",
+			    "the folder is gone; its objects stay in force: make it again and restart weftd");
+	else if (rc)
+		set_problem(m, &m->folder_problem, "", "the folder cannot be listed: %s", strerror(-rc));
+}
+
+static int on_load(struct source *s)
+{
+	struct manifests *m = of(s);
+
+	look_at_folder(m);
+	return settle(m);
+}
+
+/* A new name counts when its content is there at once: a link. Another file will be closed by its writer. */
+static bool is_link(const struct manifests *m, const char *name)
+{
+	struct stat st;
+
+	return fstatat(m->config.folder, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode) ||
+	       st.st_nlink > 1;
+}
+
+static void on_event(struct manifests *m, const struct inotify_event *e, bool *ret_all)
+{
+	const char *name = e->len ? e->name : "";
+
+	if (e->mask & IN_Q_OVERFLOW) {
+		log_warning("%s: too many changes at once; looking at every file", m->path);
+		*ret_all = true;
+	} else if (e->mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT)) {
+		set_problem(m, &m->folder_problem, "",
+			    "the folder was moved or removed; its objects stay in force: restart weftd to "
+			    "read the one that is there now");
+	} else if (text_starts(name, "..")) {
+		*ret_all = true; /* a mounted ConfigMap: all files changed when ..data did */
+	} else if (eligible(name) && (!(e->mask & IN_CREATE) || is_link(m, name))) {
+		mark(m, name);
+	}
+}
+
+static int on_ready(struct source *s)
+{
+	struct manifests *m = of(s);
+	_Alignas(struct inotify_event) char buf[32768];
+	bool all = false;
+
+	for (unsigned i = 0; i < READS_MAX; i++) {
+		ssize_t n = read(m->config.notify, buf, sizeof(buf));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno != EAGAIN)
+			return -errno;
+		if (n <= 0)
+			break;
+		for (ssize_t at = 0; at < n;) {
+			const struct inotify_event *e = (const void *)(buf + at);
+
+			on_event(m, e, &all);
+			at += (ssize_t)(sizeof(*e) + e->len);
+		}
+	}
+	if (all)
+		look_at_folder(m);
+	return settle(m);
+}
+
+int manifests_opened(struct source *s, const char *name, int fd)
+{
+	struct manifests *m = of(s);
+	struct file *f = file_get(m, name);
+
+	if (!f || !f->waiting) { /* gone meanwhile */
+		if (fd >= 0)
+			close(fd);
+		return settle(m);
+	}
+	f->waiting = false;
+	m->waiting--;
+	if (f->again)
+		mark(m, name);
+	look(m, f, fd);
+	return settle(m);
+}
+
+/* ------------------------------------------------------------------ problems */
+
+struct listing {
+	struct problem *item;
+	unsigned count, room;
+};
+
+static void list_problem(void *ctx, const struct problem *p)
+{
+	struct listing *l = ctx;
+
+	if (l->count == SOURCE_PROBLEMS)
+		return;
+	if (l->count == l->room) {
+		l->room = l->room ? 2 * l->room : 16;
+		l->item = mem_grow(l->item, l->room, sizeof(*l->item));
+	}
+	l->item[l->count++] = *p;
+}
+
+static void list_loser(void *ctx, struct claim *loser, const struct object *winner)
+{
+	const struct object *o = loser->object;
+	struct problem p = {.line = o->line};
+
+	text_copy(p.file, sizeof(p.file), o->file);
+	snprintf(p.object, sizeof(p.object), "%.32s %.63s%s%.200s", object_kind_name(o->kind), o->namespace,
+		 *o->namespace ? "/" : "", o->name);
+	text_copy(p.field, sizeof(p.field), "metadata.name");
+	snprintf(p.reason, sizeof(p.reason), "is already given in %.120s line %u: this one is not used",
+		 winner->file, winner->line);
+	list_problem(ctx, &p);
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct problem *x = a, *y = b;
+	int order = strcmp(x->file, y->file);
+
+	return order ? order : (x->line > y->line) - (x->line < y->line);
+}
+
+static void list_problems(struct manifests *m)
+{
+	struct listing l = {0};
+
+	m->errors = claims_losers(m->claims, list_loser, &l) + !!m->folder_problem;
+	m->warnings = 0;
+	if (m->folder_problem)
+		list_problem(&l, m->folder_problem);
+	for (struct table_link *t = table_walk(&m->files, NULL); t; t = table_walk(&m->files, t)) {
+		struct file *f = container_of(t, struct file, link);
+
+		m->errors += f->documents.errors + !!f->problem;
+		m->warnings += f->documents.warnings;
+		if (f->problem)
+			list_problem(&l, f->problem);
+		documents_problems(&f->documents, list_problem, &l);
+	}
+	if (l.count)
+		qsort(l.item, l.count, sizeof(*l.item), by_place);
+	for (unsigned i = 0; i < l.count; i++)
+		l.item[i].next = i + 1 < l.count ? &l.item[i + 1] : NULL;
+	free(m->listed);
+	m->listed = l.item;
+	m->listed_valid = true;
+}
+
+static const struct problem *on_problems(const struct source *s, unsigned *ret_errors, unsigned *ret_warnings)
+{
+	struct manifests *m = of((struct source *)s); /* the list is a cache */
+
+	if (!m->listed_valid)
+		list_problems(m);
+	*ret_errors = m->errors;
+	*ret_warnings = m->warnings;
+	return m->listed;
+}
+
+/* ------------------------------------------------------------------ life */
+
+static void on_free(struct source *s)
+{
+	struct manifests *m = of(s);
+	struct table_link *next;
+
+	for (struct table_link *l = table_walk(&m->files, NULL); l; l = next) {
+		next = table_walk(&m->files, l);
+		file_free(m, container_of(l, struct file, link));
+	}
+	table_free(&m->files);
+	claims_free(m->claims);
+	free(m->folder_problem);
+	free(m->listed);
+	free(m->path);
+	free((char *)m->source.name);
+	close(m->config.folder);
+	if (m->config.notify >= 0)
+		close(m->config.notify);
+	free(m);
+}
+
+static const struct source_ops ops = {
+	.load = on_load, .ready = on_ready, .problems = on_problems, .free = on_free};
+
+struct source *manifests_source(const struct manifests_config *c)
+{
+	struct manifests *m = mem_alloc(sizeof(*m));
+
+	m->config = *c;
+	m->path = mem_string(c->path);
+	m->config.path = m->path;
+	m->claims = claims_new(c->store);
+	m->room = SOURCE_PROBLEMS;
+	list_init(&m->dirty);
+	m->source.name = mem_format("folder %s", c->path);
+	m->source.fd = c->notify;
+	m->source.ops = &ops;
+	return &m->source;
+}
