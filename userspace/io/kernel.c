@@ -229,7 +229,7 @@ static int max_entries(int map, unsigned *ret)
 	attr.info.info = pointer(&info);
 	r = call(BPF_OBJ_GET_INFO_BY_FD, &attr);
 	if (r < 0)
-		return r;
+		return r == -EBADFD ? -EBADF : r; /* this command alone spells it so */
 	*ret = info.max_entries;
 	return 0;
 }
