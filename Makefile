@@ -39,8 +39,10 @@ FLOORS := \
 	base/mem base/table base/text base/addr base/reason base/clock base/log base/doc \
 	io/loop io/wire io/kernel io/netlink \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s mesh/store \
-	mesh/identity mesh/terms mesh/policy mesh/service mesh/world \
-	control/manifests control/publish control/live control/explain control/admin \
+	mesh/identity mesh/terms mesh/policy mesh/service \
+	mesh/world_address mesh/world_label mesh/world_set mesh/world_pod mesh/world_policy \
+	mesh/world_service mesh/world \
+	control/claims control/documents control/manifests control/publish control/live control/explain control/admin \
 	proc/folders proc/privilege proc/probe proc/pins proc/loader proc/spawn proc/netns proc/podfile \
 	proc/vigil proc/channel proc/pods proc/options proc/supervisor proc/weftd \
 	proc/worker
