@@ -164,7 +164,7 @@ install_packages() {
 	say "setup: trying again with fresh package lists"
 	apt update || fail "apt-get update failed: is there a network, and is /etc/apt right?"
 	apt install -y --no-install-recommends "$@" ||
-		fail "apt-get could not install: $*; what it said is above"
+		fail "apt-get could not install: $*; is there a network? What it said is above"
 }
 
 # ------------------------------------------------------------------ main
