@@ -27,16 +27,16 @@ struct world_enrolment {
 	uint32_t hint; /* identity that the kernel had for it when the worker started, 0 none */
 };
 
-struct world_label;
+struct world_member; /* a place in the index of labels */
 
 /* A pod that is enrolled here, or has a Pod object, or both: then the object's word counts. */
 struct world_pod {
 	char *namespace, *name;
 	const struct object *object;	 /* NULL: none */
 	struct world_enrolment *enrolled; /* NULL: not on this node */
-	struct abi_addr *addr;		 /* of both, without doubles; none if it is finished or on the host's network */
+	struct abi_addr *addr;		 /* of both, without doubles; none if it is finished */
 	unsigned addrs;
-	bool remote; /* addresses are entered as REMOTE_POD */
+	enum abi_kind claimed; /* as what they stand in `addresses`: LOCAL_POD, REMOTE_POD or NONE */
 	/* enrolled pods only */
 	struct identity *identity;
 	struct policy_set *set;
@@ -45,7 +45,7 @@ struct world_pod {
 	bool in_kernel;
 	/* inside */
 	bool changed, dirty; /* look at it anew; publish it */
-	struct world_label *label; /* one per label */
+	struct world_member *label; /* one per label */
 	unsigned labels;
 	struct table_link by_name, by_netns, by_number;
 	struct list dirty_link, enrolled_link, changed_link;
@@ -58,6 +58,7 @@ struct world_address {
 	unsigned node, vip, remote; /* claims */
 	struct abi_address kernel; /* publish.c */
 	bool in_kernel, dirty;
+	bool contested; /* another pod's object claims it too */
 	struct table_link link;
 	struct list dirty_link;
 };
@@ -71,6 +72,7 @@ struct world_front {
 	struct world_service *owner; /* NULL: nobody any more */
 	const struct service_port *port; /* of the owner's object */
 	uint32_t number;	     /* abi_service.service */
+	char name[ABI_NAME_LEN];     /* "namespace/name:port" of the owner, cut */
 	uint16_t flags;
 	enum abi_splice splice;
 	uint32_t affinity_seconds;
@@ -79,8 +81,9 @@ struct world_front {
 	struct abi_service kernel; /* publish.c: the row that the map holds; its generation and count */
 	bool in_kernel, dirty;
 	bool endpoints_changed; /* the next generation must be written */
+	bool touched;
 	struct table_link link, by_number;
-	struct list dirty_link;
+	struct list dirty_link, touched_link;
 };
 struct world_claim {
 	struct world_front *front;
@@ -97,12 +100,17 @@ struct world_service {
 	struct abi_addr *vip; /* entered in addresses */
 	unsigned vips;
 	bool by_pods; /* no slice: endpoints are the pods that the selector selects */
-	struct world_label *label; /* one, if by_pods: of the selector's first pair */
+	struct world_member *label; /* if by_pods: at the selector's first pair */
 	char *problem;	/* NULL: fine */
 	bool problem_warning;
 	bool changed;
 	struct table_link link;
 	struct list changed_link;
+};
+
+struct world_hint {
+	uint64_t netns;
+	uint32_t identity;
 };
 
 struct world {
@@ -125,16 +133,15 @@ struct world {
 	/* inside */
 	struct table slices, labels;
 	struct list changed_pods, changed_services;
-	bool policies_changed; /* of any namespace in policy_namespaces, or all */
-	bool policies_all;
-	struct strings policy_namespaces;
-	bool first_done; /* identities of the kernel's pods have been taken over */
+	bool policies_all; /* changed: of the root namespace, or of too many others */
+	char **policy_namespace; /* changed: of these */
+	unsigned policy_namespaces;
+	struct world_hint *hint; /* identities that the kernel's pods had when the worker started */
+	unsigned hints;
 	uint32_t next_set, next_service; /* numbers; never reused */
 	/* to publish */
 	struct list dirty_pods, dirty_fronts, dirty_addresses;
 	struct list dead_sets;	       /* struct policy_set.all, refs 0, still in the kernel */
-	struct identity **new_identity; /* not yet known to the published sets */
-	unsigned new_identities;
 };
 
 struct world *world_new(struct store *store, const char *node, const char *trust_domain,
@@ -150,11 +157,28 @@ int world_enrol(struct world *w, const struct wire_pod *p, char why[256]) must_c
 void world_release(struct world *w, uint64_t netns);
 /* Addresses of the node's own interfaces (without loopback): replaces those told before. */
 void world_node_addresses(struct world *w, const struct abi_addr *addr, unsigned count);
+/* publish.c, before the first world_update: the pod carries this identity in the kernel. */
+void world_hint(struct world *w, uint64_t netns, uint32_t identity);
 /*
  * Take in what changed in the store and above. Frees nothing that a reader holds but what was deleted.
  * Returns true if something is to be published.
  */
 bool world_update(struct world *w);
+
+/* The rows as they should be; false: none. policy and identity only of what is published. */
+bool world_pod_row(const struct world_pod *p, struct abi_pod *ret);
+bool world_address_row(const struct world_address *a, struct abi_address *ret);
+void world_pod_dirty(struct world *w, struct world_pod *p);
+void world_address_dirty(struct world *w, struct world_address *a);
+void world_front_dirty(struct world *w, struct world_front *f);
+/* publish.c is done with it: unlink and free. */
+void world_pod_drop(struct world *w, struct world_pod *p);
+void world_address_drop(struct world *w, struct world_address *a);
+void world_front_drop(struct world *w, struct world_front *f);
+void world_set_drop(struct world *w, struct policy_set *s);
+/* publish.c found it in the kernel at the start: the row, made if it is not there. */
+struct world_address *world_address_get(struct world *w, const struct abi_addr *addr);
+struct world_front *world_front_get(struct world *w, const struct abi_service_key *key, uint32_t number);
 
 /* ------------------------------------------------------------------ questions */
 

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+/* world.c: what changed, in the order in which one thing needs another; and the questions that need several. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "world_parts.h"
+
+struct world *world_new(struct store *store, const char *node, const char *trust_domain,
+			const char *root_namespace)
+{
+	struct world *w = mem_alloc(sizeof(*w));
+	struct list *lists[] = {&w->enrolled,	    &w->all_sets,     &w->changed_pods,	   &w->changed_services,
+				&w->dirty_pods,	    &w->dirty_fronts, &w->dirty_addresses, &w->dead_sets};
+
+	for (size_t i = 0; i < array_size(lists); i++)
+		list_init(lists[i]);
+	w->store = store;
+	w->node = mem_string(node);
+	w->trust_domain = mem_string(trust_domain);
+	w->root_namespace = mem_string(root_namespace);
+	w->next_set = 1;
+	w->next_service = 1;
+	return w;
+}
+
+void world_free(struct world *w)
+{
+	struct table_link *l, *next;
+
+	if (!w)
+		return;
+	for (l = table_walk(&w->pods, NULL); l; l = next) {
+		next = table_walk(&w->pods, l);
+		world_pod_drop(w, container_of(l, struct world_pod, by_name));
+	}
+	world_service_free(w);
+	for (l = table_walk(&w->addresses, NULL); l; l = next) {
+		next = table_walk(&w->addresses, l);
+		world_address_drop(w, container_of(l, struct world_address, link));
+	}
+	for (l = table_walk(&w->sets, NULL); l; l = next) {
+		next = table_walk(&w->sets, l);
+		world_set_drop(w, container_of(l, struct policy_set, link));
+	}
+	table_free(&w->pods);
+	table_free(&w->pods_by_netns);
+	table_free(&w->pods_by_number);
+	table_free(&w->addresses);
+	table_free(&w->sets);
+	table_free(&w->labels);
+	identities_free(&w->identities);
+	for (unsigned i = 0; i < w->policy_namespaces; i++)
+		free(w->policy_namespace[i]);
+	free(w->policy_namespace);
+	free(w->node_addr);
+	free(w->object_addr);
+	free(w->hint);
+	free(w->node);
+	free(w->trust_domain);
+	free(w->root_namespace);
+	free(w);
+}
+
+/* ------------------------------------------------------------------ the node's own addresses */
+
+static void replace_node(struct world *w, struct abi_addr **list, unsigned *list_count,
+			 const struct abi_addr *addr, unsigned count)
+{
+	for (unsigned i = 0; i < *list_count; i++)
+		world_address_count(w, &(*list)[i], ABI_KIND_NODE, -1);
+	free(*list);
+	*list = mem_alloc(count * sizeof(*addr) + 1);
+	*list_count = count;
+	for (unsigned i = 0; i < count; i++) {
+		(*list)[i] = addr[i];
+		world_address_count(w, &addr[i], ABI_KIND_NODE, 1);
+	}
+}
+
+void world_node_addresses(struct world *w, const struct abi_addr *addr, unsigned count)
+{
+	replace_node(w, &w->node_addr, &w->node_addrs, addr, count);
+}
+
+/* ------------------------------------------------------------------ changes */
+
+static void changed(void *ctx, enum object_kind kind, const char *namespace, const char *name)
+{
+	struct world *w = ctx;
+	const struct object *o;
+
+	switch (kind) {
+	case KIND_POD:
+		world_pod_change(w, world_pod_get(w, namespace, name));
+		break;
+	case KIND_SERVICE:
+		world_service_change(w, world_service_get(w, namespace, name));
+		break;
+	case KIND_ENDPOINT_SLICE:
+		world_service_slice(w, namespace, name);
+		break;
+	case KIND_AUTHORIZATION_POLICY:
+	case KIND_PEER_AUTHENTICATION:
+		world_policy_changed(w, namespace);
+		break;
+	case KIND_NODE:
+		if (!text_equal(name, w->node))
+			break;
+		o = store_get(w->store, KIND_NODE, namespace, name);
+		replace_node(w, &w->object_addr, &w->object_addrs, o ? o->node.addr : NULL,
+			     o ? o->node.addrs : 0);
+		break;
+	default: /* Namespace, ServiceAccount: nothing in the kernel depends on them */
+		break;
+	}
+}
+
+bool world_update(struct world *w)
+{
+	struct list *last;
+
+	store_changes(w->store, changed, w);
+	for (struct list *l = w->changed_pods.next; l != &w->changed_pods; l = last->next) {
+		last = l->prev; /* a pod that is freed leaves the list, others may join at its end */
+		if (world_pod_refresh(w, container_of(l, struct world_pod, changed_link)))
+			last = l;
+	}
+	world_pod_identify(w);
+	world_policy_update(w);
+	while (!list_empty(&w->changed_pods)) {
+		struct world_pod *p = container_of(w->changed_pods.next, struct world_pod, changed_link);
+
+		list_del(&p->changed_link);
+		p->changed = false;
+	}
+	world_service_update(w);
+	return !list_empty(&w->dirty_pods) || !list_empty(&w->dirty_fronts) ||
+	       !list_empty(&w->dirty_addresses) || !list_empty(&w->dead_sets);
+}
+
+/* ------------------------------------------------------------------ questions */
+
+enum abi_reason world_forbids(const struct world *w, const struct abi_tuple *t, const struct abi_conn *c)
+{
+	const struct world_pod *server = c->server_pod ? world_pod_numbered(w, c->server_pod) : NULL;
+	const struct world_pod *client = c->client_pod ? world_pod_numbered(w, c->client_pod) : NULL;
+	const struct world_address *to = world_address(w, &t->dst), *from = world_address(w, &t->src);
+	const struct identity *who = NULL;
+
+	if (!server)
+		server = to ? to->pod : NULL;
+	if (!server || !server->set)
+		return ABI_NONE;
+	if (addr_equal(&t->src, &t->dst) || (c->client_netns && c->client_netns == server->enrolled->netns))
+		return ABI_NONE;
+	if (!to || to->pod != server)
+		return ABI_NONE; /* reached at an address that it was not enrolled with */
+	if (from && !from->pod && from->node)
+		return ABI_NONE;
+	if (c->source)
+		who = identity_by_number(&w->identities, c->source);
+	if (!who && client)
+		who = client->identity;
+	return policy_decide(server->set, who, &t->src, t->dst_port, NULL);
+}
+
+static void report_object(const struct object *o, const char *reason, bool warning,
+			  void (*report)(void *ctx, const struct problem *p), void *ctx)
+{
+	struct problem p = {.warning = warning, .line = o->line};
+
+	text_copy(p.file, sizeof(p.file), o->file ? o->file : "");
+	snprintf(p.object, sizeof(p.object), "%s %s/%s", object_kind_name(o->kind), o->namespace, o->name);
+	text_copy(p.reason, sizeof(p.reason), reason);
+	report(ctx, &p);
+}
+
+void world_problems(const struct world *w, void (*report)(void *ctx, const struct problem *p), void *ctx)
+{
+	const struct world_service *s = NULL;
+
+	while ((s = world_service_each(w, s)))
+		if (s->problem && s->object)
+			report_object(s->object, s->problem, s->problem_warning, report, ctx);
+	list_each(l, &w->all_sets)
+	{
+		const struct policy_set *set = container_of(l, struct policy_set, all);
+		const struct policy_named *p = set->policies ? &set->policy[0] : NULL;
+		const struct object *o =
+		    p ? store_get(w->store, KIND_AUTHORIZATION_POLICY, p->namespace, p->name) : NULL;
+
+		if (set->head.closed && o)
+			report_object(o,
+				      "with the other policies of its pods it needs more than 256 terms: all "
+				      "connections to them are refused (needs_worker); write fewer rules",
+				      false, report, ctx);
+	}
+}
