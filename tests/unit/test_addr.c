@@ -41,9 +41,29 @@ static void parses_both_families(void **state)
 static void refuses_what_is_no_address(void **state)
 {
 	static const char *const bad[] = {
-		"", " ", "10.0.0", "10.0.0.256", "10.0.0.1.", "010.0.0.1", "10.0.0.1 ", " 10.0.0.1", "0x0a.0.0.1",
-		"167772161", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "::1::", "fe80::1%eth0", "[::1]", "::g", "12345::",
-		"10.0.0.1/8", "localhost", "::ffff:10.0.0.256", ":", "1:", ":1",
+		"",
+		" ",
+		"10.0.0",
+		"10.0.0.256",
+		"10.0.0.1.",
+		"010.0.0.1",
+		"10.0.0.1 ",
+		" 10.0.0.1",
+		"0x0a.0.0.1",
+		"167772161",
+		"1:2:3:4:5:6:7",
+		"1:2:3:4:5:6:7:8:9",
+		"::1::",
+		"fe80::1%eth0",
+		"[::1]",
+		"::g",
+		"12345::",
+		"10.0.0.1/8",
+		"localhost",
+		"::ffff:10.0.0.256",
+		":",
+		"1:",
+		":1",
 	};
 	struct abi_addr a, before;
 	unsigned i;
@@ -166,10 +186,28 @@ static void blocks(void **state)
 static void refuses_what_is_no_block(void **state)
 {
 	static const char *const bad[] = {
-		"", "/", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/+8", "10.0.0.0/08", "10.0.0.0/8 ",
-		"10.0.0.0/8/8", "10.0.0.1/8", "10.0.0.0/6", "fd00::/129", "fd00::1/64", "0.0.0.1/0", "::1/0",
-		"10.0.0.0/00", "10.0.0/8", "10.0.0.0/255.0.0.0", "10.0.0.0/99999999999999999999",
-		"1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa/64", "fe80::%1/64",
+		"",
+		"/",
+		"/8",
+		"10.0.0.0/",
+		"10.0.0.0/33",
+		"10.0.0.0/-1",
+		"10.0.0.0/+8",
+		"10.0.0.0/08",
+		"10.0.0.0/8 ",
+		"10.0.0.0/8/8",
+		"10.0.0.1/8",
+		"10.0.0.0/6",
+		"fd00::/129",
+		"fd00::1/64",
+		"0.0.0.1/0",
+		"::1/0",
+		"10.0.0.0/00",
+		"10.0.0/8",
+		"10.0.0.0/255.0.0.0",
+		"10.0.0.0/99999999999999999999",
+		"1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa/64",
+		"fe80::%1/64",
 	};
 	struct abi_addr a;
 	unsigned i, bits = 7;
@@ -213,12 +251,18 @@ static void kinds(void **state)
 		const char *text;
 		bool v4, zero, loopback;
 	} cases[] = {
-		{"0.0.0.0", true, true, false},	     {"::", false, true, false},
-		{"127.0.0.1", true, false, true},    {"127.255.255.254", true, false, true},
-		{"128.0.0.1", true, false, false},   {"::1", false, false, true},
-		{"::2", false, false, false},	     {"::ffff:127.0.0.1", true, false, true},
-		{"fd00::1", false, false, false},    {"10.0.0.0", true, false, false},
-		{"::127.0.0.1", false, false, false}, {"::fffe:10.0.0.1", false, false, false},
+		{"0.0.0.0", true, true, false},
+		{"::", false, true, false},
+		{"127.0.0.1", true, false, true},
+		{"127.255.255.254", true, false, true},
+		{"128.0.0.1", true, false, false},
+		{"::1", false, false, true},
+		{"::2", false, false, false},
+		{"::ffff:127.0.0.1", true, false, true},
+		{"fd00::1", false, false, false},
+		{"10.0.0.0", true, false, false},
+		{"::127.0.0.1", false, false, false},
+		{"::fffe:10.0.0.1", false, false, false},
 	};
 	unsigned i;
 

@@ -135,7 +135,8 @@ static void batches(const struct shape *shape)
 				in[i] = true;
 			}
 			assert_int_equal(kernel_update_batch(map, keys + from, values + from, n, sizeof(keys[0]),
-							     sizeof(values[0])), 0);
+							     sizeof(values[0])),
+					 0);
 		} else {
 			/* Many of these are not there: as good as deleted. */
 			for (i = from; i < from + n; i++)
@@ -318,7 +319,8 @@ static void a_dump_of_a_busy_map(void **state)
 		struct key *got_keys;
 
 		assert_int_equal(kernel_dump(churned, sizeof(*got_keys), sizeof(*got_values), (void **)&got_keys,
-					     (void **)&got_values, &count), 0);
+					     (void **)&got_values, &count),
+				 0);
 		for (i = 0; i < count; i++) {
 			assert_true(got_keys[i].n < 4000);
 			assert_true(got_values[i].a == got_keys[i].n);

@@ -64,7 +64,8 @@ static void text_line(void **state)
 	line = next();
 	assert_non_null(line);
 	assert_int_equal(sscanf(line, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &year, &month, &day, &hour, &minute, &second,
-				&ms, &at), 7);
+				&ms, &at),
+			 7);
 	assert_int_equal(at, 24);
 	assert_in_range(year, 2020, 2200);
 	assert_string_equal(line + at, " warning weft-test: pod shop/web key=7\n");

@@ -129,7 +129,8 @@ static void arena_hands_out_disjoint_zeroed_aligned(void **state)
 	for (i = 0; i < THINGS; i++) {
 		long dice = random() % 100;
 
-		size[i] = (size_t)(dice < 90 ? random() % 100 : dice < 99 ? random() % 5000 : random() % 200000);
+		size[i] = (size_t)(dice < 90 ? random() % 100 : dice < 99 ? random() % 5000
+									  : random() % 200000);
 		thing[i] = arena_alloc(&a, size[i]);
 		assert_int_equal((uintptr_t)thing[i] % 16, 0);
 		for (j = 0; j < size[i]; j++)

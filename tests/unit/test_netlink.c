@@ -46,7 +46,9 @@ static int teardown(void **state)
 
 /* ------------------------------------------------------------------ connections over lo */
 
-enum family { V4, V6, MAPPED }; /* MAPPED: both ends AF_INET6 sockets with ::ffff:127.0.0.1 */
+enum family { V4,
+	      V6,
+	      MAPPED }; /* MAPPED: both ends AF_INET6 sockets with ::ffff:127.0.0.1 */
 
 struct conn {
 	int client, server;
@@ -75,18 +77,18 @@ static struct conn connected(enum family family)
 	struct sockaddr_in6 at;
 	struct conn c;
 	int door = listener(family, &at);
+	socklen_t len = family == V4 ? sizeof(struct sockaddr_in) : sizeof(at);
 
 	c.client = socket(family == V4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(connect(c.client, (struct sockaddr *)&at, family == V4 ? sizeof(struct sockaddr_in) : sizeof(at)),
-			 0);
+	assert_int_equal(connect(c.client, (struct sockaddr *)&at, len), 0);
 	c.server = accept(door, NULL, NULL);
 	assert_true(c.server >= 0);
 	close(door);
 	return c;
 }
 
-static void side(int (*name)(int, struct sockaddr *restrict, socklen_t *restrict), int sock, struct abi_addr *ret_addr,
-		 uint16_t *ret_port)
+static void side(int (*name)(int, struct sockaddr *restrict, socklen_t *restrict), int sock,
+		 struct abi_addr *ret_addr, uint16_t *ret_port)
 {
 	struct sockaddr_in6 at;
 	socklen_t len = sizeof(at);
@@ -237,7 +239,8 @@ static void many_at_once(void **state)
 	}
 	assert_int_equal(netlink_diag_destroy_many(diag, d, CONNS, result), 0);
 	for (i = 0; i < CONNS; i++) {
-		assert_int_equal(result[i], i % 5 == 1 ? -ENOENT : i % 5 == 2 ? -EINVAL : 0);
+		assert_int_equal(result[i], i % 5 == 1 ? -ENOENT : i % 5 == 2 ? -EINVAL
+									      : 0);
 		if (result[i])
 			must_be_alive(&c[i]);
 		else

@@ -46,7 +46,8 @@ static void empty(void **state)
 /* `spread` hashes: few of them make long chains of equal hashes. */
 static void against_array(unsigned spread)
 {
-	enum { THINGS = 2000, STEPS = 60000 };
+	enum { THINGS = 2000,
+	       STEPS = 60000 };
 	struct thing *thing = calloc(THINGS, sizeof(*thing));
 	size_t step, i, in = 0;
 	struct table t = {0};

@@ -119,7 +119,8 @@ static void numbers_against_strtoll(void **state)
 		int r;
 
 		for (j = 0; j < len; j++) /* mostly digits, else nothing long would ever parse */
-			s[j] = random() % 16 ? (char)('0' + random() % 10) : alphabet[random() % (sizeof(alphabet) - 1)];
+			s[j] = random() % 16 ? (char)('0' + random() % 10)
+					     : alphabet[random() % (sizeof(alphabet) - 1)];
 		s[len] = 0;
 		if (random() % 4 == 0) {
 			min = LLONG_MIN;

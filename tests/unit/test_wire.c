@@ -241,7 +241,9 @@ static void wrong_versions_and_types(void **state)
 	refused(sent, sizeof(*sent), 0);
 }
 
+/* clang-format off */
 #define ENDLESS(type, member) {type, offsetof(struct wire, member), sizeof(((struct wire *)0)->member)}
+/* clang-format on */
 
 /* A text without a NUL: refused where the type uses it. */
 static void texts_that_do_not_end(void **state)
@@ -250,15 +252,29 @@ static void texts_that_do_not_end(void **state)
 		unsigned type;
 		size_t at, size;
 	} texts[] = {
-		ENDLESS(WIRE_SPLICE, text), ENDLESS(WIRE_DONE, text), ENDLESS(WIRE_OPEN, text), ENDLESS(WIRE_ENROL, text),
-		ENDLESS(WIRE_POD_ADD, pod.uid), ENDLESS(WIRE_POD_ADD, pod.namespace), ENDLESS(WIRE_POD_DEL, pod.name),
-		ENDLESS(WIRE_ENROL, pod.service_account), ENDLESS(WIRE_POD_ADD, pod.netns_path),
-		ENDLESS(WIRE_POD_ADD, pod.labels), ENDLESS(WIRE_RELEASE, pod.annotations),
-		ENDLESS(WIRE_POD_FDS, pod.name), ENDLESS(WIRE_ENROLLED, pod.name), ENDLESS(WIRE_RELEASED, pod.name),
-		ENDLESS(WIRE_START, start.instance), ENDLESS(WIRE_START, start.node),
-		ENDLESS(WIRE_START, start.trust_domain), ENDLESS(WIRE_START, start.manifests),
-		ENDLESS(WIRE_START, start.root_namespace), ENDLESS(WIRE_STATUS, status.version),
-		ENDLESS(WIRE_STATUS, status.kernel), ENDLESS(WIRE_STATUS, status.node), ENDLESS(WIRE_STATUS, status.why),
+		ENDLESS(WIRE_SPLICE, text),
+		ENDLESS(WIRE_DONE, text),
+		ENDLESS(WIRE_OPEN, text),
+		ENDLESS(WIRE_ENROL, text),
+		ENDLESS(WIRE_POD_ADD, pod.uid),
+		ENDLESS(WIRE_POD_ADD, pod.namespace),
+		ENDLESS(WIRE_POD_DEL, pod.name),
+		ENDLESS(WIRE_ENROL, pod.service_account),
+		ENDLESS(WIRE_POD_ADD, pod.netns_path),
+		ENDLESS(WIRE_POD_ADD, pod.labels),
+		ENDLESS(WIRE_RELEASE, pod.annotations),
+		ENDLESS(WIRE_POD_FDS, pod.name),
+		ENDLESS(WIRE_ENROLLED, pod.name),
+		ENDLESS(WIRE_RELEASED, pod.name),
+		ENDLESS(WIRE_START, start.instance),
+		ENDLESS(WIRE_START, start.node),
+		ENDLESS(WIRE_START, start.trust_domain),
+		ENDLESS(WIRE_START, start.manifests),
+		ENDLESS(WIRE_START, start.root_namespace),
+		ENDLESS(WIRE_STATUS, status.version),
+		ENDLESS(WIRE_STATUS, status.kernel),
+		ENDLESS(WIRE_STATUS, status.node),
+		ENDLESS(WIRE_STATUS, status.why),
 		ENDLESS(WIRE_STATUS, status.probe[0].name),
 		ENDLESS(WIRE_STATUS, status.probe[WIRE_PROBES - 1].detail),
 	};

@@ -10,7 +10,7 @@
 
 #include "base.h"
 
-#define LOG_MESSAGE 4096	      /* longer ones are cut and end in "..." */
+#define LOG_MESSAGE 4096		 /* longer ones are cut and end in "..." */
 #define LOG_LINE (6 * LOG_MESSAGE + 256) /* worst case: each byte becomes \u00xx */
 
 static const char *const levels[] = {
@@ -43,7 +43,7 @@ static size_t utf8_len(const unsigned char *s)
 		return 1;
 	if (s[0] < 0xc2 || s[0] > 0xf4)
 		return 0;
-	len = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+	len = 2 + (s[0] >= 0xe0) + (s[0] >= 0xf0);
 	if (s[0] == 0xe0)
 		low = 0xa0;
 	if (s[0] == 0xed)
@@ -94,16 +94,18 @@ static void put_escaped(struct line *l, const char *text)
 		}
 		if (as_json) {
 			/* A byte that is no text has no JSON form: U+FFFD stands for it (Unicode 3.9). */
-			unsigned point = !len ? 0xfffd : len == 2 ? s[1] : s[0];
+			unsigned point = len == 2 ? s[1] : s[0];
 
-			snprintf(code, sizeof(code), "\\u%04x", point);
+			snprintf(code, sizeof(code), "\\u%04x", len ? point : 0xfffd);
 			put_text(l, code);
 			s += len ? len : 1;
 			continue;
 		}
 		for (i = 0; i < (len ? len : 1); i++, s++) {
 			snprintf(code, sizeof(code), "\\x%02x", *s);
-			put_text(l, *s == '\n' ? "\\n" : *s == '\t' ? "\\t" : code);
+			if (*s == '\n' || *s == '\t')
+				text_copy(code, sizeof(code), *s == '\n' ? "\\n" : "\\t");
+			put_text(l, code);
 		}
 	}
 }

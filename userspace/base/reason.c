@@ -15,8 +15,12 @@ static const char *const texts[ABI_REASON_MAX] = {
 };
 
 static const char *const paths[] = {
-	[ABI_PATH_NONE] = "none",   [ABI_PATH_SPLICE] = "splice", [ABI_PATH_TCP] = "tcp",
-	[ABI_PATH_PROXY] = "proxy", [ABI_PATH_TUNNEL] = "tunnel", [ABI_PATH_DIRECT] = "direct",
+	[ABI_PATH_NONE] = "none",
+	[ABI_PATH_SPLICE] = "splice",
+	[ABI_PATH_TCP] = "tcp",
+	[ABI_PATH_PROXY] = "proxy",
+	[ABI_PATH_TUNNEL] = "tunnel",
+	[ABI_PATH_DIRECT] = "direct",
 };
 
 static const char *const splices[] = {

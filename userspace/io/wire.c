@@ -8,7 +8,13 @@
 #include "wire.h"
 
 /* Which member of the union a type uses. */
-enum body { BODY_NONE, BODY_POD, BODY_START, BODY_DESTROY, BODY_STATUS };
+enum body {
+	BODY_NONE,
+	BODY_POD,
+	BODY_START,
+	BODY_DESTROY,
+	BODY_STATUS,
+};
 
 static const struct {
 	const char *name;
@@ -39,13 +45,13 @@ struct field {
 	size_t at, size;
 	bool pairs;
 };
-#define TEXT(b, member)                                                                            \
-	{.body = (b), .at = offsetof(struct wire, member), .size = sizeof(((struct wire *)0)->member)}
-#define PAIRS(b, member)                                                                           \
-	{.body = (b),                                                                              \
-	 .at = offsetof(struct wire, member),                                                      \
-	 .size = sizeof(((struct wire *)0)->member),                                               \
-	 .pairs = true}
+
+/* clang-format off */
+#define FIELD(b, member, p) \
+	{.body = (b), .at = offsetof(struct wire, member), .size = sizeof(((struct wire *)0)->member), .pairs = (p)}
+/* clang-format on */
+#define TEXT(b, member) FIELD(b, member, false)
+#define PAIRS(b, member) FIELD(b, member, true)
 
 static const struct field fields[] = {
 	TEXT(BODY_NONE, text), /* of every message */
