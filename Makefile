@@ -36,15 +36,16 @@ MAKEFLAGS += -r
 # Bottom up: an object uses symbols only of objects before it (`make floors` proves it).
 
 FLOORS := \
-	base/mem base/table base/text base/addr base/reason base/clock base/log base/doc \
+	base/mem base/clock base/reason base/text base/table base/log base/addr base/doc \
 	io/loop io/wire io/kernel io/netlink \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s mesh/store \
 	mesh/identity mesh/terms mesh/policy mesh/service \
-	mesh/world_address mesh/world_label mesh/world_set mesh/world_pod mesh/world_policy \
-	mesh/world_service mesh/world \
-	control/claims control/documents control/manifests control/publish control/live control/explain control/admin \
+	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_service \
+	mesh/world \
+	control/documents control/claims control/manifests control/publish \
+	control/name control/traffic control/live control/connections control/explain control/admin \
 	proc/folders proc/privilege proc/probe proc/pins proc/loader proc/spawn proc/netns proc/podfile \
-	proc/vigil proc/channel proc/pods proc/options proc/supervisor proc/weftd \
+	proc/vigil proc/pods proc/clients proc/channel proc/options proc/supervisor proc/weftd \
 	proc/worker
 
 ROOMS := base io mesh control proc
