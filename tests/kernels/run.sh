@@ -78,7 +78,8 @@ fetch() { # fetch VERSION: $dir/VERSION/vmlinuz
 		fail "could not download $package"
 	}
 	dpkg-deb --fsys-tarfile "$dir/$1/$package"_*.deb |
-		tar x -C "$dir/$1" --wildcards --transform 's,.*,vmlinuz.new,' '*/vmlinuz*' || fail "no kernel in $package"
+		tar x -C "$dir/$1" --wildcards --transform 's,.*,vmlinuz.new,' '*/vmlinuz*' ||
+		fail "no kernel in $package"
 	rm -f "$dir/$1"/*.deb
 	mv "$dir/$1/vmlinuz.new" "$dir/$1/vmlinuz"
 }
