@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -337,6 +338,53 @@ static void a_dump_of_a_busy_map(void **state)
 	close(churned);
 }
 
+/* What the worker is: an fd, another user, no capability. Exit code: the number of the first call that failed. */
+static int without_rights(int map)
+{
+	struct key k = {0, 3}, next;
+	struct value v = {3, 0, 0};
+	void *got_keys, *got_values;
+	unsigned count;
+
+	if (setgid(65534) < 0 || setuid(65534) < 0) /* capabilities go with it */
+		return 1;
+	if (kernel_update(map, &k, &v) < 0)
+		return 2;
+	if (kernel_lookup(map, &k, &v) < 0)
+		return 3;
+	if (kernel_next(map, NULL, &next) < 0)
+		return 4;
+	if (kernel_update_batch(map, keys, values, 50, sizeof(keys[0]), sizeof(values[0])) < 0)
+		return 5;
+	if (kernel_dump(map, sizeof(k), sizeof(v), &got_keys, &got_values, &count) < 0 || count != 51)
+		return 6;
+	free(got_keys);
+	free(got_values);
+	if (kernel_delete_batch(map, keys, 50, sizeof(keys[0])) < 0)
+		return 7;
+	if (kernel_delete(map, &k) < 0)
+		return 8;
+	return 0;
+}
+
+static void an_fd_is_all_it_needs(void **state)
+{
+	int map = map_new(BPF_MAP_TYPE_HASH, sizeof(struct key), sizeof(struct value), 100, BPF_F_NO_PREALLOC), status;
+	unsigned i;
+	pid_t child;
+
+	for (i = 0; i < 50; i++)
+		keys[i] = (struct key){0, 100 + i};
+	child = fork();
+	assert_true(child >= 0);
+	if (!child)
+		_exit(without_rights(map));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	close(map);
+}
+
 static void iterate_needs_a_link(void **state)
 {
 	int map = map_new(BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0);
@@ -357,6 +405,7 @@ int main(void)
 		cmocka_unit_test(a_kind_that_is_walked_singly),
 		cmocka_unit_test(per_cpu),
 		cmocka_unit_test(a_dump_of_a_busy_map),
+		cmocka_unit_test(an_fd_is_all_it_needs),
 		cmocka_unit_test(iterate_needs_a_link),
 	};
 
