@@ -23,7 +23,7 @@ static const struct abi_settings first_settings = {
 	.small_bytes = 4096,
 	.stream_bytes = 917504,
 	.bulk_bytes = 1 << 20,
-	.leave_ns = 200000000, /* far above the time that a sender can be preempted inside sendmsg */
+	.leave_ns = 500000000, /* above the time that a cgroup with a CPU quota may hold a sender inside sendmsg */
 };
 
 /* Maps that the worker gets, by place in WIRE_START. `splices` and `socks` stay with the programs. */
