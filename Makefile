@@ -43,7 +43,7 @@ FLOORS := \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_service \
 	mesh/world \
 	control/documents control/claims control/manifests \
-	control/publish_write control/publish_policy control/publish_services control/publish_write control/publish_policy control/publish_services \
+	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
 	control/name control/traffic control/live control/connections control/explain control/admin \
 	proc/folders proc/privilege proc/probe proc/pins proc/loader proc/spawn proc/netns proc/podfile \
