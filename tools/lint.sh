@@ -120,9 +120,9 @@ command -v "$clang_format" >/dev/null 2>&1 || {
 	echo "lint: no clang-format: sh tools/setup.sh lint installs it" >&2
 	exit 1
 }
-plain() { sed -E 's/[[:blank:]]*\\$//; s/\<not\>/not_/g' "$@"; } # `not` is an operator to it
+plain() { sed -E 's/\<not\>/not_/g' "$1"; } # `not` is an operator to it
 spaces() { # one blank between tokens, none inside brackets, a line for each statement
-	tr -s '\n\t ' '   ' |
+	sed 's/[[:blank:]]*\\$//' | tr -s '\n\t ' '   ' |
 		sed -E 's/([[({]) /\1/g; s/ ([])}])/\1/g; s/,?\}/}/g; s/([;{}])/\1\n/g' |
 		sed 's/^ //'
 }

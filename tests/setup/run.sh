@@ -24,9 +24,11 @@ trap 'exit 130' INT TERM HUP
 inside() { # inside COMMAND: in the fresh Debian, with mounts that end with it
 	unshare --mount --pid --fork --kill-child sh -euc '
 		mount -t proc proc "$1/proc"
+		mount --rbind /sys "$1/sys"
+		mount --make-rslave "$1/sys"
 		mount --rbind /dev "$1/dev"
 		mount --make-rslave "$1/dev"
-		exec chroot "$1" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c "cd /weft && $2"
+		exec chroot "$1" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -ec "cd /weft; $2"
 	' sh "$root" "$1"
 }
 
@@ -56,7 +58,7 @@ for release; do
 	expect "unknown target: usage, exit 2" 'rc=0; sh tools/setup.sh nonsense || rc=$?; [ $rc = 2 ]'
 	expect "no apt: one sentence, exit 1" '
 		mkdir /tmp/bare && for p in sh dirname tr; do ln -s /bin/$p /tmp/bare/; done
-		rc=0; said=$(PATH=/tmp/bare PATH_ONLY=1 /tmp/bare/sh tools/setup.sh check 2>&1) || rc=$?
+		rc=0; said=$(PATH=/tmp/bare /tmp/bare/sh tools/setup.sh check 2>&1) || rc=$?
 		echo "$said"; [ $rc = 1 ] && case $said in *"no apt here"*) ;; *) exit 1 ;; esac'
 	expect "no mirror: one sentence, no policy-rc.d left" '
 		cp -a /etc/apt/sources.list /tmp/ && echo "deb http://127.0.0.1:1/ nowhere main" >/etc/apt/sources.list
@@ -90,7 +92,9 @@ exit 0" ] && case $said in *"lets new services start"*) rm /usr/sbin/policy-rc.d
 	expect "unit tests" 'make -j"$(nproc)" test'
 	expect "lint" 'make lint'
 	expect "install and uninstall" '
-		make install PREFIX=/usr && /usr/sbin/weftd --version && weftctl version
+		make install PREFIX=/usr
+		/usr/sbin/weftd --version
+		weftctl version
 		make uninstall PREFIX=/usr
 		! find / -xdev \( -path /weft -o -path /proc \) -prune -o -name "*weft*" -print | grep -v /tmp'
 	rm -rf --one-file-system "$root"
