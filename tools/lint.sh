@@ -84,8 +84,8 @@ for f in $c_files; do
 	[ "$lines" -le 700 ] || echo "$f:700: $lines lines; is it still one idea?" >>"$bad"
 done
 
-# Functions of more than 80 lines: from a { in the first column to its }.
-printf '%s\n' "$c_files" | while read -r f; do
+# Functions of more than 80 lines: from a { in the first column to its }. A test may be one long table.
+printf '%s\n' "$c_files" | grep -v '^tests/' | while read -r f; do
 	awk -v f="$f" '
 	/^\{$/ { start = NR }
 	/^\}/ && start {
@@ -123,7 +123,7 @@ command -v "$clang_format" >/dev/null 2>&1 || {
 plain() { sed -E 's/\<not\>/not_/g' "$1"; } # `not` is an operator to it
 spaces() { # one blank between tokens, none inside brackets, a line for each statement
 	sed 's/[[:blank:]]*\\$//' | tr -s '\n\t ' '   ' |
-		sed -E 's/([[({]) /\1/g; s/ ([])}])/\1/g; s/,?\}/}/g; s/([;{}])/\1\n/g' |
+		sed -E 's/([[({]) /\1/g; s/ ([])}])/\1/g; s/,?\}/}/g; s/([;{}])/\1\n/g; s/ #/\n#/g; s/\) ?- ?([^>-])/) - \1/g' |
 		sed 's/^ //'
 }
 for f in $c_files; do
