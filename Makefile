@@ -189,7 +189,7 @@ bpf-native: $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
 	$(Q)sh tests/run.sh $^
 
 net: all bench-programs
-	$(Q)$(PYTHON) -m pytest -q tests/net $(PYTEST_ARGS)
+	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 tests/net $(PYTEST_ARGS)
 
 define unit_test
 $(BUILD)/tests/$1/$2: $(BUILD)/san/tests/$1/$2.o $(call object,san,$(call upto,$(patsubst test_%,%,$2))) \
@@ -250,10 +250,10 @@ $(BUILD)/bench/load: $(LOAD)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^
 
 bench: all bench-programs
-	$(Q)tools/bench/bench --build $(BUILD) $(BENCH_ARGS) $(if $(BENCH),--rows $(BENCH))
+	$(Q)tools/bench/bench --build $(abspath $(BUILD)) $(BENCH_ARGS) $(if $(BENCH),--rows $(BENCH))
 
 demo: all bench-programs
-	$(Q)tools/demo --build $(BUILD)
+	$(Q)tools/demo --build $(abspath $(BUILD))
 
 # ------------------------------------------------------------------ check
 

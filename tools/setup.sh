@@ -35,7 +35,7 @@ BUILD="make gcc libc6-dev clang bpftool libbpf-dev libelf-dev zlib1g-dev libmnl-
 	libxxhash-dev"
 TEST="libcmocka-dev"
 LINT="clang-format"
-NET="python3 iproute2 procps curl nginx wrk iperf3 openssl"
+NET="python3 iproute2 procps curl nginx wrk iperf3"
 
 packages() {
 	case $1 in
