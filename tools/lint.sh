@@ -65,6 +65,13 @@ for f in $c_files $scripts; do
 	}'
 done >>"$bad"
 
+# A link of a document leads somewhere.
+for f in $(printf '%s\n' "$text" | grep '\.md$'); do
+	grep -noE '\]\([^):# ]+' "$f" | sed 's/](//' | while IFS=: read -r line to; do
+		[ -e "$(dirname "$f")/$to" ] || echo "$f:$line: no $to"
+	done
+done >>"$bad"
+
 # ------------------------------------------------------------------ C
 
 rule "strcpy, strcat, sprintf, alloca, gets: say the size" \
