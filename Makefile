@@ -182,6 +182,8 @@ WEFTCTL_LIBRARY := $(patsubst tools/%.c,tools/%,$(filter-out $(WEFTCTL_MAIN),$(W
 WEFTCTL_UPTO := $(filter-out base/doc,$(filter base/% io/wire,$(LIBRARY))) $(WEFTCTL_LIBRARY)
 upto = $(or $(UPTO_$1),$(if $(filter weftctl%,$1),$(WEFTCTL_UPTO),$(LIBRARY)))
 
+tests: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT)) $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
+
 test: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT))
 	$(Q)sh tests/run.sh $^
 
@@ -328,6 +330,7 @@ help:
 #: make                 the programs: build/weftd, build/weft-worker, build/weftctl
 #: make demo            a node with five pods, before and after weft (root; under a minute)
 #: make check           lint, floors, test, bpf-native, net: all that needs no peer from outside (root)
+#: make tests           only builds the programs of the next two
 #: make test            unit tests with address and undefined behaviour sanitizers
 #: make bpf-native      the BPF decision code compiled for user space, against oracles
 #: make net             scenarios in network namespaces, through the real programs (root)
@@ -343,7 +346,7 @@ help:
 #:
 #: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
 
-.PHONY: all bpf test bpf-native net check check-kernels bench bench-programs demo fuzz check-setup lint format \
+.PHONY: all bpf tests test bpf-native net check check-kernels bench bench-programs demo fuzz check-setup lint format \
 	floors install uninstall clean help FORCE
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

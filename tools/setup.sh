@@ -51,8 +51,8 @@ packages() {
 	esac
 }
 
-needs_root() { # targets that make network namespaces and load BPF
-	case $1 in demo | bench | net | check | install) return 0 ;; esac
+needs_root() { # targets that make network namespaces or BPF maps
+	case $1 in demo | bench | net | test | check | install) return 0 ;; esac
 	return 1
 }
 
@@ -219,11 +219,9 @@ if [ -n "$lacks" ]; then
 fi
 
 jobs=$(nproc 2>/dev/null || echo 1)
-case $target in
-demo | bench | net | check | check-kernels | install)
-	say "setup: building"
-	make -j"$jobs" all
-	;;
+case $target in # as the user who asked, and in parallel; root then finds it done
+demo | bench | net | check-kernels | install) make -j"$jobs" all bench-programs ;;
+test | check) make -j"$jobs" all bench-programs tests ;;
 esac
 if needs_root "$target"; then
 	root make PYTHON=/usr/bin/python3 "$target"
