@@ -305,7 +305,7 @@ static void decode_service(const struct field *root)
 		service_vip(&i);
 	if (s->headless && s->vips)
 		field_error(&vip, "\"None\" and an address exclude each other");
-	if (!s->headless && !s->vips)
+	if (!s->headless && !s->vips && !root->d->errors)
 		field_warning(&vip, "is missing, and without a cluster nobody gives one: the service has no "
 				    "address of its own");
 	if (field_given(&ports))
