@@ -185,6 +185,7 @@ struct world_front *world_front_get(struct world *w, const struct abi_service_ke
 struct world_pod *world_pod_named(const struct world *w, const char *namespace, const char *name);
 struct world_pod *world_pod_numbered(const struct world *w, uint32_t number); /* enrolled pods */
 struct world_pod *world_pod_in(const struct world *w, uint64_t netns);	      /* enrolled pods */
+const struct pairs *world_pod_labels(const struct world_pod *p);	      /* the object's, else the enrolment's */
 struct world_address *world_address(const struct world *w, const struct abi_addr *addr); /* NULL unknown */
 struct world_service *world_service_named(const struct world *w, const char *namespace, const char *name);
 struct world_front *world_front(const struct world *w, const struct abi_addr *vip, uint16_t port);

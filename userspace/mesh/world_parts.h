@@ -82,7 +82,6 @@ void world_set_leave(struct world *w, struct world_pod *p); /* the pod's set; ha
 struct world_pod *world_pod_get(struct world *w, const char *namespace, const char *name);
 /* Take in what the object and the enrolment say now; false: neither is left, the pod is freed. */
 bool world_pod_refresh(struct world *w, struct world_pod *p);
-const struct pairs *world_pod_labels(const struct world_pod *p);
 /* Identities of the enrolled pods that changed. */
 void world_pod_identify(struct world *w);
 
