@@ -138,7 +138,12 @@ int list_services(const struct ctl *c, const struct args *a)
 	json_t *answer, *s;
 	char affinity[UNIT_TEXT];
 	size_t i;
-	int err = fetch(c, request("services", "service", a), &answer);
+	json_t *r = request("services", "service", a);
+	int err;
+
+	if (!c->json && !a->words)
+		json_object_set_new(r, "endpoints", json_false()); /* only their number is shown */
+	err = fetch(c, r, &answer);
 
 	if (err || !answer)
 		return err;

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * live.h: the connections that exist now (control/live.c): the records of the kernel (`conns`) joined with what TCP
+ * counts for their sockets (the iterator weft_live).
+ */
+#ifndef WEFT_LIVE_H
+#define WEFT_LIVE_H
+
+#include "world.h"
+
+struct live_row {
+	struct abi_tuple tuple;
+	struct abi_conn conn;
+	uint64_t sent, received; /* bytes client to server, and back */
+	uint32_t srtt_us, retransmits; /* of the client's socket, else of the server's; 0: not seen */
+	uint32_t queued[2];	 /* bytes in the splice queue of each end, by enum abi_end */
+	bool backed;		 /* a live socket belongs to it */
+};
+
+struct live_rows { /* free(row) */
+	struct live_row *row;
+	unsigned count;
+};
+
+#define LIVE_OLD_NS 10000000000ull /* a younger record without a socket may just be in the making */
+
+/* All connections, in no order. `conns` and `iterator` are fds of abi.h's map and link. 0 or -errno */
+int live_dump(int conns, int iterator, struct live_rows *ret) must_check;
+
+/*
+ * Remove records that no socket backs: their socket went unseen (a CPU hit the limit of nested BPF programs, weft was
+ * detached for a while). Only what two looks at the sockets missed goes. 0 or -errno; *ret_count: removed.
+ */
+int live_sweep(int conns, int iterator, uint64_t now_ns, unsigned *ret_count) must_check;
+
+/*
+ * Every connection that the world now forbids: both ends that are here, as the supervisor wants them, ordered by
+ * netns. *ret is count items to free(); *ret_conns counts connections. 0 or -errno
+ */
+int live_forbidden(int conns, const struct world *w, struct wire_destroy **ret, unsigned *ret_count,
+		   unsigned *ret_conns) must_check;
+
+/* -------- the pure parts, for tests */
+
+/*
+ * Joins `count` records with `lives` sockets: a row each in ret. A socket belongs to a record if its cookie stands in
+ * the record's end.
+ */
+void live_join(const struct abi_tuple *tuple, const struct abi_conn *conn, unsigned count,
+	       const struct abi_live *live, unsigned lives, struct live_row *ret);
+/* Bytes each way; a socket that was not seen is NULL. */
+void live_bytes(const struct abi_conn *c, const struct abi_live *client, const struct abi_live *server,
+		uint64_t *ret_sent, uint64_t *ret_received);
+
+#endif

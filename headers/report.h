@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * report.h: the answers of the admin socket, out of the world, the kernel's maps and the sources. They read only.
+ * docs/admin.md has the JSON of each.
+ */
+#ifndef WEFT_REPORT_H
+#define WEFT_REPORT_H
+
+#include "admin.h"
+#include "publish.h"
+#include "source.h"
+
+/* What the answers are made from: the worker's state, which outlives them. Pointers are NULL until there is a world. */
+struct report {
+	struct world *world;
+	struct source *source;
+	struct publish *publish;
+	int fd[WIRE_FD_COUNT];
+	bool ready;
+	char why[256]; /* not ready: why */
+	bool splice_on, kernel_safe;
+	uint64_t destroyed; /* connections ended because a policy forbade them */
+	uint64_t swept;	    /* records removed because no socket backed them */
+};
+
+/* control/report.c: every command: admin_ask with a struct report. */
+struct answer *report_ask(void *ctx, const char *command, const json_t *request);
+/* Everything that makes the worker not ready or worth a warning, of sources, world and publication. */
+void report_problems(const struct report *r, void (*each)(void *ctx, const struct problem *p), void *ctx,
+		     unsigned *ret_errors, unsigned *ret_warnings);
+
+/* control/name.c: names for what the kernel numbers; JSON strings, "" where there is none */
+json_t *name_identity(const struct world *w, uint32_t identity); /* "cluster.local/ns/shop/sa/web" */
+json_t *name_pod(const struct world *w, uint32_t number);	 /* "shop/web-1" */
+json_t *name_service(const struct world *w, uint32_t service);	 /* "shop/web" */
+json_t *name_address(const struct abi_addr *a);
+json_t *name_place(const char *file, uint32_t line); /* "FILE:LINE" */
+/*
+ * A pod that a request names, NAMESPACE/NAME. NULL and a sentence in why[]. `enrolled`: it must be of this node.
+ */
+struct world_pod *name_find_pod(const struct world *w, const char *text, bool enrolled, char why[256]);
+
+/* control/connections.c */
+struct answer *connections_answer(struct report *r, const json_t *request);
+/* control/traffic.c */
+struct answer *traffic_answer(struct report *r, const json_t *request);
+/* One counter of map `reasons`, of all CPUs. 0 or -errno */
+int traffic_reason(int map, uint32_t reason, uint64_t *ret) must_check;
+/* Adds to a counter that only the worker counts. */
+int traffic_reason_add(int map, uint32_t reason, uint64_t more) must_check;
+/* control/explain.c */
+struct answer *explain_answer(struct report *r, const json_t *request);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.h: the rooms of the worker's main program: its socket to the supervisor (proc/worker_link.c) and the
+ * listeners in pods (proc/worker_pods.c). proc/worker.c puts them together.
+ */
+#ifndef WEFT_WORKER_H
+#define WEFT_WORKER_H
+
+#include "loop.h"
+#include "wire.h"
+
+/* ------------------------------------------------------------------ proc/worker_link.c */
+
+/* Sends in order; what the socket does not take waits in memory, small, until it does. */
+struct link;
+struct link_plan {
+	struct loop *loop;
+	int sock; /* taken; made non-blocking */
+	void (*got)(void *ctx, const struct wire *m, int *fds, unsigned nfds); /* takes the fds */
+	void (*turn)(void *ctx); /* all that was there has been given to `got` */
+	void (*gone)(void *ctx, int error); /* the supervisor closed (0), or the socket failed */
+	void *ctx;
+};
+int worker_link_open(struct link **ret, const struct link_plan *plan) must_check;
+void worker_link_close(struct link *l);
+/* A message without a body, or with pod.netns alone (netns not 0). `text` may be NULL. */
+void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int number, uint64_t netns,
+		      const char *text);
+/* Connections to end: `item` is copied. They go before whatever waits: time counts. */
+void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsigned count);
+
+/* ------------------------------------------------------------------ proc/worker_pods.c */
+
+/*
+ * Listeners 15001, 15006 and 15008 of the pods. This version does not proxy, so that nothing is sent there by the
+ * kernel: who connects by himself is reset at once, and the pod is named in the log, once.
+ */
+struct worker_pods;
+struct worker_pods *worker_pods_new(struct loop *loop);
+void worker_pods_free(struct worker_pods *p);
+/* Listeners of a pod (taken): replaces those it had. */
+void worker_pods_listen(struct worker_pods *p, uint64_t netns, uint32_t number, const int *fds, unsigned nfds);
+void worker_pods_leave(struct worker_pods *p, uint64_t netns); /* harmless if there are none */
+
+#endif

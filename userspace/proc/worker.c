@@ -1,0 +1,669 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.c: the worker program, weft-worker: started by weftd with fd 3 and no privilege.
+ *
+ *	WIRE_START --> maps, folder --> source_load --loaded--> world_update, publish --> WIRE_READY
+ *	file changed, pod enrolled or released, node's addresses changed --> update() --> answers
+ *
+ * Nothing is published before everything that was there has been read: the kernel goes on by what the last worker
+ * wrote, and a world without its policies would open what they close.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "live.h"
+#include "report.h"
+#include "version.h"
+#include "worker.h"
+
+#define WORKER_SOCK 3
+#define SWEEP_NS 30000000000ull /* records that no socket backs */
+#define AGAIN_NS 1000000000ull	/* handshakes that were under way when a policy changed; a folder that failed */
+#define NODE_ADDRS 1024
+
+struct asked { /* a pod whose ENROL or RELEASE is answered when the kernel has it */
+	uint64_t netns;
+	uint32_t seq;
+	bool release;
+	struct list link;
+};
+
+struct worker {
+	struct loop *loop;
+	struct link *link;
+	struct worker_pods *pods;
+	struct admin *admin;
+	struct store *store;
+	struct report report; /* world, source, publish, fds: what the answers are made from */
+	char *folder;
+	struct list asked;
+	bool started, all_named, published;
+	bool changed;	      /* something came in this turn */
+	bool ready_said;
+	char *why; /* not ready: as it was said last */
+	struct table told;    /* problems that are in the log */
+	unsigned round;	      /* of `told` */
+	struct loop_watch signals, addresses, files;
+	struct loop_timer sweep, straggler, retry;
+	int exit_code;
+};
+
+static void update(struct worker *w);
+
+/* ------------------------------------------------------------------ what is wrong, said once */
+
+struct told {
+	char *text;
+	unsigned round; /* the last one in which it was wrong */
+	struct table_link link;
+};
+
+static void tell_once(struct worker *w, enum log_level level, const char *text)
+{
+	uint64_t hash = table_hash(text, strlen(text));
+	struct table_link *l = table_first(&w->told, hash);
+	struct told *t;
+
+	for (; l; l = table_next_same(l)) {
+		t = container_of(l, struct told, link);
+		if (text_equal(t->text, text)) {
+			t->round = w->round;
+			return;
+		}
+	}
+	t = mem_alloc(sizeof(*t));
+	t->text = mem_string(text);
+	t->round = w->round;
+	table_add(&w->told, &t->link, hash);
+	log_line(level, "%s", text);
+}
+
+static void tell_problem(void *ctx, const struct problem *p)
+{
+	char *text = mem_format("%s%s%s%s%s", p->file, p->file[0] ? ": " : "", p->object, p->object[0] ? ": " : "", p->reason);
+
+	tell_once(ctx, p->warning ? LOG_WARNING : LOG_ERROR, text);
+	free(text);
+}
+
+/* The source logs what is wrong with files; here it is the world and the kernel's maps. */
+static void tell_problems(struct worker *w)
+{
+	unsigned count;
+	const char *const *error = publish_errors(w->report.publish, &count);
+
+	w->round++;
+	world_problems(w->report.world, tell_problem, w);
+	for (unsigned i = 0; i < count; i++)
+		tell_once(w, LOG_ERROR, error[i]);
+	for (struct table_link *l = table_walk(&w->told, NULL), *next; l; l = next) {
+		struct told *t = container_of(l, struct told, link);
+
+		next = table_walk(&w->told, l);
+		if (t->round == w->round)
+			continue;
+		table_del(&w->told, l);
+		free(t->text);
+		free(t);
+	}
+}
+
+/* ------------------------------------------------------------------ ready or not */
+
+static void first_error(void *ctx, const struct problem *p)
+{
+	struct text *first = ctx;
+
+	if (p->warning || first->len)
+		return;
+	if (p->file[0])
+		text_add(first, "%s line %u: ", p->file, p->line);
+	text_add(first, "%s%s%s%s%s", p->object, p->object[0] ? ": " : "", p->field, p->field[0] ? ": " : "", p->reason);
+}
+
+static void say_ready(struct worker *w)
+{
+	struct text first = {0};
+	unsigned errors = 0, warnings;
+	char *why;
+	bool same;
+
+	report_problems(&w->report, first_error, &first, &errors, &warnings);
+	if (!w->published)
+		why = mem_format("the manifests in %s are not read yet", w->folder);
+	else if (errors)
+		why = mem_format("%u object%s rejected: %s", errors, errors == 1 ? " is" : "s are", first.len ? first.data : "");
+	else
+		why = mem_string("");
+	same = w->ready_said && text_equal(why, w->why);
+	free(w->why);
+	w->why = why;
+	text_free(&first);
+	if (same)
+		return;
+	w->ready_said = true;
+	w->report.ready = !*why;
+	text_copy(w->report.why, sizeof(w->report.why), why);
+	worker_link_send(w->link, WIRE_READY, 0, w->report.ready, 0, why);
+	if (w->report.ready)
+		log_info("ready: %u pods, %zu service ports", w->report.world->enrolled_count, w->report.world->fronts.count);
+	else
+		log_warning("not ready: %s", why);
+}
+
+/* ------------------------------------------------------------------ connections that a policy forbids */
+
+static void destroy_forbidden(struct worker *w)
+{
+	struct report *r = &w->report;
+	struct wire_destroy *list;
+	unsigned count, conns;
+	int err = live_forbidden(r->fd[WIRE_FD_CONNS], r->world, &list, &count, &conns);
+
+	if (err) {
+		log_error("live connections cannot be read, so that none is ended: %s", strerror(-err));
+		return;
+	}
+	worker_link_destroy(w->link, list, count);
+	free(list);
+	if (!conns)
+		return;
+	r->destroyed += conns;
+	log_info("policy ends %u live connection%s that it now forbids", conns, conns == 1 ? "" : "s");
+	err = traffic_reason_add(r->fd[WIRE_FD_REASONS], ABI_POLICY_CHANGED, conns);
+	if (err)
+		log_debug("counter policy_changed: %s", strerror(-err));
+}
+
+static void straggler_due(struct loop_timer *t)
+{
+	destroy_forbidden(container_of(t, struct worker, straggler));
+}
+
+/* Will this publish() switch the policy of a pod? Only then live connections are looked at. */
+static bool policy_switches(const struct world *w)
+{
+	list_each(at, &w->dirty_pods)
+	{
+		const struct world_pod *p = container_of(at, struct world_pod, dirty_link);
+
+		if (p->enrolled && p->set && p->in_kernel && p->kernel.policy != p->set->number)
+			return true;
+	}
+	return false;
+}
+
+static void sweep_due(struct loop_timer *t)
+{
+	struct worker *w = container_of(t, struct worker, sweep);
+	struct report *r = &w->report;
+	unsigned count;
+	int err = live_sweep(r->fd[WIRE_FD_CONNS], r->fd[WIRE_FD_LIVE], clock_ns(), &count);
+
+	if (err)
+		tell_once(w, LOG_WARNING, "the sockets of live connections cannot be listed: stale records stay in the kernel");
+	if (count)
+		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
+	r->swept += count;
+	loop_arm(w->loop, &w->sweep, SWEEP_NS);
+}
+
+/* ------------------------------------------------------------------ the world into the kernel */
+
+static void answer_release(struct worker *w, const struct asked *a)
+{
+	worker_pods_leave(w->pods, a->netns);
+	worker_link_send(w->link, WIRE_RELEASED, a->seq, 0, a->netns, NULL);
+}
+
+static void answer_enrol(struct worker *w, const struct asked *a)
+{
+	const struct world_pod *p = world_pod_in(w->report.world, a->netns);
+	const char *const *error;
+	unsigned count;
+
+	if (p && p->in_kernel) {
+		worker_link_send(w->link, WIRE_ENROLLED, a->seq, 0, a->netns, NULL);
+		return;
+	}
+	error = publish_errors(w->report.publish, &count);
+	worker_link_send(w->link, WIRE_ENROLLED, a->seq, -ENOSPC, a->netns,
+			 count ? error[0] : "the kernel did not take the pod: see weftctl status");
+	/* The supervisor drops it, so that it does not come with a later publish. */
+	world_release(w->report.world, a->netns);
+	w->changed = true;
+}
+
+static void answer_asked(struct worker *w)
+{
+	list_each_safe(at, next, &w->asked)
+	{
+		struct asked *a = container_of(at, struct asked, link);
+
+		list_del(&a->link);
+		if (a->release)
+			answer_release(w, a);
+		else
+			answer_enrol(w, a);
+		free(a);
+	}
+}
+
+static void publish_world(struct worker *w)
+{
+	struct report *r = &w->report;
+	bool switches, first = !w->published;
+	int err;
+
+	world_update(r->world);
+	switches = first || policy_switches(r->world);
+	err = publish(r->publish);
+	if (err)
+		loop_arm(w->loop, &w->retry, AGAIN_NS);
+	w->published = true;
+	if (switches) {
+		destroy_forbidden(w);
+		loop_arm(w->loop, &w->straggler, AGAIN_NS);
+	}
+	log_debug("published: %u updates, %u deletes, %llu us", publish_stats(r->publish)->updates,
+		  publish_stats(r->publish)->deletes, (unsigned long long)publish_stats(r->publish)->took_ns / 1000);
+}
+
+static void update(struct worker *w)
+{
+	if (!w->started || !w->report.source->loaded)
+		return;
+	do {
+		w->changed = false;
+		publish_world(w);
+		answer_asked(w);
+	} while (w->changed);
+	tell_problems(w);
+	say_ready(w);
+}
+
+/* ------------------------------------------------------------------ the folder */
+
+static void took(struct worker *w, int changed)
+{
+	if (changed < 0) {
+		char *text = mem_format("%s: %s: tried again every second", w->report.source->name, strerror(-changed));
+
+		tell_once(w, LOG_ERROR, text);
+		free(text);
+		loop_arm(w->loop, &w->retry, AGAIN_NS);
+		return;
+	}
+	if (changed || !w->published)
+		update(w);
+}
+
+static void files_ready(struct loop_watch *at, uint32_t events)
+{
+	struct worker *w = container_of(at, struct worker, files);
+
+	took(w, source_ready(w->report.source));
+}
+
+static void retry_due(struct loop_timer *t)
+{
+	struct worker *w = container_of(t, struct worker, retry);
+
+	if (!w->report.source->loaded)
+		took(w, source_load(w->report.source));
+	else
+		update(w);
+}
+
+/* The worker's user may not be able to read the file: then the supervisor opens it. */
+static int open_file(void *ctx, const char *name)
+{
+	struct worker *w = ctx;
+	int fd = openat(w->report.fd[WIRE_FD_MANIFESTS], name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	if (fd >= 0)
+		return fd;
+	if (errno != EACCES && errno != EPERM)
+		return -errno;
+	worker_link_send(w->link, WIRE_OPEN, 0, 0, 0, name);
+	return -EINPROGRESS;
+}
+
+/* ------------------------------------------------------------------ addresses of the node */
+
+static bool node_address(const struct sockaddr *sa, struct abi_addr *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	if (sa && sa->sa_family == AF_INET) {
+		ret->byte[10] = ret->byte[11] = 0xff;
+		memcpy(ret->byte + 12, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, 4);
+	} else if (sa && sa->sa_family == AF_INET6) {
+		memcpy(ret->byte, &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, 16);
+		/* fe80::/10 says nothing about who it is: every link has its own */
+		if (ret->byte[0] == 0xfe && (ret->byte[1] & 0xc0) == 0x80)
+			return false;
+	} else {
+		return false;
+	}
+	return !addr_is_loopback(ret) && !addr_is_zero(ret);
+}
+
+static void read_addresses(struct worker *w)
+{
+	struct abi_addr *addr = mem_alloc(NODE_ADDRS * sizeof(*addr));
+	struct ifaddrs *list, *at;
+	unsigned count = 0;
+
+	if (getifaddrs(&list)) {
+		log_warning("the addresses of this node cannot be read: %s: probes of the kubelet may be refused under STRICT",
+			    strerror(errno));
+		free(addr);
+		return;
+	}
+	for (at = list; at && count < NODE_ADDRS; at = at->ifa_next)
+		if (node_address(at->ifa_addr, &addr[count]))
+			count++;
+	freeifaddrs(list);
+	world_node_addresses(w->report.world, addr, count);
+	free(addr);
+}
+
+static void addresses_ready(struct loop_watch *at, uint32_t events)
+{
+	struct worker *w = container_of(at, struct worker, addresses);
+	char buf[8192];
+
+	/* What changed does not matter: all are read anew. ENOBUFS says that there was more. */
+	while (recv(at->fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+		;
+	read_addresses(w);
+	update(w);
+}
+
+static void watch_addresses(struct worker *w)
+{
+	struct sockaddr_nl nl = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR};
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE), err = 0;
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&nl, sizeof(nl)))
+		err = -errno;
+	w->addresses = (struct loop_watch){.fd = fd, .events = EPOLLIN, .ready = addresses_ready};
+	if (!err)
+		err = loop_watch(w->loop, &w->addresses);
+	if (!err)
+		return;
+	log_warning("changes of this node's addresses are not noticed: %s", strerror(-err));
+	if (fd >= 0)
+		close(fd);
+}
+
+/* ------------------------------------------------------------------ messages of the supervisor */
+
+static void stop(struct worker *w, int code)
+{
+	w->exit_code = code;
+	loop_stop(w->loop);
+}
+
+static int open_source(struct worker *w, const struct wire_start *s)
+{
+	const struct manifests_config config = {
+		.path = w->folder,
+		.folder = w->report.fd[WIRE_FD_MANIFESTS],
+		.notify = w->report.fd[WIRE_FD_NOTIFY],
+		.store = w->store,
+		.open = open_file,
+		.ctx = w,
+	};
+
+	w->report.source = manifests_source(&config);
+	w->files = (struct loop_watch){.fd = w->report.source->fd, .events = EPOLLIN, .ready = files_ready};
+	return loop_watch(w->loop, &w->files);
+}
+
+static int start(struct worker *w, const struct wire_start *s)
+{
+	struct report *r = &w->report;
+	int err;
+
+	w->folder = mem_string(s->manifests);
+	w->store = store_new();
+	r->splice_on = s->splice_on;
+	r->kernel_safe = s->kernel_safe;
+	r->world = world_new(w->store, s->node, s->trust_domain, s->root_namespace);
+	r->publish = publish_new(r->world, r->fd, &err);
+	if (!r->publish) {
+		log_error("the kernel's maps cannot be read: %s", strerror(-err));
+		return err;
+	}
+	err = open_source(w, s);
+	if (err) {
+		log_error("folder %s cannot be watched: %s", w->folder, strerror(-err));
+		return err;
+	}
+	err = admin_open(&w->admin, w->loop, r->fd[WIRE_FD_ADMIN], report_ask, r);
+	if (err) {
+		log_error("the admin socket cannot be used: %s", strerror(-err));
+		return err;
+	}
+	watch_addresses(w);
+	read_addresses(w);
+	w->started = true;
+	sweep_due(&w->sweep);
+	took(w, source_load(r->source));
+	return 0;
+}
+
+static void got_start(struct worker *w, const struct wire *m, int *fds, unsigned nfds)
+{
+	if (w->started || nfds != WIRE_FD_COUNT) {
+		log_error("weftd sent a start with %u fds instead of %d: is it of the version of weft-worker?", nfds, WIRE_FD_COUNT);
+		while (nfds)
+			close(fds[--nfds]);
+		stop(w, 1);
+		return;
+	}
+	memcpy(w->report.fd, fds, nfds * sizeof(*fds));
+	if (start(w, &m->start))
+		stop(w, 1);
+}
+
+static void remember(struct worker *w, const struct wire *m, bool release)
+{
+	struct asked *a = mem_alloc(sizeof(*a));
+
+	*a = (struct asked){.netns = m->pod.netns, .seq = m->seq, .release = release};
+	list_add(&w->asked, &a->link);
+	w->changed = true;
+}
+
+static void got_enrol(struct worker *w, const struct wire *m)
+{
+	char why[256] = "";
+	int err = world_enrol(w->report.world, &m->pod, why);
+
+	if (err)
+		worker_link_send(w->link, WIRE_ENROLLED, m->seq, err, m->pod.netns, why);
+	else
+		remember(w, m, false);
+}
+
+static void got_file(struct worker *w, const struct wire *m, int *fds, unsigned *nfds)
+{
+	int fd = m->number ? m->number : *nfds == 1 ? fds[0] : -EBADMSG;
+
+	if (fd >= 0)
+		*nfds = 0; /* the source takes it */
+	took(w, manifests_opened(w->report.source, m->text, fd));
+}
+
+static void got(void *ctx, const struct wire *m, int *fds, unsigned nfds)
+{
+	struct worker *w = ctx;
+
+	if (m->type == WIRE_START) {
+		got_start(w, m, fds, nfds);
+		return;
+	}
+	if (!w->started) {
+		log_error("weftd sent \"%s\" before the start", wire_type_name(m->type));
+		stop(w, 1);
+	} else if (m->type == WIRE_ENROL) {
+		got_enrol(w, m);
+	} else if (m->type == WIRE_RELEASE) {
+		world_release(w->report.world, m->pod.netns);
+		remember(w, m, true);
+	} else if (m->type == WIRE_POD_FDS) {
+		worker_pods_listen(w->pods, m->pod.netns, m->pod.pod, fds, nfds);
+		nfds = 0;
+	} else if (m->type == WIRE_SETTINGS) {
+		w->report.splice_on = m->number != 0;
+	} else if (m->type == WIRE_FILE) {
+		got_file(w, m, fds, &nfds);
+	} else if (m->type == WIRE_NAMED) {
+		publish_all_enrolled(w->report.publish);
+		w->all_named = true;
+		w->changed = true;
+	} else {
+		log_warning("weftd sent \"%s\", which is not for a worker", wire_type_name(m->type));
+	}
+	while (nfds)
+		close(fds[--nfds]);
+}
+
+/* Many pods that come at once are one publication. */
+static void turn(void *ctx)
+{
+	struct worker *w = ctx;
+
+	if (w->changed)
+		update(w);
+}
+
+static void gone(void *ctx, int error)
+{
+	struct worker *w = ctx;
+
+	if (error)
+		log_error("the socket to weftd failed: %s", strerror(-error));
+	else
+		log_info("weftd has gone: ending; the kernel goes on deciding");
+	stop(w, error ? 1 : 0);
+}
+
+/* ------------------------------------------------------------------ the process */
+
+static void signals_ready(struct loop_watch *at, uint32_t events)
+{
+	struct worker *w = container_of(at, struct worker, signals);
+	struct signalfd_siginfo info;
+
+	while (read(at->fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo != SIGHUP) {
+			stop(w, 0);
+		} else if (w->started) {
+			log_info("reading %s again", w->folder);
+			read_addresses(w);
+			w->changed = true;
+			took(w, source_load(w->report.source));
+			turn(w);
+		}
+	}
+}
+
+static int watch_signals(struct worker *w)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL))
+		return -errno;
+	w->signals = (struct loop_watch){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC), .events = EPOLLIN, .ready = signals_ready};
+	return w->signals.fd < 0 ? -errno : loop_watch(w->loop, &w->signals);
+}
+
+static int options(int argc, char **argv)
+{
+	static const char *const levels[] = {"error", "warning", "info", "debug"};
+	enum log_level level = LOG_INFO;
+	bool json = false;
+
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+		size_t k = 0;
+
+		if (text_equal(argv[i], "--version")) {
+			printf("weft-worker %s\n", WEFT_VERSION);
+			exit(0);
+		}
+		if (value && text_equal(argv[i], "--log-format")) {
+			json = text_equal(value, "json");
+		} else if (value && text_equal(argv[i], "--log-level")) {
+			while (k < array_size(levels) && !text_equal(levels[k], value))
+				k++;
+			if (k == array_size(levels))
+				return -EINVAL;
+			level = (enum log_level)k;
+		} else {
+			return -EINVAL;
+		}
+		i++;
+	}
+	log_open("weft-worker", json, level);
+	return 0;
+}
+
+static int run(struct worker *w)
+{
+	const struct link_plan plan = {.loop = w->loop, .sock = WORKER_SOCK, .got = got, .turn = turn, .gone = gone, .ctx = w};
+	int err = watch_signals(w);
+
+	if (!err)
+		err = worker_link_open(&w->link, &plan);
+	if (!err)
+		err = loop_run(w->loop);
+	if (err)
+		log_error("the loop failed: %s", strerror(-err));
+	return err ? 1 : w->exit_code;
+}
+
+int main(int argc, char **argv)
+{
+	struct worker w = {
+		.sweep.due = sweep_due,
+		.straggler.due = straggler_due,
+		.retry.due = retry_due,
+	};
+	int type;
+	socklen_t len = sizeof(type);
+
+	if (options(argc, argv)) {
+		fputs("weft-worker: is started by weftd; see weftd --help\n", stderr);
+		return 2;
+	}
+	if (getsockopt(WORKER_SOCK, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
+		fputs("weft-worker: fd 3 is not a socket of weftd: weftd starts weft-worker by itself; see weftd --help\n", stderr);
+		return 2;
+	}
+	(void)signal(SIGPIPE, SIG_IGN);
+	w.loop = loop_new();
+	w.pods = worker_pods_new(w.loop);
+	list_init(&w.asked);
+	/* The kernel keeps what it has, and the process ends: nothing is taken down piece by piece. */
+	return run(&w);
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* worker_link.c: see worker.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "worker.h"
+
+#define MESSAGES_A_TURN 256
+
+struct note { /* a small message that waits: struct wire has 19 KB, and thousands may wait */
+	enum wire_type type;
+	uint32_t seq;
+	int number;
+	uint64_t netns;
+	char *text;
+	struct list link;
+};
+
+struct link {
+	struct link_plan plan;
+	struct loop_watch watch;
+	struct list notes;
+	struct wire_destroy *destroy;
+	unsigned destroys, destroyed, destroy_size; /* [destroyed, destroys) wait */
+	struct wire *message;
+	bool over; /* gone() was called */
+};
+
+static void over(struct link *l, int error)
+{
+	if (l->over)
+		return;
+	l->over = true;
+	loop_unwatch(l->plan.loop, &l->watch);
+	l->plan.gone(l->plan.ctx, error);
+}
+
+/* ------------------------------------------------------------------ sending */
+
+static int send_destroys(struct link *l)
+{
+	struct wire *m = l->message;
+	unsigned count = l->destroys - l->destroyed;
+	int err;
+
+	*m = (struct wire){.version = WIRE_VERSION, .type = WIRE_DESTROY};
+	m->destroys.count = count < WIRE_DESTROYS ? count : WIRE_DESTROYS;
+	memcpy(m->destroys.item, l->destroy + l->destroyed, m->destroys.count * sizeof(*l->destroy));
+	err = wire_send(l->plan.sock, m, NULL, 0);
+	if (err)
+		return err;
+	l->destroyed += m->destroys.count;
+	if (l->destroyed == l->destroys)
+		l->destroyed = l->destroys = 0;
+	return 0;
+}
+
+static int send_note(struct link *l, struct note *n)
+{
+	struct wire *m = l->message;
+	int err;
+
+	*m = (struct wire){.version = WIRE_VERSION, .type = n->type, .seq = n->seq, .number = n->number};
+	m->pod.netns = n->netns;
+	if (n->text)
+		text_copy(m->text, sizeof(m->text), n->text);
+	err = wire_send(l->plan.sock, m, NULL, 0);
+	if (err)
+		return err;
+	list_del(&n->link);
+	free(n->text);
+	free(n);
+	return 0;
+}
+
+static void pump(struct link *l)
+{
+	uint32_t events = EPOLLIN;
+	int err = 0;
+
+	while (!err && !l->over) {
+		if (l->destroyed < l->destroys)
+			err = send_destroys(l);
+		else if (!list_empty(&l->notes))
+			err = send_note(l, container_of(l->notes.next, struct note, link));
+		else
+			break;
+	}
+	if (l->over)
+		return;
+	if (err == -EAGAIN || err == -ENOBUFS) {
+		events |= EPOLLOUT;
+	} else if (err) {
+		over(l, err);
+		return;
+	}
+	if (l->watch.events == events && l->watch.active)
+		return;
+	l->watch.events = events;
+	err = loop_watch(l->plan.loop, &l->watch);
+	if (err)
+		over(l, err);
+}
+
+void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int number, uint64_t netns, const char *text)
+{
+	struct note *n = mem_alloc(sizeof(*n));
+
+	*n = (struct note){.type = type, .seq = seq, .number = number, .netns = netns, .text = text ? mem_string(text) : NULL};
+	list_add(&l->notes, &n->link);
+	pump(l);
+}
+
+void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsigned count)
+{
+	if (!count)
+		return;
+	if (l->destroys + count > l->destroy_size) {
+		l->destroy_size = l->destroys + count;
+		l->destroy = mem_grow(l->destroy, l->destroy_size, sizeof(*l->destroy));
+	}
+	memcpy(l->destroy + l->destroys, item, count * sizeof(*item));
+	l->destroys += count;
+	pump(l);
+}
+
+/* ------------------------------------------------------------------ receiving */
+
+static void ready(struct loop_watch *w, uint32_t events)
+{
+	struct link *l = container_of(w, struct link, watch);
+	struct wire *m;
+
+	if (events & EPOLLOUT)
+		pump(l);
+	if (l->over || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
+	m = mem_alloc(sizeof(*m));
+	for (unsigned i = 0; i < MESSAGES_A_TURN && !l->over; i++) {
+		int fds[WIRE_FDS], got;
+		unsigned nfds;
+
+		got = wire_recv(w->fd, m, fds, &nfds);
+		if (got == -EAGAIN)
+			break;
+		if (got <= 0) {
+			over(l, got == -ECONNRESET ? 0 : got);
+			break;
+		}
+		l->plan.got(l->plan.ctx, m, fds, nfds);
+	}
+	free(m);
+	if (!l->over)
+		l->plan.turn(l->plan.ctx);
+}
+
+int worker_link_open(struct link **ret, const struct link_plan *plan)
+{
+	struct link *l = mem_alloc(sizeof(*l));
+	int flags = fcntl(plan->sock, F_GETFL), err = 0;
+
+	l->plan = *plan;
+	list_init(&l->notes);
+	l->message = mem_alloc(sizeof(*l->message));
+	l->watch = (struct loop_watch){.fd = plan->sock, .events = EPOLLIN, .ready = ready};
+	if (flags < 0 || fcntl(plan->sock, F_SETFL, flags | O_NONBLOCK) || fcntl(plan->sock, F_SETFD, FD_CLOEXEC))
+		err = -errno;
+	if (!err)
+		err = loop_watch(plan->loop, &l->watch);
+	if (err) {
+		free(l->message);
+		free(l);
+		return err;
+	}
+	*ret = l;
+	return 0;
+}
+
+void worker_link_close(struct link *l)
+{
+	if (!l)
+		return;
+	loop_unwatch(l->plan.loop, &l->watch);
+	close(l->plan.sock);
+	list_each_safe(at, next, &l->notes)
+	{
+		struct note *n = container_of(at, struct note, link);
+
+		free(n->text);
+		free(n);
+	}
+	free(l->destroy);
+	free(l->message);
+	free(l);
+}
