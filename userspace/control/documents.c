@@ -49,6 +49,7 @@ struct reading {
 	bool unreadable; /* a document whose objects are not all known by name */
 	bool parsed;	 /* of `at` */
 	bool by_hash_built;
+	bool changed;
 };
 
 struct hashed { /* entry of reading.by_hash */
@@ -71,6 +72,8 @@ static void forget_problems(struct documents *d, struct document *doc, unsigned 
 		++*room;
 	}
 	doc->problems = NULL;
+	doc->problems_end = &doc->problems;
+	doc->errors = doc->warnings = 0;
 }
 
 static void document_free(struct documents *d, struct claims *c, struct document *doc, unsigned *room)
@@ -242,8 +245,8 @@ static uint32_t count_lines(const char *bytes, size_t len)
 	return n;
 }
 
-static uint32_t take_document(struct reading *r, const char *bytes, size_t len, bool json, uint32_t line,
-			      uint32_t index)
+/* Returns its number of lines. */
+static uint32_t take_document(struct reading *r, const char *bytes, size_t len, uint32_t line, uint32_t index)
 {
 	uint64_t hash = table_hash(bytes, len);
 	struct document *doc = find_old(r, hash, len);
@@ -252,8 +255,10 @@ static uint32_t take_document(struct reading *r, const char *bytes, size_t len, 
 		doc->matched = true;
 		r->expected = doc->list.next;
 		list_del(&doc->list);
+		r->changed = r->changed || doc->line != line || doc->place.index != index;
 		move_lines(doc, line);
 	} else {
+		r->changed = true;
 		doc = document_new(r->documents->file);
 		doc->hash = hash;
 		doc->len = len;
@@ -262,10 +267,6 @@ static uint32_t take_document(struct reading *r, const char *bytes, size_t len, 
 	}
 	doc->place.index = index;
 	list_add(&r->documents->list, &doc->list);
-	if (!doc->matched) {
-		r->at = doc;
-		decode(r, bytes, len, json);
-	}
 	return doc->lines;
 }
 
@@ -426,18 +427,30 @@ int documents_read(struct documents *d, struct claims *c, const char *bytes, siz
 	}
 	r.expected = r.old.next;
 	for (size_t i = 0; i < count; i++)
-		line += take_document(&r, bytes + part[i].at, part[i].len, json, line, (uint32_t)i);
+		line += take_document(&r, bytes + part[i].at, part[i].len, line, (uint32_t)i);
+	list_each(pos, &r.old) /* makes room */
+		forget_problems(d, container_of(pos, struct document, list), room);
+	list_each(pos, &d->list) {
+		const struct part *p;
+
+		r.at = container_of(pos, struct document, list);
+		p = &part[r.at->place.index];
+		if (!r.at->matched)
+			decode(&r, bytes + p->at, p->len, json);
+	}
 	if (r.logged > LOGGED)
 		log_warning("%s: %u more problems: weftctl status", d->file, r.logged - LOGGED);
 	resolve_rejects(&r);
+	r.changed = r.changed || !list_empty(&r.old);
 	list_each_safe(pos, next, &r.old)
 		document_free(d, c, container_of(pos, struct document, list), room);
-	claims_reordered(c);
+	if (r.changed)
+		claims_reordered(c);
 	table_free(&r.by_hash);
 	arena_free(&r.scratch);
 	arena_free(&r.index);
 	free(part);
-	return 0;
+	return r.changed;
 }
 
 void documents_init(struct documents *d, const char *file)

@@ -25,7 +25,7 @@ struct documents { /* of one file */
 void documents_init(struct documents *d, const char *file);
 /*
  * The file has this content now. `*room` is how many problems may still be kept, over all files; it is reduced.
- * -E2BIG: too many documents, nothing has changed.
+ * 1: something changed (if only a line), 0: nothing, -E2BIG: too many documents, and nothing changed.
  */
 int documents_read(struct documents *d, struct claims *c, const char *bytes, size_t len, bool json,
 		   unsigned *room) must_check;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "documents.h"
@@ -39,7 +40,7 @@ struct file {
 	struct documents documents;
 	bool waiting;	/* for manifests_opened */
 	bool again;	/* look at it once more after that */
-	bool read;	/* identity is valid */
+	bool read;	/* identity is valid, and was old enough: a later write has another time */
 	uint64_t bytes; /* counted in manifests.bytes */
 	struct problem *problem; /* with the file as a whole, or NULL */
 	char name[];
@@ -170,6 +171,15 @@ static bool identical(const struct identity *a, const struct identity *b)
 	       time_equal(a->modified, b->modified) && time_equal(a->changed, b->changed);
 }
 
+/* Kernels before 6.13 stamp files with the time of the last tick: two writes in one tick look the same. */
+static bool settled(const struct identity *id)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec > id->modified.tv_sec + 1 && now.tv_sec > id->changed.tv_sec + 1;
+}
+
 /* All of a regular file, NUL-terminated. -EAGAIN: it changed meanwhile. */
 static int read_all(int fd, const struct identity *before, char **ret)
 {
@@ -259,15 +269,15 @@ static void read_file(struct manifests *m, struct file *f, int fd)
 	}
 	rc = documents_read(&f->documents, m->claims, bytes, (size_t)id.size, is_json(f->name), &m->room);
 	free(bytes);
-	if (rc) {
+	if (rc < 0) {
 		set_problem(m, &f->problem, f->name, "has more than %u documents: split it", DOCUMENTS_MAX);
 		return;
 	}
 	m->bytes += (uint64_t)id.size - f->bytes;
 	f->bytes = (uint64_t)id.size;
 	f->identity = id;
-	f->read = true;
-	m->changed = true;
+	f->read = settled(&id);
+	m->changed = m->changed || rc;
 	set_problem(m, &f->problem, f->name, NULL);
 }
 
@@ -394,7 +404,8 @@ static int list_folder(struct manifests *m)
 		set_problem(m, &m->folder_problem, "", "has more than %u files: the others are not read",
 			    MANIFESTS_MAX_FILES);
 	closedir(dir);
-	qsort(name, count, sizeof(*name), by_name);
+	if (count)
+		qsort(name, count, sizeof(*name), by_name);
 	for (size_t i = 0; i < count; i++) {
 		mark(m, name[i]);
 		free(name[i]);

@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A real folder with real events; and random edits against a source that starts anew. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "source.h"
+
+struct folder {
+	char path[64];
+	int fd;
+	struct store *store;
+	struct source *source;
+};
+
+static struct source *new_source(const char *path, struct store *store, int notify,
+				 int (*open_file)(void *ctx, const char *name), void *ctx)
+{
+	struct manifests_config c = {.path = path, .notify = notify, .store = store, .open = open_file,
+				     .ctx = ctx};
+
+	c.folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(c.folder >= 0);
+	return manifests_source(&c);
+}
+
+static void begin(struct folder *f)
+{
+	int notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+	snprintf(f->path, sizeof(f->path), "/tmp/weft-manifests-XXXXXX");
+	assert_non_null(mkdtemp(f->path));
+	assert_true(inotify_add_watch(notify, f->path, MANIFESTS_EVENTS) >= 0);
+	f->fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	f->store = store_new();
+	f->source = new_source(f->path, f->store, notify, NULL, NULL);
+}
+
+static void end(struct folder *f)
+{
+	char command[96];
+
+	source_free(f->source);
+	store_free(f->store);
+	close(f->fd);
+	snprintf(command, sizeof(command), "rm -rf %s", f->path);
+	assert_int_equal(system(command), 0);
+}
+
+static void put(struct folder *f, const char *name, const char *text)
+{
+	int fd = openat(f->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+struct names {
+	char name[32][64];
+	unsigned count;
+};
+
+static void changed(void *ctx, enum object_kind kind, const char *namespace, const char *name)
+{
+	struct names *n = ctx;
+
+	assert_true(n->count < array_size(n->name));
+	assert_true(text_copy(n->name[n->count++], sizeof(n->name[0]), name));
+}
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+/* Takes the events; the names of what changed must be these, in any order. */
+static void expect_changes(struct folder *f, bool load, const char *wanted)
+{
+	int rc = load ? source_load(f->source) : source_ready(f->source);
+	struct names n = {0};
+	struct text t = {0};
+
+	assert_true(rc >= 0);
+	store_changes(f->store, changed, &n);
+	qsort(n.name, n.count, sizeof(n.name[0]), by_text);
+	text_add(&t, "%s", n.count ? n.name[0] : "");
+	for (unsigned i = 1; i < n.count; i++)
+		text_add(&t, " %s", n.name[i]);
+	assert_string_equal(t.data, wanted);
+	assert_true(rc > 0 || !n.count);
+	text_free(&t);
+}
+
+static void expect_problems(struct folder *f, const char *wanted)
+{
+	unsigned errors, warnings, seen_errors = 0, seen_warnings = 0;
+	const struct problem *p = source_problems(f->source, &errors, &warnings);
+	struct text t = {0};
+
+	text_add(&t, "%s", "");
+	for (; p; p = p->next) {
+		const char *file = strrchr(p->file, '/');
+
+		text_add(&t, "%s:%u %s | %s | %s\n", file ? "(folder)" : p->file, p->line, p->object, p->field,
+			 p->reason);
+		seen_errors += !p->warning;
+		seen_warnings += p->warning;
+	}
+	assert_string_equal(t.data ? t.data : "", wanted);
+	assert_int_equal(errors, seen_errors);
+	assert_int_equal(warnings, seen_warnings);
+	text_free(&t);
+}
+
+#define NS(name) "apiVersion: v1\nkind: Namespace\nmetadata: {name: " name "}\n"
+#define POLICY(name, spec)                                                                                 \
+	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: " name "}\nspec: " spec "\n"
+
+static struct object *policy(struct folder *f, const char *name)
+{
+	return store_get(f->store, KIND_AUTHORIZATION_POLICY, "default", name);
+}
+
+static void load_and_follow(void **state)
+{
+	struct folder f;
+
+	begin(&f);
+	put(&f, "b.yaml", NS("b") "---\n" NS("c"));
+	put(&f, "a.yml", NS("a"));
+	put(&f, "j.json", "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"j\"}}\n"
+			  "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"k\"}}");
+	put(&f, "y.yaml", "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"y1\"}}\n"
+			  "---\n\n{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":\n{\"name\":7}}");
+	put(&f, ".hidden.yaml", NS("hidden"));
+	put(&f, "readme.txt", "not: [yaml");
+	put(&f, "empty.yaml", "");
+	assert_int_equal(mkdirat(f.fd, "sub", 0755), 0);
+	put(&f, "sub/s.yaml", NS("sub"));
+	assert_false(f.source->loaded);
+	expect_changes(&f, true, "a b c j k y1");
+	assert_true(f.source->loaded);
+	expect_problems(&f, "y.yaml:5 Namespace | metadata.name | must be text, but 7 is a number: write it in quotes\n");
+	put(&f, "y.yaml", NS("y1"));
+	expect_changes(&f, false, "y1");
+	expect_problems(&f, "");
+	expect_changes(&f, false, "");
+	put(&f, "d.yaml", NS("d"));
+	assert_int_equal(renameat(f.fd, "a.yml", f.fd, "e.yaml"), 0);
+	expect_changes(&f, false, "a d");
+	assert_string_equal(store_get(f.store, KIND_NAMESPACE, "", "a")->file, "e.yaml");
+	assert_int_equal(unlinkat(f.fd, "b.yaml", 0), 0);
+	expect_changes(&f, false, "b c");
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 5);
+	assert_int_equal(source_load(f.source), 0);
+	end(&f);
+}
+
+/* A writer that has not closed is not read; a link is there at once. */
+static void writers_and_links(void **state)
+{
+	struct folder f;
+	int fd;
+
+	begin(&f);
+	expect_changes(&f, true, "");
+	fd = openat(f.fd, "slow.yaml", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	assert_int_equal(write(fd, NS("one") "---\n", strlen(NS("one")) + 4), strlen(NS("one")) + 4);
+	expect_changes(&f, false, "");
+	assert_int_equal(write(fd, NS("two"), strlen(NS("two"))), strlen(NS("two")));
+	close(fd);
+	expect_changes(&f, false, "one two");
+	put(&f, "outside.txt", NS("linked"));
+	assert_int_equal(symlinkat("outside.txt", f.fd, "link.yaml"), 0);
+	assert_int_equal(linkat(f.fd, "slow.yaml", f.fd, "hard.yaml", 0), 0);
+	expect_changes(&f, false, "linked one two");
+	assert_int_equal(symlinkat("nowhere", f.fd, "dangling.yaml"), 0);
+	expect_changes(&f, false, "");
+	end(&f);
+}
+
+/* As the kubelet does it: files are links into ..data, which is a link that is renamed over. */
+static void config_map(void **state)
+{
+	struct folder f;
+
+	begin(&f);
+	assert_int_equal(mkdirat(f.fd, "..1", 0755) | mkdirat(f.fd, "..2", 0755), 0);
+	put(&f, "..1/a.yaml", NS("old"));
+	put(&f, "..2/a.yaml", NS("new"));
+	assert_int_equal(symlinkat("..1", f.fd, "..data") | symlinkat("..data/a.yaml", f.fd, "a.yaml"), 0);
+	expect_changes(&f, true, "old");
+	expect_changes(&f, false, "");
+	assert_int_equal(symlinkat("..2", f.fd, "..tmp") | renameat(f.fd, "..tmp", f.fd, "..data"), 0);
+	expect_changes(&f, false, "new old");
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	end(&f);
+}
+
+/* What does not parse any more changes nothing. */
+static void last_good(void **state)
+{
+	struct folder f;
+	struct object *o;
+
+	begin(&f);
+	put(&f, "p.yaml", NS("a") "---\n" POLICY("deny", "{action: DENY, rules: [{}]}") "---\n" NS("b"));
+	expect_changes(&f, true, "a b deny");
+	o = policy(&f, "deny");
+	/* one document is no YAML */
+	put(&f, "p.yaml", NS("a") "---\n" POLICY("deny", "{action: DENY, rules: [{]}") "---\n" NS("b"));
+	expect_changes(&f, false, "");
+	expect_problems(&f, "p.yaml:8  |  | not valid YAML: did not find expected node content\n");
+	assert_ptr_equal(policy(&f, "deny"), o);
+	/* still broken, otherwise; the document above grew */
+	put(&f, "p.yaml", NS("a") "# more\n---\n" POLICY("deny", "{action: DENY, rules: 7}") "---\n" NS("b"));
+	expect_changes(&f, false, "a");
+	expect_problems(&f, "p.yaml:9 AuthorizationPolicy default/deny | spec.rules | must be a list, not a number\n");
+	assert_ptr_equal(policy(&f, "deny"), o);
+	/* an empty file is no broken one */
+	put(&f, "p.yaml", "");
+	expect_changes(&f, false, "a b deny");
+	put(&f, "p.yaml", NS("a") "---\n" POLICY("deny", "{action: DENY, rules: [{}]}"));
+	expect_changes(&f, false, "a deny");
+	expect_problems(&f, "");
+	/* its name is gone and cannot be read: it stays, a new one comes beside it */
+	put(&f, "p.yaml", NS("a") "---\n" POLICY("other", "{}") "---\n" NS("b") "---\n[");
+	expect_changes(&f, false, "b other");
+	assert_non_null(policy(&f, "deny"));
+	/* fixed: gone for good */
+	put(&f, "p.yaml", NS("a") "---\n" POLICY("other", "{}") "---\n" NS("b"));
+	expect_changes(&f, false, "deny");
+	expect_problems(&f, "");
+	/* a rejected object of a file that goes away goes with it */
+	put(&f, "p.yaml", POLICY("other", "{x: 1}"));
+	expect_changes(&f, false, "a b");
+	assert_non_null(policy(&f, "other"));
+	assert_int_equal(unlinkat(f.fd, "p.yaml", 0), 0);
+	expect_changes(&f, false, "other");
+	expect_problems(&f, "");
+	end(&f);
+}
+
+/* A policy that never was right closes; one that is given anew, or is right, takes its place. */
+static void stand_in(void **state)
+{
+	struct folder f;
+
+	begin(&f);
+	put(&f, "p.yaml", POLICY("p", "{rules: [{from: [{source: {ipBlocks: [10.0.0.0/99]}}]}]}"));
+	put(&f, "q.yaml", "kind: AuthorizationPolicy\nmetadata:\n  name: q\n\tnamespace: shop\n");
+	expect_changes(&f, true, "p q");
+	assert_true(policy(&f, "p")->authorization.stand_in);
+	assert_true(store_get(f.store, KIND_AUTHORIZATION_POLICY, "shop", "q")->authorization.stand_in);
+	expect_problems(&f, "p.yaml:4 AuthorizationPolicy default/p | spec.rules[0].from[0].source.ipBlocks[0] | "
+			    "\"10.0.0.0/99\" is not an address block: write it as 10.0.0.0/8, fd00::/8 or one "
+			    "address, with no bits after the prefix\n"
+			    "q.yaml:4  |  | not valid YAML: found a tab character that violates indentation (while "
+			    "scanning a plain scalar that starts in line 3)\n");
+	/* wrong in another way: a new stand-in, with the selector of now */
+	put(&f, "p.yaml", POLICY("p", "{selector: {matchLabels: {a: b}}, rules: 1}"));
+	expect_changes(&f, false, "p");
+	assert_int_equal(policy(&f, "p")->authorization.selector.count, 1);
+	put(&f, "z.yaml", POLICY("p", "{}"));
+	expect_changes(&f, false, "p");
+	assert_false(policy(&f, "p")->authorization.stand_in);
+	put(&f, "p.yaml", POLICY("p", "{rules: [{}]}"));
+	expect_changes(&f, false, "p");
+	assert_string_equal(policy(&f, "p")->file, "p.yaml");
+	expect_problems(&f, "q.yaml:4  |  | not valid YAML: found a tab character that violates indentation (while "
+			    "scanning a plain scalar that starts in line 3)\n"
+			    "z.yaml:1 AuthorizationPolicy default/p | metadata.name | is already given in p.yaml line "
+			    "1: this one is not used\n");
+	end(&f);
+}
+
+/* Text that is no YAML and speaks of a policy, in a file that had policies: those stay, no other closes more. */
+static void broken_beside_last_good(void **state)
+{
+	struct folder f;
+
+	begin(&f);
+	put(&f, "p.yaml", POLICY("p", "{rules: [{}]}"));
+	expect_changes(&f, true, "p");
+	put(&f, "p.yaml", "kind: AuthorizationPolicy\nmetadata: {name: [\n");
+	expect_changes(&f, false, "");
+	assert_int_equal(store_count(f.store, KIND_AUTHORIZATION_POLICY), 1);
+	assert_int_equal(policy(&f, "p")->authorization.rules, 1);
+	/* another one that never was good does close */
+	put(&f, "p.yaml", "kind: AuthorizationPolicy\nmetadata: {name: [\n---\nkind: AuthorizationPolicy\n"
+			  "metadata: {name: new, x: [\n");
+	expect_changes(&f, false, "new");
+	assert_true(policy(&f, "new")->authorization.stand_in);
+	assert_int_equal(policy(&f, "p")->authorization.rules, 1);
+	end(&f);
+}
+
+static void one_name_twice(void **state)
+{
+	struct folder f;
+
+	begin(&f);
+	put(&f, "b.yaml", NS("x") "---\n" NS("x"));
+	expect_changes(&f, true, "x");
+	expect_problems(&f, "b.yaml:5 Namespace x | metadata.name | is already given in b.yaml line 1: this one is not "
+			    "used\n");
+	put(&f, "a.yaml", "\n" NS("x"));
+	expect_changes(&f, false, "x");
+	expect_problems(&f,
+			"b.yaml:1 Namespace x | metadata.name | is already given in a.yaml line 2: this one is not used\n"
+			"b.yaml:5 Namespace x | metadata.name | is already given in a.yaml line 2: this one is not used\n");
+	assert_int_equal(unlinkat(f.fd, "a.yaml", 0), 0);
+	expect_changes(&f, false, "x");
+	assert_string_equal(store_get(f.store, KIND_NAMESPACE, "", "x")->file, "b.yaml");
+	assert_int_equal(store_get(f.store, KIND_NAMESPACE, "", "x")->line, 1);
+	/* the order of the two is turned: lines follow */
+	put(&f, "b.yaml", "# first\n" NS("x") "---\n" NS("z"));
+	expect_changes(&f, false, "x z");
+	expect_problems(&f, "");
+	end(&f);
+}
+
+/* A change costs its document, and the others only move. */
+static void one_document_of_many(void **state)
+{
+	struct folder f;
+	struct object *first, *last;
+
+	begin(&f);
+	put(&f, "m.yaml", NS("a") "---\n" NS("b") "---\n" NS("c"));
+	expect_changes(&f, true, "a b c");
+	first = store_get(f.store, KIND_NAMESPACE, "", "a");
+	last = store_get(f.store, KIND_NAMESPACE, "", "c");
+	assert_int_equal(last->line, 9 - 1 + 1);
+	put(&f, "m.yaml", NS("a") "---\n# b\n\n" NS("b2") "---\n" NS("c"));
+	expect_changes(&f, false, "b b2");
+	assert_ptr_equal(store_get(f.store, KIND_NAMESPACE, "", "a"), first);
+	assert_ptr_equal(store_get(f.store, KIND_NAMESPACE, "", "c"), last);
+	assert_int_equal(last->line, 11);
+	/* documents change places; nothing is decoded again */
+	put(&f, "m.yaml", "---\n" NS("c") "---\n# b\n\n" NS("b2"));
+	expect_changes(&f, false, "a");
+	assert_ptr_equal(store_get(f.store, KIND_NAMESPACE, "", "c"), last);
+	assert_int_equal(last->line, 2);
+	end(&f);
+}
+
+static void strange_files(void **state)
+{
+	struct folder f;
+	int fd;
+
+	begin(&f);
+	assert_int_equal(mkfifoat(f.fd, "fifo.yaml", 0644), 0);
+	assert_int_equal(mkdirat(f.fd, "dir.yaml", 0755), 0);
+	fd = openat(f.fd, "big.yaml", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	assert_int_equal(ftruncate(fd, 50 << 20), 0);
+	close(fd);
+	expect_changes(&f, true, "");
+	assert_true(f.source->loaded);
+	expect_problems(&f, "big.yaml:0  |  | has 50.0 MiB; weft reads at most 32 MiB of one file: split it\n"
+			    "dir.yaml:0  |  | is a folder: weft reads the files of one folder only\n"
+			    "fifo.yaml:0  |  | is not a regular file\n");
+	put(&f, "big.yaml", NS("small"));
+	assert_int_equal(unlinkat(f.fd, "dir.yaml", AT_REMOVEDIR) | unlinkat(f.fd, "fifo.yaml", 0), 0);
+	expect_changes(&f, false, "small");
+	expect_problems(&f, "");
+	/* too large now: the last good version stays */
+	fd = openat(f.fd, "big.yaml", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(ftruncate(fd, 50 << 20), 0);
+	close(fd);
+	expect_changes(&f, false, "");
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	end(&f);
+}
+
+static void too_many_problems(void **state)
+{
+	struct folder f;
+	struct text t = {0};
+	unsigned errors, warnings, listed = 0;
+
+	begin(&f);
+	for (unsigned i = 0; i < 3 * SOURCE_PROBLEMS; i++)
+		text_add(&t, "---\n- %u\n", i);
+	put(&f, "a.yaml", t.data);
+	expect_changes(&f, true, "");
+	for (const struct problem *p = source_problems(f.source, &errors, &warnings); p; p = p->next)
+		listed++;
+	assert_int_equal(listed, SOURCE_PROBLEMS);
+	assert_int_equal(errors, 3 * SOURCE_PROBLEMS);
+	/* The first ones are mended: those that did not fit are told now. */
+	t.len = 0;
+	for (unsigned i = 2 * SOURCE_PROBLEMS + 1; i < 3 * SOURCE_PROBLEMS; i++)
+		text_add(&t, "---\n- %u\n", i);
+	put(&f, "a.yaml", t.data);
+	expect_changes(&f, false, "");
+	listed = 0;
+	for (const struct problem *p = source_problems(f.source, &errors, &warnings); p; p = p->next)
+		listed++;
+	assert_int_equal(listed, SOURCE_PROBLEMS - 1);
+	assert_int_equal(errors, SOURCE_PROBLEMS - 1);
+	text_free(&t);
+	t = (struct text){0};
+	for (unsigned i = 0; i < 140000; i++)
+		text_add(&t, "---\n");
+	put(&f, "a.yaml", t.data);
+	expect_changes(&f, false, "");
+	source_problems(f.source, &errors, &warnings);
+	assert_int_equal(errors, SOURCE_PROBLEMS); /* what there was, and the file as a whole */
+	text_free(&t);
+	end(&f);
+}
+
+/* ------------------------------------------------------------------ files that another process opens */
+
+struct opener {
+	int folder;
+	char asked[4][32];
+	unsigned count;
+	int answer; /* 0: open it */
+};
+
+static int open_for(void *ctx, const char *name)
+{
+	struct opener *o = ctx;
+	int fd;
+
+	assert_true(o->count < array_size(o->asked));
+	snprintf(o->asked[o->count++], sizeof(o->asked[0]), "%s", name);
+	if (o->answer)
+		return o->answer;
+	fd = openat(o->folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+static void event(int fd, uint32_t mask, const char *name)
+{
+	struct {
+		struct inotify_event e;
+		char name[32];
+	} e = {.e = {.mask = mask, .len = sizeof(e.name)}};
+
+	snprintf(e.name, sizeof(e.name), "%s", name);
+	assert_int_equal(write(fd, &e, sizeof(e)), sizeof(e));
+}
+
+static void opened_elsewhere(void **state)
+{
+	struct opener o = {0};
+	struct folder f;
+	int events[2];
+
+	begin(&f);
+	assert_int_equal(pipe2(events, O_NONBLOCK | O_CLOEXEC), 0);
+	source_free(f.source);
+	o.folder = f.fd;
+	f.source = new_source(f.path, f.store, events[0], open_for, &o);
+	put(&f, "a.yaml", NS("a"));
+	put(&f, "b.yaml", NS("b"));
+	/* answers come later, and nothing is applied before the last */
+	o.answer = -EINPROGRESS;
+	assert_int_equal(source_load(f.source), 0);
+	assert_int_equal(o.count, 2);
+	assert_string_equal(o.asked[0], "a.yaml");
+	assert_false(f.source->loaded);
+	assert_int_equal(manifests_opened(f.source, "b.yaml", openat(f.fd, "b.yaml", O_RDONLY | O_CLOEXEC)), 0);
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 0);
+	/* an event while the answer is on its way: asked once more */
+	event(events[1], IN_CLOSE_WRITE, "a.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	assert_int_equal(o.count, 2);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 0);
+	assert_int_equal(o.count, 3);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 1);
+	assert_true(f.source->loaded);
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
+	/* refused: the last good version stays. Gone while being read: gone */
+	o.answer = -EACCES;
+	event(events[1], IN_CLOSE_WRITE, "a.yaml");
+	assert_int_equal(source_ready(f.source), 1);
+	expect_problems(&f, "a.yaml:0  |  | cannot be opened: Permission denied (make it readable for weft's user)\n");
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
+	o.count = 0;
+	o.answer = -ENOENT;
+	event(events[1], IN_CLOSE_WRITE, "a.yaml");
+	assert_int_equal(source_ready(f.source), 1);
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	expect_problems(&f, "");
+	/* a lost event */
+	o.count = 0;
+	o.answer = 0;
+	event(events[1], IN_Q_OVERFLOW, "");
+	assert_int_equal(source_ready(f.source), 1);
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
+	/* an answer that nobody waits for */
+	assert_int_equal(manifests_opened(f.source, "x.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 0);
+	event(events[1], IN_DELETE_SELF, "");
+	assert_int_equal(source_ready(f.source), 1);
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
+	close(events[1]);
+	end(&f);
+}
+
+static void folder_gone(void **state)
+{
+	struct folder f;
+
+	begin(&f);
+	put(&f, "a.yaml", NS("a"));
+	expect_changes(&f, true, "a");
+	assert_int_equal(unlinkat(f.fd, "a.yaml", 0), 0);
+	assert_int_equal(rmdir(f.path), 0);
+	assert_true(source_ready(f.source) > 0);
+	assert_true(source_load(f.source) >= 0);
+	expect_problems(&f, "(folder):0  |  | the folder is gone; its objects stay in force: make it again and restart "
+			    "weftd\n");
+	end(&f);
+}
+
+/* ------------------------------------------------------------------ random edits against a fresh start */
+
+static void dump(const struct store *s, struct text *t)
+{
+	for (char c = 'a'; c < 'a' + 10; c++) {
+		char name[2] = {c, 0};
+		const struct object *o = store_get(s, KIND_NAMESPACE, "", name);
+
+		if (o)
+			text_add(t, "%s %s:%u %s\n", name, o->file, o->line, pairs_get(&o->labels, "v"));
+	}
+	text_add(t, "%u\n", store_count(s, KIND_NAMESPACE));
+}
+
+static void dump_problems(const struct source *s, struct text *t)
+{
+	unsigned errors, warnings;
+	const struct problem *p = source_problems(s, &errors, &warnings);
+
+	for (; p; p = p->next)
+		text_add(t, "%s:%u %s %s\n", p->file, p->line, p->object, p->reason);
+	text_add(t, "%u\n", errors);
+}
+
+static void random_file(struct folder *f, unsigned *seed, const char *name)
+{
+	unsigned documents = (unsigned)rand_r(seed) % 6;
+	struct text t = {0};
+
+	text_add(&t, "#\n");
+	for (unsigned i = 0; i < documents; i++)
+		text_add(&t, "%s---\n%sapiVersion: v1\nkind: Namespace\nmetadata: {name: %c, labels: {v: v%d}}\n",
+			 rand_r(seed) % 4 ? "" : "# x\n", rand_r(seed) % 4 ? "" : "\n", 'a' + rand_r(seed) % 10,
+			 rand_r(seed) % 3);
+	put(f, name, t.data);
+	text_free(&t);
+}
+
+static void random_edits(void **state)
+{
+	static const char *const names[] = {"a.yaml", "b.yaml", "c.yaml", "d.yaml"};
+	unsigned seed = getenv("SEED") ? (unsigned)atoi(getenv("SEED")) : 1;
+	struct folder f;
+
+	begin(&f);
+	assert_int_equal(source_load(f.source), 0);
+	for (int step = 0; step < 300; step++) {
+		struct text got = {0}, wanted = {0};
+		struct store *store = store_new();
+		struct source *fresh = new_source(f.path, store, -1, NULL, NULL);
+
+		for (int n = rand_r(&seed) % 3; n >= 0; n--) {
+			const char *name = names[rand_r(&seed) % 4];
+
+			if (rand_r(&seed) % 4)
+				random_file(&f, &seed, name);
+			else if (rand_r(&seed) % 2)
+				(void)unlinkat(f.fd, name, 0);
+			else
+				(void)renameat(f.fd, name, f.fd, names[rand_r(&seed) % 4]);
+		}
+		assert_true(source_ready(f.source) >= 0);
+		assert_true(source_load(fresh) >= 0);
+		dump(f.store, &got);
+		dump(store, &wanted);
+		assert_string_equal(got.data, wanted.data);
+		got.len = wanted.len = 0;
+		dump_problems(f.source, &got);
+		dump_problems(fresh, &wanted);
+		assert_string_equal(got.data, wanted.data);
+		source_free(fresh);
+		store_free(store);
+		text_free(&got);
+		text_free(&wanted);
+	}
+	end(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(load_and_follow),    cmocka_unit_test(writers_and_links),
+		cmocka_unit_test(config_map),	      cmocka_unit_test(last_good),
+		cmocka_unit_test(stand_in),	      cmocka_unit_test(broken_beside_last_good),
+		cmocka_unit_test(one_name_twice),     cmocka_unit_test(one_document_of_many),
+		cmocka_unit_test(strange_files),      cmocka_unit_test(too_many_problems),
+		cmocka_unit_test(opened_elsewhere),   cmocka_unit_test(folder_gone),
+		cmocka_unit_test(random_edits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
