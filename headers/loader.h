@@ -2,10 +2,10 @@
 /*
  * loader.h: the kernel side: loads, attaches, pins, takes over (proc/loader.c, proc/pins.c).
  *
- *	/sys/fs/bpf/weft/INSTANCE/maps/NAME	every map of abi.h
+ *	/sys/fs/bpf/weft/INSTANCE/NAME		every map of abi.h
  *	                          progs/NAME	every program, for people with bpftool
  *	                          links/NAME	cgroup links and the iterator
- *	                          pods/NUMBER	sk_lookup link of that pod's netns
+ *	                          netns/NUMBER	sk_lookup link of that pod's netns
  *
  * Pins outlive the daemon: the kernel goes on deciding and splicing while no weftd runs. A new weftd takes the maps
  * over if ABI_VERSION and every definition agree, and gives each link the new program in place (BPF_LINK_UPDATE):

@@ -98,7 +98,7 @@ static int hear(enum libbpf_print_level level, const char *fmt, va_list args)
 
 static const char *in(char buf[WIRE_PATH], const struct loader *l, const char *folder, const char *name)
 {
-	(void)snprintf(buf, WIRE_PATH, "%s/%s/%s", l->root, folder, name);
+	(void)snprintf(buf, WIRE_PATH, "%s/%s%s%s", l->root, folder, folder[0] ? "/" : "", name);
 	return buf;
 }
 
@@ -219,7 +219,7 @@ static bool may_adopt(const struct loader *l, const struct bpf_object *obj)
 	bool same = true;
 
 	bpf_object__for_each_map(map, obj) {
-		int fd = bpf_map__is_internal(map) ? -1 : bpf_obj_get(in(path, l, "maps", bpf_map__name(map)));
+		int fd = bpf_map__is_internal(map) ? -1 : bpf_obj_get(in(path, l, "", bpf_map__name(map)));
 
 		if (fd < 0)
 			continue;
@@ -241,7 +241,7 @@ static int retire(const struct loader *l, const struct bpf_object *obj)
 {
 	const struct bpf_map *map;
 	char path[WIRE_PATH];
-	int fd = bpf_obj_get(in(path, l, "maps", "settings"));
+	int fd = bpf_obj_get(in(path, l, "", "settings"));
 
 	log_warning("replacing the maps of another version of weft: live connections go on by TCP, new "
 		    "ones are undecided until the worker has read its objects");
@@ -253,7 +253,7 @@ static int retire(const struct loader *l, const struct bpf_object *obj)
 			log_warning("splice of the old version cannot be switched off: %s", strerror(-err));
 	}
 	bpf_object__for_each_map(map, obj)
-		if (unlink(in(path, l, "maps", bpf_map__name(map))) && errno != ENOENT)
+		if (unlink(in(path, l, "", bpf_map__name(map))) && errno != ENOENT)
 			return -errno;
 	return 0;
 }
@@ -267,7 +267,7 @@ static int set_pins(const struct loader *l, const struct bpf_object *obj)
 	bpf_object__for_each_map(map, obj) {
 		if (err || bpf_map__is_internal(map))
 			continue;
-		err = bpf_map__set_pin_path(map, in(path, l, "maps", bpf_map__name(map)));
+		err = bpf_map__set_pin_path(map, in(path, l, "", bpf_map__name(map)));
 	}
 	return err;
 }
@@ -459,14 +459,14 @@ bool loader_splice_on(const struct loader *l)
 
 static int folders(const struct loader *l)
 {
-	static const char *const below[] = { "maps", "progs", "links", "pods" };
+	static const char *const below[] = { "progs", "links", "netns" };
 	char path[WIRE_PATH];
 	int err = pins_folder(PINS_ROOT);
 
 	if (!err)
 		err = pins_folder(l->root);
 	for (unsigned i = 0; i < array_size(below) && !err; i++)
-		err = pins_folder(in(path, l, below[i], ""));
+		err = pins_folder(in(path, l, "", below[i]));
 	if (err)
 		log_error("pin folder %s cannot be made: %s", l->root, strerror(-err));
 	return err;
@@ -554,7 +554,7 @@ int loader_inbound(struct loader *l, uint32_t pod, int netns)
 	int link, err;
 
 	(void)snprintf(name, sizeof(name), "%u", pod);
-	link = bpf_obj_get(in(path, l, "pods", name));
+	link = bpf_obj_get(in(path, l, "netns", name));
 	if (link >= 0 && same_netns(link, netns)) {
 		err = bpf_link_update(link, l->inbound, NULL);
 		close(link);
@@ -565,7 +565,7 @@ int loader_inbound(struct loader *l, uint32_t pod, int netns)
 	link = bpf_link_create(l->inbound, netns, BPF_SK_LOOKUP, NULL);
 	if (link < 0)
 		return link;
-	(void)snprintf(dir, sizeof(dir), "%s/pods", l->root);
+	(void)snprintf(dir, sizeof(dir), "%s/netns", l->root);
 	err = pins_replace(link, dir, name);
 	close(link);
 	return err;
@@ -577,7 +577,7 @@ void loader_inbound_gone(struct loader *l, uint32_t pod)
 	int link;
 
 	(void)snprintf(name, sizeof(name), "%u", pod);
-	link = bpf_obj_get(in(path, l, "pods", name));
+	link = bpf_obj_get(in(path, l, "netns", name));
 	if (link < 0)
 		return;
 	(void)bpf_link_detach(link); /* says ENOLINK if the netns is gone */

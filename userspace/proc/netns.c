@@ -75,7 +75,10 @@ bool netns_is_host(int fd)
 {
 	struct stat st;
 
-	return !stat("/proc/1/ns/net", &st) && netns_inode(fd) == st.st_ino;
+	/* Process 1 may be one that we may not look at; kernel threads live in the first netns too. */
+	if (stat("/proc/1/ns/net", &st) && stat("/proc/2/ns/net", &st))
+		return false;
+	return netns_inode(fd) == st.st_ino;
 }
 
 static int enter(int fd)

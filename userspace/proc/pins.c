@@ -65,6 +65,7 @@ static void detach(const char *path)
 	close(fd);
 }
 
+/* Unlinks what is pinned in a folder; folders in it stay. */
 static int drop(const char *dir, bool links)
 {
 	char path[WIRE_PATH];
@@ -75,7 +76,7 @@ static int drop(const char *dir, bool links)
 	if (!d)
 		return errno == ENOENT ? 0 : -errno;
 	while (!err && (e = readdir(d))) {
-		if (e->d_name[0] == '.')
+		if (e->d_name[0] == '.' || e->d_type == DT_DIR)
 			continue;
 		if (snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) >= (int)sizeof(path))
 			err = -ENAMETOOLONG;
@@ -92,18 +93,16 @@ static int drop(const char *dir, bool links)
 
 int pins_remove(const char *instance)
 {
+	/* Links first: no program runs on maps that are half gone, and no socket enters the splice. */
 	static const struct {
 		const char *name;
 		bool links;
-	} order[] = {
-		/* links first: no program runs on maps that are half gone; new sockets stay out of the splice */
-		{ "links", true }, { "pods", true }, { "progs", false }, { "maps", false },
-	};
+	} order[] = { { "/links", true }, { "/netns", true }, { "/progs", false }, { "", false } };
 	char dir[WIRE_PATH / 2], path[WIRE_PATH];
 	int settings, err = 0;
 
 	(void)snprintf(dir, sizeof(dir), PINS_ROOT "/%s", instance);
-	(void)snprintf(path, sizeof(path), "%s/maps/settings", dir);
+	(void)snprintf(path, sizeof(path), "%s/settings", dir);
 	settings = bpf_obj_get(path);
 	if (settings >= 0) {
 		/* Sockets in the splice keep their program until they close: from now on it says TCP. */
@@ -114,11 +113,9 @@ int pins_remove(const char *instance)
 		close(settings);
 	}
 	for (unsigned i = 0; i < array_size(order) && !err; i++) {
-		(void)snprintf(path, sizeof(path), "%s/%s", dir, order[i].name);
+		(void)snprintf(path, sizeof(path), "%s%s", dir, order[i].name);
 		err = drop(path, order[i].links);
 	}
-	if (!err && rmdir(dir) && errno != ENOENT)
-		err = -errno;
 	if (err) {
 		log_error("pins below %s cannot be removed: %s", dir, strerror(-err));
 		return err;

@@ -2,6 +2,7 @@
 /* probe.c: see probe.h. */
 #include "probe.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -171,13 +172,25 @@ static bool is_fs(const char *path, long magic)
 	return !statfs(path, &fs) && (long)fs.f_type == magic;
 }
 
-/* Is this another mount namespace than that of process 1? What is mounted here is not seen there, and dies with us. */
+/*
+ * Is this another mount namespace than the machine's? What is mounted here is not seen there, and dies with us. The
+ * machine's is that of process 1, or, where we may not look at it, of the oldest process that we may look at.
+ */
 static bool private_mounts(void)
 {
-	struct stat ours, first;
+	DIR *dir = opendir("/proc"); /* numbers come in order */
+	struct stat ours, first = { 0 };
+	const struct dirent *e;
+	char path[300];
 
-	return !stat("/proc/self/ns/mnt", &ours) && !stat("/proc/1/ns/mnt", &first) &&
-	       ours.st_ino != first.st_ino;
+	while (dir && !first.st_ino && (e = readdir(dir))) {
+		(void)snprintf(path, sizeof(path), "/proc/%s/ns/mnt", e->d_name);
+		if (e->d_name[0] < '0' || e->d_name[0] > '9' || stat(path, &first))
+			first.st_ino = 0;
+	}
+	if (dir)
+		closedir(dir);
+	return first.st_ino && !stat("/proc/self/ns/mnt", &ours) && ours.st_ino != first.st_ino;
 }
 
 /*
