@@ -4,7 +4,7 @@
 
 #include "field.h"
 
-#define REPORTS 16 /* of one object */
+#define REPORTS 16 /* errors of one object, and warnings as well: an error is never hidden by warnings */
 #define PAIRS 1024 /* of one map of labels or annotations */
 
 /* ------------------------------------------------------------------ messages */
@@ -35,7 +35,7 @@ static void report(const struct field *f, bool warning, const char *fmt, va_list
 	struct decode *d = f->d;
 	struct problem p = {.warning = warning};
 
-	if (d->reports++ >= REPORTS)
+	if ((warning ? d->warned++ : d->reports++) >= REPORTS)
 		return;
 	while (!at->doc && at->up)
 		at = at->up;

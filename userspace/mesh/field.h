@@ -17,7 +17,7 @@ struct decode { /* one object at work */
 	struct object *object;
 	char title[320];  /* "Service shop/web" */
 	unsigned errors;  /* more than 0: the object is rejected */
-	unsigned reports; /* bounded: one object cannot fill the log */
+	unsigned reports, warned; /* bounded: one object cannot fill the log */
 };
 
 struct field {
