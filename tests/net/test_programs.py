@@ -147,7 +147,7 @@ def test_a_reader_that_does_not_read_stops_the_writer(lab, load, server, splice,
         p.stdin.write(b"\n")
         p.stdin.flush()
     assert json.loads(writer.stdout.readline())["intact"]
-    assert lab.stop(writer) == 0
+    assert writer.wait(5) == 0
 
 
 def unreclaimable():
