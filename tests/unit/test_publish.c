@@ -506,6 +506,56 @@ static void readers_see_whole_changes(void **state)
 	maps_free(&m);
 }
 
+/* ------------------------------------------------------------------ load */
+
+static void full_load(void **state)
+{
+	struct maps m = maps_new(ABI_MAX_ENDPOINTS);
+	struct scene s = scene_new();
+	struct publish *p = start(s.world, &m);
+	uint64_t started, world_ns, one;
+
+	for (unsigned i = 0; i < 10000; i++) {
+		store_put(s.store, scene_service(i));
+		store_put(s.store, scene_slice(i, i * 10, 10));
+	}
+	started = clock_ns();
+	world_update(s.world);
+	world_ns = clock_ns() - started;
+	must_publish(s.world, p);
+	printf("    10000 services, 100000 endpoints: world %.0f ms, kernel maps %.0f ms, %u elements\n",
+	       world_ns / 1e6, publish_stats(p)->took_ns / 1e6, publish_stats(p)->updates);
+	assert_int_equal(publish_stats(p)->updates, 10000 + 100000 + 10000);
+	for (unsigned i = 0; i < 20; i++) {
+		store_put(s.store, scene_slice(5000 + i, 300000, 9));
+		started = clock_ns();
+		must_publish(s.world, p);
+		one = clock_ns() - started;
+		assert_int_equal(publish_stats(p)->updates, 9 + 1);
+		assert_int_equal(publish_stats(p)->deletes, 10);
+	}
+	printf("    one slice: %.3f ms\n", one / 1e6);
+	assert_true(one < 5000000);
+	publish_free(p);
+	scene_free(&s);
+
+	s = scene_new(); /* a new worker finds all of it */
+	started = clock_ns();
+	p = start(s.world, &m);
+	printf("    reading it back: %.0f ms\n", (clock_ns() - started) / 1e6);
+	for (unsigned i = 0; i < 10000; i++) {
+		store_put(s.store, scene_service(i));
+		store_put(s.store, scene_slice(i, i >= 5000 && i < 5020 ? 300000 : i * 10,
+					       i >= 5000 && i < 5020 ? 9 : 10));
+	}
+	must_publish(s.world, p);
+	assert_int_equal(publish_stats(p)->updates, 0);
+	assert_int_equal(publish_stats(p)->deletes, 0);
+	publish_free(p);
+	scene_free(&s);
+	maps_free(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -516,6 +566,7 @@ int main(void)
 	    cmocka_unit_test(restart_with_another_account),
 	    cmocka_unit_test(full_map),
 	    cmocka_unit_test(readers_see_whole_changes),
+	    cmocka_unit_test(full_load),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -283,7 +283,7 @@ static void front_update(struct world *w, struct world_front *f)
 	f->splice = owner ? world_splice(&owner->object->annotations) : ABI_SPLICE_AUTO;
 	set_endpoints(w, f);
 	if (owner) {
-		char cut[ABI_NAME_LEN];
+		char cut[ABI_NAME_LEN] = {0}; /* all of it goes to the kernel */
 
 		snprintf(name, sizeof(name), "%s/%s:%u", owner->namespace, owner->name, f->key.port);
 		text_copy(cut, sizeof(cut), name);
