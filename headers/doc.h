@@ -15,7 +15,12 @@
 #define DOC_MAX_NODES 2000000u /* of one document */
 #define DOC_MAX_ALIASED 10000u /* nodes that aliases add to one document, each time they are used */
 
-enum doc_kind { DOC_NULL, DOC_BOOL, DOC_NUMBER, DOC_STRING, DOC_LIST, DOC_MAP };
+enum doc_kind { DOC_NULL,
+		DOC_BOOL,
+		DOC_NUMBER,
+		DOC_STRING,
+		DOC_LIST,
+		DOC_MAP };
 
 struct doc { /* owned by the arena that doc_parse was given */
 	enum doc_kind kind;

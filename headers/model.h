@@ -74,10 +74,9 @@ struct object_pod {
 	struct pod_port *port; /* containers[].ports[] with a name: for targetPort by name */
 	unsigned ports;
 	bool host_network;
-	bool finished; /* phase Succeeded or Failed: its addresses are nobody's */
+	bool finished;	  /* phase Succeeded or Failed: its addresses are nobody's */
 	bool unready;	  /* status.conditions has type Ready and its status is not "True" */
 	bool terminating; /* metadata.deletionTimestamp is set */
-	bool ready;    /* condition Ready; a Pod without conditions (written by hand) counts as ready */
 };
 struct service_port {
 	const char *name; /* "" if not given */
@@ -100,8 +99,9 @@ struct object_service {
 struct slice_endpoint {
 	struct abi_addr addr;
 	const char *node; /* nodeName or NULL */
-	bool ready, serving, terminating; /* absent: ready true, serving = ready, terminating false */
-	uint16_t weight;  /* annotation weft.io/weight of the slice, 1..65535; 1 by default, 0 takes no new connections */
+	/* conditions; absent: ready true, serving = ready, terminating false */
+	bool ready, serving, terminating;
+	uint16_t weight; /* annotation weft.io/weight of the slice; 1 by default, 0: no new connections */
 };
 struct slice_port {
 	const char *name; /* "" if not given */
@@ -168,8 +168,10 @@ struct policy_rule {
 	struct policy_condition *when;
 	unsigned whens;
 };
+enum policy_action { POLICY_ALLOW,
+		     POLICY_DENY };
 struct object_authorization {
-	enum { POLICY_ALLOW, POLICY_DENY } action;
+	enum policy_action action;
 	struct pairs selector; /* count 0: all pods of the namespace; in the root namespace: of the mesh */
 	struct policy_rule *rule;
 	unsigned rules; /* 0: matches nothing: ALLOW without rules closes, DENY without rules does nothing */
@@ -208,10 +210,10 @@ struct object {
 		struct object_authorization authorization;
 		struct object_peer_authentication peer;
 	};
-	struct arena arena;	 /* owns everything above, the object itself too */
+	struct arena arena;	/* owns everything above, the object itself too */
 	struct table_link link; /* in the store */
-	struct list siblings;	 /* in the store: all of one kind */
-	struct list of_service;	 /* in the store: EndpointSlices of one service */
+	struct list siblings;	/* in the store: all of one kind */
+	struct list of_service; /* in the store: EndpointSlices of one service */
 };
 
 /* What is wrong with an input, for people. A warning does not reject the object. */
@@ -219,8 +221,8 @@ struct problem {
 	bool warning;
 	char file[256];
 	uint32_t line;
-	char object[320];  /* "AuthorizationPolicy shop/deny-all", or "" before that is known */
-	char field[128];   /* "spec.rules[0].from[0].source.ipBlocks[1]", or "" */
+	char object[320]; /* "AuthorizationPolicy shop/deny-all", or "" before that is known */
+	char field[128];  /* "spec.rules[0].from[0].source.ipBlocks[1]", or "" */
 	char reason[192];
 	struct problem *next;
 };

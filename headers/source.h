@@ -76,7 +76,7 @@ static inline void source_free(struct source *s)
 struct manifests_config {
 	const char *path;    /* of the folder: for messages only */
 	int folder;	     /* O_RDONLY|O_DIRECTORY; the source takes it */
-	int notify;	     /* inotify, non-blocking, already watching the folder (MANIFESTS_EVENTS); the source takes it */
+	int notify;	     /* inotify, non-blocking, watching the folder (MANIFESTS_EVENTS); taken too */
 	struct store *store; /* outlives the source */
 	/*
 	 * Opens a file of the folder read-only and non-blocking where the process itself may not. Returns the fd,
@@ -86,8 +86,8 @@ struct manifests_config {
 	void *ctx;
 };
 
-#define MANIFESTS_EVENTS                                                                           \
-	(IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB | IN_CREATE |        \
+#define MANIFESTS_EVENTS                                                                    \
+	(IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB | IN_CREATE | \
 	 IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
 
 struct source *manifests_source(const struct manifests_config *c) must_check;

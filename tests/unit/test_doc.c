@@ -73,7 +73,9 @@ static void trees(void **state)
 		{false, "8080: a\n\"8081\": b\n", "{1 8080=s1'a' 8081=s2'b'}"},
 		{false, "\"<<\": 1\n", "{1 <<=n1'1'}"},
 		{false, "a: \xf0\x9f\x98\x80\r\nb: 2\r\n", "{1 a=s1'\xf0\x9f\x98\x80' b=n2'2'}"},
-		{false, "\xef\xbb\xbf" "a: 1\n", "{1 a=n1'1'}"},
+		{false, "\xef\xbb\xbf"
+			"a: 1\n",
+		 "{1 a=n1'1'}"},
 		{false, "%YAML 1.1\n---\na: 1\n...\n", "{3 a=n3'1'}"},
 		{true, "", "01''"},
 		{true, " \n\t\n", "01''"},
@@ -161,7 +163,9 @@ static void errors(void **state)
 		expect_error(cases[i].in, strlen(cases[i].in), cases[i].json, cases[i].line, cases[i].reason);
 	expect_error("a: 1\nb: \0\n", 10, false, 2, "a NUL byte: this is not text in UTF-8");
 	expect_error("{\n\0}", 4, true, 2, "a NUL byte");
-	expect_error("\xff\xfe" "a\0:\0", 6, false, 1, "a NUL byte"); /* UTF-16 */
+	expect_error("\xff\xfe"
+		     "a\0:\0",
+		     6, false, 1, "a NUL byte"); /* UTF-16 */
 }
 
 /* Duplicate keys in a large map are found, and found fast. */
@@ -297,9 +301,14 @@ static void split_streams(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(trees),	   cmocka_unit_test(errors), cmocka_unit_test(many_keys),
-		cmocka_unit_test(deep),		   cmocka_unit_test(alias_bomb),
-		cmocka_unit_test(too_many_values), cmocka_unit_test(lookup), cmocka_unit_test(split_streams),
+		cmocka_unit_test(trees),
+		cmocka_unit_test(errors),
+		cmocka_unit_test(many_keys),
+		cmocka_unit_test(deep),
+		cmocka_unit_test(alias_bomb),
+		cmocka_unit_test(too_many_values),
+		cmocka_unit_test(lookup),
+		cmocka_unit_test(split_streams),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

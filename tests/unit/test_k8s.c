@@ -138,19 +138,23 @@ static void pod(void **state)
 	assert_string_equal(o->pod.port[0].name, "http");
 	assert_int_equal(o->pod.port[0].port, 8080);
 	assert_string_equal(o->pod.port[1].name, "side");
-	assert_false(o->pod.ready);
+	assert_true(o->pod.unready);
+	assert_false(o->pod.terminating);
 	assert_false(o->pod.finished);
 	release(&s);
 	o = one(&s, "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: {phase: Failed, podIP: ''}\n");
 	assert_string_equal(o->pod.service_account, "default");
 	assert_null(o->pod.node);
 	assert_int_equal(o->pod.addrs, 0);
-	assert_true(o->pod.ready);
+	assert_false(o->pod.unready);
 	assert_true(o->pod.finished);
 	release(&s);
-	o = one(&s, "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {serviceAccount: old, hostNetwork: true}\n");
+	o = one(&s, "apiVersion: v1\nkind: Pod\nmetadata: {name: p, deletionTimestamp: "
+		    "\"2026-01-31T12:00:00Z\"}\nspec: {serviceAccount: old, "
+		    "hostNetwork: true}\n");
 	assert_string_equal(o->pod.service_account, "old");
 	assert_true(o->pod.host_network);
+	assert_true(o->pod.terminating);
 	release(&s);
 }
 
@@ -197,7 +201,8 @@ static void slice(void **state)
 			"addressType: IPv4\nports: [{name: http, port: 8080}, {name: u, port: 1, protocol: UDP}]\n"
 			"endpoints:\n- addresses: [10.0.0.1]\n"
 			"- {addresses: [10.0.0.2], conditions: {ready: false}, nodeName: n1}\n"
-			"- {addresses: [10.0.0.3], conditions: {ready: false, serving: true, terminating: true}}\n");
+			"- {addresses: [10.0.0.3], conditions: {ready: false, serving: true, terminating: "
+			"true}}\n");
 
 	assert_string_equal(o->slice.service, "web");
 	assert_int_equal(o->slice.endpoints, 3);
@@ -215,7 +220,8 @@ static void authorization(void **state)
 {
 	struct seen s;
 	struct object *o = one(
-		&s, "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n"
+		&s, "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, "
+		    "namespace: shop}\n"
 		    "spec:\n  action: DENY\n  selector: {matchLabels: {app: web}}\n  rules:\n"
 		    "  - from:\n    - source: {principals: [\"cluster.local/*\"], notNamespaces: [a, b]}\n"
 		    "    - source: {ipBlocks: [10.0.0.0/8, \"fd00::/8\", 1.2.3.4], serviceAccounts: [web, x/y]}\n"
@@ -262,7 +268,8 @@ static void peer(void **state)
 	struct object *o = one(
 		&s, "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p}\nspec:\n"
 		    "  selector: {matchLabels: {app: web}}\n  mtls: {mode: STRICT}\n"
-		    "  portLevelMtls: {8080: {mode: DISABLE}, \"8081\": {mode: UNSET}, 8082: {mode: PERMISSIVE}}\n");
+		    "  portLevelMtls: {8080: {mode: DISABLE}, \"8081\": {mode: UNSET}, 8082: {mode: "
+		    "PERMISSIVE}}\n");
 
 	assert_true(o->peer.mtls_given);
 	assert_int_equal(o->peer.mtls, ABI_MTLS_STRICT);
@@ -270,7 +277,8 @@ static void peer(void **state)
 	assert_int_equal(o->peer.port[0].mtls, ABI_MTLS_DISABLE);
 	assert_int_equal(o->peer.port[1].port, 8082);
 	release(&s);
-	o = one(&s, "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p}\nspec: {mtls: {mode: UNSET}}\n");
+	o = one(&s, "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p}\nspec: "
+		    "{mtls: {mode: UNSET}}\n");
 	assert_false(o->peer.mtls_given);
 	release(&s);
 }
@@ -304,9 +312,12 @@ static void lists(void **state)
 }
 
 #define SVC "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec:\n"
-#define SLICE "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: w, labels: {kubernetes.io/service-name: w}}\n"
-#define AUTHZ "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\nspec:\n"
-#define PEER "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p, namespace: shop}\nspec:\n"
+#define SLICE "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n" \
+	      "metadata: {name: w, labels: {kubernetes.io/service-name: w}}\n"
+#define AUTHZ "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n" \
+	      "metadata: {name: p, namespace: shop}\nspec:\n"
+#define PEER "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n" \
+	     "metadata: {name: p, namespace: shop}\nspec:\n"
 
 static void problems(void **state)
 {
@@ -323,7 +334,8 @@ static void problems(void **state)
 		{"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x, namespace: y}\n",
 		 "warning 1 Deployment y/x | kind | weft does not read apps Deployment: ignored\n", NULL},
 		{"apiVersion: v2\nkind: Service\nmetadata: {name: x}\nspec: {}\n",
-		 "1 Service default/x | apiVersion | \"v2\" is not a version that weft reads; see docs/manifests.md\n",
+		 "1 Service default/x | apiVersion | \"v2\" is not a version that weft reads; see "
+		 "docs/manifests.md\n",
 		 "Service default/x"},
 		{"apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}\n",
 		 "warning 1 Service x | kind | weft does not read serving.knative.dev Service: ignored\n", NULL},
@@ -337,18 +349,23 @@ static void problems(void **state)
 		 "security.istio.io/v1\n",
 		 "AuthorizationPolicy default/x"},
 		{"apiVersion: security.istio.io/v7\nkind: PeerAuthentication\nmetadata: {name: x}\n",
-		 "1 PeerAuthentication default/x | apiVersion | \"security.istio.io/v7\" is not a version that weft "
+		 "1 PeerAuthentication default/x | apiVersion | \"security.istio.io/v7\" is not a version "
+		 "that weft "
 		 "reads; see docs/manifests.md\n",
 		 "PeerAuthentication default/x"},
 		{"apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {name: x}\n",
 		 "warning 1 AuthorizationPolicy x | kind | weft does not read policy.linkerd.io "
-		 "AuthorizationPolicy: ignored\n", NULL},
+		 "AuthorizationPolicy: ignored\n",
+		 NULL},
 		/* metadata */
 		{"apiVersion: v1\nkind: Pod\n", "1 Pod | metadata | is missing\n", "Pod default/"},
-		{"apiVersion: v1\nkind: Pod\nmetadata: {}\n", "3 Pod | metadata.name | is missing\n", "Pod default/"},
+		{"apiVersion: v1\nkind: Pod\nmetadata: {}\n", "3 Pod | metadata.name | is missing\n", "Pod "
+												      "default/"},
 		{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: Web_1\n",
-		 "4 Pod | metadata.name | \"Web_1\" is not a valid name: at most 253 of a-z, 0-9 and -, in parts with "
-		 "dots between\n", "Pod default/"},
+		 "4 Pod | metadata.name | \"Web_1\" is not a valid name: at most 253 of a-z, 0-9 and -, in "
+		 "parts with "
+		 "dots between\n",
+		 "Pod default/"},
 		{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: ok\n  namespace: a.b\n",
 		 "5 Pod | metadata.namespace | \"a.b\" is not a valid name: at most 63 of a-z, 0-9 and -\n",
 		 "Pod default/ok"},
@@ -356,26 +373,33 @@ static void problems(void **state)
 		 "6 Pod default/p | metadata.labels.app | must be text, but on is a boolean: write it in quotes\n",
 		 "Pod default/p"},
 		{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  annotations:\n    weft.io/splice: \"no\"\n",
-		 "6 Pod default/p | metadata.annotations[\"weft.io/splice\"] | must be \"auto\", \"always\" or \"off\", "
-		 "not \"no\"\n", "Pod default/p"},
+		 "6 Pod default/p | metadata.annotations[\"weft.io/splice\"] | must be \"auto\", \"always\" "
+		 "or \"off\", "
+		 "not \"no\"\n",
+		 "Pod default/p"},
 		{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  annotations: {weft.io/splise: \"off\"}\n",
 		 "warning 5 Pod default/p | metadata.annotations[\"weft.io/splise\"] | weft does not know this "
-		 "annotation: see docs/manifests.md\n", NULL},
+		 "annotation: see docs/manifests.md\n",
+		 NULL},
 		{"apiVersion: v1\nkind: Pod\nmetadata: {name: p, creationTimestamp: \"yesterday\"}\n",
 		 "warning 3 Pod default/p | metadata.creationTimestamp | \"yesterday\" is not a time like "
-		 "2026-01-31T12:00:00Z: ignored\n", NULL},
+		 "2026-01-31T12:00:00Z: ignored\n",
+		 NULL},
 		/* core */
 		{"apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus:\n  podIPs:\n  - ip: 10.0.0.256\n",
 		 "6 Pod default/p | status.podIPs[0].ip | \"10.0.0.256\" is not an IP address\n", "Pod default/p"},
 		{"apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: {podIP: 127.0.0.1}\n",
 		 "4 Pod default/p | status.podIP | \"127.0.0.1\" is a loopback address; it cannot be reached from "
-		 "another pod\n", "Pod default/p"},
-		{"apiVersion: v1\nkind: Service\nmetadata: {name: web}\n", "1 Service default/web | spec | is missing\n",
+		 "another pod\n",
+		 "Pod default/p"},
+		{"apiVersion: v1\nkind: Service\nmetadata: {name: web}\n", "1 Service default/web | spec | "
+									   "is missing\n",
 		 "Service default/web"},
 		{SVC "  clusterIP: 10.96.0.1\n  ports:\n  - port: \"80\"\n",
 		 "7 Service shop/web | spec.ports[0].port | must be a number, not text\n", "Service shop/web"},
 		{SVC "  clusterIP: 10.96.0.1\n  ports:\n  - port: 80\n    targetPort: 70000\n",
-		 "8 Service shop/web | spec.ports[0].targetPort | must be a whole number from 1 to 65535, not 70000\n",
+		 "8 Service shop/web | spec.ports[0].targetPort | must be a whole number from 1 to 65535, "
+		 "not 70000\n",
 		 "Service shop/web"},
 		{SVC "  clusterIP: 10.96.0.1\n  ports:\n  - {port: 080}\n",
 		 "7 Service shop/web | spec.ports[0].port | must be a whole number from 1 to 65535, not 080\n",
@@ -384,14 +408,19 @@ static void problems(void **state)
 		 "6 Service shop/web | spec.ports[1].port | 80 is given twice\n", "Service shop/web"},
 		{SVC "  clusterIP: 10.96.0.1\n  ports:\n    port: 80\n",
 		 "7 Service shop/web | spec.ports | must be a list, not a map\n", "Service shop/web"},
-		{SVC "  clusterIP: 10.96.0\n", "5 Service shop/web | spec.clusterIP | \"10.96.0\" is not an IP address\n",
+		{SVC "  clusterIP: 10.96.0\n", "5 Service shop/web | spec.clusterIP | \"10.96.0\" is not an "
+					       "IP address\n",
 		 "Service shop/web"},
 		{SVC "  clusterIP: 224.0.0.1\n",
-		 "5 Service shop/web | spec.clusterIP | \"224.0.0.1\" is a multicast or reserved address; it cannot be "
-		 "reached from another pod\n", "Service shop/web"},
+		 "5 Service shop/web | spec.clusterIP | \"224.0.0.1\" is a multicast or reserved address; "
+		 "it cannot be "
+		 "reached from another pod\n",
+		 "Service shop/web"},
 		{SVC "  ports: [{port: 80}]\n",
-		 "warning 5 Service shop/web | spec.clusterIP | is missing, and without a cluster nobody gives one: "
-		 "the service has no address of its own\n", NULL},
+		 "warning 5 Service shop/web | spec.clusterIP | is missing, and without a cluster nobody "
+		 "gives one: "
+		 "the service has no address of its own\n",
+		 NULL},
 		{SVC "  clusterIP: None\n  sessionAffinity: Cookie\n",
 		 "6 Service shop/web | spec.sessionAffinity | must be ClientIP or None, not \"Cookie\"\n",
 		 "Service shop/web"},
@@ -399,7 +428,8 @@ static void problems(void **state)
 		 "6 Service shop/web | spec.selector | must be a map, not a list\n", "Service shop/web"},
 		{SLICE "addressType: IPv4\nendpoints:\n- addresses: [\"fd00::1\"]\n",
 		 "6 EndpointSlice default/w | endpoints[0].addresses[0] | \"fd00::1\" is not of the slice's "
-		 "addressType IPv4\n", "EndpointSlice default/w"},
+		 "addressType IPv4\n",
+		 "EndpointSlice default/w"},
 		{SLICE "addressType: IPv4\nendpoints:\n- addresses: []\n",
 		 "6 EndpointSlice default/w | endpoints[0].addresses | is missing or empty\n",
 		 "EndpointSlice default/w"},
@@ -409,8 +439,10 @@ static void problems(void **state)
 		 "7 EndpointSlice default/w | endpoints[0].conditions.ready | must be true or false, not text\n",
 		 "EndpointSlice default/w"},
 		/* AuthorizationPolicy */
-		{AUTHZ "  rules:\n  - from:\n    - source:\n        ipBlocks:\n        - 10.0.0.0/8\n        - 10.0.0.0/33\n",
-		 "10 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.ipBlocks[1] | \"10.0.0.0/33\" is not an "
+		{AUTHZ "  rules:\n  - from:\n    - source:\n        ipBlocks:\n        - 10.0.0.0/8\n       "
+		       " - 10.0.0.0/33\n",
+		 "10 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.ipBlocks[1] | "
+		 "\"10.0.0.0/33\" is not an "
 		 "address block: write it as 10.0.0.0/8, fd00::/8 or one address, with no bits after the prefix\n",
 		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  action: DENYY\n",
@@ -418,78 +450,110 @@ static void problems(void **state)
 		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  action: CUSTOM\n  provider: {name: x}\n  rules: [{}]\n",
 		 "5 AuthorizationPolicy shop/p | spec.action | CUSTOM is not supported: weft calls no external "
-		 "authorizer\n", "AuthorizationPolicy shop/p"},
+		 "authorizer\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  action: AUDIT\n  rules: [{}]\n",
 		 "warning 5 AuthorizationPolicy shop/p | spec.action | AUDIT is not supported: the policy has no "
-		 "effect\n", NULL},
+		 "effect\n",
+		 NULL},
 		{AUTHZ "  targetRefs: [{kind: Gateway}]\n",
-		 "5 AuthorizationPolicy shop/p | spec.targetRefs | is not supported in this version: use a selector\n",
+		 "5 AuthorizationPolicy shop/p | spec.targetRefs | is not supported in this version: use a "
+		 "selector\n",
 		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - form: []\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].form | weft does not know this field; it could widen or "
-		 "narrow the policy\n", "AuthorizationPolicy shop/p"},
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].form | weft does not know this field; it "
+		 "could widen or "
+		 "narrow the policy\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - from: []\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].from | is empty: leave the field out, or list what is "
-		 "meant\n", "AuthorizationPolicy shop/p"},
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].from | is empty: leave the field out, or "
+		 "list what is "
+		 "meant\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - from: [{source: {}}]\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source | is empty: it would mean every source; "
-		 "leave `from` out if that is meant\n", "AuthorizationPolicy shop/p"},
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source | is empty: it would mean "
+		 "every source; "
+		 "leave `from` out if that is meant\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - from: [{}]\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source | is empty: it would mean every source; "
-		 "leave `from` out if that is meant\n", "AuthorizationPolicy shop/p"},
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source | is empty: it would mean "
+		 "every source; "
+		 "leave `from` out if that is meant\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - from: [{source: {principals: []}}]\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.principals | is empty: leave the field "
-		 "out, or list what is meant\n", "AuthorizationPolicy shop/p"},
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.principals | is empty: leave "
+		 "the field "
+		 "out, or list what is meant\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - from: [{source: {principals: [\"spiffe://a/b\"]}}]\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.principals[0] | must be written without "
-		 "\"spiffe://\": it would never match\n", "AuthorizationPolicy shop/p"},
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.principals[0] | must be "
+		 "written without "
+		 "\"spiffe://\": it would never match\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - from: [{source: {principals: a}}]\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.principals | must be a list, not text\n",
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.principals | must be a list, "
+		 "not text\n",
 		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - from: [{source: {namespaces: [\"\"]}}]\n",
 		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.namespaces[0] | is empty\n",
 		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - from: [{source: {serviceAccounts: [\"a/*\"]}}]\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.serviceAccounts[0] | must not contain *: "
-		 "service accounts are compared as they are\n", "AuthorizationPolicy shop/p"},
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source.serviceAccounts[0] | must not "
+		 "contain *: "
+		 "service accounts are compared as they are\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - from: [{source: {serviceAccounts: [a], namespaces: [b]}}]\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source | serviceAccounts cannot stand beside "
-		 "principals or namespaces\n", "AuthorizationPolicy shop/p"},
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].from[0].source | serviceAccounts cannot "
+		 "stand beside "
+		 "principals or namespaces\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - to: [{operation: {ports: [80]}}]\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].to[0].operation.ports[0] | must be text, but 80 is a "
-		 "number: write it in quotes\n", "AuthorizationPolicy shop/p"},
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].to[0].operation.ports[0] | must be text, but "
+		 "80 is a "
+		 "number: write it in quotes\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - to: [{operation: {ports: [\"http\"]}}]\n",
-		 "6 AuthorizationPolicy shop/p | spec.rules[0].to[0].operation.ports[0] | \"http\" is not a port: a "
-		 "number from 1 to 65535\n", "AuthorizationPolicy shop/p"},
+		 "6 AuthorizationPolicy shop/p | spec.rules[0].to[0].operation.ports[0] | \"http\" is not a "
+		 "port: a "
+		 "number from 1 to 65535\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - when: [{key: source.foo, values: [a]}]\n",
 		 "6 AuthorizationPolicy shop/p | spec.rules[0].when[0].key | \"source.foo\" is not a key that weft "
-		 "knows\n", "AuthorizationPolicy shop/p"},
+		 "knows\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules:\n  - when: [{key: source.ip}]\n",
 		 "6 AuthorizationPolicy shop/p | spec.rules[0].when[0] | has neither values nor notValues\n",
 		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  rules: [null]\n",
 		 "5 AuthorizationPolicy shop/p | spec.rules[0] | is empty: write {} for a rule that matches "
-		 "everything\n", "AuthorizationPolicy shop/p"},
+		 "everything\n",
+		 "AuthorizationPolicy shop/p"},
 		{AUTHZ "  action: DENY\n",
 		 "warning 5 AuthorizationPolicy shop/p | spec.rules | a DENY policy without rules denies nothing\n",
 		 NULL},
 		{"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, annotations: "
 		 "{istio.io/dry-run: \"true\"}}\nspec: {rules: [{}]}\n",
-		 "warning 3 AuthorizationPolicy default/p | metadata.annotations[\"istio.io/dry-run\"] | dry run is "
-		 "not supported: the policy has no effect\n", NULL},
+		 "warning 3 AuthorizationPolicy default/p | metadata.annotations[\"istio.io/dry-run\"] | "
+		 "dry run is "
+		 "not supported: the policy has no effect\n",
+		 NULL},
 		/* PeerAuthentication */
 		{PEER "  mtls: {mode: strict}\n",
 		 "5 PeerAuthentication shop/p | spec.mtls.mode | must be STRICT, PERMISSIVE, DISABLE or UNSET, not "
-		 "\"strict\"\n", "PeerAuthentication shop/p"},
+		 "\"strict\"\n",
+		 "PeerAuthentication shop/p"},
 		{PEER "  portLevelMtls: {80: {mode: STRICT}}\n",
 		 "5 PeerAuthentication shop/p | spec.portLevelMtls | needs a selector with matchLabels\n",
 		 "PeerAuthentication shop/p"},
 		{PEER "  selector: {matchLabels: {a: b}}\n  portLevelMtls: {http: {mode: STRICT}}\n",
-		 "6 PeerAuthentication shop/p | spec.portLevelMtls.http | \"http\" is not a port: a number from 1 to "
-		 "65535\n", "PeerAuthentication shop/p"},
+		 "6 PeerAuthentication shop/p | spec.portLevelMtls.http | \"http\" is not a port: a number "
+		 "from 1 to "
+		 "65535\n",
+		 "PeerAuthentication shop/p"},
 		{PEER "  selector: {matchExpressions: []}\n",
 		 "5 PeerAuthentication shop/p | spec.selector.matchExpressions | weft does not know this field; it "
-		 "could widen or narrow the policy\n", "PeerAuthentication shop/p"},
+		 "could widen or narrow the policy\n",
+		 "PeerAuthentication shop/p"},
 	};
 
 	for (size_t i = 0; i < array_size(cases); i++) {
@@ -546,10 +610,12 @@ static void stand_ins(void **state)
 	a = stand_in(&s, AUTHZ "  selector: {matchLabels: {app: web}}\n  targetRef: {name: x}\n");
 	assert_int_equal(a->selector.count, 0);
 	release(&s);
-	a = stand_in(&s, "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec: 1\n");
+	a = stand_in(&s, "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\n"
+			 "spec: 1\n");
 	assert_int_equal(a->action, POLICY_DENY);
 	release(&s);
-	a = stand_in(&s, "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {namespace: shop}\n");
+	a = stand_in(&s, "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: "
+			 "{namespace: shop}\n");
 	assert_string_equal(s.rejected[0], "AuthorizationPolicy shop/(unreadable)");
 	release(&s);
 	a = stand_in(&s, "apiVersion: security.istio.io/v1\nkind: Authorizationpolicy\nmetadata: {name: p}\n");
@@ -577,7 +643,9 @@ static void broken(void **state)
 		const char *in, *rejected[3];
 	} cases[] = {
 		{"a: [", {"object /"}},
-		{"kind: AuthorizationPolicy\nmetadata:\n  name: p\n\tnamespace: shop\n", {"AuthorizationPolicy shop/p"}},
+		{"kind: AuthorizationPolicy\nmetadata:\n  name: p\n\tnamespace: "
+		 "shop\n",
+		 {"AuthorizationPolicy shop/p"}},
 		{"kind: AuthorizationPolicy\nmetadata:\n\tname: Bad_Name\n",
 		 {"AuthorizationPolicy default/(unreadable, line 5)"}},
 		{"{\"kind\": \"PeerAuthentication\", \"metadata\": {\"namespace\":\"a\", \"name\":\"b\"}",
@@ -585,7 +653,9 @@ static void broken(void **state)
 		{"metadata: {name: p, namespace: s\nkind: AuthorizationPolicy\n", {"AuthorizationPolicy s/p"}},
 		{"apiVersion: security.istio.io/v1\nmetadata: {name: p\nknd: Authorization\n",
 		 {"AuthorizationPolicy default/p"}},
-		{"apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: p\n", {"object /"}},
+		{"apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: "
+		 "p\n",
+		 {"object /"}},
 		{"kind: List\nitems:\n- kind: AuthorizationPolicy\n  metadata: {name: a, namespace: x}\n"
 		 "- kind: AuthorizationPolicy\n  metadata: {name: b, namespace: y}\n- [",
 		 {"AuthorizationPolicy x/a", "AuthorizationPolicy y/b"}},
@@ -609,9 +679,15 @@ static void broken(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(core),	    cmocka_unit_test(pod),	cmocka_unit_test(service),
-		cmocka_unit_test(slice),    cmocka_unit_test(authorization), cmocka_unit_test(peer),
-		cmocka_unit_test(lists),    cmocka_unit_test(problems), cmocka_unit_test(stand_ins),
+		cmocka_unit_test(core),
+		cmocka_unit_test(pod),
+		cmocka_unit_test(service),
+		cmocka_unit_test(slice),
+		cmocka_unit_test(authorization),
+		cmocka_unit_test(peer),
+		cmocka_unit_test(lists),
+		cmocka_unit_test(problems),
+		cmocka_unit_test(stand_ins),
 		cmocka_unit_test(broken),
 	};
 

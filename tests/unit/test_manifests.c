@@ -25,8 +25,7 @@ struct folder {
 static struct source *new_source(const char *path, struct store *store, int notify,
 				 int (*open_file)(void *ctx, const char *name), void *ctx)
 {
-	struct manifests_config c = {.path = path, .notify = notify, .store = store, .open = open_file,
-				     .ctx = ctx};
+	struct manifests_config c = {.path = path, .notify = notify, .store = store, .open = open_file, .ctx = ctx};
 
 	c.folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(c.folder >= 0);
@@ -35,10 +34,11 @@ static struct source *new_source(const char *path, struct store *store, int noti
 
 static void begin(struct folder *f)
 {
+	static unsigned count;
 	int notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 
-	snprintf(f->path, sizeof(f->path), "/tmp/weft-manifests-XXXXXX");
-	assert_non_null(mkdtemp(f->path));
+	snprintf(f->path, sizeof(f->path), "/tmp/weft-manifests-%d-%u", (int)getpid(), count++);
+	assert_int_equal(mkdir(f->path, 0700), 0);
 	assert_true(inotify_add_watch(notify, f->path, MANIFESTS_EVENTS) >= 0);
 	f->fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	f->store = store_new();
@@ -123,7 +123,7 @@ static void expect_problems(struct folder *f, const char *wanted)
 }
 
 #define NS(name) "apiVersion: v1\nkind: Namespace\nmetadata: {name: " name "}\n"
-#define POLICY(name, spec)                                                                                 \
+#define POLICY(name, spec) \
 	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: " name "}\nspec: " spec "\n"
 
 static struct object *policy(struct folder *f, const char *name)
@@ -150,7 +150,8 @@ static void load_and_follow(void **state)
 	assert_false(f.source->loaded);
 	expect_changes(&f, true, "a b c j k y1");
 	assert_true(f.source->loaded);
-	expect_problems(&f, "y.yaml:5 Namespace | metadata.name | must be text, but 7 is a number: write it in quotes\n");
+	expect_problems(&f, "y.yaml:5 Namespace | metadata.name | must be text, but 7 is a number: write it "
+			    "in quotes\n");
 	put(&f, "y.yaml", NS("y1"));
 	expect_changes(&f, false, "y1");
 	expect_problems(&f, "");
@@ -225,7 +226,8 @@ static void last_good(void **state)
 	/* still broken, otherwise; the document above grew */
 	put(&f, "p.yaml", NS("a") "# more\n---\n" POLICY("deny", "{action: DENY, rules: 7}") "---\n" NS("b"));
 	expect_changes(&f, false, "a");
-	expect_problems(&f, "p.yaml:9 AuthorizationPolicy default/deny | spec.rules | must be a list, not a number\n");
+	expect_problems(&f, "p.yaml:9 AuthorizationPolicy default/deny | spec.rules | must be a list, not a "
+			    "number\n");
 	assert_ptr_equal(policy(&f, "deny"), o);
 	/* an empty file is no broken one */
 	put(&f, "p.yaml", "");
@@ -279,7 +281,8 @@ static void stand_in(void **state)
 	assert_string_equal(policy(&f, "p")->file, "p.yaml");
 	expect_problems(&f, "q.yaml:4  |  | not valid YAML: found a tab character that violates indentation (while "
 			    "scanning a plain scalar that starts in line 3)\n"
-			    "z.yaml:1 AuthorizationPolicy default/p | metadata.name | is already given in p.yaml line "
+			    "z.yaml:1 AuthorizationPolicy default/p | metadata.name | is already given in "
+			    "p.yaml line "
 			    "1: this one is not used\n");
 	end(&f);
 }
@@ -312,13 +315,16 @@ static void one_name_twice(void **state)
 	begin(&f);
 	put(&f, "b.yaml", NS("x") "---\n" NS("x"));
 	expect_changes(&f, true, "x");
-	expect_problems(&f, "b.yaml:5 Namespace x | metadata.name | is already given in b.yaml line 1: this one is not "
+	expect_problems(&f, "b.yaml:5 Namespace x | metadata.name | is already given in b.yaml line 1: this "
+			    "one is not "
 			    "used\n");
 	put(&f, "a.yaml", "\n" NS("x"));
 	expect_changes(&f, false, "x");
 	expect_problems(&f,
-			"b.yaml:1 Namespace x | metadata.name | is already given in a.yaml line 2: this one is not used\n"
-			"b.yaml:5 Namespace x | metadata.name | is already given in a.yaml line 2: this one is not used\n");
+			"b.yaml:1 Namespace x | metadata.name | is already given in a.yaml line 2: this one "
+			"is not used\n"
+			"b.yaml:5 Namespace x | metadata.name | is already given in a.yaml line 2: this one "
+			"is not used\n");
 	assert_int_equal(unlinkat(f.fd, "a.yaml", 0), 0);
 	expect_changes(&f, false, "x");
 	assert_string_equal(store_get(f.store, KIND_NAMESPACE, "", "x")->file, "b.yaml");
@@ -489,7 +495,8 @@ static void opened_elsewhere(void **state)
 	o.answer = -EACCES;
 	event(events[1], IN_CLOSE_WRITE, "a.yaml");
 	assert_int_equal(source_ready(f.source), 1);
-	expect_problems(&f, "a.yaml:0  |  | cannot be opened: Permission denied (make it readable for weft's user)\n");
+	expect_problems(&f, "a.yaml:0  |  | cannot be opened: Permission denied (make it readable for "
+			    "weft's user)\n");
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
 	o.count = 0;
 	o.answer = -ENOENT;
@@ -523,7 +530,8 @@ static void folder_gone(void **state)
 	assert_int_equal(rmdir(f.path), 0);
 	assert_true(source_ready(f.source) > 0);
 	assert_true(source_load(f.source) >= 0);
-	expect_problems(&f, "(folder):0  |  | the folder is gone; its objects stay in force: make it again and restart "
+	expect_problems(&f, "(folder):0  |  | the folder is gone; its objects stay in force: make it again "
+			    "and restart "
 			    "weftd\n");
 	end(&f);
 }
@@ -569,9 +577,14 @@ static void random_file(struct folder *f, unsigned *seed, const char *name)
 static void random_edits(void **state)
 {
 	static const char *const names[] = {"a.yaml", "b.yaml", "c.yaml", "d.yaml"};
-	unsigned seed = getenv("SEED") ? (unsigned)atoi(getenv("SEED")) : 1;
+	const char *text = getenv("SEED");
+	long long number = 1;
+	unsigned seed;
 	struct folder f;
 
+	if (text)
+		assert_int_equal(text_number(text, 0, 1 << 30, &number), 0);
+	seed = (unsigned)number;
 	begin(&f);
 	assert_int_equal(source_load(f.source), 0);
 	for (int step = 0; step < 300; step++) {
@@ -609,12 +622,18 @@ static void random_edits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(load_and_follow),    cmocka_unit_test(writers_and_links),
-		cmocka_unit_test(config_map),	      cmocka_unit_test(last_good),
-		cmocka_unit_test(stand_in),	      cmocka_unit_test(broken_beside_last_good),
-		cmocka_unit_test(one_name_twice),     cmocka_unit_test(one_document_of_many),
-		cmocka_unit_test(strange_files),      cmocka_unit_test(too_many_problems),
-		cmocka_unit_test(opened_elsewhere),   cmocka_unit_test(folder_gone),
+		cmocka_unit_test(load_and_follow),
+		cmocka_unit_test(writers_and_links),
+		cmocka_unit_test(config_map),
+		cmocka_unit_test(last_good),
+		cmocka_unit_test(stand_in),
+		cmocka_unit_test(broken_beside_last_good),
+		cmocka_unit_test(one_name_twice),
+		cmocka_unit_test(one_document_of_many),
+		cmocka_unit_test(strange_files),
+		cmocka_unit_test(too_many_problems),
+		cmocka_unit_test(opened_elsewhere),
+		cmocka_unit_test(folder_gone),
 		cmocka_unit_test(random_edits),
 	};
 

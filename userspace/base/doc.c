@@ -40,7 +40,7 @@ struct build {
 	struct frame frame[DOC_MAX_DEPTH];
 	unsigned depth;
 	uint32_t first_line;
-	uint32_t nodes;   /* with what aliases show */
+	uint32_t nodes;	  /* with what aliases show */
 	uint32_t aliased; /* what aliases show */
 	struct anchor anchor[ANCHORS];
 	unsigned anchors;
@@ -74,8 +74,8 @@ static size_t digits(const char **p, const char *set)
 
 static bool is_number(const char *s)
 {
-	static const char *const special[] = {".inf",  ".Inf",	".INF",	 "+.inf", "+.Inf", "+.INF",
-					      "-.inf", "-.Inf", "-.INF", ".nan",  ".NaN",  ".NAN"};
+	static const char *const special[] = {".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF",
+					      "-.inf", "-.Inf", "-.INF", ".nan", ".NaN", ".NAN"};
 	size_t n;
 
 	if (any_of(s, special, array_size(special)))
@@ -107,8 +107,8 @@ static bool is_number(const char *s)
 static enum doc_kind plain_kind(const char *s, size_t len)
 {
 	static const char *const null[] = {"~", "null", "Null", "NULL"};
-	static const char *const yes_no[] = {"y",  "Y",	 "yes", "Yes",	"YES",	"true",	 "True",  "TRUE",
-					     "on", "On", "ON",	"n",	"N",	"no",	 "No",	  "NO",
+	static const char *const yes_no[] = {"y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE",
+					     "on", "On", "ON", "n", "N", "no", "No", "NO",
 					     "false", "False", "FALSE", "off", "Off", "OFF"};
 
 	if (!len)
@@ -466,7 +466,8 @@ static int json_children(struct build *b, const json_t *j, struct cursor *c)
 		return rc;
 	c->at++;
 	if (map) {
-		json_object_foreach((json_t *)j, key, value) {
+		json_object_foreach((json_t *)j, key, value)
+		{
 			json_space(c);
 			json_skip_string(c);
 			b->frame[b->depth - 1].key = arena_string(b->arena, key, strlen(key));
@@ -475,14 +476,15 @@ static int json_children(struct build *b, const json_t *j, struct cursor *c)
 				return rc;
 		}
 	} else {
-		json_array_foreach(j, i, value) {
+		json_array_foreach(j, i, value)
+		{
 			rc = json_value(b, value, c);
 			if (rc)
 				return rc;
 		}
 	}
 	json_space(c);
-	c->at++; /* the bracket */
+	c->at++;    /* the bracket */
 	b->depth--; /* jansson has refused duplicate keys */
 	return 0;
 }
@@ -508,7 +510,8 @@ static int json_value(struct build *b, const json_t *j, struct cursor *c)
 		while (c->at < c->end && !strchr(" \t\r\n,:]}", *c->at))
 			c->at++;
 		len = (size_t)(c->at - text);
-		node->kind = json_is_number(j) ? DOC_NUMBER : json_is_boolean(j) ? DOC_BOOL : DOC_NULL;
+		node->kind = json_is_number(j) ? DOC_NUMBER : json_is_boolean(j) ? DOC_BOOL
+										 : DOC_NULL;
 	}
 	node->text = arena_string(b->arena, text, len);
 	return attach(b, node);

@@ -12,9 +12,9 @@
 #include "model.h"
 
 enum claim_rank {
-	CLAIM_GIVEN,	/* the object is in the file now */
+	CLAIM_GIVEN,	 /* the object is in the file now */
 	CLAIM_LAST_GOOD, /* it was, and what stands there now cannot be understood */
-	CLAIM_STAND_IN, /* it never was; this one closes what it would select */
+	CLAIM_STAND_IN,	 /* it never was; this one closes what it would select */
 };
 
 struct claim_place { /* embedded by the owner; outlives its claims */
@@ -42,7 +42,8 @@ void claims_add(struct claims *c, struct object *o, enum claim_rank rank, const 
 void claims_move(struct claims *c, struct claim *claim, enum claim_rank rank,
 		 const struct claim_place *place, struct list *of_place);
 void claims_give_up(struct claims *c, struct claim *claim); /* freed at the next settle */
-bool claims_settle(struct claims *c); /* brings the store up to date; true: it changed, or who lost did */
+/* Brings the store up to date. True: it changed, or who lost did. */
+bool claims_settle(struct claims *c);
 /* Order of places may have changed: look again at the names with more than one claim. */
 void claims_reordered(struct claims *c);
 /* Calls back for each object that is given but not used because another one has the name first. */

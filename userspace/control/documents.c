@@ -297,8 +297,7 @@ static void index_good(struct reading *r, struct table *t, unsigned *ret_policie
 				continue;
 			*ret_policies += c->object->kind == KIND_AUTHORIZATION_POLICY ||
 					 c->object->kind == KIND_PEER_AUTHENTICATION;
-			table_add(t, &g->link, name_hash(c->object->kind, c->object->namespace,
-							 c->object->name));
+			table_add(t, &g->link, name_hash(c->object->kind, c->object->namespace, c->object->name));
 		}
 	}
 }

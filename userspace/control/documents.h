@@ -15,7 +15,7 @@
 
 #define DOCUMENTS_MAX 131072 /* of one file */
 
-struct documents { /* of one file */
+struct documents {	  /* of one file */
 	const char *file; /* its name: the owner's, and it stays */
 	struct list list;
 	unsigned errors, warnings; /* exact */

@@ -38,10 +38,10 @@ struct file {
 	struct list dirty; /* while it is to be looked at */
 	struct identity identity;
 	struct documents documents;
-	bool waiting;	/* for manifests_opened */
-	bool again;	/* look at it once more after that */
-	bool read;	/* identity is valid, and was old enough: a later write has another time */
-	uint64_t bytes; /* counted in manifests.bytes */
+	bool waiting;		 /* for manifests_opened */
+	bool again;		 /* look at it once more after that */
+	bool read;		 /* identity is valid, and was old enough: a later write has another time */
+	uint64_t bytes;		 /* counted in manifests.bytes */
 	struct problem *problem; /* with the file as a whole, or NULL */
 	char name[];
 };
@@ -156,8 +156,11 @@ static void set_problem(struct manifests *m, struct problem **where, const char 
 
 static struct identity identity_of(const struct stat *st)
 {
-	return (struct identity){.dev = st->st_dev, .ino = st->st_ino, .size = st->st_size,
-				 .modified = st->st_mtim, .changed = st->st_ctim};
+	return (struct identity){.dev = st->st_dev,
+				 .ino = st->st_ino,
+				 .size = st->st_size,
+				 .modified = st->st_mtim,
+				 .changed = st->st_ctim};
 }
 
 static bool time_equal(struct timespec a, struct timespec b)

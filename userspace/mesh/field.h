@@ -15,8 +15,8 @@ struct decode { /* one object at work */
 	const char *file;
 	uint32_t line; /* where the object starts */
 	struct object *object;
-	char title[320];  /* "Service shop/web" */
-	unsigned errors;  /* more than 0: the object is rejected */
+	char title[320];	  /* "Service shop/web" */
+	unsigned errors;	  /* more than 0: the object is rejected */
 	unsigned reports, warned; /* bounded: one object cannot fill the log */
 };
 
@@ -24,8 +24,8 @@ struct field {
 	struct decode *d;
 	const struct doc *doc; /* NULL: absent */
 	const struct field *up;
-	const char *key;  /* NULL: an item of a list */
-	unsigned index;	  /* of the item */
+	const char *key; /* NULL: an item of a list */
+	unsigned index;	 /* of the item */
 };
 
 void field_error(const struct field *f, const char *fmt, ...) printf_like(2, 3);   /* rejects the object */
@@ -36,10 +36,10 @@ struct field field_get(const struct field *map, const char *key);
 struct field field_first_item(const struct field *list);
 struct field field_first_key(const struct field *map);
 void field_next(struct field *i);
-unsigned field_count(const struct field *list); /* of items, without checking */
+unsigned field_count(const struct field *list);		    /* of items, without checking */
 bool field_at_most(const struct field *list, unsigned max); /* reports more items than that */
-bool field_given(const struct field *f);	/* there and not null */
-bool field_is_map(const struct field *f);	/* given and a map; reports another type */
+bool field_given(const struct field *f);		    /* there and not null */
+bool field_is_map(const struct field *f);		    /* given and a map; reports another type */
 /* Every key of the map is one of names, else an error: for objects where an unknown field may widen or narrow. */
 void field_only(const struct field *map, const char *const *names, size_t count);
 
@@ -49,7 +49,7 @@ bool field_bool(const struct field *f, bool absent);
 /* True and *ret set if given and right. */
 bool field_number(const struct field *f, long long min, long long max, long long *ret);
 bool field_address(const struct field *f, struct abi_addr *ret);
-void field_pairs(const struct field *f, struct pairs *ret); /* a map of strings */
+void field_pairs(const struct field *f, struct pairs *ret);	     /* a map of strings */
 void *field_alloc(const struct field *f, size_t count, size_t size); /* in the object's arena */
 
 #endif

@@ -285,7 +285,7 @@ static void decode_one(const struct doc *doc, const struct envelope *e, const ch
 	if (in_group(e, SECURITY))
 		suspect(doc, KIND_AUTHORIZATION_POLICY, e, file, sink, strcmp(e->kind, "RequestAuthentication"),
 			"kind", "\"%.60s\" of security.istio.io is not supported; a mistyped AuthorizationPolicy "
-			"or PeerAuthentication?");
+				"or PeerAuthentication?");
 	else if (!linkerd && (!strncasecmp(e->kind, "Authori", 7) || !strncasecmp(e->kind, "PeerAuth", 8)))
 		suspect(doc, KIND_AUTHORIZATION_POLICY, e, file, sink, true, "kind",
 			"\"%.60s\": meant as AuthorizationPolicy or PeerAuthentication of security.istio.io/v1?");
@@ -401,10 +401,12 @@ static void broken_policy(enum object_kind kind, const char *part, const char *p
 	char name[254], space[64];
 
 	if ((!scan(part, part_end, "name", name, sizeof(name)) &&
-	     !scan(bytes, end, "name", name, sizeof(name))) || !is_dns(name, false))
+	     !scan(bytes, end, "name", name, sizeof(name))) ||
+	    !is_dns(name, false))
 		snprintf(name, sizeof(name), "(unreadable, line %u)", line);
 	if ((!scan(part, part_end, "namespace", space, sizeof(space)) &&
-	     !scan(bytes, end, "namespace", space, sizeof(space))) || !is_dns(space, true))
+	     !scan(bytes, end, "namespace", space, sizeof(space))) ||
+	    !is_dns(space, true))
 		text_copy(space, sizeof(space), "default");
 	o->name = arena_string(&o->arena, name, strlen(name));
 	o->namespace = arena_string(&o->arena, space, strlen(space));

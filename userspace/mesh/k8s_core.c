@@ -146,7 +146,6 @@ static void pod_status(const struct field *root)
 	struct field conditions = field_get(&status, "conditions");
 	const char *s;
 
-	pod->ready = true;
 	if (!field_is_map(&status) || !field_at_most(&ips, MAX_ADDRS))
 		return;
 	s = field_text(&phase);
@@ -165,7 +164,7 @@ static void pod_status(const struct field *root)
 		if (!field_is_map(&i) || !(s = field_text(&type)) || strcmp(s, "Ready"))
 			continue;
 		s = field_text(&value);
-		pod->ready = s && !strcmp(s, "True");
+		pod->unready = !s || strcmp(s, "True");
 	}
 }
 
@@ -185,8 +184,10 @@ static void decode_pod(const struct field *root)
 	struct field spec = field_get(root, "spec"), account = field_get(&spec, "serviceAccountName");
 	struct field old_account = field_get(&spec, "serviceAccount");
 	struct field node = field_get(&spec, "nodeName"), host = field_get(&spec, "hostNetwork");
+	struct field metadata = field_get(root, "metadata"), deleted = field_get(&metadata, "deletionTimestamp");
 
 	check_splice(root);
+	pod->terminating = field_given(&deleted);
 	pod->service_account = "default";
 	if (field_is_map(&spec)) {
 		const char *s = field_string(&account);

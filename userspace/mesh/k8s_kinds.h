@@ -8,7 +8,7 @@
 
 #include "field.h"
 
-void k8s_core_decode(const struct field *root);	 /* Node, Pod, Service, EndpointSlice */
+void k8s_core_decode(const struct field *root); /* Node, Pod, Service, EndpointSlice */
 /*
  * AuthorizationPolicy, PeerAuthentication. False: right, but without effect (AUDIT, dry-run; a warning says so).
  * With errors the object's selector and action are still what could be read safely: k8s_security_stand_in.

@@ -51,7 +51,9 @@ static const char *pattern(const struct field *i)
 	return NULL;
 }
 
-enum shape { PATTERN, PRINCIPAL, ACCOUNT };
+enum shape { PATTERN,
+	     PRINCIPAL,
+	     ACCOUNT };
 
 static void check_shape(const struct field *i, const char *s, enum shape shape)
 {
@@ -98,7 +100,8 @@ static void decode_blocks(const struct field *map, const char *key, struct match
 
 		if (s && addr_parse_block(s, &b->addr, &b->bits))
 			field_error(&i, "\"%.60s\" is not an address block: write it as 10.0.0.0/8, fd00::/8 or "
-					"one address, with no bits after the prefix", s);
+					"one address, with no bits after the prefix",
+				    s);
 		else if (s)
 			ret->values.count++;
 	}
@@ -144,10 +147,10 @@ static void decode_source(const struct field *f, struct policy_source *s)
 	static const char *const l7[] = {"requestPrincipals", "notRequestPrincipals", "remoteIpBlocks",
 					 "notRemoteIpBlocks"};
 	static const char *const names[] = {
-		"principals",	     "notPrincipals",	   "namespaces",    "notNamespaces",
-		"serviceAccounts",   "notServiceAccounts", "trustDomains",  "notTrustDomains",
-		"ipBlocks",	     "notIpBlocks",	   "requestPrincipals", "notRequestPrincipals",
-		"remoteIpBlocks",    "notRemoteIpBlocks"};
+		"principals", "notPrincipals", "namespaces", "notNamespaces",
+		"serviceAccounts", "notServiceAccounts", "trustDomains", "notTrustDomains",
+		"ipBlocks", "notIpBlocks", "requestPrincipals", "notRequestPrincipals",
+		"remoteIpBlocks", "notRemoteIpBlocks"};
 
 	if (!field_is_map(f) || !f->doc->child) {
 		if (!field_given(f) || f->doc->kind == DOC_MAP)
@@ -174,7 +177,7 @@ static void decode_source(const struct field *f, struct policy_source *s)
 static void decode_operation(const struct field *f, struct policy_operation *o)
 {
 	static const char *const l7[] = {"hosts", "notHosts", "methods", "notMethods", "paths", "notPaths"};
-	static const char *const names[] = {"hosts",   "notHosts",   "ports", "notPorts",
+	static const char *const names[] = {"hosts", "notHosts", "ports", "notPorts",
 					    "methods", "notMethods", "paths", "notPaths"};
 
 	if (!field_is_map(f) || !f->doc->child) {
@@ -238,9 +241,9 @@ static void condition_values(const struct field *f, struct policy_condition *c)
 		(void)decode_l7(f, values, array_size(values));
 		break;
 	default: {
-		enum shape shape = c->key == WHEN_SOURCE_PRINCIPAL	  ? PRINCIPAL
+		enum shape shape = c->key == WHEN_SOURCE_PRINCIPAL	   ? PRINCIPAL
 				   : c->key == WHEN_SOURCE_SERVICE_ACCOUNT ? ACCOUNT
-									  : PATTERN;
+									   : PATTERN;
 
 		decode_strings(f, "values", shape, &c->values);
 		decode_strings(f, "notValues", shape, &c->not_values);
@@ -383,7 +386,7 @@ static void reject_targets(const struct field *spec, struct pairs *selector)
 static bool decode_authorization(const struct field *root)
 {
 	static const char *const names[] = {"selector", "targetRef", "targetRefs",
-					    "rules",	"action",    "provider"};
+					    "rules", "action", "provider"};
 	struct object_authorization *a = &root->d->object->authorization;
 	struct field spec = field_get(root, "spec"), rules = field_get(&spec, "rules");
 	bool effect;

@@ -21,10 +21,10 @@ struct slices { /* of one service; lives while it has one. The names stand behin
 };
 
 struct store {
-	struct table objects;	/* struct object */
-	struct table services;	/* struct slices */
-	struct table changed;	/* struct change */
-	struct list changes;	/* the same, in order */
+	struct table objects;	     /* struct object */
+	struct table services;	     /* struct slices */
+	struct table changed;	     /* struct change */
+	struct list changes;	     /* the same, in order */
 	struct list all[KIND_COUNT]; /* object.siblings */
 	unsigned count[KIND_COUNT];
 };
