@@ -23,7 +23,7 @@ struct channel_plan {
 	gid_t gid;
 	/* what the owner wants to know; each may be called from any channel function but channel_open */
 	void (*ready)(void *ctx);				 /* channel_ready() or its reason changed */
-	void (*enrolled)(void *ctx, struct pod *pod, int error, const char *why); /* before pods_accepted/refused */
+	void (*enrolled)(void *ctx, struct pod *pod, int error, const char *why); /* after pods_accepted/refused */
 	void (*released)(void *ctx, struct pod *pod);		 /* before the pod is freed */
 	void *ctx;
 };

@@ -291,11 +291,12 @@ static void got_enrolled(struct channel *c, const struct wire *m)
 	if (m->number)
 		log_error("pod %s/%s: the worker refuses it: %s", pod->namespace, pod->name,
 			  m->text[0] ? m->text : strerror(-m->number));
-	c->plan.enrolled(c->plan.ctx, pod, m->number, m->text);
 	if (m->number)
 		pods_refused(pod);
 	else
 		pods_accepted(pod);
+	/* On disk first: who was told yes is taken back even if we are killed now. */
+	c->plan.enrolled(c->plan.ctx, pod, m->number, m->text);
 	c->plan.ready(c->plan.ctx);
 }
 
