@@ -151,6 +151,19 @@ static __always_inline int flow_free(struct abi_flow *me, const struct abi_flow 
 	return sock_queue_empty(to);
 }
 
+/* The record says what the switch does to a live connection. */
+static __always_inline void conn_switch(struct abi_conn *c, __u32 splice_off)
+{
+	if (splice_off && c->reason == ABI_SPLICED) {
+		c->path = ABI_PATH_TCP;
+		c->reason = ABI_SWITCHED_OFF;
+	} else if (!splice_off && c->reason == ABI_SWITCHED_OFF && c->end[ABI_CLIENT].in_map &&
+		   c->end[ABI_SERVER].in_map) {
+		c->path = ABI_PATH_SPLICE;
+		c->reason = ABI_SPLICED;
+	}
+}
+
 SEC("sk_msg")
 int weft_msg(struct sk_msg_md *msg)
 {
@@ -172,6 +185,7 @@ int weft_msg(struct sk_msg_md *msg)
 		return SK_PASS;
 	me = &c->end[s->end & 1];
 	peer = &c->end[(s->end & 1) ^ 1];
+	conn_switch(c, set->splice_off);
 	if (!set->splice_off && !c->leaving && peer->in_map && !peer->closed) {
 		look = decide_look(me, set, msg->size);
 		redirect = decide_message(me, set, peer->said, msg->size, look,

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The splice: which connections it takes, how it is switched, and that no byte is lost or moved by it."""
+
+import hashlib
+import json
+import random
+import socket
+import threading
+import time
+
+import labrun
+import pytest
+
+LAB = """
+[nodes.node]
+[pods.client]
+[pods.server]
+ips = ["10.244.1.200", "fd00:244:0:1::200"]
+[pods.quiet]
+annotations = { "weft.io/splice" = "off" }
+[pods.eager]
+annotations = { "weft.io/splice" = "always" }
+"""
+SPLICE = ("splice",)
+VIP = "10.96.7.1"
+MANIFESTS = {"service.yaml": f"""
+apiVersion: v1
+kind: Service
+metadata: {{ name: plain, namespace: default, annotations: {{ weft.io/splice: "off" }} }}
+spec:
+  clusterIP: {VIP}
+  ports: [{{ port: 80, targetPort: 7200 }}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{ name: plain-1, namespace: default, labels: {{ kubernetes.io/service-name: plain }} }}
+addressType: IPv4
+ports: [{{ port: 7200 }}]
+endpoints: [{{ addresses: ["10.244.1.200"] }}]
+"""}
+
+numbers = iter(range(7200, 7999))
+
+
+def pair(lab, client="client", server="server", family=socket.AF_INET, to=None, any_family=False, port=None):
+    """A connection between two pods, both ends here: (client's socket, server's socket)."""
+    port = port or next(numbers)
+    listener = lab.socket(server, socket.AF_INET6 if any_family else family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if any_family:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listener.bind(("::" if listener.family == socket.AF_INET6 else "0.0.0.0", port))
+    listener.listen()
+    c = lab.socket(client, family)
+    c.settimeout(20)
+    c.connect(to or (lab.ip(server, 6 if family == socket.AF_INET6 else 4), port))
+    s, _ = listener.accept()
+    s.settimeout(20)
+    listener.close()
+    return c, s
+
+
+def talk(c, s, rounds=50):
+    for n in range(rounds):
+        c.sendall(b"ping %d" % n)
+        assert s.recv(100) == b"ping %d" % n
+        s.sendall(b"pong %d" % n)
+        assert c.recv(100) == b"pong %d" % n
+
+
+def shown(lab, c):
+    """The connection of a client's socket as `weftctl connections` has it."""
+    port = c.getsockname()[1]
+    found = [x for x in lab.weftctl("connections")["connections"] if x["source"]["port"] == port]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def close(*sockets):
+    for s in sockets:
+        s.close()
+
+
+@pytest.mark.parametrize("client, server, path, reason", [
+    ("client", "server", "splice", "spliced"),
+    ("quiet", "server", "tcp", "pod_off"),
+    ("client", "quiet", "tcp", "pod_off"),
+    ("client", "eager", "splice", "spliced"),
+    ("quiet", "eager", "tcp", "pod_off"),  # off wins
+])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_the_annotation_of_a_pod(lab, client, server, path, reason, family):
+    c, s = pair(lab, client, server, family)
+    talk(c, s)
+    seen = shown(lab, c)
+    close(c, s)
+    assert (seen["path"], seen["reason"]) == (path, reason)
+
+
+def test_the_annotation_of_a_service(lab):
+    c, s = pair(lab, to=(VIP, 80), port=7200)
+    talk(c, s)
+    seen = shown(lab, c)
+    close(c, s)
+    assert (seen["path"], seen["reason"], seen["service"]) == ("tcp", "service_off", "default/plain")
+
+
+def test_an_ipv4_client_of_a_dual_stack_server(lab):
+    c, s = pair(lab, any_family=True)
+    assert s.getpeername()[0].startswith("::ffff:")
+    talk(c, s)
+    seen = shown(lab, c)
+    close(c, s)
+    assert seen["path"] == "splice"
+
+
+def test_an_ipv6_socket_that_connects_to_a_mapped_address(lab):
+    port = next(numbers)
+    c, s = None, None
+    listener = lab.socket("server")
+    listener.bind(("0.0.0.0", port))
+    listener.listen()
+    c = lab.socket("client", socket.AF_INET6)
+    c.settimeout(20)
+    c.connect(("::ffff:" + lab.ip("server"), port))
+    s, _ = listener.accept()
+    talk(c, s)
+    seen = shown(lab, c)
+    close(c, s, listener)
+    assert seen["path"] == "splice"
+
+
+class Stream(threading.Thread):
+    """Writes random pieces to one socket and reads random pieces at the other; both sides hash what they saw."""
+
+    def __init__(self, writer, reader, until, seed):
+        super().__init__()
+        self.writer, self.reader, self.until, self.random = writer, reader, until, random.Random(seed)
+        self.sent, self.got, self.bytes = hashlib.sha256(), hashlib.sha256(), 0
+        self.failed = None
+        self.receiver = threading.Thread(target=self.receive, args=(random.Random(seed + 1),))
+
+    def run(self):
+        self.receiver.start()
+        block = self.random.randbytes(1 << 20)
+        try:
+            while not self.until.is_set():
+                size = self.random.choice([1, 17, 1000, 4096, 16384, 65536, 200000])
+                at = self.random.randrange(len(block) - size)
+                self.writer.sendall(block[at:at + size])
+                self.sent.update(block[at:at + size])
+                self.bytes += size
+                if self.random.random() < 0.02:
+                    time.sleep(0.003)  # a pause of the app: turns of both kinds
+            self.writer.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.failed = error
+        self.receiver.join()
+
+    def receive(self, rnd):
+        try:
+            while True:
+                data = self.reader.recv(rnd.choice([1, 100, 5000, 65536, 1 << 20]))
+                if not data:
+                    return
+                self.got.update(data)
+                if rnd.random() < 0.01:
+                    time.sleep(0.005)  # a reader that stops and goes
+        except OSError as error:
+            self.failed = error
+
+
+def test_switched_on_and_off_while_both_sides_stream(lab):
+    c, s = pair(lab, server="eager")
+    talk(c, s)
+    done = threading.Event()
+    streams = [Stream(c, s, done, 1), Stream(s, c, done, 2)]
+    for stream in streams:
+        stream.start()
+    try:
+        until = time.monotonic() + 4
+        toggles = 0
+        while time.monotonic() < until:
+            lab.weftctl("splice", "off" if toggles % 2 == 0 else "on", text=True)
+            toggles += 1
+    finally:
+        lab.weftctl("splice", "on", text=True)
+        done.set()
+        for stream in streams:
+            stream.join(30)
+    close(c, s)
+    assert toggles > 20
+    for stream in streams:
+        assert not stream.failed and not stream.is_alive()
+        assert stream.bytes > 1 << 20
+        assert stream.sent.digest() == stream.got.digest()
+
+
+def test_the_switch_takes_effect_on_live_connections(lab):
+    c, s = pair(lab)
+    talk(c, s)
+
+    def spliced():
+        port = c.getsockname()[1]
+        entry = next(e["formatted"]["value"] for e in lab.map("conns") if e["formatted"]["key"]["src_port"] == port)
+        return sum(end["spliced_msgs"] for end in entry["end"])
+
+    before = spliced()
+    assert before > 50
+    lab.weftctl("splice", "off", text=True)
+    try:
+        talk(c, s)
+        assert spliced() == before
+        assert shown(lab, c)["path"] == "tcp"
+    finally:
+        lab.weftctl("splice", "on", text=True)
+    talk(c, s)
+    assert spliced() > before
+    assert shown(lab, c)["path"] == "splice"
+    close(c, s)
+
+
+def test_ports_of_short_connections_are_learnt(lab, load):
+    server = lab.start("server", load, "answer", f"{lab.ip('server')}:7999", ready=7999)
+    lab.run("client", load, "crr", f"{lab.ip('server')}:7999", "--seconds", "0.3")
+    before = reasons(lab)
+    lab.run("client", load, "crr", f"{lab.ip('server')}:7999", "--seconds", "0.3")
+    after = reasons(lab)
+    lab.stop(server)
+    short = after["class_short"] - before["class_short"]
+    spliced = after["spliced"] - before["spliced"]
+    assert short > 10 * spliced > 0  # nearly all by TCP, a sample is tried
+
+
+def test_bulk_leaves_and_its_port_is_learnt(lab, load):
+    server = lab.start("server", load, "sink", f"{lab.ip('server')}:7998", ready=7998)
+    for _ in range(4):
+        out = lab.run("client", load, "stream", f"{lab.ip('server')}:7998", "--size", 131072, "--seconds", "0.8").stdout
+        assert json.loads(out)["gbit_s"] > 0.5
+    before = reasons(lab)
+    stream = lab.start("client", load, "stream", f"{lab.ip('server')}:7998", "--size", 131072, "--seconds", "20")
+    seen = labrun.wait_for(lambda: next((x for x in lab.weftctl("connections")["connections"]
+                                         if x["destination"]["port"] == 7998 and x["bytes_sent"] > 1 << 20), None), 10,
+                           "the stream in weftctl connections")
+    lab.stop(stream)
+    lab.stop(server)
+    assert seen["path"] == "tcp" and seen["reason"] in ("class_bulk", "bulk")
+    assert before["bulk"] >= 2
+
+
+def reasons(lab):
+    """Counters of the kernel by name, summed over CPUs."""
+    names = {r["number"]: r["name"] for r in lab.weftctl("reasons")["reasons"]}
+    found = dict.fromkeys(names.values(), 0)
+    for entry in lab.map("reasons"):
+        number = entry["formatted"]["key"]
+        if number in names:
+            found[names[number]] += sum(v["value"] for v in entry["formatted"]["values"])
+    return found
