@@ -45,7 +45,8 @@ FLOORS := \
 	control/documents control/claims control/manifests \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
-	control/admin control/name control/live control/traffic control/connections control/explain control/report \
+	control/admin control/name control/live control/traffic control/connections control/destination control/explain \
+	control/report \
 	proc/folders proc/privilege proc/probe proc/pins proc/loader proc/spawn proc/netns proc/podfile \
 	proc/vigil proc/pods proc/clients proc/channel proc/options proc/supervisor proc/weftd \
 	proc/worker_link proc/worker_pods proc/worker

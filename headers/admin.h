@@ -14,9 +14,9 @@
 #include "loop.h"
 
 #define ADMIN_CLIENTS 16
-#define ADMIN_LINE 65536    /* longest request */
+#define ADMIN_LINE 65536 /* longest request */
 #define ADMIN_PART 65536
-#define ADMIN_SECONDS 10    /* without progress */
+#define ADMIN_SECONDS 10 /* without progress */
 
 /*
  * An answer under way. `more` adds a part: 1 there is more, 0 that was all, -errno: the client is cut off. `end`
@@ -56,7 +56,8 @@ struct answer_list {
 };
 #define ANSWER_LISTS 2
 /* `end` (may be NULL) frees ctx. */
-struct answer *answer_lists(const struct answer_list *list, unsigned lists, void *ctx, void (*end)(void *ctx)) must_check;
+struct answer *answer_lists(const struct answer_list *list, unsigned lists, void *ctx, void (*end)(void *ctx))
+	must_check;
 
 /* A string that is always JSON: bytes that are not UTF-8 become '?'. Never NULL. */
 json_t *answer_text(const char *s) must_check;

@@ -11,10 +11,10 @@
 struct live_row {
 	struct abi_tuple tuple;
 	struct abi_conn conn;
-	uint64_t sent, received; /* bytes client to server, and back */
+	uint64_t sent, received;       /* bytes client to server, and back */
 	uint32_t srtt_us, retransmits; /* of the client's socket, else of the server's; 0: not seen */
-	uint32_t queued[2];	 /* bytes in the splice queue of each end, by enum abi_end */
-	bool backed;		 /* a live socket belongs to it */
+	uint32_t queued[2];	       /* bytes in the splice queue of each end, by enum abi_end */
+	bool backed;		       /* a live socket belongs to it */
 };
 
 struct live_rows { /* free(row) */
@@ -34,7 +34,7 @@ int live_dump(int conns, int iterator, struct live_rows *ret) must_check;
 int live_sweep(int conns, int iterator, uint64_t now_ns, unsigned *ret_count) must_check;
 
 /*
- * Every connection that the world now forbids: both ends that are here, as the supervisor wants them, ordered by
+ * Every connection that the world now forbids: both ends that are here, servers before clients, each ordered by
  * netns. *ret is count items to free(); *ret_conns counts connections. 0 or -errno
  */
 int live_forbidden(int conns, const struct world *w, struct wire_destroy **ret, unsigned *ret_count,

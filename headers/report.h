@@ -40,6 +40,22 @@ json_t *name_place(const char *file, uint32_t line); /* "FILE:LINE" */
  */
 struct world_pod *name_find_pod(const struct world *w, const char *text, bool enrolled, char why[256]);
 
+/*
+ * control/destination.c: 10.0.0.1:80, [fd00::1]:80, NAMESPACE/POD:80, NAME.NAMESPACE:80 (a service), NAMESPACE/NAME,
+ * NAME in the namespace of the source; without a port where there is just one.
+ */
+struct destination {
+	const struct world *world;
+	const struct world_pod *source;
+	/* found */
+	struct abi_addr addr;
+	struct abi_addr from; /* the source's address that it connects from; zero: it has none of the family */
+	uint16_t port;
+	char why[256]; /* not found: why, and what to do */
+};
+bool destination_parse(struct destination *d, const char *text) must_check;
+void destination_from(struct destination *d); /* chooses `from` by the family of addr */
+
 /* control/connections.c */
 struct answer *connections_answer(struct report *r, const json_t *request);
 /* control/traffic.c */

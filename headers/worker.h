@@ -16,9 +16,12 @@ struct link;
 struct link_plan {
 	struct loop *loop;
 	int sock; /* taken; made non-blocking */
-	void (*got)(void *ctx, const struct wire *m, int *fds, unsigned nfds); /* takes the fds */
-	void (*turn)(void *ctx); /* all that was there has been given to `got` */
-	void (*gone)(void *ctx, int error); /* the supervisor closed (0), or the socket failed */
+	/* one message; takes the fds */
+	void (*got)(void *ctx, const struct wire *m, int *fds, unsigned nfds);
+	/* all that was there has been given to `got` */
+	void (*turn)(void *ctx);
+	/* the supervisor closed (0), or the socket failed */
+	void (*gone)(void *ctx, int error);
 	void *ctx;
 };
 int worker_link_open(struct link **ret, const struct link_plan *plan) must_check;
@@ -39,7 +42,8 @@ struct worker_pods;
 struct worker_pods *worker_pods_new(struct loop *loop);
 void worker_pods_free(struct worker_pods *p);
 /* Listeners of a pod (taken): replaces those it had. */
-void worker_pods_listen(struct worker_pods *p, uint64_t netns, uint32_t number, const int *fds, unsigned nfds);
+void worker_pods_listen(struct worker_pods *p, uint64_t netns, uint32_t number, const int *fds,
+			unsigned nfds);
 void worker_pods_leave(struct worker_pods *p, uint64_t netns); /* harmless if there are none */
 
 #endif

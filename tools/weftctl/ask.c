@@ -56,10 +56,11 @@ static int dial(const struct ctl *c, const char *name, int type, char why[ASK_WH
 	err = -errno;
 	close(fd);
 	if (err == -EACCES || err == -EPERM)
-		snprintf(why, ASK_WHY, "no permission to talk to weftd at %s: run weftctl as root", sun.sun_path);
+		snprintf(why, ASK_WHY, "no permission to talk to weftd at %s: run weftctl as root",
+			 sun.sun_path);
 	else if (err == -ENOENT || err == -ECONNREFUSED)
-		snprintf(why, ASK_WHY, "weftd of instance %s is not running: start it with `weftd%s%s`", c->instance,
-			 usual ? "" : " --instance ", usual ? "" : c->instance);
+		snprintf(why, ASK_WHY, "weftd of instance %s is not running: start it with `weftd%s%s`",
+			 c->instance, usual ? "" : " --instance ", usual ? "" : c->instance);
 	else
 		snprintf(why, ASK_WHY, "%s: %s", sun.sun_path, strerror(-err));
 	return err;
@@ -85,7 +86,8 @@ int ask_supervisor(const struct ctl *c, const struct wire *m, const int *fds, un
 		err = poll(&p, 1, SUPERVISOR_MS);
 	while (err < 0 && errno == EINTR);
 	if (!err) {
-		snprintf(why, sizeof(why), "weftd did not answer within %d s: see its log", SUPERVISOR_MS / 1000);
+		snprintf(why, sizeof(why), "weftd did not answer within %d s: see its log",
+			 SUPERVISOR_MS / 1000);
 		goto failed;
 	}
 	err = wire_recv(fd, ret, got, &ngot);
@@ -93,7 +95,8 @@ int ask_supervisor(const struct ctl *c, const struct wire *m, const int *fds, un
 		close(got[--ngot]);
 	if (err <= 0) {
 		snprintf(why, sizeof(why), "weftd %s: is it of the version of weftctl? See its log",
-			 err ? "gave an answer that weftctl cannot read" : "closed the connection without an answer");
+			 err ? "gave an answer that weftctl cannot read"
+			     : "closed the connection without an answer");
 		goto failed;
 	}
 	close(fd);
@@ -152,14 +155,16 @@ static int understand(const struct text *answer, json_t **ret, char why[ASK_WHY]
 	const char *said;
 
 	if (!answer->len) {
-		snprintf(why, ASK_WHY, "the worker closed the connection without an answer: it was restarted or is busy; "
-				       "try again, or see the log of weftd");
+		snprintf(why, ASK_WHY,
+			 "the worker closed the connection without an answer: it was restarted or is busy; "
+			 "try again, or see the log of weftd");
 		return CTL_FAILED;
 	}
 	*ret = json_loadb(answer->data, answer->len, JSON_REJECT_DUPLICATES, &error);
 	if (!*ret) {
-		snprintf(why, ASK_WHY, "the worker's answer is not JSON (%s): it was restarted meanwhile, or is of another "
-				       "version",
+		snprintf(why, ASK_WHY,
+			 "the worker's answer is not JSON (%s): it was restarted meanwhile, or is of another "
+			 "version",
 			 error.text);
 		return CTL_FAILED;
 	}
@@ -197,7 +202,8 @@ int ask_worker(const struct ctl *c, json_t *request, json_t **ret, char why[ASK_
 	close(fd);
 	free(line);
 	if (err == -ETIMEDOUT)
-		snprintf(why, ASK_WHY, "the worker does not answer: it is not running or hangs; see `weftctl status`");
+		snprintf(why, ASK_WHY,
+			 "the worker does not answer: it is not running or hangs; see `weftctl status`");
 	else if (err)
 		snprintf(why, ASK_WHY, "talking to the worker failed: %s", strerror(-err));
 	else

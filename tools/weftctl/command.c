@@ -54,32 +54,39 @@ static const struct option names_options[] = {
 
 const struct command commands[] = {
 	{"status", "", "is weftd ready, what can this kernel do, what is wrong with the objects",
-	 "Exit code 0 when weftd is ready, 1 when it is not: it does not run, the first world is not yet in the\n"
-	 "kernel, or an object was rejected. Rejected objects are named with file, line, field and reason; their\n"
+	 "Exit code 0 when weftd is ready, 1 when it is not: it does not run, the first world is not yet in "
+	 "the\n"
+	 "kernel, or an object was rejected. Rejected objects are named with file, line, field and reason; "
+	 "their\n"
 	 "last good version stays in force.",
 	 .watches = true, .options = status_options, .run = status_run},
-	{"pods", "[NAMESPACE/NAME]", "enrolled pods: addresses, identity, policy, splice", NULL,
-	 .most = 1, .hint = HINT_POD, .watches = true, .run = list_pods},
+	{"pods", "[NAMESPACE/NAME]", "enrolled pods: addresses, identity, policy, splice", NULL, .most = 1,
+	 .hint = HINT_POD, .watches = true, .run = list_pods},
 	{"services", "[NAMESPACE/NAME]", "services in the kernel and their endpoints",
-	 "With a name: every endpoint of that service with its weight and share.",
-	 .most = 1, .hint = HINT_SERVICE, .watches = true, .run = list_services},
+	 "With a name: every endpoint of that service with its weight and share.", .most = 1,
+	 .hint = HINT_SERVICE, .watches = true, .run = list_services},
 	{"connections", "[NAMESPACE/POD]", "live connections: path, reason, bytes each way, age",
-	 "PATH is how the bytes travel now: splice (the kernel hands them from socket to socket), tcp (same node,\n"
+	 "PATH is how the bytes travel now: splice (the kernel hands them from socket to socket), tcp (same "
+	 "node,\n"
 	 "by TCP), direct (to or from outside this node). REASON says why; `weftctl reasons` explains each.",
 	 .most = 1, .hint = HINT_POD, .watches = true, .run = list_connections},
-	{"policy", "[NAMESPACE/POD]", "which policies are in force for each pod", NULL,
-	 .most = 1, .hint = HINT_POD, .watches = true, .run = list_policy},
+	{"policy", "[NAMESPACE/POD]", "which policies are in force for each pod", NULL, .most = 1,
+	 .hint = HINT_POD, .watches = true, .run = list_policy},
 	{"explain", "NAMESPACE/POD DEST[:PORT]", "would this connection be allowed, and which object says so",
-	 "DEST is an address (10.0.0.1:80, [fd00::1]:80), a pod (NAMESPACE/POD:80) or a service (NAME.NAMESPACE:80\n"
-	 "or NAMESPACE/NAME:80). Without a port, one is taken from the service or the pod if it has just one. The\n"
-	 "decisions are listed in their order, each with the object that made it; the last line is what the kernel\n"
+	 "DEST is an address (10.0.0.1:80, [fd00::1]:80), a pod (NAMESPACE/POD:80) or a service "
+	 "(NAME.NAMESPACE:80\n"
+	 "or NAMESPACE/NAME:80). Without a port, one is taken from the service or the pod if it has just "
+	 "one. The\n"
+	 "decisions are listed in their order, each with the object that made it; the last line is what the "
+	 "kernel\n"
 	 "does. Exit code 0 whatever the verdict, unless --check is given.",
 	 .least = 2, .most = 2, .hint = HINT_POD, .watches = true, .options = explain_options,
 	 .run = explain_run},
 	{"traffic", "", "connections, bytes, latency and refusals per source and destination", NULL,
 	 .watches = true, .run = list_traffic},
 	{"pod add", "NAMESPACE/NAME", "enrol a pod; returns when the kernel knows it",
-	 "Adding the same pod again changes its enrolment. A Pod object of the same name in the manifests overrides\n"
+	 "Adding the same pod again changes its enrolment. A Pod object of the same name in the manifests "
+	 "overrides\n"
 	 "service account, labels and annotations.",
 	 .least = 1, .most = 1, .options = add_options, .run = pod_add},
 	{"pod del", "NAMESPACE/NAME", "release a pod; returns when the kernel has forgotten it", NULL,
@@ -157,9 +164,8 @@ static int unknown(const char *word, const char *next)
 	for (const struct command *k = commands; k->name; k++) {
 		if (strncmp(k->name, word, len) || k->name[len] != ' ')
 			continue;
-		ctl_error("%s needs one more word%s%s: %s; see `weftctl help`", word,
-			  next ? " than " : "", next ? next : "",
-			  text_equal(word, "pod") ? "add or del" : "on or off");
+		ctl_error("%s needs one more word%s%s: %s; see `weftctl help`", word, next ? " than " : "",
+			  next ? next : "", text_equal(word, "pod") ? "add or del" : "on or off");
 		return CTL_USAGE;
 	}
 	ctl_error("unknown command \"%s\": see `weftctl help`", word);
@@ -169,8 +175,10 @@ static int unknown(const char *word, const char *next)
 static int global(struct ctl *c, const struct option *o, const char *value)
 {
 	if (text_equal(o->name, "--instance")) {
-		if (!*value || strlen(value) > 63 || strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value)) {
-			ctl_error("--instance %s: a name of a-z, 0-9 and \"-\", at most 63 characters", value);
+		if (!*value || strlen(value) > 63 ||
+		    strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value)) {
+			ctl_error("--instance %s: a name of a-z, 0-9 and \"-\", at most 63 characters",
+				  value);
 			return CTL_USAGE;
 		}
 		c->instance = value;
@@ -261,8 +269,9 @@ static int take_option(struct ctl *c, struct args *a, struct reader *r, char *wo
 			ctl_error("%s has no option %.*s: see `weftctl help %s`", a->command->name, (int)len,
 				  word, a->command->name);
 		else
-			ctl_error("unknown option %.*s: see `weftctl help`; a command's own options follow it",
-				  (int)len, word);
+			ctl_error(
+				"unknown option %.*s: see `weftctl help`; a command's own options follow it",
+				(int)len, word);
 		return CTL_USAGE;
 	}
 	err = value_of(r, o, equals, &value);
@@ -288,8 +297,8 @@ static int complete_enough(const struct ctl *c, const struct args *a)
 		return CTL_USAGE;
 	}
 	if (a->words > k->most) {
-		ctl_error("%s: \"%s\" is one word too many: see `weftctl help %s`", k->name,
-			  a->word[k->most], k->name);
+		ctl_error("%s: \"%s\" is one word too many: see `weftctl help %s`", k->name, a->word[k->most],
+			  k->name);
 		return CTL_USAGE;
 	}
 	for (const struct option *o = k->options; o && o->name; o++) {

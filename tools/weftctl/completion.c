@@ -81,7 +81,8 @@ static void bash(FILE *out)
 		for (const struct option *o = k->options; o && o->name; o++)
 			if (o->value)
 				fprintf(out, "%s|", o->name);
-	fputs("=) skip=$word ;;\n\t\t-*) ;;\n\t\t*) [[ $command == *' '* ]] || command=${command:+$command }$word ;;\n"
+	fputs("=) skip=$word ;;\n\t\t-*) ;;\n\t\t*) [[ $command == *' '* ]] || command=${command:+$command "
+	      "}$word ;;\n"
 	      "\t\tesac\n\tdone\n\tcase $command in\n\t'') words=\"",
 	      out);
 	for (k = commands; k->name; k++)
@@ -115,7 +116,8 @@ static void bash(FILE *out)
 			bash_option_values(out, k->options);
 	fputs("\tesac\n\t[[ $only || $cur != -* ]] || words+=\" ", out);
 	bash_words(out, command_globals);
-	fputs("\"\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\ncomplete -F _weftctl weftctl\n", out);
+	fputs("\"\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\ncomplete -F _weftctl weftctl\n",
+	      out);
 }
 
 /* ------------------------------------------------------------------ zsh */
@@ -211,11 +213,14 @@ static void zsh(FILE *out)
 			fprintf(out, "\t%s) ", k->name);
 			zsh_arguments(out, k);
 		} else if (first_of_pair(k, &len)) {
-			fprintf(out, "\t%.*s)\n\t\tif (( CURRENT == 2 )); then\n\t\t\tcompadd --", (int)len, k->name);
+			fprintf(out, "\t%.*s)\n\t\tif (( CURRENT == 2 )); then\n\t\t\tcompadd --", (int)len,
+				k->name);
 			for (const struct command *p = k; p->name; p++)
 				if (!strncmp(p->name, k->name, len + 1))
 					fprintf(out, " %s", p->name + len + 1);
-			fputs("\n\t\t\treturn\n\t\tfi\n\t\tshift words\n\t\t(( CURRENT-- ))\n\t\tcase $words[1] in\n", out);
+			fputs("\n\t\t\treturn\n\t\tfi\n\t\tshift words\n\t\t(( CURRENT-- ))\n\t\tcase "
+			      "$words[1] in\n",
+			      out);
 			for (const struct command *p = k; p->name; p++) {
 				if (strncmp(p->name, k->name, len + 1))
 					continue;
@@ -280,7 +285,9 @@ static void fish(FILE *out)
 	char condition[160];
 	size_t len;
 
-	fputs("# SPDX-License-Identifier: Apache-2.0\n# made by `weftctl completion fish`\ncomplete -c weftctl -f\n", out);
+	fputs("# SPDX-License-Identifier: Apache-2.0\n# made by `weftctl completion fish`\ncomplete -c "
+	      "weftctl -f\n",
+	      out);
 	fish_options(out, "", command_globals);
 	for (const struct command *k = commands; k->name; k++) {
 		const char *space = strchr(k->name, ' ');
@@ -290,17 +297,19 @@ static void fish(FILE *out)
 		if (space) {
 			len = (size_t)(space - k->name);
 			if (first_of_pair(k, &len))
-				fprintf(out, "complete -c weftctl -n __fish_use_subcommand -a %.*s\n", (int)len, k->name);
+				fprintf(out, "complete -c weftctl -n __fish_use_subcommand -a %.*s\n",
+					(int)len, k->name);
 			fprintf(out,
 				"complete -c weftctl -n '__fish_seen_subcommand_from %.*s; and not "
 				"__fish_seen_subcommand_from %s' -a %s -d '",
 				(int)len, k->name, space + 1, space + 1);
 			snprintf(condition, sizeof(condition),
-				 " -n '__fish_seen_subcommand_from %.*s; and __fish_seen_subcommand_from %s'", (int)len,
-				 k->name, space + 1);
+				 " -n '__fish_seen_subcommand_from %.*s; and __fish_seen_subcommand_from %s'",
+				 (int)len, k->name, space + 1);
 		} else {
 			fprintf(out, "complete -c weftctl -n __fish_use_subcommand -a %s -d '", k->name);
-			snprintf(condition, sizeof(condition), " -n '__fish_seen_subcommand_from %s'", k->name);
+			snprintf(condition, sizeof(condition), " -n '__fish_seen_subcommand_from %s'",
+				 k->name);
 		}
 		fish_text(out, k->about);
 		fputs("'\n", out);

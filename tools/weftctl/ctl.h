@@ -35,18 +35,18 @@ struct ctl {
 /* ------------------------------------------------------------------ command.c: the table */
 
 enum option_hint { /* what completes the value */
-	HINT_NONE,
-	HINT_FLAG, /* takes no value */
-	HINT_NETNS,
-	HINT_POD,
-	HINT_SERVICE,
-	HINT_SHELL,
-	HINT_FORMAT,
+		   HINT_NONE,
+		   HINT_FLAG, /* takes no value */
+		   HINT_NETNS,
+		   HINT_POD,
+		   HINT_SERVICE,
+		   HINT_SHELL,
+		   HINT_FORMAT,
 };
 
 struct option {
-	const char *name;     /* "--netns" */
-	const char *value;    /* "PATH"; NULL: a flag */
+	const char *name;  /* "--netns" */
+	const char *value; /* "PATH"; NULL: a flag */
 	const char *about;
 	enum option_hint hint;
 	bool needed, repeats;
@@ -54,10 +54,10 @@ struct option {
 
 struct args;
 struct command {
-	const char *name;  /* "pod add" */
-	const char *words; /* "NAMESPACE/NAME", for the usage line */
-	const char *about; /* one line */
-	const char *more;  /* paragraph for `weftctl help COMMAND`, NULL none */
+	const char *name;     /* "pod add" */
+	const char *words;    /* "NAMESPACE/NAME", for the usage line */
+	const char *about;    /* one line */
+	const char *more;     /* paragraph for `weftctl help COMMAND`, NULL none */
 	unsigned least, most; /* words */
 	enum option_hint hint;
 	bool watches; /* --watch makes sense */
@@ -65,7 +65,7 @@ struct command {
 	const struct option *options; /* ends with name NULL; NULL: none */
 	int (*run)(const struct ctl *c, const struct args *a);
 };
-extern const struct command commands[];	     /* ends with name NULL */
+extern const struct command commands[];	      /* ends with name NULL */
 extern const struct option command_globals[]; /* likewise */
 
 struct args {

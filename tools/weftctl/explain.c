@@ -55,8 +55,9 @@ int explain_run(const struct ctl *c, const struct args *a)
 	json_t *answer, *step;
 	bool refused;
 	size_t i;
-	int err = ask_worker_said(c, json_pack("{s:s, s:s, s:s}", "command", "explain", "source", a->word[0],
-					       "destination", a->word[1]),
+	int err = ask_worker_said(c,
+				  json_pack("{s:s, s:s, s:s}", "command", "explain", "source", a->word[0],
+					    "destination", a->word[1]),
 				  &answer);
 
 	if (err)
@@ -65,10 +66,10 @@ int explain_run(const struct ctl *c, const struct args *a)
 	if (c->json) {
 		ask_print_json(c, answer);
 	} else {
-		const char *on = c->colour ? (refused ? "\033[31m" : "\033[32m") : "", *off = c->colour ? "\033[0m" : "";
+		const char *on = c->colour ? (refused ? "\033[31m" : "\033[32m") : "",
+			   *off = c->colour ? "\033[0m" : "";
 
-		json_array_foreach(json_object_get(answer, "steps"), i, step)
-			print_step(c, step, i + 1);
+		json_array_foreach(json_object_get(answer, "steps"), i, step) print_step(c, step, i + 1);
 		fprintf(c->out, "  => %s%-*s%s", on, STEP_COLUMN - 5, string_of(answer, "verdict"), off);
 		wrap(c, string_of(answer, "summary"));
 	}

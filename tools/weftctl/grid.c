@@ -16,7 +16,12 @@ void grid_open(struct grid *g, const struct grid_column *column, unsigned column
 /* Length of the UTF-8 sequence at s, 0 if it is none that a terminal should see. */
 static unsigned sequence(const unsigned char *s)
 {
-	unsigned n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+	unsigned n = s[0] < 0x80   ? 1
+		     : s[0] < 0xc2 ? 0
+		     : s[0] < 0xe0 ? 2
+		     : s[0] < 0xf0 ? 3
+		     : s[0] < 0xf5 ? 4
+				   : 0;
 
 	if (n == 1)
 		return s[0] >= 0x20 && s[0] != 0x7f;

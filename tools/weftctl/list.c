@@ -68,8 +68,12 @@ static char *joined(const json_t *list)
 int list_pods(const struct ctl *c, const struct args *a)
 {
 	static const struct grid_column column[] = {
-		{"POD", GRID_CUT},   {"ADDRESSES", GRID_CUT}, {"IDENTITY", GRID_CUT},
-		{"MTLS", GRID_LEFT}, {"SPLICE", GRID_LEFT},   {"POLICIES", GRID_RIGHT},
+		{"POD", GRID_CUT},
+		{"ADDRESSES", GRID_CUT},
+		{"IDENTITY", GRID_CUT},
+		{"MTLS", GRID_LEFT},
+		{"SPLICE", GRID_LEFT},
+		{"POLICIES", GRID_RIGHT},
 	};
 	struct grid g;
 	json_t *answer, *p;
@@ -79,7 +83,8 @@ int list_pods(const struct ctl *c, const struct args *a)
 	if (err || !answer)
 		return err;
 	grid_open(&g, column, array_size(column));
-	json_array_foreach(json_object_get(answer, "pods"), i, p) {
+	json_array_foreach(json_object_get(answer, "pods"), i, p)
+	{
 		char *addresses = joined(json_object_get(p, "addresses"));
 
 		grid_add(&g, "%s", string_of(p, "pod"));
@@ -90,28 +95,47 @@ int list_pods(const struct ctl *c, const struct args *a)
 		grid_add(&g, "%llu", (unsigned long long)number_of(p, "policies"));
 		free(addresses);
 	}
-	grid_print(&g, c, a->words ? "no such pod is enrolled" : "no pods are enrolled: weftctl help pod add");
+	grid_print(&g, c,
+		   a->words ? "no such pod is enrolled" : "no pods are enrolled: weftctl help pod add");
 	json_decref(answer);
 	return CTL_DONE;
 }
 
 /* ------------------------------------------------------------------ services */
 
+/* "10.96.0.10:80"; NULL: an empty cell */
+static void add_vip(struct grid *g, const json_t *service)
+{
+	const char *vip = service ? string_of(service, "vip") : "";
+
+	if (!service)
+		grid_add(g, "%s", "");
+	else
+		grid_add(g, strchr(vip, ':') ? "[%s]:%llu" : "%s:%llu", vip,
+			 (unsigned long long)number_of(service, "port"));
+}
+
 static void endpoints_of_one(const struct ctl *c, const json_t *answer)
 {
 	static const struct grid_column column[] = {
-		{"SERVICE", GRID_CUT},	{"VIP", GRID_LEFT},	{"ENDPOINT", GRID_LEFT},
-		{"POD", GRID_CUT}, {"WEIGHT", GRID_RIGHT}, {"SHARE", GRID_RIGHT},
+		{"SERVICE", GRID_CUT},
+		{"VIP", GRID_LEFT},
+		{"ENDPOINT", GRID_LEFT},
+		{"POD", GRID_CUT},
+		{"WEIGHT", GRID_RIGHT},
+		{"SHARE", GRID_RIGHT},
 	};
 	struct grid g;
 	json_t *s, *e;
 	size_t i, j;
 
 	grid_open(&g, column, array_size(column));
-	json_array_foreach(json_object_get(answer, "services"), i, s) {
-		json_array_foreach(json_object_get(s, "endpoints"), j, e) {
+	json_array_foreach(json_object_get(answer, "services"), i, s)
+	{
+		json_array_foreach(json_object_get(s, "endpoints"), j, e)
+		{
 			grid_add(&g, "%s", j ? "" : string_of(s, "service"));
-			grid_add(&g, "%s", j ? "" : string_of(s, "vip"));
+			add_vip(&g, j ? NULL : s);
 			grid_add(&g, "%s", string_of(e, "address"));
 			grid_add(&g, "%s", or_dash(string_of(e, "pod")));
 			grid_add(&g, "%llu", (unsigned long long)number_of(e, "weight"));
@@ -120,7 +144,7 @@ static void endpoints_of_one(const struct ctl *c, const json_t *answer)
 		if (j)
 			continue;
 		grid_add(&g, "%s", string_of(s, "service"));
-		grid_add(&g, "%s", string_of(s, "vip"));
+		add_vip(&g, s);
 		grid_add(&g, "none: connections are refused");
 		for (unsigned rest = 0; rest < 3; rest++)
 			grid_add(&g, "%s", "");
@@ -131,8 +155,11 @@ static void endpoints_of_one(const struct ctl *c, const json_t *answer)
 int list_services(const struct ctl *c, const struct args *a)
 {
 	static const struct grid_column column[] = {
-		{"SERVICE", GRID_CUT},	{"VIP", GRID_LEFT},   {"ENDPOINTS", GRID_RIGHT},
-		{"AFFINITY", GRID_RIGHT}, {"SPLICE", GRID_LEFT},
+		{"SERVICE", GRID_CUT},
+		{"VIP", GRID_LEFT},
+		{"ENDPOINTS", GRID_RIGHT},
+		{"AFFINITY", GRID_RIGHT},
+		{"SPLICE", GRID_LEFT},
 	};
 	struct grid g;
 	json_t *answer, *s;
@@ -153,11 +180,12 @@ int list_services(const struct ctl *c, const struct args *a)
 		return CTL_DONE;
 	}
 	grid_open(&g, column, array_size(column));
-	json_array_foreach(json_object_get(answer, "services"), i, s) {
+	json_array_foreach(json_object_get(answer, "services"), i, s)
+	{
 		uint64_t seconds = number_of(s, "affinity_seconds");
 
 		grid_add(&g, "%s", string_of(s, "service"));
-		grid_add(&g, "%s", string_of(s, "vip"));
+		add_vip(&g, s);
 		grid_add(&g, "%llu", (unsigned long long)number_of(s, "endpoint_count"));
 		grid_add(&g, "%s", seconds ? unit_time(seconds * 1000000000ull, affinity) : "-");
 		grid_add(&g, "%s", string_of(s, "splice"));
@@ -184,8 +212,14 @@ static void add_side(struct grid *g, const json_t *side)
 int list_connections(const struct ctl *c, const struct args *a)
 {
 	static const struct grid_column column[] = {
-		{"SOURCE", GRID_CUT},	{"DESTINATION", GRID_CUT}, {"SERVICE", GRID_CUT}, {"PATH", GRID_LEFT},
-		{"REASON", GRID_LEFT}, {"SENT", GRID_RIGHT},	   {"RECEIVED", GRID_RIGHT}, {"AGE", GRID_RIGHT},
+		{"SOURCE", GRID_CUT},
+		{"DESTINATION", GRID_CUT},
+		{"SERVICE", GRID_CUT},
+		{"PATH", GRID_LEFT},
+		{"REASON", GRID_LEFT},
+		{"SENT", GRID_RIGHT},
+		{"RECEIVED", GRID_RIGHT},
+		{"AGE", GRID_RIGHT},
 	};
 	char buf[UNIT_TEXT];
 	struct grid g;
@@ -196,7 +230,8 @@ int list_connections(const struct ctl *c, const struct args *a)
 	if (err || !answer)
 		return err;
 	grid_open(&g, column, array_size(column));
-	json_array_foreach(json_object_get(answer, "connections"), i, k) {
+	json_array_foreach(json_object_get(answer, "connections"), i, k)
+	{
 		add_side(&g, json_object_get(k, "source"));
 		add_side(&g, json_object_get(k, "destination"));
 		grid_add(&g, "%s", or_dash(string_of(k, "service")));
@@ -216,8 +251,12 @@ int list_connections(const struct ctl *c, const struct args *a)
 int list_policy(const struct ctl *c, const struct args *a)
 {
 	static const struct grid_column column[] = {
-		{"POD", GRID_CUT}, {"KIND", GRID_LEFT},	  {"OBJECT", GRID_CUT},
-		{"ACTION", GRID_LEFT}, {"RULES", GRID_RIGHT}, {"FROM", GRID_CUT},
+		{"POD", GRID_CUT},
+		{"KIND", GRID_LEFT},
+		{"OBJECT", GRID_CUT},
+		{"ACTION", GRID_LEFT},
+		{"RULES", GRID_RIGHT},
+		{"FROM", GRID_CUT},
 	};
 	struct grid g;
 	json_t *answer, *p, *k;
@@ -227,7 +266,8 @@ int list_policy(const struct ctl *c, const struct args *a)
 	if (err || !answer)
 		return err;
 	grid_open(&g, column, array_size(column));
-	json_array_foreach(json_object_get(answer, "pods"), i, p) {
+	json_array_foreach(json_object_get(answer, "pods"), i, p)
+	{
 		const char *from = string_of(p, "mtls_from");
 
 		grid_add(&g, "%s", string_of(p, "pod"));
@@ -236,7 +276,8 @@ int list_policy(const struct ctl *c, const struct args *a)
 		grid_add(&g, "%s", string_of(p, "mtls"));
 		grid_add(&g, "%s", "");
 		grid_add(&g, "%s", string_of(p, "mtls_place"));
-		json_array_foreach(json_object_get(p, "policies"), j, k) {
+		json_array_foreach(json_object_get(p, "policies"), j, k)
+		{
 			grid_add(&g, "%s", "");
 			grid_add(&g, "%s", "AuthorizationPolicy");
 			grid_add(&g, "%s", string_of(k, "policy"));
@@ -255,15 +296,19 @@ int list_policy(const struct ctl *c, const struct args *a)
 static void print_refusals(const struct ctl *c, const json_t *answer)
 {
 	static const struct grid_column column[] = {
-		{"SOURCE", GRID_CUT}, {"SERVICE", GRID_CUT}, {"POD", GRID_CUT},
-		{"REASON", GRID_LEFT}, {"REFUSED", GRID_RIGHT},
+		{"SOURCE", GRID_CUT},
+		{"SERVICE", GRID_CUT},
+		{"POD", GRID_CUT},
+		{"REASON", GRID_LEFT},
+		{"REFUSED", GRID_RIGHT},
 	};
 	struct grid g;
 	json_t *r;
 	size_t i;
 
 	grid_open(&g, column, array_size(column));
-	json_array_foreach(json_object_get(answer, "refusals"), i, r) {
+	json_array_foreach(json_object_get(answer, "refusals"), i, r)
+	{
 		grid_add(&g, "%s", or_dash(string_of(r, "source")));
 		grid_add(&g, "%s", or_dash(string_of(r, "service")));
 		grid_add(&g, "%s", or_dash(string_of(r, "pod")));
@@ -279,10 +324,18 @@ static void print_refusals(const struct ctl *c, const json_t *answer)
 int list_traffic(const struct ctl *c, const struct args *a)
 {
 	static const struct grid_column column[] = {
-		{"SOURCE", GRID_CUT},	 {"SERVICE", GRID_CUT}, {"POD", GRID_CUT},
-		{"OPENED", GRID_RIGHT}, {"CLOSED", GRID_RIGHT}, {"FAILED", GRID_RIGHT},
-		{"SENT", GRID_RIGHT},	 {"RECEIVED", GRID_RIGHT}, {"SPLICED", GRID_RIGHT},
-		{"CONNECT", GRID_RIGHT}, {"SRTT", GRID_RIGHT}, {"RETRANS", GRID_RIGHT},
+		{"SOURCE", GRID_CUT},
+		{"SERVICE", GRID_CUT},
+		{"POD", GRID_CUT},
+		{"OPENED", GRID_RIGHT},
+		{"CLOSED", GRID_RIGHT},
+		{"FAILED", GRID_RIGHT},
+		{"SENT", GRID_RIGHT},
+		{"RECEIVED", GRID_RIGHT},
+		{"SPLICED", GRID_RIGHT},
+		{"CONNECT", GRID_RIGHT},
+		{"SRTT", GRID_RIGHT},
+		{"RETRANS", GRID_RIGHT},
 	};
 	static const char *const bytes[] = {"sent_bytes", "received_bytes", "spliced_bytes"};
 	char buf[UNIT_TEXT];
@@ -294,7 +347,8 @@ int list_traffic(const struct ctl *c, const struct args *a)
 	if (err || !answer)
 		return err;
 	grid_open(&g, column, array_size(column));
-	json_array_foreach(json_object_get(answer, "traffic"), i, t) {
+	json_array_foreach(json_object_get(answer, "traffic"), i, t)
+	{
 		grid_add(&g, "%s", or_dash(string_of(t, "source")));
 		grid_add(&g, "%s", or_dash(string_of(t, "service")));
 		grid_add(&g, "%s", or_dash(string_of(t, "pod")));
@@ -326,7 +380,8 @@ int list_names(const struct ctl *c, const struct args *a)
 	/* In the middle of a completion nobody wants to read why there are no names. */
 	if (ask_worker(c, json_pack("{s:s}", "command", pods ? "pods" : "services"), &answer, why))
 		return CTL_FAILED;
-	json_array_foreach(json_object_get(answer, pods ? "pods" : "services"), i, one) {
+	json_array_foreach(json_object_get(answer, pods ? "pods" : "services"), i, one)
+	{
 		char *name = grid_safe(string_of(one, pods ? "pod" : "service"));
 
 		if (!pods && strchr(name, ':'))
@@ -346,7 +401,11 @@ static const unsigned reasons[] = {
 
 static const char *reason_group(unsigned reason)
 {
-	return reason < 1 ? "-" : reason < 16 ? "splice" : reason < 40 ? "tcp" : reason < 64 ? "direct" : "refused";
+	return reason < 1    ? "-"
+	       : reason < 16 ? "splice"
+	       : reason < 40 ? "tcp"
+	       : reason < 64 ? "direct"
+			     : "refused";
 }
 
 static int reasons_json(const struct ctl *c)
@@ -354,9 +413,10 @@ static int reasons_json(const struct ctl *c)
 	json_t *list = json_array(), *all = json_pack("{s:o}", "reasons", list);
 
 	for (size_t i = 0; i < array_size(reasons); i++)
-		json_array_append_new(list, json_pack("{s:i, s:s, s:s, s:s}", "number", (int)reasons[i], "name",
-						      reason_name(reasons[i]), "group", reason_group(reasons[i]),
-						      "text", reason_text(reasons[i])));
+		json_array_append_new(list,
+				      json_pack("{s:i, s:s, s:s, s:s}", "number", (int)reasons[i], "name",
+						reason_name(reasons[i]), "group", reason_group(reasons[i]),
+						"text", reason_text(reasons[i])));
 	ask_print_json(c, all);
 	json_decref(all);
 	return CTL_DONE;
@@ -364,7 +424,8 @@ static int reasons_json(const struct ctl *c)
 
 int list_reasons(const struct ctl *c, const struct args *a)
 {
-	static const struct grid_column column[] = {{"REASON", GRID_LEFT}, {"PATH", GRID_LEFT}, {"MEANING", GRID_LEFT}};
+	static const struct grid_column column[] = {
+		{"REASON", GRID_LEFT}, {"PATH", GRID_LEFT}, {"MEANING", GRID_LEFT}};
 	struct grid g;
 
 	if (c->json)
@@ -373,7 +434,8 @@ int list_reasons(const struct ctl *c, const struct args *a)
 		fputs("<!-- SPDX-License-Identifier: Apache-2.0 -->\n"
 		      "<!-- made by `weftctl reasons --markdown` from headers/abi.h -->\n# Reasons\n\n"
 		      "Why a connection takes its path, or why it was refused: in `weftctl connections`, in\n"
-		      "`weftctl explain`, in counters and in logs. Numbers and names never change their meaning.\n\n"
+		      "`weftctl explain`, in counters and in logs. Numbers and names never change their "
+		      "meaning.\n\n"
 		      "| number | reason | path | meaning |\n|---:|---|---|---|\n",
 		      c->out);
 		for (size_t i = 0; i < array_size(reasons); i++)

@@ -112,7 +112,9 @@ static int open_netns(const char *given, struct wire_pod *pod, int *ret_fd)
 	}
 	if (fstatfs(fd, &fs) || fs.f_type != NSFS_MAGIC || ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET) {
 		ctl_error("--netns %s: %s is not a network namespace%s", given, path,
-			  text_starts(path, "/run/netns/") ? " (it may be the file of one that is gone: ip netns del)" : "");
+			  text_starts(path, "/run/netns/")
+				  ? " (it may be the file of one that is gone: ip netns del)"
+				  : "");
 		close(fd);
 		return CTL_FAILED;
 	}
@@ -127,7 +129,8 @@ static int request(const struct ctl *c, const struct wire *m, const int *fds, un
 	int err = ask_supervisor(c, m, fds, nfds, answer, false);
 
 	if (!err && answer->type != WIRE_DONE) {
-		ctl_error("weftd answered \"%s\": is it of the version of weftctl?", wire_type_name(answer->type));
+		ctl_error("weftd answered \"%s\": is it of the version of weftctl?",
+			  wire_type_name(answer->type));
 		err = CTL_FAILED;
 	} else if (!err && answer->number) {
 		ctl_error("%s", *answer->text ? answer->text : strerror(-answer->number));
@@ -204,7 +207,8 @@ static int splice_turn(const struct ctl *c, bool on)
 
 	m->number = on;
 	err = request(c, m, NULL, 0,
-		      on ? "splice is on: new connections may enter it" : "splice is off: every message goes by TCP");
+		      on ? "splice is on: new connections may enter it"
+			 : "splice is off: every message goes by TCP");
 	free(m);
 	return err;
 }

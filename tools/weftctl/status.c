@@ -13,7 +13,7 @@
 
 #include "wire.h"
 
-#define POLL_MS 50 /* between two looks of --wait */
+#define POLL_MS 50	/* between two looks of --wait */
 #define FULL_PERCENT 80 /* a map above this is shown */
 
 static const char *const probe_states[] = {
@@ -67,13 +67,14 @@ static json_t *status_json(const struct ctl *c, const struct wire_status *s, jso
 		json_array_append_new(probes, json_pack("{s:s, s:s, s:s}", "name", s->probe[i].name, "state",
 							probe_state(s->probe[i].state), "detail",
 							s->probe[i].detail));
-	return json_pack("{s:s, s:b, s:s, s:s, s:s, s:s, s:I, s:{s:b, s:i, s:i}, s:i, s:{s:b, s:b}, s:o, s:o*, s:s*}",
-			 "instance", c->instance, "ready", s->ready != 0, "why", s->why, "version", s->version,
-			 "kernel", s->kernel, "node", s->node, "uptime_ms",
-			 (json_int_t)((clock_ns() - s->started_ns) / 1000000), "worker", "running",
-			 s->worker_pid != 0, "pid", (int)s->worker_pid, "restarts", (int)s->worker_restarts, "pods",
-			 (int)s->pods, "splice", "on", s->splice_on != 0, "kernel_safe", s->kernel_safe != 0,
-			 "probes", probes, "control", worker, "control_error", worker ? NULL : why);
+	return json_pack(
+		"{s:s, s:b, s:s, s:s, s:s, s:s, s:I, s:{s:b, s:i, s:i}, s:i, s:{s:b, s:b}, s:o, s:o*, s:s*}",
+		"instance", c->instance, "ready", s->ready != 0, "why", s->why, "version", s->version,
+		"kernel", s->kernel, "node", s->node, "uptime_ms",
+		(json_int_t)((clock_ns() - s->started_ns) / 1000000), "worker", "running", s->worker_pid != 0,
+		"pid", (int)s->worker_pid, "restarts", (int)s->worker_restarts, "pods", (int)s->pods,
+		"splice", "on", s->splice_on != 0, "kernel_safe", s->kernel_safe != 0, "probes", probes,
+		"control", worker, "control_error", worker ? NULL : why);
 }
 
 /* ------------------------------------------------------------------ for people */
@@ -96,7 +97,8 @@ static void line(const struct ctl *c, const char *name, const char *fmt, ...)
 
 static void print_head(const struct ctl *c, const struct wire_status *s)
 {
-	const char *on = c->colour ? (s->ready ? "\033[32m" : "\033[31m") : "", *off = c->colour ? "\033[0m" : "";
+	const char *on = c->colour ? (s->ready ? "\033[32m" : "\033[31m") : "",
+		   *off = c->colour ? "\033[0m" : "";
 	char age[UNIT_TEXT], *why = grid_safe(s->why);
 
 	fprintf(c->out, "%-10s %s%s%s%s%s\n", "weftd", on, s->ready ? "ready" : "not ready", off,
@@ -112,14 +114,16 @@ static void print_head(const struct ctl *c, const struct wire_status *s)
 		line(c, "worker", "not running, %u restart%s; the kernel goes on deciding by what it has",
 		     s->worker_restarts, s->worker_restarts == 1 ? "" : "s");
 	line(c, "pods", "%u enrolled", s->pods);
-	line(c, "splice", "%s", !s->splice_on ? "off: weftctl splice on" :
-				 s->kernel_safe ? "on" :
-						  "on, but this kernel is not trusted: only weft.io/splice: always");
+	line(c, "splice", "%s",
+	     !s->splice_on    ? "off: weftctl splice on"
+	     : s->kernel_safe ? "on"
+			      : "on, but this kernel is not trusted: only weft.io/splice: always");
 }
 
 static void print_probes(const struct ctl *c, const struct wire_status *s)
 {
-	static const struct grid_column column[] = {{"KERNEL", GRID_LEFT}, {"STATE", GRID_LEFT}, {"DETAIL", GRID_CUT}};
+	static const struct grid_column column[] = {
+		{"KERNEL", GRID_LEFT}, {"STATE", GRID_LEFT}, {"DETAIL", GRID_CUT}};
 	struct grid g;
 
 	if (!s->probes)
@@ -152,8 +156,10 @@ static void print_problems(const struct ctl *c, const json_t *worker)
 	json_t *p;
 	size_t i;
 
-	json_array_foreach(json_object_get(worker, "problems"), i, p) {
-		const char *file = string_of(p, "file"), *object = string_of(p, "object"), *field = string_of(p, "field");
+	json_array_foreach(json_object_get(worker, "problems"), i, p)
+	{
+		const char *file = string_of(p, "file"), *object = string_of(p, "object"),
+			   *field = string_of(p, "field");
 		bool warning = json_is_true(json_object_get(p, "warning"));
 		struct text t = {0};
 		char *safe;
@@ -174,13 +180,15 @@ static void print_problems(const struct ctl *c, const json_t *worker)
 
 static void print_maps(const struct ctl *c, const json_t *worker)
 {
-	static const struct grid_column column[] = {{"MAP", GRID_LEFT}, {"USED", GRID_RIGHT}, {"MAX", GRID_RIGHT}};
+	static const struct grid_column column[] = {
+		{"MAP", GRID_LEFT}, {"USED", GRID_RIGHT}, {"MAX", GRID_RIGHT}};
 	struct grid g;
 	json_t *m;
 	size_t i;
 
 	grid_open(&g, column, array_size(column));
-	json_array_foreach(json_object_get(worker, "maps"), i, m) {
+	json_array_foreach(json_object_get(worker, "maps"), i, m)
+	{
 		json_int_t used = number_of(m, "used"), max = number_of(m, "max");
 
 		if (!used || used * 100 < max * FULL_PERCENT)
@@ -207,7 +215,8 @@ static void print_worker(const struct ctl *c, const json_t *worker, const char *
 	n = json_object_get(worker, "counts");
 	line(c, "control", "%s: %s service ports, %s endpoints, %lld policy sets, %s connections",
 	     string_of(worker, "source"), unit_count((uint64_t)number_of(n, "services"), services),
-	     unit_count((uint64_t)number_of(n, "endpoints"), endpoints), (long long)number_of(n, "policy_sets"),
+	     unit_count((uint64_t)number_of(n, "endpoints"), endpoints),
+	     (long long)number_of(n, "policy_sets"),
 	     unit_count((uint64_t)number_of(n, "connections"), conns));
 	line(c, "objects", "%lld read, %lld rejected, %lld warnings", (long long)number_of(n, "objects"),
 	     (long long)number_of(worker, "errors"), (long long)number_of(worker, "warnings"));

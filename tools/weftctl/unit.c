@@ -43,8 +43,13 @@ const char *unit_bytes(uint64_t bytes, char buf[UNIT_TEXT])
 const char *unit_time(uint64_t ns, char buf[UNIT_TEXT])
 {
 	static const struct step step[] = {
-		{1, "ns"},	  {1e3, "us"},	  {1e6, "ms"},	   {1e9, "s"},
-		{60e9, "min"}, {3600e9, "h"}, {86400e9, "d"},
+		{1, "ns"},
+		{1e3, "us"},
+		{1e6, "ms"},
+		{1e9, "s"},
+		{60e9, "min"},
+		{3600e9, "h"},
+		{86400e9, "d"},
 	};
 
 	return scale((double)ns, step, array_size(step), buf);

@@ -47,7 +47,8 @@ static int screen(struct ctl *c, const struct args *a)
 
 static int watch(struct ctl *c, const struct args *a)
 {
-	struct timespec every = {.tv_sec = c->watch_ms / 1000, .tv_nsec = (long)(c->watch_ms % 1000) * 1000000};
+	struct timespec every = {.tv_sec = c->watch_ms / 1000,
+				 .tv_nsec = (long)(c->watch_ms % 1000) * 1000000};
 
 	for (;;) {
 		int code = screen(c, a);
@@ -75,7 +76,8 @@ static int run(struct ctl *c, const struct args *a)
 int main(int argc, char **argv)
 {
 	const char *instance = getenv("WEFT_INSTANCE");
-	struct ctl c = {.run = "/run/weft", .instance = instance && *instance ? instance : "default", .out = stdout};
+	struct ctl c = {
+		.run = "/run/weft", .instance = instance && *instance ? instance : "default", .out = stdout};
 	struct args a;
 	int code;
 

@@ -65,7 +65,8 @@ static int dump(const char *data, size_t len, void *to)
 static void add(struct text *to, json_t *value)
 {
 	/* NULL: a text was not UTF-8. Whoever packs uses answer_text, so this is a fault of ours. */
-	if (!value || json_dump_callback(value, dump, to, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY))
+	if (!value ||
+	    json_dump_callback(value, dump, to, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_ENCODE_ANY))
 		abort();
 	json_decref(value);
 }
@@ -83,7 +84,12 @@ struct answer *answer_json(json_t *value)
 /* Length of the UTF-8 sequence at s as jansson takes it, 0 if it is none. */
 static unsigned sequence(const unsigned char *s)
 {
-	unsigned n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+	unsigned n = s[0] < 0x80   ? 1
+		     : s[0] < 0xc2 ? 0
+		     : s[0] < 0xe0 ? 2
+		     : s[0] < 0xf0 ? 3
+		     : s[0] < 0xf5 ? 4
+				   : 0;
 
 	for (unsigned i = 1; i < n; i++)
 		if ((s[i] & 0xc0) != 0x80)
@@ -184,7 +190,8 @@ struct answer *answer_lists(const struct answer_list *list, unsigned lists, void
 {
 	struct lists *l = mem_alloc(sizeof(*l));
 
-	*l = (struct lists){.answer = {.more = lists_more, .end = lists_end}, .lists = lists, .ctx = ctx, .end = end};
+	*l = (struct lists){
+		.answer = {.more = lists_more, .end = lists_end}, .lists = lists, .ctx = ctx, .end = end};
 	memcpy(l->list, list, lists * sizeof(*list));
 	return &l->answer;
 }

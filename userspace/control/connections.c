@@ -84,22 +84,22 @@ static json_t *item(void *ctx, const void *key)
 	json_t *j = json_pack("{s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I}", "source",
 			      side(l, c->client_pod, &r->tuple.src, r->tuple.src_port), "destination",
 			      side(l, c->server_pod, &r->tuple.dst, r->tuple.dst_port), "service",
-			      name_service(w, c->service), "path", path_name(c->path), "reason", reason_name(c->reason),
-			      "bytes_sent", (json_int_t)r->sent, "bytes_received", (json_int_t)r->received, "age_ms",
-			      (json_int_t)(age / 1000000));
+			      name_service(w, c->service), "path", path_name(c->path), "reason",
+			      reason_name(c->reason), "bytes_sent", (json_int_t)r->sent, "bytes_received",
+			      (json_int_t)r->received, "age_ms", (json_int_t)(age / 1000000));
 	json_t *more;
 
 	if (!j)
 		abort();
-	more = json_pack("{s:o, s:b, s:I, s:i, s:i, s:[i,i]}", "identity", name_identity(w, c->source), "established",
-			 c->established, "bytes_spliced",
-			 (json_int_t)(c->end[ABI_CLIENT].spliced_bytes + c->end[ABI_SERVER].spliced_bytes), "srtt_us",
-			 (int)r->srtt_us, "retransmits", (int)r->retransmits, "queued_bytes",
+	more = json_pack("{s:o, s:b, s:I, s:i, s:i, s:[i,i]}", "identity", name_identity(w, c->source),
+			 "established", c->established, "bytes_spliced",
+			 (json_int_t)(c->end[ABI_CLIENT].spliced_bytes + c->end[ABI_SERVER].spliced_bytes),
+			 "srtt_us", (int)r->srtt_us, "retransmits", (int)r->retransmits, "queued_bytes",
 			 (int)r->queued[ABI_SERVER], (int)r->queued[ABI_CLIENT]);
 	json_object_update_new(j, more);
 	if (c->asked_port)
-		json_object_update_new(j, json_pack("{s:o, s:i}", "asked_address", name_address(&c->asked), "asked_port",
-						    (int)c->asked_port));
+		json_object_update_new(j, json_pack("{s:o, s:i}", "asked_address", name_address(&c->asked),
+						    "asked_port", (int)c->asked_port));
 	return j;
 }
 

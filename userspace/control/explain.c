@@ -19,14 +19,9 @@ struct explain {
 	const struct world *world;
 	json_t *steps;
 	const struct world_pod *source;
-	struct abi_addr from;	     /* address that it connects from; zero: unknown */
-	const struct identity *who; /* as the destination will know it */
-
-	/* where it goes */
-	struct abi_addr addr;
-	uint16_t port;
-	const struct world_front *front; /* if addr is a VIP */
-	char why[256];			 /* destination not understood */
+	struct destination to;
+	const struct identity *who;	 /* as the destination will know it */
+	const struct world_front *front; /* if it goes to a VIP */
 };
 
 /* ------------------------------------------------------------------ steps */
@@ -42,9 +37,10 @@ static void step(struct explain *x, const char *name, const char *object, json_t
 	if (vasprintf(&text, fmt, ap) < 0)
 		abort();
 	va_end(ap);
-	json_array_append_new(x->steps, json_pack("{s:s, s:o, s:o, s:o}", "step", name, "text", answer_text(text),
-						  "object", answer_text(object ? object : ""), "place",
-						  place ? place : answer_text("")));
+	json_array_append_new(x->steps,
+			      json_pack("{s:s, s:o, s:o, s:o}", "step", name, "text", answer_text(text),
+					"object", answer_text(object ? object : ""), "place",
+					place ? place : answer_text("")));
 	free(text);
 }
 
@@ -68,20 +64,6 @@ static void step_object(struct explain *x, const char *name, const struct object
 
 /* ------------------------------------------------------------------ the source */
 
-/* The address that it connects from: the first of the family of `to`, as ask_source() of connect.bpf.c. */
-static void choose_from(struct explain *x)
-{
-	bool v4 = addr_is_v4(&x->addr);
-
-	memset(&x->from, 0, sizeof(x->from));
-	for (unsigned i = 0; i < x->source->addrs; i++) {
-		if (addr_is_v4(&x->source->addr[i]) != v4)
-			continue;
-		x->from = x->source->addr[i];
-		return;
-	}
-}
-
 static void explain_source(struct explain *x)
 {
 	const struct world_pod *p = x->source;
@@ -89,7 +71,8 @@ static void explain_source(struct explain *x)
 
 	if (!p->enrolled) {
 		step_object(x, "source", p->object,
-			    "the pod is not enrolled on this node: weft does not see its connect(), and for the destination "
+			    "the pod is not enrolled on this node: weft does not see its connect(), and for "
+			    "the destination "
 			    "it has no identity");
 		return;
 	}
@@ -99,177 +82,6 @@ static void explain_source(struct explain *x)
 			  p->in_kernel ? "" : " (the kernel does not know the pod yet: see weftctl status)");
 	step_object(x, "source", p->object, text);
 	free(text);
-}
-
-/* ------------------------------------------------------------------ the destination */
-
-static bool port_of(struct explain *x, const char *s)
-{
-	long long n;
-
-	if (text_number(s, 1, 65535, &n)) {
-		snprintf(x->why, sizeof(x->why), "\"%.64s\" is not a port: give a number from 1 to 65535", s);
-		return false;
-	}
-	x->port = (uint16_t)n;
-	return true;
-}
-
-/* The VIP of the service and its port, if it has just one; a VIP of a family that the source has too. */
-static bool take_service(struct explain *x, const struct world_service *s)
-{
-	const struct world_front *any = NULL;
-	struct text ports = {0};
-	bool several = false;
-
-	for (unsigned i = 0; i < s->claims; i++) {
-		const struct world_front *f = s->claim[i].front;
-
-		if (i && f->key.port == s->claim[i - 1].front->key.port)
-			continue;
-		text_add(&ports, "%s%u", ports.len ? ", " : "", f->key.port);
-	}
-	for (unsigned i = 0; i < s->claims; i++) {
-		const struct world_front *f = s->claim[i].front;
-
-		if (x->port && f->key.port != x->port)
-			continue;
-		if (!x->port && any && any->key.port != f->key.port)
-			several = true;
-		x->addr = f->key.vip;
-		choose_from(x);
-		if (!any || !addr_is_zero(&x->from))
-			any = f;
-		if (!addr_is_zero(&x->from) && x->port)
-			break;
-	}
-	if (several || (!x->port && !any)) {
-		snprintf(x->why, sizeof(x->why),
-			 any ? "service %.80s/%.80s has several ports (%.64s): give one" :
-			       "service %.80s/%.80s has no clusterIP that weft serves%.0s: ask for one of its pods",
-			 s->namespace, s->name, ports.data ? ports.data : "");
-		text_free(&ports);
-		return false;
-	}
-	text_free(&ports);
-	if (any) {
-		x->addr = any->key.vip;
-		x->port = any->key.port;
-	} else if (s->vips) {
-		x->addr = s->vip[0]; /* no such port: the kernel will say so */
-	} else {
-		snprintf(x->why, sizeof(x->why), "service %.80s/%.80s has no clusterIP that weft serves: ask for one of its pods",
-			 s->namespace, s->name);
-		return false;
-	}
-	return true;
-}
-
-static bool take_pod(struct explain *x, const struct world_pod *p)
-{
-	if (!p->addrs) {
-		snprintf(x->why, sizeof(x->why), "pod %.100s/%.100s has no address", p->namespace, p->name);
-		return false;
-	}
-	x->addr = p->addr[0];
-	for (unsigned i = 0; i < p->addrs; i++) {
-		x->addr = p->addr[i];
-		choose_from(x);
-		if (!addr_is_zero(&x->from))
-			break;
-	}
-	if (!x->port && p->object && p->object->pod.ports == 1)
-		x->port = p->object->pod.port[0].port;
-	if (x->port)
-		return true;
-	snprintf(x->why, sizeof(x->why), "which port? give %.100s/%.100s:PORT", p->namespace, p->name);
-	return false;
-}
-
-static bool take_name(struct explain *x, const char *namespace, const char *name, bool service_only)
-{
-	const struct world_pod *p = service_only ? NULL : world_pod_named(x->world, namespace, name);
-	const struct world_service *s = world_service_named(x->world, namespace, name);
-
-	if (p)
-		return take_pod(x, p);
-	if (s && s->object)
-		return take_service(x, s);
-	snprintf(x->why, sizeof(x->why), "there is no %sservice %.100s in namespace %.100s", service_only ? "" : "pod or ", name,
-		 namespace);
-	return false;
-}
-
-/* "web.shop", "web.shop.svc.cluster.local", "shop/web", "web" (in the namespace of the source) */
-static bool take_host(struct explain *x, char *host)
-{
-	char *slash = strchr(host, '/'), *dot = strchr(host, '.'), *rest;
-
-	if (slash) {
-		*slash = '\0';
-		return take_name(x, host, slash + 1, false);
-	}
-	if (!dot)
-		return take_name(x, x->source->namespace, host, false);
-	*dot = '\0';
-	rest = strchr(dot + 1, '.');
-	if (rest && strcmp(rest, ".svc") && !text_starts(rest, ".svc.")) {
-		snprintf(x->why, sizeof(x->why), "\"%.64s.%.64s\" is not a service: give NAME.NAMESPACE, NAMESPACE/NAME or an address",
-			 host, dot + 1);
-		return false;
-	}
-	if (rest)
-		*rest = '\0';
-	return take_name(x, dot + 1, host, true);
-}
-
-static bool take_addr(struct explain *x)
-{
-	const struct world_front *only = NULL;
-
-	if (x->port)
-		return true;
-	for (struct world_front *f = world_front_each(x->world, NULL); f; f = world_front_each(x->world, f)) {
-		if (!f->owner || !addr_equal(&f->key.vip, &x->addr))
-			continue;
-		if (only) {
-			snprintf(x->why, sizeof(x->why), "the service %.80s/%.80s has several ports: give one", f->owner->namespace,
-				 f->owner->name);
-			return false;
-		}
-		only = f;
-	}
-	if (only)
-		x->port = only->key.port;
-	else
-		snprintf(x->why, sizeof(x->why), "which port? give ADDRESS:PORT, or [ADDRESS]:PORT for IPv6");
-	return only != NULL;
-}
-
-static bool parse_destination(struct explain *x, const char *text)
-{
-	char *copy = mem_string(text), *host = copy, *colon = strrchr(copy, ':'), *close = strchr(copy, ']');
-	bool ok = true;
-
-	if (!addr_parse(copy, &x->addr)) {
-		colon = NULL; /* a bare address: colons are its own */
-	} else if (copy[0] == '[' && close) {
-		host = copy + 1;
-		*close = '\0';
-		if (close[1] && close[1] != ':') {
-			snprintf(x->why, sizeof(x->why), "\"%.100s\": after \"]\" comes :PORT", text);
-			ok = false;
-		}
-		colon = close[1] ? close + 1 : NULL;
-	}
-	if (ok && colon) {
-		*colon = '\0';
-		ok = port_of(x, colon + 1);
-	}
-	if (ok)
-		ok = !addr_parse(host, &x->addr) ? take_addr(x) : take_host(x, host);
-	free(copy);
-	return ok;
 }
 
 /* ------------------------------------------------------------------ service */
@@ -282,7 +94,8 @@ static char *endpoint_names(const struct explain *x, const struct world_front *f
 	for (unsigned i = 0; i < f->count && i < ENDPOINTS_NAMED; i++) {
 		const struct world_address *a = world_address(x->world, &f->endpoint[i].addr);
 
-		text_add(&t, "%s%s", i ? ", " : "", addr_port_text(&f->endpoint[i].addr, f->endpoint[i].port, buf));
+		text_add(&t, "%s%s", i ? ", " : "",
+			 addr_port_text(&f->endpoint[i].addr, f->endpoint[i].port, buf));
 		if (a && a->pod)
 			text_add(&t, " (%s/%s)", a->pod->namespace, a->pod->name);
 	}
@@ -297,25 +110,29 @@ static enum abi_reason explain_service(struct explain *x)
 	const struct world_service *s = f ? f->owner : NULL;
 	char buf[ADDR_PORT_TEXT], *text, *names;
 
-	addr_port_text(&x->addr, x->port, buf);
+	addr_port_text(&x->to.addr, x->to.port, buf);
 	if (!s) {
-		step(x, "service", NULL, NULL, "the service at this address does not listen on port %u: refused (no_service_port)",
-		     x->port);
+		step(x, "service", NULL, NULL,
+		     "the service at this address does not listen on port %u: refused (no_service_port)",
+		     x->to.port);
 		return ABI_NO_SERVICE_PORT;
 	}
 	if (f->flags & ABI_SERVICE_L7) {
-		step_object(x, "service", s->object, "it has HTTP rules, which need the worker: refused (needs_worker)");
+		step_object(x, "service", s->object,
+			    "it has HTTP rules, which need the worker: refused (needs_worker)");
 		return ABI_NEEDS_WORKER;
 	}
 	if (!f->count) {
-		text = mem_format("%s is service %s/%s: it has no ready endpoint: refused (no_endpoint)", buf, s->namespace, s->name);
+		text = mem_format("%s is service %s/%s: it has no ready endpoint: refused (no_endpoint)", buf,
+				  s->namespace, s->name);
 		step_object(x, "service", s->object, text);
 		free(text);
 		return ABI_NO_ENDPOINT;
 	}
 	names = endpoint_names(x, f);
-	text = mem_format("%s is service %s/%s; connect() picks one of %u endpoint%s%s: %s", buf, s->namespace, s->name, f->count,
-			  f->count == 1 ? "" : "s", f->flags & ABI_SERVICE_AFFINITY ? ", the same for each client" : "", names);
+	text = mem_format("%s is service %s/%s; connect() picks one of %u endpoint%s%s: %s", buf,
+			  s->namespace, s->name, f->count, f->count == 1 ? "" : "s",
+			  f->flags & ABI_SERVICE_AFFINITY ? ", the same for each client" : "", names);
 	step_object(x, "service", s->object, text);
 	free(text);
 	free(names);
@@ -349,7 +166,9 @@ static unsigned explain_matches(struct explain *x, const struct policy_set *s, c
 
 		object = mem_format("AuthorizationPolicy %s/%s rules[%u]", o->namespace, o->name, o->rule);
 		step(x, name, object, place_of(from), "%s%s", what,
-		     from && from->authorization.stand_in ? " (it stands for an object that was rejected: see weftctl status)" : "");
+		     from && from->authorization.stand_in
+			     ? " (it stands for an object that was rejected: see weftctl status)"
+			     : "");
 		free(object);
 	}
 	return found;
@@ -388,7 +207,8 @@ static void explain_mtls(struct explain *x, const struct policy_set *s, uint16_t
 		o = store_get(x->world->store, KIND_PEER_AUTHENTICATION, namespace, slash + 1);
 		free(namespace);
 	}
-	text = mem_format("mTLS mode of port %u is %s%s; the source %s%s", port, mode < array_size(modes) ? modes[mode] : "?",
+	text = mem_format("mTLS mode of port %u is %s%s; the source %s%s", port,
+			  mode < array_size(modes) ? modes[mode] : "?",
 			  from ? "" : " (no PeerAuthentication speaks for the pod)",
 			  x->who ? "is known by its socket on this node" : "has no identity",
 			  mode == ABI_MTLS_STRICT && !x->who ? ": refused (mtls_required)" : "");
@@ -397,7 +217,8 @@ static void explain_mtls(struct explain *x, const struct policy_set *s, uint16_t
 }
 
 /* The DENY and ALLOW halves of decide_policy(), told. */
-static void explain_rules(struct explain *x, const struct policy_set *s, const struct abi_bits *hit, enum abi_reason why)
+static void explain_rules(struct explain *x, const struct policy_set *s, const struct abi_bits *hit,
+			  enum abi_reason why)
 {
 	unsigned denies, allows;
 	char *deny = policy_names(s, true, &denies), *allow = policy_names(s, false, &allows);
@@ -405,7 +226,8 @@ static void explain_rules(struct explain *x, const struct policy_set *s, const s
 	if (explain_matches(x, s, hit, &s->head.deny, "deny", "a DENY rule matches: refused (denied)"))
 		goto out;
 	if (explain_matches(x, s, hit, &s->head.deny_l7, "deny",
-			    "a DENY rule matches as far as L4 can see and needs HTTP for the rest: refused (needs_worker)"))
+			    "a DENY rule matches as far as L4 can see and needs HTTP for the rest: refused "
+			    "(needs_worker)"))
 		goto out;
 	if (denies)
 		step(x, "deny", NULL, NULL, "no DENY rule matches (%s)", deny);
@@ -419,7 +241,8 @@ static void explain_rules(struct explain *x, const struct policy_set *s, const s
 		goto out;
 	if (why == ABI_NEEDS_WORKER) {
 		explain_matches(x, s, hit, &s->head.allow_l7, "allow",
-				"an ALLOW rule matches as far as L4 can see and needs HTTP for the rest: refused (needs_worker)");
+				"an ALLOW rule matches as far as L4 can see and needs HTTP for the rest: "
+				"refused (needs_worker)");
 		goto out;
 	}
 	if (allows == 1) {
@@ -428,9 +251,13 @@ static void explain_rules(struct explain *x, const struct policy_set *s, const s
 		for (unsigned i = 0; i < s->policies; i++)
 			if (!s->policy[i].deny)
 				only = policy_object(x, s->policy[i].namespace, s->policy[i].name);
-		step_object(x, "allow", only, "the one ALLOW policy that selects the pod has no rule that matches: refused (not_allowed)");
+		step_object(x, "allow", only,
+			    "the one ALLOW policy that selects the pod has no rule that matches: refused "
+			    "(not_allowed)");
 	} else {
-		step(x, "allow", NULL, NULL, "no rule of the %u ALLOW policies that select the pod matches (%s): refused (not_allowed)",
+		step(x, "allow", NULL, NULL,
+		     "no rule of the %u ALLOW policies that select the pod matches (%s): refused "
+		     "(not_allowed)",
 		     allows, allow);
 	}
 out:
@@ -445,19 +272,21 @@ static enum abi_reason explain_policy(struct explain *x, const struct world_pod 
 	enum abi_reason why;
 
 	if (!s || !to->in_kernel || !s->published) {
-		step(x, "policy", NULL, NULL, "the policy of %s/%s is not in the kernel%s: refused (policy_unsettled)", to->namespace,
+		step(x, "policy", NULL, NULL,
+		     "the policy of %s/%s is not in the kernel%s: refused (policy_unsettled)", to->namespace,
 		     to->name, s && s->failed ? ", because a map is full: see weftctl status" : " yet");
 		return ABI_POLICY_UNSETTLED;
 	}
 	if (s->head.closed) {
 		step(x, "policy", NULL, NULL,
-		     "the policies of %s/%s need more than %d terms, which the kernel cannot hold: all is refused (needs_worker); use "
+		     "the policies of %s/%s need more than %d terms, which the kernel cannot hold: all is "
+		     "refused (needs_worker); use "
 		     "fewer or shorter rules",
 		     to->namespace, to->name, ABI_TERMS);
 		return ABI_NEEDS_WORKER;
 	}
 	explain_mtls(x, s, port);
-	why = policy_decide(s, x->who, &x->from, port, &hit);
+	why = policy_decide(s, x->who, &x->to.from, port, &hit);
 	if (why != ABI_MTLS_REQUIRED)
 		explain_rules(x, s, &hit, why);
 	return why;
@@ -486,7 +315,8 @@ static void explain_splice(struct explain *x, const struct world_pod *to, uint16
 	if (why)
 		step(x, "splice", NULL, NULL, "carried by TCP (%s): %s", reason_name(why), reason_text(why));
 	else
-		step(x, "splice", NULL, NULL, "eligible: both ends are on this node; small messages skip TCP, bulk is left to it");
+		step(x, "splice", NULL, NULL,
+		     "eligible: both ends are on this node; small messages skip TCP, bulk is left to it");
 }
 
 static void explain_live(struct explain *x, const struct world_pod *to)
@@ -502,7 +332,7 @@ static void explain_live(struct explain *x, const struct world_pod *to)
 
 		if (r->conn.client_pod != x->source->enrolled->number)
 			continue;
-		if (to ? r->conn.server_pod != to->enrolled->number : !addr_equal(&r->tuple.dst, &x->addr))
+		if (to ? r->conn.server_pod != to->enrolled->number : !addr_equal(&r->tuple.dst, &x->to.addr))
 			continue;
 		count++;
 		if (r->conn.path < array_size(by_path))
@@ -511,16 +341,19 @@ static void explain_live(struct explain *x, const struct world_pod *to)
 	free(rows.row);
 	for (unsigned i = 0; i < array_size(by_path); i++)
 		if (by_path[i])
-			text_add(&t, "%s%u %s", t.len ? ", " : ": ", by_path[i], i ? path_name(i) : "connecting");
+			text_add(&t, "%s%u %s", t.len ? ", " : ": ", by_path[i],
+				 i ? path_name(i) : "connecting");
 	if (count)
-		step(x, "live", NULL, NULL, "%u live connection%s between the two%s", count, count == 1 ? "" : "s", t.data);
+		step(x, "live", NULL, NULL, "%u live connection%s between the two%s", count,
+		     count == 1 ? "" : "s", t.data);
 	text_free(&t);
 }
 
 /* ------------------------------------------------------------------ one destination address */
 
 /* Is it weft's to decide? False: *ret_why says what it is instead, and a step has told it. */
-static bool explain_kind(struct explain *x, const struct abi_addr *to, const struct world_pod **ret_pod, enum abi_reason *ret_why)
+static bool explain_kind(struct explain *x, const struct abi_addr *to, const struct world_pod **ret_pod,
+			 enum abi_reason *ret_why)
 {
 	const struct world_address *a = world_address(x->world, to);
 	char buf[ADDR_TEXT];
@@ -531,7 +364,8 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 		*ret_why = ABI_SAME_POD;
 		step(x, "destination", NULL, NULL, "%s is the pod itself: not weft's business", buf);
 	} else if (*ret_pod) {
-		char *text = mem_format("%s is pod %s/%s of this node", buf, (*ret_pod)->namespace, (*ret_pod)->name);
+		char *text = mem_format("%s is pod %s/%s of this node", buf, (*ret_pod)->namespace,
+					(*ret_pod)->name);
 
 		step_object(x, "destination", (*ret_pod)->object, text);
 		free(text);
@@ -541,7 +375,9 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 		step(x, "destination", NULL, NULL, "%s is this node itself: passed untouched", buf);
 	} else if (a && a->remote) {
 		*ret_why = ABI_OTHER_NODE;
-		step(x, "destination", NULL, NULL, "%s is a pod of another node: its policy is decided there; it goes plain in this version",
+		step(x, "destination", NULL, NULL,
+		     "%s is a pod of another node: its policy is decided there; it goes plain in this "
+		     "version",
 		     buf);
 	} else {
 		*ret_why = ABI_OUTSIDE;
@@ -551,7 +387,8 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 }
 
 /* One endpoint, or the address itself. Returns the reason of a refusal, or of the path; *ret_refused tells which. */
-static enum abi_reason explain_address(struct explain *x, const struct abi_addr *to, uint16_t port, bool *ret_refused)
+static enum abi_reason explain_address(struct explain *x, const struct abi_addr *to, uint16_t port,
+				       bool *ret_refused)
 {
 	const struct world_pod *pod;
 	enum abi_reason why;
@@ -562,8 +399,9 @@ static enum abi_reason explain_address(struct explain *x, const struct abi_addr 
 			explain_live(x, NULL);
 		return why;
 	}
-	if (addr_is_zero(&x->from)) {
-		step(x, "policy", NULL, NULL, "the source has no address of this family: it cannot connect there");
+	if (addr_is_zero(&x->to.from)) {
+		step(x, "policy", NULL, NULL,
+		     "the source has no address of this family: it cannot connect there");
 		return ABI_NONE;
 	}
 	why = explain_policy(x, pod, port);
@@ -577,14 +415,16 @@ static enum abi_reason explain_address(struct explain *x, const struct abi_addr 
 }
 
 /* Would this endpoint be judged as that one was? Then it needs no paragraph of its own. */
-static bool same_judgement(const struct explain *x, const struct abi_endpoint *a, const struct abi_endpoint *b)
+static bool same_judgement(const struct explain *x, const struct abi_endpoint *a,
+			   const struct abi_endpoint *b)
 {
-	const struct world_address *p = world_address(x->world, &a->addr), *q = world_address(x->world, &b->addr);
+	const struct world_address *p = world_address(x->world, &a->addr),
+				   *q = world_address(x->world, &b->addr);
 
 	if (!p || !q || !p->pod || !q->pod)
 		return (p && p->pod) == (q && q->pod) && (p && p->remote) == (q && q->remote);
-	return p->pod->set == q->pod->set && p->pod->splice == q->pod->splice && a->port == b->port && p->pod != x->source &&
-	       q->pod != x->source;
+	return p->pod->set == q->pod->set && p->pod->splice == q->pod->splice && a->port == b->port &&
+	       p->pod != x->source && q->pod != x->source;
 }
 
 struct verdict {
@@ -623,19 +463,20 @@ static void explain_endpoints(struct explain *x, struct verdict *v)
 		note(v, why, refused);
 	}
 	if (more)
-		step(x, "endpoints", NULL, NULL, "%u more endpoints, each with policies of its own: ask for them by address", more);
+		step(x, "endpoints", NULL, NULL,
+		     "%u more endpoints, each with policies of its own: ask for them by address", more);
 }
 
 static void explain_all(struct explain *x, struct verdict *v)
 {
-	const struct world_address *a = world_address(x->world, &x->addr);
+	const struct world_address *a = world_address(x->world, &x->to.addr);
 	bool refused, service = a && a->vip && !a->pod && !a->node;
 	enum abi_reason why;
 
-	choose_from(x);
+	destination_from(&x->to);
 	explain_source(x);
 	if (service && x->source->enrolled) {
-		x->front = world_front(x->world, &x->addr, x->port);
+		x->front = world_front(x->world, &x->to.addr, x->to.port);
 		why = explain_service(x);
 		if (why)
 			note(v, why, true);
@@ -644,8 +485,9 @@ static void explain_all(struct explain *x, struct verdict *v)
 		return;
 	}
 	if (service)
-		step(x, "service", NULL, NULL, "the address is a service's: weft translates it only for pods that are enrolled");
-	why = explain_address(x, &x->addr, x->port, &refused);
+		step(x, "service", NULL, NULL,
+		     "the address is a service's: weft translates it only for pods that are enrolled");
+	why = explain_address(x, &x->to.addr, x->to.port, &refused);
 	note(v, why, refused);
 }
 
@@ -653,7 +495,7 @@ struct answer *explain_answer(struct report *r, const json_t *request)
 {
 	const char *source = json_string_value(json_object_get(request, "source"));
 	const char *destination = json_string_value(json_object_get(request, "destination"));
-	struct explain x = {.report = r, .world = r->world};
+	struct explain x = {.report = r, .world = r->world, .to.world = r->world};
 	struct verdict v = {0};
 	const char *verdict;
 	char *summary;
@@ -661,21 +503,25 @@ struct answer *explain_answer(struct report *r, const json_t *request)
 
 	if (!source || !destination)
 		return answer_error("explain needs \"source\" (NAMESPACE/POD) and \"destination\"");
-	x.source = name_find_pod(r->world, source, false, x.why);
-	if (!x.source || !parse_destination(&x, destination))
-		return answer_error("%s", x.why);
+	x.source = x.to.source = name_find_pod(r->world, source, false, x.to.why);
+	if (!x.source || !destination_parse(&x.to, destination))
+		return answer_error("%s", x.to.why);
 	x.steps = json_array();
 	explain_all(&x, &v);
-	verdict = !v.any_refused ? "allowed" : v.any_allowed ? "mixed" : "refused";
-	summary = v.why == ABI_NONE ? mem_format("the kernel lets it through") :
-		  v.any_refused && v.any_allowed ?
-				      mem_format("it depends on the endpoint; one refuses (%s): %s", reason_name(v.why), reason_text(v.why)) :
-				      mem_format("%s: %s", reason_name(v.why), reason_text(v.why));
-	answer = json_pack("{s:{s:o, s:o, s:o}, s:{s:o, s:o, s:i}, s:o, s:s, s:s, s:o}", "source", "pod", answer_text(source),
-			   "address", addr_is_zero(&x.from) ? answer_text("") : name_address(&x.from), "identity",
-			   answer_text(x.who ? x.who->principal : ""), "destination", "asked", answer_text(destination),
-			   "address", name_address(&x.addr), "port", (int)x.port, "steps", x.steps, "verdict", verdict,
-			   "reason", reason_name(v.why), "summary", answer_text(summary));
+	verdict = !v.any_refused ? "allowed" : v.any_allowed ? "mixed"
+							     : "refused";
+	summary = v.why == ABI_NONE ? mem_format("the kernel lets it through")
+		  : v.any_refused && v.any_allowed
+			  ? mem_format("it depends on the endpoint; one refuses (%s): %s", reason_name(v.why),
+				       reason_text(v.why))
+			  : mem_format("%s: %s", reason_name(v.why), reason_text(v.why));
+	answer = json_pack("{s:{s:o, s:o, s:o}, s:{s:o, s:o, s:i}, s:o, s:s, s:s, s:o}", "source", "pod",
+			   answer_text(source), "address",
+			   addr_is_zero(&x.to.from) ? answer_text("") : name_address(&x.to.from), "identity",
+			   answer_text(x.who ? x.who->principal : ""), "destination", "asked",
+			   answer_text(destination), "address", name_address(&x.to.addr), "port", (int)x.to.port,
+			   "steps", x.steps, "verdict", verdict, "reason", reason_name(v.why), "summary",
+			   answer_text(summary));
 	free(summary);
 	return answer_json(answer);
 }

@@ -55,8 +55,8 @@ static int sockets(int iterator, struct abi_live **ret, unsigned *ret_count)
  * TCP's counters say what it carried, the record what was redirected. The receiver's count is exact; the sender's
  * includes the SYN and stands in where the receiver is elsewhere. An end that has closed left its number in tcp_bytes.
  */
-static uint64_t tcp_bytes(const struct abi_flow *from, const struct abi_live *sender, const struct abi_live *receiver,
-			  bool from_client)
+static uint64_t tcp_bytes(const struct abi_flow *from, const struct abi_live *sender,
+			  const struct abi_live *receiver, bool from_client)
 {
 	uint64_t syn = from_client ? 1 : 0;
 
@@ -71,7 +71,8 @@ void live_bytes(const struct abi_conn *c, const struct abi_live *client, const s
 		uint64_t *ret_sent, uint64_t *ret_received)
 {
 	*ret_sent = c->end[ABI_CLIENT].spliced_bytes + tcp_bytes(&c->end[ABI_CLIENT], client, server, true);
-	*ret_received = c->end[ABI_SERVER].spliced_bytes + tcp_bytes(&c->end[ABI_SERVER], server, client, false);
+	*ret_received =
+		c->end[ABI_SERVER].spliced_bytes + tcp_bytes(&c->end[ABI_SERVER], server, client, false);
 }
 
 struct socket {
@@ -112,8 +113,8 @@ static const struct abi_live *find(const struct index *x, uint64_t cookie)
 	return NULL;
 }
 
-void live_join(const struct abi_tuple *tuple, const struct abi_conn *conn, unsigned count, const struct abi_live *live,
-	       unsigned lives, struct live_row *ret)
+void live_join(const struct abi_tuple *tuple, const struct abi_conn *conn, unsigned count,
+	       const struct abi_live *live, unsigned lives, struct live_row *ret)
 {
 	struct index x;
 
@@ -143,7 +144,8 @@ int live_dump(int conns, int iterator, struct live_rows *ret)
 
 	*ret = (struct live_rows){0};
 	/* Records first: a socket that comes between the two looks is not missed, one that goes is harmless. */
-	err = kernel_dump(conns, sizeof(struct abi_tuple), sizeof(struct abi_conn), &tuples, &records, &count);
+	err = kernel_dump(conns, sizeof(struct abi_tuple), sizeof(struct abi_conn), &tuples, &records,
+			  &count);
 	if (err)
 		return err;
 	if (iterator >= 0)
@@ -216,7 +218,8 @@ int live_sweep(int conns, int iterator, uint64_t now_ns, unsigned *ret_count)
 
 /* ------------------------------------------------------------------ what policy forbids */
 
-static void add_end(struct wire_destroy *d, const struct abi_tuple *t, const struct abi_conn *c, enum abi_end end)
+static void add_end(struct wire_destroy *d, const struct abi_tuple *t, const struct abi_conn *c,
+		    enum abi_end end)
 {
 	bool client = end == ABI_CLIENT;
 
@@ -239,14 +242,33 @@ static int by_netns(const void *a, const void *b)
 	return x->netns < y->netns ? -1 : x->netns > y->netns;
 }
 
+struct ends {
+	struct wire_destroy *item;
+	unsigned count, size;
+};
+
+static void ends_add(struct ends *e, const struct abi_tuple *t, const struct abi_conn *c, enum abi_end end)
+{
+	uint64_t netns = end == ABI_CLIENT ? c->client_netns : c->server_netns;
+
+	if (!netns || !c->end[end].cookie || c->end[end].closed)
+		return;
+	if (e->count == e->size) {
+		e->size = e->size ? e->size * 2 : 256;
+		e->item = mem_grow(e->item, e->size, sizeof(*e->item));
+	}
+	add_end(&e->item[e->count++], t, c, end);
+}
+
 int live_forbidden(int conns, const struct world *w, struct wire_destroy **ret, unsigned *ret_count,
 		   unsigned *ret_conns)
 {
-	struct wire_destroy *list = NULL;
-	const struct abi_conn *conn;
+	/* Servers first: each of them resets its client too, so that half of the work ends all of them. */
+	struct ends server = {0}, client = {0};
 	const struct abi_tuple *tuple;
-	unsigned count, items = 0, size = 0;
+	const struct abi_conn *conn;
 	void *tuples, *records;
+	unsigned count;
 	int err = kernel_dump(conns, sizeof(*tuple), sizeof(*conn), &tuples, &records, &count);
 
 	*ret = NULL;
@@ -259,20 +281,22 @@ int live_forbidden(int conns, const struct world *w, struct wire_destroy **ret, 
 		if (!conn[i].server_netns || !world_forbids(w, &tuple[i], &conn[i]))
 			continue;
 		++*ret_conns;
-		if (items + 2 > size) {
-			size = size ? size * 2 : 256;
-			list = mem_grow(list, size, sizeof(*list));
-		}
-		if (conn[i].client_netns && conn[i].end[ABI_CLIENT].cookie && !conn[i].end[ABI_CLIENT].closed)
-			add_end(&list[items++], &tuple[i], &conn[i], ABI_CLIENT);
-		if (conn[i].end[ABI_SERVER].cookie && !conn[i].end[ABI_SERVER].closed)
-			add_end(&list[items++], &tuple[i], &conn[i], ABI_SERVER);
+		ends_add(&server, &tuple[i], &conn[i], ABI_SERVER);
+		ends_add(&client, &tuple[i], &conn[i], ABI_CLIENT);
 	}
 	free(tuples);
 	free(records);
-	if (items)
-		qsort(list, items, sizeof(*list), by_netns);
-	*ret = list;
-	*ret_count = items;
+	if (server.count)
+		qsort(server.item, server.count, sizeof(*server.item), by_netns);
+	if (client.count)
+		qsort(client.item, client.count, sizeof(*client.item), by_netns);
+	*ret_count = server.count + client.count;
+	if (!*ret_count)
+		return 0;
+	server.item = mem_grow(server.item, *ret_count, sizeof(*server.item));
+	if (client.count)
+		memcpy(server.item + server.count, client.item, client.count * sizeof(*client.item));
+	free(client.item);
+	*ret = server.item;
 	return 0;
 }

@@ -72,8 +72,10 @@ struct world_pod *name_find_pod(const struct world *w, const char *text, bool en
 	if (p && (p->enrolled || !enrolled))
 		return p;
 	if (p)
-		snprintf(why, 256, "pod %.160s is not enrolled on this node: weftctl pods lists those that are", text);
+		snprintf(why, 256,
+			 "pod %.160s is not enrolled on this node: weftctl pods lists those that are", text);
 	else
-		snprintf(why, 256, "there is no pod %.160s: weftctl pods lists those that are enrolled", text);
+		snprintf(why, 256, "there is no pod %.160s: weftctl pods lists those that are enrolled",
+			 text);
 	return NULL;
 }

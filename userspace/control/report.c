@@ -44,7 +44,8 @@ void report_problems(const struct report *r, void (*each)(void *ctx, const struc
 
 	*ret_errors = *ret_warnings = 0;
 	if (r->source)
-		for (const struct problem *p = source_problems(r->source, ret_errors, ret_warnings); p; p = p->next)
+		for (const struct problem *p = source_problems(r->source, ret_errors, ret_warnings); p;
+		     p = p->next)
 			each(ctx, p);
 	if (r->world)
 		world_problems(r->world, count_problem, &t);
@@ -67,8 +68,8 @@ static void list_problem(void *ctx, const struct problem *p)
 		return;
 	json_array_append_new(list, json_pack("{s:b, s:o, s:i, s:o, s:o, s:o}", "warning", p->warning, "file",
 					      answer_text(p->file), "line", (int)p->line, "object",
-					      answer_text(p->object), "field", answer_text(p->field), "reason",
-					      answer_text(p->reason)));
+					      answer_text(p->object), "field", answer_text(p->field),
+					      "reason", answer_text(p->reason)));
 }
 
 /* ------------------------------------------------------------------ status */
@@ -109,7 +110,8 @@ static struct totals totals_of(const struct world *w)
 
 static void add_map(json_t *list, const char *name, size_t used, unsigned max)
 {
-	json_array_append_new(list, json_pack("{s:s, s:I, s:i}", "name", name, "used", (json_int_t)used, "max", (int)max));
+	json_array_append_new(list, json_pack("{s:s, s:I, s:i}", "name", name, "used", (json_int_t)used,
+					      "max", (int)max));
 }
 
 static json_t *status_maps(const struct report *r, const struct totals *t, unsigned conns)
@@ -127,10 +129,13 @@ static json_t *status_maps(const struct report *r, const struct totals *t, unsig
 	add_map(list, "blocks", t->blocks, ABI_MAX_BLOCKS);
 	add_map(list, "ports", t->ports, ABI_MAX_PORTS);
 	add_map(list, "conns", conns, ABI_MAX_CONNS);
-	add_map(list, "traffic", dumped(r->fd[WIRE_FD_TRAFFIC], sizeof(struct abi_traffic_key),
-					cpus * sizeof(struct abi_traffic)), ABI_MAX_TRAFFIC);
-	add_map(list, "refusals", dumped(r->fd[WIRE_FD_REFUSALS], sizeof(struct abi_refusal_key),
-					 cpus * sizeof(uint64_t)), ABI_MAX_REFUSALS);
+	add_map(list, "traffic",
+		dumped(r->fd[WIRE_FD_TRAFFIC], sizeof(struct abi_traffic_key),
+		       cpus * sizeof(struct abi_traffic)),
+		ABI_MAX_TRAFFIC);
+	add_map(list, "refusals",
+		dumped(r->fd[WIRE_FD_REFUSALS], sizeof(struct abi_refusal_key), cpus * sizeof(uint64_t)),
+		ABI_MAX_REFUSALS);
 	return list;
 }
 
@@ -147,8 +152,8 @@ static json_t *status_reasons(const struct report *r)
 		uint64_t count;
 
 		if (!traffic_reason(r->fd[WIRE_FD_REASONS], number[i], &count) && count)
-			json_array_append_new(list, json_pack("{s:s, s:I}", "name", reason_name(number[i]), "count",
-							      (json_int_t)count));
+			json_array_append_new(list, json_pack("{s:s, s:I}", "name", reason_name(number[i]),
+							      "count", (json_int_t)count));
 	}
 	return list;
 }
@@ -163,22 +168,24 @@ static struct answer *status(struct report *r, const json_t *request)
 	report_problems(r, list_problem, problems, &errors, &warnings);
 	conns = dumped(r->fd[WIRE_FD_CONNS], sizeof(struct abi_tuple), sizeof(struct abi_conn));
 	counts = json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "objects", (int)t.objects, "pods",
-			   (int)r->world->enrolled_count, "services", (int)r->world->fronts.count, "endpoints",
-			   (int)t.endpoints, "policy_sets", (int)r->world->set_count, "identities",
-			   (int)r->world->identities.count, "connections", (int)conns, "destroyed",
-			   (json_int_t)r->destroyed, "swept", (json_int_t)r->swept);
-	return answer_json(json_pack(
-		"{s:b, s:o, s:o, s:b, s:i, s:i, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:I}}", "ready", r->ready, "why",
-		answer_text(r->why), "source", answer_text(r->source->name), "loaded", r->source->loaded, "errors",
-		(int)errors, "warnings", (int)warnings, "problems", problems, "counts", counts, "maps",
-		status_maps(r, &t, conns), "reasons", status_reasons(r), "published", "updates", (int)stats->updates,
-		"deletes", (int)stats->deletes, "took_us", (json_int_t)(stats->took_ns / 1000)));
+			   (int)r->world->enrolled_count, "services", (int)r->world->fronts.count,
+			   "endpoints", (int)t.endpoints, "policy_sets", (int)r->world->set_count,
+			   "identities", (int)r->world->identities.count, "connections", (int)conns,
+			   "destroyed", (json_int_t)r->destroyed, "swept", (json_int_t)r->swept);
+	return answer_json(json_pack("{s:b, s:o, s:o, s:b, s:i, s:i, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:I}}",
+				     "ready", r->ready, "why", answer_text(r->why), "source",
+				     answer_text(r->source->name), "loaded", r->source->loaded, "errors",
+				     (int)errors, "warnings", (int)warnings, "problems", problems, "counts",
+				     counts, "maps", status_maps(r, &t, conns), "reasons", status_reasons(r),
+				     "published", "updates", (int)stats->updates, "deletes",
+				     (int)stats->deletes, "took_us", (json_int_t)(stats->took_ns / 1000)));
 }
 
 /* ------------------------------------------------------------------ pods and their policies */
 
 /* Keys of the pods that a request wants: all enrolled, or the named one. NULL with *ret_error: there is none. */
-static uint64_t *wanted_pods(struct report *r, const json_t *request, unsigned *ret_count, struct answer **ret_error)
+static uint64_t *wanted_pods(struct report *r, const json_t *request, unsigned *ret_count,
+			     struct answer **ret_error)
 {
 	const char *name = json_string_value(json_object_get(request, "pod"));
 	const struct world *w = r->world;
@@ -240,16 +247,19 @@ static json_t *pod_item(void *ctx, const void *key)
 	for (unsigned i = 0; i < p->addrs; i++)
 		json_array_append_new(addresses, name_address(&p->addr[i]));
 	labels = p->object ? &p->object->labels : &p->enrolled->labels;
-	j = json_pack("{s:o, s:i, s:o, s:I, s:s, s:b, s:o}", "pod", full_name(p->namespace, p->name), "number",
-		      (int)p->enrolled->number, "addresses", addresses, "netns", (json_int_t)netns, "splice",
-		      splice_name(p->splice), "in_kernel", p->in_kernel, "labels", pairs_json(labels));
+	j = json_pack("{s:o, s:i, s:o, s:I, s:s, s:b, s:o}", "pod", full_name(p->namespace, p->name),
+		      "number", (int)p->enrolled->number, "addresses", addresses, "netns", (json_int_t)netns,
+		      "splice", splice_name(p->splice), "in_kernel", p->in_kernel, "labels",
+		      pairs_json(labels));
 	json_object_set_new(j, "identity", answer_text(p->identity ? p->identity->principal : ""));
 	json_object_set_new(j, "identity_number", json_integer(p->identity ? p->identity->number : 0));
-	json_object_set_new(j, "service_account", answer_text(p->identity ? p->identity->service_account : ""));
+	json_object_set_new(j, "service_account",
+			    answer_text(p->identity ? p->identity->service_account : ""));
 	json_object_set_new(j, "policy_set", json_integer(p->set ? p->set->number : 0));
 	json_object_set_new(j, "policies", json_integer(p->set ? p->set->policies : 0));
 	json_object_set_new(j, "mtls", json_string(p->set ? mtls_name(p->set->head.mtls) : ""));
-	json_object_set_new(j, "object", name_place(p->object ? p->object->file : NULL, p->object ? p->object->line : 0));
+	json_object_set_new(j, "object",
+			    name_place(p->object ? p->object->file : NULL, p->object ? p->object->line : 0));
 	return j;
 }
 
@@ -283,16 +293,20 @@ static json_t *policies_json(const struct world *w, const struct policy_set *s)
 
 	for (unsigned i = 0; i < s->policies; i++) {
 		const struct policy_named *n = &s->policy[i];
-		const struct object *o = store_get(w->store, KIND_AUTHORIZATION_POLICY, n->namespace, n->name);
+		const struct object *o =
+			store_get(w->store, KIND_AUTHORIZATION_POLICY, n->namespace, n->name);
 		bool root = text_equal(n->namespace, w->root_namespace);
 		bool selects = o && o->authorization.selector.count;
 
 		json_array_append_new(list, json_pack("{s:o, s:s, s:s, s:i, s:b, s:o}", "policy",
 						      full_name(n->namespace, n->name), "action",
 						      n->deny ? "DENY" : "ALLOW", "scope",
-						      selects ? "workload" : root ? "mesh" : "namespace", "rules",
-						      o ? (int)o->authorization.rules : 0, "stand_in", n->stand_in,
-						      "place", name_place(o ? o->file : NULL, o ? o->line : 0)));
+						      selects ? "workload"
+						      : root  ? "mesh"
+							      : "namespace",
+						      "rules", o ? (int)o->authorization.rules : 0,
+						      "stand_in", n->stand_in, "place",
+						      name_place(o ? o->file : NULL, o ? o->line : 0)));
 	}
 	return list;
 }
@@ -315,16 +329,16 @@ static json_t *policy_item(void *ctx, const void *key)
 	}
 	for (unsigned i = 0; i < s->ports; i++)
 		if (s->port[i].value.mtls != s->head.mtls)
-			json_array_append_new(ports, json_pack("{s:i, s:s}", "port", (int)s->port[i].port, "mtls",
-							       mtls_name(s->port[i].value.mtls)));
+			json_array_append_new(ports, json_pack("{s:i, s:s}", "port", (int)s->port[i].port,
+							       "mtls", mtls_name(s->port[i].value.mtls)));
 	peer = peer_object(r->world, s->mtls_from);
-	j = json_pack("{s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:b, s:i, s:b, s:o}", "pod", full_name(p->namespace, p->name),
-		      "set", (int)s->number, "mtls", mtls_name(s->head.mtls), "mtls_from",
-		      answer_text(s->mtls_from ? s->mtls_from : ""), "mtls_place",
-		      name_place(peer ? peer->file : NULL, peer ? peer->line : 0), "mtls_ports", ports,
-		      "mtls_ports_from", answer_text(s->mtls_port_from ? s->mtls_port_from : ""), "closed",
-		      s->head.closed, "terms", (int)s->terms.count, "in_kernel", s->published, "policies",
-		      policies_json(r->world, s));
+	j = json_pack("{s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:b, s:i, s:b, s:o}", "pod",
+		      full_name(p->namespace, p->name), "set", (int)s->number, "mtls",
+		      mtls_name(s->head.mtls), "mtls_from", answer_text(s->mtls_from ? s->mtls_from : ""),
+		      "mtls_place", name_place(peer ? peer->file : NULL, peer ? peer->line : 0), "mtls_ports",
+		      ports, "mtls_ports_from", answer_text(s->mtls_port_from ? s->mtls_port_from : ""),
+		      "closed", s->head.closed, "terms", (int)s->terms.count, "in_kernel", s->published,
+		      "policies", policies_json(r->world, s));
 	return j;
 }
 
@@ -359,7 +373,8 @@ static json_t *endpoints_json(const struct world *w, const struct world_front *f
 
 		json_array_append_new(list, json_pack("{s:s, s:o, s:i, s:f}", "address",
 						      addr_port_text(&e->addr, e->port, buf), "pod",
-						      a && a->pod ? full_name(a->pod->namespace, a->pod->name) : answer_text(""),
+						      a && a->pod ? full_name(a->pod->namespace, a->pod->name)
+								  : answer_text(""),
 						      "weight", (int)e->weight, "share", share[i]));
 	}
 	free(share);
@@ -379,9 +394,10 @@ static json_t *service_json(const struct report *r, const void *key, bool endpoi
 
 	if (!f || !f->owner)
 		return NULL;
-	j = json_pack("{s:o, s:o, s:i, s:i, s:i, s:s, s:i, s:o}", "service", full_name(f->owner->namespace, f->owner->name),
-		      "vip", name_address(&k->key.vip), "port", (int)k->key.port, "number", (int)f->number,
-		      "affinity_seconds", f->flags & ABI_SERVICE_AFFINITY ? (int)f->affinity_seconds : 0, "splice",
+	j = json_pack("{s:o, s:o, s:i, s:i, s:i, s:s, s:i, s:o}", "service",
+		      full_name(f->owner->namespace, f->owner->name), "vip", name_address(&k->key.vip),
+		      "port", (int)k->key.port, "number", (int)f->number, "affinity_seconds",
+		      f->flags & ABI_SERVICE_AFFINITY ? (int)f->affinity_seconds : 0, "splice",
 		      splice_name(f->splice), "endpoint_count", (int)f->count, "object",
 		      name_place(f->owner->object ? f->owner->object->file : NULL,
 				 f->owner->object ? f->owner->object->line : 0));
@@ -434,7 +450,8 @@ static struct answer *services(struct report *r, const json_t *request)
 			if (!wanted)
 				continue;
 		}
-		keys[list.count++] = (struct front_key){.key = f->key, .namespace = f->owner->namespace, .name = f->owner->name};
+		keys[list.count++] = (struct front_key){
+			.key = f->key, .namespace = f->owner->namespace, .name = f->owner->name};
 	}
 	qsort(keys, list.count, sizeof(*keys), by_service);
 	list.keys = keys;
@@ -449,9 +466,12 @@ struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 		const char *name;
 		struct answer *(*answer)(struct report *r, const json_t *request);
 	} table[] = {
-		{"status", status},		    {"pods", pods},
-		{"services", services},		    {"policy", policy},
-		{"connections", connections_answer}, {"traffic", traffic_answer},
+		{"status", status},
+		{"pods", pods},
+		{"services", services},
+		{"policy", policy},
+		{"connections", connections_answer},
+		{"traffic", traffic_answer},
 		{"explain", explain_answer},
 	};
 	struct report *r = ctx;
@@ -461,7 +481,8 @@ struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 	for (size_t i = 0; i < array_size(table); i++) {
 		if (text_equal(table[i].name, command)) {
 			if (!r->publish)
-				return answer_error("the worker is starting: its first world is not made yet");
+				return answer_error(
+					"the worker is starting: its first world is not made yet");
 			return table[i].answer(r, request);
 		}
 		text_add(&names, "%s%s", i ? ", " : "", table[i].name);

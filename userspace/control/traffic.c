@@ -44,7 +44,8 @@ int traffic_reason_add(int map, uint32_t reason, uint64_t more)
 }
 
 /* Rows of one per-CPU map, with the values of all CPUs added up as arrays of u64. */
-static int sums(int map, size_t key_size, size_t value_size, void **ret_rows, size_t row_size, unsigned *ret_count)
+static int sums(int map, size_t key_size, size_t value_size, void **ret_rows, size_t row_size,
+		unsigned *ret_count)
 {
 	unsigned cpus = kernel_cpus(), words = (unsigned)(value_size / 8);
 	void *keys, *values;
@@ -77,10 +78,11 @@ static json_t *traffic_item(void *ctx, const void *key)
 	const struct abi_traffic *t = &row->sum;
 
 	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "source",
-			 name_identity(w, row->key.source), "service", name_service(w, row->key.service), "pod",
-			 name_pod(w, row->key.pod), "opened", (json_int_t)t->opened, "closed", (json_int_t)t->closed,
-			 "failed", (json_int_t)t->failed, "sent_bytes", (json_int_t)t->sent_bytes, "received_bytes",
-			 (json_int_t)t->received_bytes, "spliced_bytes", (json_int_t)t->spliced_bytes, "connect_us",
+			 name_identity(w, row->key.source), "service", name_service(w, row->key.service),
+			 "pod", name_pod(w, row->key.pod), "opened", (json_int_t)t->opened, "closed",
+			 (json_int_t)t->closed, "failed", (json_int_t)t->failed, "sent_bytes",
+			 (json_int_t)t->sent_bytes, "received_bytes", (json_int_t)t->received_bytes,
+			 "spliced_bytes", (json_int_t)t->spliced_bytes, "connect_us",
 			 (json_int_t)(t->opened ? t->connect_ns / t->opened / 1000 : 0), "srtt_us",
 			 (json_int_t)(t->closed ? t->srtt_us / t->closed : 0), "retransmits",
 			 (json_int_t)t->retransmits);
@@ -121,12 +123,12 @@ struct answer *traffic_answer(struct report *r, const json_t *request)
 		{.name = "traffic", .size = sizeof(struct traffic_row), .item = traffic_item},
 		{.name = "refusals", .size = sizeof(struct refusal_row), .item = refusal_item},
 	};
-	int err = sums(r->fd[WIRE_FD_TRAFFIC], sizeof(struct abi_traffic_key), sizeof(struct abi_traffic), &list[0].keys,
-		       list[0].size, &list[0].count);
+	int err = sums(r->fd[WIRE_FD_TRAFFIC], sizeof(struct abi_traffic_key), sizeof(struct abi_traffic),
+		       &list[0].keys, list[0].size, &list[0].count);
 
 	if (!err)
-		err = sums(r->fd[WIRE_FD_REFUSALS], sizeof(struct abi_refusal_key), sizeof(uint64_t), &list[1].keys,
-			   list[1].size, &list[1].count);
+		err = sums(r->fd[WIRE_FD_REFUSALS], sizeof(struct abi_refusal_key), sizeof(uint64_t),
+			   &list[1].keys, list[1].size, &list[1].count);
 	if (err) {
 		free(list[0].keys);
 		return answer_error("the counters of the kernel cannot be read: %s", strerror(-err));

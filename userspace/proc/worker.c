@@ -2,11 +2,11 @@
 /*
  * worker.c: the worker program, weft-worker: started by weftd with fd 3 and no privilege.
  *
- *	WIRE_START --> maps, folder --> source_load --loaded--> world_update, publish --> WIRE_READY
+ *	WIRE_START --> maps, folder --> source_load --loaded, all pods named--> update() --> WIRE_READY
  *	file changed, pod enrolled or released, node's addresses changed --> update() --> answers
  *
- * Nothing is published before everything that was there has been read: the kernel goes on by what the last worker
- * wrote, and a world without its policies would open what they close.
+ * update() is world_update, publish, answers. Nothing is published before everything that was there has been read:
+ * the kernel goes on by what the last worker wrote, and a world without its policies would open what they close.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,8 @@
 
 #define WORKER_SOCK 3
 #define SWEEP_NS 30000000000ull /* records that no socket backs */
-#define AGAIN_NS 1000000000ull	/* handshakes that were under way when a policy changed; a folder that failed */
+#define AGAIN_NS \
+	1000000000ull /* handshakes that were under way when a policy changed; a folder that failed */
 #define NODE_ADDRS 1024
 
 struct asked { /* a pod whose ENROL or RELEASE is answered when the kernel has it */
@@ -50,11 +51,11 @@ struct worker {
 	char *folder;
 	struct list asked;
 	bool started, all_named, published;
-	bool changed;	      /* something came in this turn */
+	bool changed; /* something came in this turn */
 	bool ready_said;
-	char *why; /* not ready: as it was said last */
-	struct table told;    /* problems that are in the log */
-	unsigned round;	      /* of `told` */
+	char *why;	   /* not ready: as it was said last */
+	struct table told; /* problems that are in the log */
+	unsigned round;	   /* of `told` */
 	struct loop_watch signals, addresses, files;
 	struct loop_timer sweep, straggler, retry;
 	int exit_code;
@@ -92,7 +93,8 @@ static void tell_once(struct worker *w, enum log_level level, const char *text)
 
 static void tell_problem(void *ctx, const struct problem *p)
 {
-	char *text = mem_format("%s%s%s%s%s", p->file, p->file[0] ? ": " : "", p->object, p->object[0] ? ": " : "", p->reason);
+	char *text = mem_format("%s%s%s%s%s", p->file, p->file[0] ? ": " : "", p->object,
+				p->object[0] ? ": " : "", p->reason);
 
 	tell_once(ctx, p->warning ? LOG_WARNING : LOG_ERROR, text);
 	free(text);
@@ -130,7 +132,8 @@ static void first_error(void *ctx, const struct problem *p)
 		return;
 	if (p->file[0])
 		text_add(first, "%s line %u: ", p->file, p->line);
-	text_add(first, "%s%s%s%s%s", p->object, p->object[0] ? ": " : "", p->field, p->field[0] ? ": " : "", p->reason);
+	text_add(first, "%s%s%s%s%s", p->object, p->object[0] ? ": " : "", p->field, p->field[0] ? ": " : "",
+		 p->reason);
 }
 
 static void say_ready(struct worker *w)
@@ -144,7 +147,8 @@ static void say_ready(struct worker *w)
 	if (!w->published)
 		why = mem_format("the manifests in %s are not read yet", w->folder);
 	else if (errors)
-		why = mem_format("%u object%s rejected: %s", errors, errors == 1 ? " is" : "s are", first.len ? first.data : "");
+		why = mem_format("%u error%s: %s", errors, errors == 1 ? "" : "s, first",
+				 first.len ? first.data : "");
 	else
 		why = mem_string("");
 	same = w->ready_said && text_equal(why, w->why);
@@ -158,7 +162,8 @@ static void say_ready(struct worker *w)
 	text_copy(w->report.why, sizeof(w->report.why), why);
 	worker_link_send(w->link, WIRE_READY, 0, w->report.ready, 0, why);
 	if (w->report.ready)
-		log_info("ready: %u pods, %zu service ports", w->report.world->enrolled_count, w->report.world->fronts.count);
+		log_info("ready: %u pods, %zu service ports", w->report.world->enrolled_count,
+			 w->report.world->fronts.count);
 	else
 		log_warning("not ready: %s", why);
 }
@@ -195,8 +200,7 @@ static void straggler_due(struct loop_timer *t)
 /* Will this publish() switch the policy of a pod? Only then live connections are looked at. */
 static bool policy_switches(const struct world *w)
 {
-	list_each(at, &w->dirty_pods)
-	{
+	list_each(at, &w->dirty_pods) {
 		const struct world_pod *p = container_of(at, struct world_pod, dirty_link);
 
 		if (p->enrolled && p->set && p->in_kernel && p->kernel.policy != p->set->number)
@@ -213,7 +217,9 @@ static void sweep_due(struct loop_timer *t)
 	int err = live_sweep(r->fd[WIRE_FD_CONNS], r->fd[WIRE_FD_LIVE], clock_ns(), &count);
 
 	if (err)
-		tell_once(w, LOG_WARNING, "the sockets of live connections cannot be listed: stale records stay in the kernel");
+		tell_once(
+			w, LOG_WARNING,
+			"the sockets of live connections cannot be listed: stale records stay in the kernel");
 	if (count)
 		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
 	r->swept += count;
@@ -248,8 +254,7 @@ static void answer_enrol(struct worker *w, const struct asked *a)
 
 static void answer_asked(struct worker *w)
 {
-	list_each_safe(at, next, &w->asked)
-	{
+	list_each_safe(at, next, &w->asked) {
 		struct asked *a = container_of(at, struct asked, link);
 
 		list_del(&a->link);
@@ -278,12 +283,14 @@ static void publish_world(struct worker *w)
 		loop_arm(w->loop, &w->straggler, AGAIN_NS);
 	}
 	log_debug("published: %u updates, %u deletes, %llu us", publish_stats(r->publish)->updates,
-		  publish_stats(r->publish)->deletes, (unsigned long long)publish_stats(r->publish)->took_ns / 1000);
+		  publish_stats(r->publish)->deletes,
+		  (unsigned long long)publish_stats(r->publish)->took_ns / 1000);
 }
 
 static void update(struct worker *w)
 {
-	if (!w->started || !w->report.source->loaded)
+	/* Services find endpoints among the pods: without all of them a restart would refuse for a moment. */
+	if (!w->started || !w->report.source->loaded || !w->all_named)
 		return;
 	do {
 		w->changed = false;
@@ -299,7 +306,8 @@ static void update(struct worker *w)
 static void took(struct worker *w, int changed)
 {
 	if (changed < 0) {
-		char *text = mem_format("%s: %s: tried again every second", w->report.source->name, strerror(-changed));
+		char *text = mem_format("%s: %s: tried again every second", w->report.source->name,
+					strerror(-changed));
 
 		tell_once(w, LOG_ERROR, text);
 		free(text);
@@ -367,7 +375,8 @@ static void read_addresses(struct worker *w)
 	unsigned count = 0;
 
 	if (getifaddrs(&list)) {
-		log_warning("the addresses of this node cannot be read: %s: probes of the kubelet may be refused under STRICT",
+		log_warning("the addresses of this node cannot be read: %s: probes of the kubelet may be "
+			    "refused under STRICT",
 			    strerror(errno));
 		free(addr);
 		return;
@@ -394,7 +403,8 @@ static void addresses_ready(struct loop_watch *at, uint32_t events)
 
 static void watch_addresses(struct worker *w)
 {
-	struct sockaddr_nl nl = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR};
+	struct sockaddr_nl nl = {.nl_family = AF_NETLINK,
+				 .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR};
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE), err = 0;
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&nl, sizeof(nl)))
@@ -469,7 +479,9 @@ static int start(struct worker *w, const struct wire_start *s)
 static void got_start(struct worker *w, const struct wire *m, int *fds, unsigned nfds)
 {
 	if (w->started || nfds != WIRE_FD_COUNT) {
-		log_error("weftd sent a start with %u fds instead of %d: is it of the version of weft-worker?", nfds, WIRE_FD_COUNT);
+		log_error(
+			"weftd sent a start with %u fds instead of %d: is it of the version of weft-worker?",
+			nfds, WIRE_FD_COUNT);
 		while (nfds)
 			close(fds[--nfds]);
 		stop(w, 1);
@@ -502,7 +514,8 @@ static void got_enrol(struct worker *w, const struct wire *m)
 
 static void got_file(struct worker *w, const struct wire *m, int *fds, unsigned *nfds)
 {
-	int fd = m->number ? m->number : *nfds == 1 ? fds[0] : -EBADMSG;
+	int fd = m->number ? m->number : *nfds == 1 ? fds[0]
+						    : -EBADMSG;
 
 	if (fd >= 0)
 		*nfds = 0; /* the source takes it */
@@ -593,7 +606,9 @@ static int watch_signals(struct worker *w)
 	sigaddset(&set, SIGINT);
 	if (sigprocmask(SIG_BLOCK, &set, NULL))
 		return -errno;
-	w->signals = (struct loop_watch){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC), .events = EPOLLIN, .ready = signals_ready};
+	w->signals = (struct loop_watch){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC),
+					 .events = EPOLLIN,
+					 .ready = signals_ready};
 	return w->signals.fd < 0 ? -errno : loop_watch(w->loop, &w->signals);
 }
 
@@ -630,7 +645,8 @@ static int options(int argc, char **argv)
 
 static int run(struct worker *w)
 {
-	const struct link_plan plan = {.loop = w->loop, .sock = WORKER_SOCK, .got = got, .turn = turn, .gone = gone, .ctx = w};
+	const struct link_plan plan = {
+		.loop = w->loop, .sock = WORKER_SOCK, .got = got, .turn = turn, .gone = gone, .ctx = w};
 	int err = watch_signals(w);
 
 	if (!err)
@@ -657,7 +673,9 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	if (getsockopt(WORKER_SOCK, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
-		fputs("weft-worker: fd 3 is not a socket of weftd: weftd starts weft-worker by itself; see weftd --help\n", stderr);
+		fputs("weft-worker: fd 3 is not a socket of weftd: weftd starts weft-worker by itself; see "
+		      "weftd --help\n",
+		      stderr);
 		return 2;
 	}
 	(void)signal(SIGPIPE, SIG_IGN);

@@ -106,11 +106,16 @@ static void pump(struct link *l)
 		over(l, err);
 }
 
-void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int number, uint64_t netns, const char *text)
+void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int number, uint64_t netns,
+		      const char *text)
 {
 	struct note *n = mem_alloc(sizeof(*n));
 
-	*n = (struct note){.type = type, .seq = seq, .number = number, .netns = netns, .text = text ? mem_string(text) : NULL};
+	*n = (struct note){.type = type,
+			   .seq = seq,
+			   .number = number,
+			   .netns = netns,
+			   .text = text ? mem_string(text) : NULL};
 	list_add(&l->notes, &n->link);
 	pump(l);
 }
@@ -167,7 +172,8 @@ int worker_link_open(struct link **ret, const struct link_plan *plan)
 	list_init(&l->notes);
 	l->message = mem_alloc(sizeof(*l->message));
 	l->watch = (struct loop_watch){.fd = plan->sock, .events = EPOLLIN, .ready = ready};
-	if (flags < 0 || fcntl(plan->sock, F_SETFL, flags | O_NONBLOCK) || fcntl(plan->sock, F_SETFD, FD_CLOEXEC))
+	if (flags < 0 || fcntl(plan->sock, F_SETFL, flags | O_NONBLOCK) ||
+	    fcntl(plan->sock, F_SETFD, FD_CLOEXEC))
 		err = -errno;
 	if (!err)
 		err = loop_watch(plan->loop, &l->watch);
@@ -186,8 +192,7 @@ void worker_link_close(struct link *l)
 		return;
 	loop_unwatch(l->plan.loop, &l->watch);
 	close(l->plan.sock);
-	list_each_safe(at, next, &l->notes)
-	{
+	list_each_safe(at, next, &l->notes) {
 		struct note *n = container_of(at, struct note, link);
 
 		free(n->text);

@@ -64,7 +64,8 @@ static void listener_ready(struct loop_watch *w, uint32_t events)
 		if (g->told)
 			continue;
 		g->told = true;
-		log_warning("pod %u: something connects to port %u, where weft would proxy: this version does not, so it is "
+		log_warning("pod %u: something connects to port %u, where weft would proxy: this version "
+			    "does not, so it is "
 			    "reset; connect to the service or to the pod's own port",
 			    g->number, ports[k - g->listener]);
 	}
@@ -115,12 +116,14 @@ void worker_pods_listen(struct worker_pods *p, uint64_t netns, uint32_t number, 
 		int err;
 
 		k->guest = g;
-		k->watch = (struct loop_watch){.fd = i < nfds ? fds[i] : -1, .events = EPOLLIN, .ready = listener_ready};
+		k->watch = (struct loop_watch){
+			.fd = i < nfds ? fds[i] : -1, .events = EPOLLIN, .ready = listener_ready};
 		if (k->watch.fd < 0)
 			continue;
 		err = loop_watch(p->loop, &k->watch);
 		if (err)
-			log_warning("pod %u: listener %u cannot be watched: %s", number, ports[i], strerror(-err));
+			log_warning("pod %u: listener %u cannot be watched: %s", number, ports[i],
+				    strerror(-err));
 	}
 	for (unsigned i = LISTENERS; i < nfds; i++)
 		close(fds[i]);

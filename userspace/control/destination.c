@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* destination.c: what a person writes as a destination, found in the world: see report.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "report.h"
+
+/* The address that it connects from: the first of the family of `to`, as ask_source() of connect.bpf.c. */
+void destination_from(struct destination *x)
+{
+	bool v4 = addr_is_v4(&x->addr);
+
+	memset(&x->from, 0, sizeof(x->from));
+	for (unsigned i = 0; i < x->source->addrs; i++) {
+		if (addr_is_v4(&x->source->addr[i]) != v4)
+			continue;
+		x->from = x->source->addr[i];
+		return;
+	}
+}
+
+static bool port_of(struct destination *x, const char *s)
+{
+	long long n;
+
+	if (text_number(s, 1, 65535, &n)) {
+		snprintf(x->why, sizeof(x->why), "\"%.64s\" is not a port: give a number from 1 to 65535", s);
+		return false;
+	}
+	x->port = (uint16_t)n;
+	return true;
+}
+
+/* The VIP of the service and its port, if it has just one; a VIP of a family that the source has too. */
+static bool take_service(struct destination *x, const struct world_service *s)
+{
+	const struct world_front *any = NULL;
+	struct text ports = {0};
+	bool several = false;
+
+	for (unsigned i = 0; i < s->claims; i++) {
+		const struct world_front *f = s->claim[i].front;
+
+		if (i && f->key.port == s->claim[i - 1].front->key.port)
+			continue;
+		text_add(&ports, "%s%u", ports.len ? ", " : "", f->key.port);
+	}
+	for (unsigned i = 0; i < s->claims; i++) {
+		const struct world_front *f = s->claim[i].front;
+
+		if (x->port && f->key.port != x->port)
+			continue;
+		if (!x->port && any && any->key.port != f->key.port)
+			several = true;
+		x->addr = f->key.vip;
+		destination_from(x);
+		if (!any || !addr_is_zero(&x->from))
+			any = f;
+		if (!addr_is_zero(&x->from) && x->port)
+			break;
+	}
+	if (several || (!x->port && !any)) {
+		snprintf(x->why, sizeof(x->why),
+			 any ? "service %.80s/%.80s has several ports (%.64s): give one"
+			     : "service %.80s/%.80s has no clusterIP that weft serves%.0s: ask for one of "
+			       "its pods",
+			 s->namespace, s->name, ports.data ? ports.data : "");
+		text_free(&ports);
+		return false;
+	}
+	text_free(&ports);
+	if (any) {
+		x->addr = any->key.vip;
+		x->port = any->key.port;
+	} else if (s->vips) {
+		x->addr = s->vip[0]; /* no such port: the kernel will say so */
+	} else {
+		snprintf(x->why, sizeof(x->why),
+			 "service %.80s/%.80s has no clusterIP that weft serves: ask for one of its pods",
+			 s->namespace, s->name);
+		return false;
+	}
+	return true;
+}
+
+static bool take_pod(struct destination *x, const struct world_pod *p)
+{
+	if (!p->addrs) {
+		snprintf(x->why, sizeof(x->why), "pod %.100s/%.100s has no address", p->namespace, p->name);
+		return false;
+	}
+	x->addr = p->addr[0];
+	for (unsigned i = 0; i < p->addrs; i++) {
+		x->addr = p->addr[i];
+		destination_from(x);
+		if (!addr_is_zero(&x->from))
+			break;
+	}
+	if (!x->port && p->object && p->object->pod.ports == 1)
+		x->port = p->object->pod.port[0].port;
+	if (x->port)
+		return true;
+	snprintf(x->why, sizeof(x->why), "which port? give %.100s/%.100s:PORT", p->namespace, p->name);
+	return false;
+}
+
+static bool take_name(struct destination *x, const char *namespace, const char *name, bool service_only)
+{
+	const struct world_pod *p = service_only ? NULL : world_pod_named(x->world, namespace, name);
+	const struct world_service *s = world_service_named(x->world, namespace, name);
+
+	if (p)
+		return take_pod(x, p);
+	if (s && s->object)
+		return take_service(x, s);
+	snprintf(x->why, sizeof(x->why), "there is no %sservice %.100s in namespace %.100s",
+		 service_only ? "" : "pod or ", name, namespace);
+	return false;
+}
+
+/* "web.shop", "web.shop.svc.cluster.local", "shop/web", "web" (in the namespace of the source) */
+static bool take_host(struct destination *x, char *host)
+{
+	char *slash = strchr(host, '/'), *dot = strchr(host, '.'), *rest;
+
+	if (slash) {
+		*slash = '\0';
+		return take_name(x, host, slash + 1, false);
+	}
+	if (!dot)
+		return take_name(x, x->source->namespace, host, false);
+	*dot = '\0';
+	rest = strchr(dot + 1, '.');
+	if (rest && strcmp(rest, ".svc") && !text_starts(rest, ".svc.")) {
+		snprintf(
+			x->why, sizeof(x->why),
+			"\"%.64s.%.64s\" is not a service: give NAME.NAMESPACE, NAMESPACE/NAME or an address",
+			host, dot + 1);
+		return false;
+	}
+	if (rest)
+		*rest = '\0';
+	return take_name(x, dot + 1, host, true);
+}
+
+static bool take_addr(struct destination *x)
+{
+	const struct world_front *only = NULL;
+
+	if (x->port)
+		return true;
+	for (struct world_front *f = world_front_each(x->world, NULL); f; f = world_front_each(x->world, f)) {
+		if (!f->owner || !addr_equal(&f->key.vip, &x->addr))
+			continue;
+		if (only) {
+			snprintf(x->why, sizeof(x->why),
+				 "the service %.80s/%.80s has several ports: give one", f->owner->namespace,
+				 f->owner->name);
+			return false;
+		}
+		only = f;
+	}
+	if (only)
+		x->port = only->key.port;
+	else
+		snprintf(x->why, sizeof(x->why), "which port? give ADDRESS:PORT, or [ADDRESS]:PORT for IPv6");
+	return only != NULL;
+}
+
+bool destination_parse(struct destination *x, const char *text)
+{
+	char *copy = mem_string(text), *host = copy, *colon = strrchr(copy, ':'), *close = strchr(copy, ']');
+	bool ok = true;
+
+	if (!addr_parse(copy, &x->addr)) {
+		colon = NULL; /* a bare address: colons are its own */
+	} else if (copy[0] == '[' && close) {
+		host = copy + 1;
+		*close = '\0';
+		if (close[1] && close[1] != ':') {
+			snprintf(x->why, sizeof(x->why), "\"%.100s\": after \"]\" comes :PORT", text);
+			ok = false;
+		}
+		colon = close[1] ? close + 1 : NULL;
+	}
+	if (ok && colon) {
+		*colon = '\0';
+		ok = port_of(x, colon + 1);
+	}
+	if (ok)
+		ok = !addr_parse(host, &x->addr) ? take_addr(x) : take_host(x, host);
+	free(copy);
+	return ok;
+}
