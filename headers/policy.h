@@ -43,7 +43,10 @@ void identities_free(struct identities *t);
 
 /* ------------------------------------------------------------------ mesh/terms.c */
 
-enum dimension { DIM_SOURCE, DIM_BLOCK, DIM_PORT, DIM_COUNT };
+enum dimension { DIM_SOURCE,
+		 DIM_BLOCK,
+		 DIM_PORT,
+		 DIM_COUNT };
 
 enum test_what {
 	TEST_PRINCIPAL,
@@ -57,7 +60,7 @@ enum test_what {
 /* One list of the YAML: holds if one of its values fits; `not` turns the answer round. */
 struct test {
 	enum test_what what;
-	bool not;
+	bool invert;
 	unsigned count;
 	const char **text;
 	const struct block *block;
@@ -110,7 +113,7 @@ bool terms_in_block(const struct abi_addr *addr, const struct block *b);
 
 struct policy_mtls { /* what PeerAuthentication says for one pod, and by which object */
 	enum abi_mtls mtls;
-	const struct object *from; /* NULL: nothing said so: PERMISSIVE */
+	const struct object *from;    /* NULL: nothing said so: PERMISSIVE */
 	const struct port_mtls *port; /* of `port_from` */
 	unsigned ports;
 	const struct object *port_from;
@@ -144,11 +147,11 @@ struct policy_named { /* an AuthorizationPolicy that selects the pods of the set
 };
 
 struct policy_set {
-	uint32_t number; /* key in `policies`; given by the world, 0 before */
-	unsigned refs;	 /* pods */
-	bool published;	 /* publish.c: all rows are in the kernel */
-	bool failed;	 /* publish.c: could not be written: a map is full */
-	struct abi_policy head; /* `set` is filled when it is published */
+	uint32_t number;		  /* key in `policies`; given by the world, 0 before */
+	unsigned refs;			  /* pods */
+	bool published;			  /* publish.c: all rows are in the kernel */
+	bool failed;			  /* publish.c: could not be written: a map is full */
+	struct abi_policy head;		  /* `set` is filled when it is published */
 	struct policy_source_row *source; /* in order of identity */
 	unsigned sources, source_size;
 	struct policy_block_row *block; /* in order of address, then length */

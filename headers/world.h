@@ -23,7 +23,7 @@ struct world_enrolment {
 	unsigned addrs;
 	char *service_account; /* "default" if not given */
 	struct pairs labels, annotations;
-	char *text; /* of the pairs */
+	char *text;    /* of the pairs */
 	uint32_t hint; /* identity that the kernel had for it when the worker started, 0 none */
 };
 
@@ -32,9 +32,9 @@ struct world_member; /* a place in the index of labels */
 /* A pod that is enrolled here, or has a Pod object, or both: then the object's word counts. */
 struct world_pod {
 	char *namespace, *name;
-	const struct object *object;	 /* NULL: none */
+	const struct object *object;	  /* NULL: none */
 	struct world_enrolment *enrolled; /* NULL: not on this node */
-	struct abi_addr *addr;		 /* of both, without doubles; none if it is finished */
+	struct abi_addr *addr;		  /* of both, without doubles; none if it is finished */
 	unsigned addrs;
 	enum abi_kind claimed; /* as what they stand in `addresses`: LOCAL_POD, REMOTE_POD or NONE */
 	/* enrolled pods only */
@@ -44,7 +44,7 @@ struct world_pod {
 	struct abi_pod kernel; /* publish.c: what the map holds */
 	bool in_kernel;
 	/* inside */
-	bool changed, dirty; /* look at it anew; publish it */
+	bool changed, dirty;	    /* look at it anew; publish it */
 	struct world_member *label; /* one per label */
 	unsigned labels;
 	struct table_link by_name, by_netns, by_number;
@@ -54,9 +54,9 @@ struct world_pod {
 /* Whose address is it: the strongest claim is in the kernel (pod, node, VIP, remote pod, in this order). */
 struct world_address {
 	struct abi_addr addr;
-	struct world_pod *pod;	/* enrolled here */
+	struct world_pod *pod;	    /* enrolled here */
 	unsigned node, vip, remote; /* claims */
-	struct abi_address kernel; /* publish.c */
+	struct abi_address kernel;  /* publish.c */
 	bool in_kernel, dirty;
 	bool contested; /* another pod's object claims it too */
 	struct table_link link;
@@ -68,11 +68,11 @@ struct world_service;
 /* One VIP and port. Several services may claim it; the oldest, then the first by name, has it. */
 struct world_front {
 	struct abi_service_key key;
-	struct list claims; /* struct world_claim.front_link */
-	struct world_service *owner; /* NULL: nobody any more */
+	struct list claims;		 /* struct world_claim.front_link */
+	struct world_service *owner;	 /* NULL: nobody any more */
 	const struct service_port *port; /* of the owner's object */
-	uint32_t number;	     /* abi_service.service */
-	char name[ABI_NAME_LEN];     /* "namespace/name:port" of the owner, cut */
+	uint32_t number;		 /* abi_service.service */
+	char name[ABI_NAME_LEN];	 /* "namespace/name:port" of the owner, cut */
 	uint16_t flags;
 	enum abi_splice splice;
 	uint32_t affinity_seconds;
@@ -95,13 +95,13 @@ struct world_claim {
 struct world_service {
 	char *namespace, *name;
 	const struct object *object; /* NULL: deleted */
-	struct world_claim *claim; /* vips x ports */
+	struct world_claim *claim;   /* vips x ports */
 	unsigned claims;
 	struct abi_addr *vip; /* entered in addresses */
 	unsigned vips;
-	bool by_pods; /* no slice: endpoints are the pods that the selector selects */
+	bool by_pods;		    /* no slice: endpoints are the pods that the selector selects */
 	struct world_member *label; /* if by_pods: at the selector's first pair */
-	char *problem;	/* NULL: fine */
+	char *problem;		    /* NULL: fine */
 	bool problem_warning;
 	bool changed;
 	struct table_link link;
@@ -118,12 +118,12 @@ struct world {
 	char *node, *trust_domain, *root_namespace;
 	struct identities identities;
 	struct table pods, pods_by_netns, pods_by_number; /* struct world_pod */
-	struct list enrolled;				 /* struct world_pod.enrolled_link, in order of enrolment */
+	struct list enrolled;				  /* struct world_pod.enrolled_link, in order of enrolment */
 	unsigned enrolled_count;
-	struct table services;			/* struct world_service */
-	struct table fronts, fronts_by_number;	/* struct world_front */
-	struct table addresses;			/* struct world_address */
-	struct table sets;			/* struct policy_set, by signature */
+	struct table services;		       /* struct world_service */
+	struct table fronts, fronts_by_number; /* struct world_front */
+	struct table addresses;		       /* struct world_address */
+	struct table sets;		       /* struct policy_set, by signature */
 	struct list all_sets;
 	unsigned set_count;
 	struct abi_addr *node_addr; /* told by world_node_addresses */
@@ -133,7 +133,7 @@ struct world {
 	/* inside */
 	struct table slices, labels;
 	struct list changed_pods, changed_services;
-	bool policies_all; /* changed: of the root namespace, or of too many others */
+	bool policies_all;	 /* changed: of the root namespace, or of too many others */
 	char **policy_namespace; /* changed: of these */
 	unsigned policy_namespaces;
 	struct world_hint *hint; /* identities that the kernel's pods had when the worker started */
@@ -141,7 +141,7 @@ struct world {
 	uint32_t next_set, next_service; /* numbers; never reused */
 	/* to publish */
 	struct list dirty_pods, dirty_fronts, dirty_addresses;
-	struct list dead_sets;	       /* struct policy_set.all, refs 0, still in the kernel */
+	struct list dead_sets; /* struct policy_set.all, refs 0, still in the kernel */
 };
 
 struct world *world_new(struct store *store, const char *node, const char *trust_domain,
@@ -185,7 +185,8 @@ struct world_front *world_front_get(struct world *w, const struct abi_service_ke
 struct world_pod *world_pod_named(const struct world *w, const char *namespace, const char *name);
 struct world_pod *world_pod_numbered(const struct world *w, uint32_t number); /* enrolled pods */
 struct world_pod *world_pod_in(const struct world *w, uint64_t netns);	      /* enrolled pods */
-const struct pairs *world_pod_labels(const struct world_pod *p);	      /* the object's, else the enrolment's */
+/* The object's, else the enrolment's. */
+const struct pairs *world_pod_labels(const struct world_pod *p);
 struct world_address *world_address(const struct world *w, const struct abi_addr *addr); /* NULL unknown */
 struct world_service *world_service_named(const struct world *w, const char *namespace, const char *name);
 struct world_front *world_front(const struct world *w, const struct abi_addr *vip, uint16_t port);

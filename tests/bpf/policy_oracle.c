@@ -116,7 +116,9 @@ static bool ports_hold(const struct match_ports *want, const struct match_ports 
 	return (!want->given || some_port(want, port)) && (!not_want->given || !some_port(not_want, port));
 }
 
-enum answer { NO, YES, ONLY_WITH_HTTP };
+enum answer { NO,
+	      YES,
+	      ONLY_WITH_HTTP };
 
 static bool source_holds(const struct policy_source *s, const struct oracle_connection *c, const char *namespace)
 {

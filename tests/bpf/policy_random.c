@@ -11,15 +11,31 @@ static const char *const accounts[] = {"x", "xy", "default", "web"};
 static const char *const domains[] = {RANDOM_TRUST_DOMAIN, "other.org"};
 static const uint16_t ports[] = {80, 81, 443, 8080, 9090, 65535};
 static const char *const blocks[] = {
-    "0.0.0.0/0",      "10.0.0.0/8",     "10.1.0.0/16",	   "10.1.2.0/24",     "10.1.2.3/32",	"10.1.2.4",
-    "10.128.0.0/9",   "192.168.0.0/16", "192.168.7.0/25",  "192.168.7.96/27", "::/0",		"fd00::/8",
-    "fd00:1::/32",    "fd00:1:2::/48",	"fd00:1:2::3/128", "2001:db8::/32",   "::/64",		"172.16.0.0/12",
-    "10.1.2.128/25",  "fd00:1:2::/127",
+	"0.0.0.0/0",
+	"10.0.0.0/8",
+	"10.1.0.0/16",
+	"10.1.2.0/24",
+	"10.1.2.3/32",
+	"10.1.2.4",
+	"10.128.0.0/9",
+	"192.168.0.0/16",
+	"192.168.7.0/25",
+	"192.168.7.96/27",
+	"::/0",
+	"fd00::/8",
+	"fd00:1::/32",
+	"fd00:1:2::/48",
+	"fd00:1:2::3/128",
+	"2001:db8::/32",
+	"::/64",
+	"172.16.0.0/12",
+	"10.1.2.128/25",
+	"fd00:1:2::/127",
 };
-static const char *const addrs_v4[] = {"10.1.2.3",    "10.1.2.4",   "10.1.2.200", "10.1.9.9",	"10.200.0.1",
+static const char *const addrs_v4[] = {"10.1.2.3", "10.1.2.4", "10.1.2.200", "10.1.9.9", "10.200.0.1",
 				       "192.168.7.5", "192.168.7.100", "192.168.9.1", "172.17.0.2", "8.8.8.8"};
 static const char *const addrs_v6[] = {"fd00:1:2::3", "fd00:1:2::1", "fd00:1:2::", "fd00:1:9::1", "fd00:9::1",
-				       "2001:db8::7", "::7",	     "2a00::1"};
+				       "2001:db8::7", "::7", "2a00::1"};
 
 uint32_t random_draw(struct random_source *r, uint32_t below)
 {
@@ -207,7 +223,8 @@ static void condition(struct random_source *r, struct object *o, struct policy_c
 	case WHEN_SOURCE_NAMESPACE:
 	case WHEN_SOURCE_PRINCIPAL:
 	case WHEN_SOURCE_SERVICE_ACCOUNT: {
-		char what = c->key == WHEN_SOURCE_NAMESPACE ? 'n' : c->key == WHEN_SOURCE_PRINCIPAL ? 'p' : 's';
+		char what = c->key == WHEN_SOURCE_NAMESPACE ? 'n' : c->key == WHEN_SOURCE_PRINCIPAL ? 'p'
+												    : 's';
 
 		texts(r, o, &c->values, what, 70);
 		texts(r, o, &c->not_values, what, 40);
@@ -271,6 +288,6 @@ struct object *random_peer(struct random_source *r, const char *namespace, const
 	p->port = arena_alloc(&o->arena, 4 * sizeof(*p->port));
 	for (p->ports = 0; p->selector.count && p->ports < random_draw(r, 4); p->ports++)
 		p->port[p->ports] =
-		    (struct port_mtls){.port = ports[p->ports + random_draw(r, 1)], .mtls = random_draw(r, 3)};
+			(struct port_mtls){.port = ports[p->ports + random_draw(r, 1)], .mtls = random_draw(r, 3)};
 	return o;
 }

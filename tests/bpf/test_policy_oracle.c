@@ -88,7 +88,8 @@ static void mutate_pod(struct scene *s)
 		p->addr[p->addrs++] = random_addr(&s->r, true);
 	if (s->many && random_chance(&s->r, 50))
 		p->addr[p->addrs++] = random_addr(&s->r, false);
-	snprintf(p->namespace, sizeof(p->namespace), "%s", slot % 3 ? "shop" : slot % 2 ? "a" : RANDOM_ROOT);
+	snprintf(p->namespace, sizeof(p->namespace), "%s", slot % 3 ? "shop" : slot % 2 ? "a"
+											: RANDOM_ROOT);
 	snprintf(p->name, sizeof(p->name), "pod%u", slot);
 	snprintf(p->service_account, sizeof(p->service_account), "%s", random_account(&s->r));
 	random_labels(&s->r, p->labels, sizeof(p->labels));
@@ -203,8 +204,8 @@ static void several_addresses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(exact),
-	    cmocka_unit_test(several_addresses),
+		cmocka_unit_test(exact),
+		cmocka_unit_test(several_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

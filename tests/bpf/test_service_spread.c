@@ -83,7 +83,8 @@ static unsigned make(struct random_source *r, struct slot *slot, struct service_
 					 .port = 8080 + random_draw(r, 2)};
 		struct slot *old = NULL;
 
-		p.weight = kind == 0 ? 1 : kind == 1 ? random_draw(r, 5) : random_draw(r, 65536);
+		p.weight = kind == 0 ? 1 : kind == 1 ? random_draw(r, 5)
+						     : random_draw(r, 65536);
 		p.serving = random_chance(r, 70);
 		p.terminating = random_chance(r, 30);
 		p.ready = p.serving && !p.terminating && random_chance(r, 60);
@@ -208,9 +209,9 @@ static void large_tables_are_linear(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(shares_are_exact),
-	    cmocka_unit_test(draws_are_even),
-	    cmocka_unit_test(large_tables_are_linear),
+		cmocka_unit_test(shares_are_exact),
+		cmocka_unit_test(draws_are_even),
+		cmocka_unit_test(large_tables_are_linear),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,7 +131,7 @@ SCENE_FN struct object *scene_service(unsigned number)
 	o = scene_object(KIND_SERVICE, "load", name);
 	o->service.vip = arena_alloc(&o->arena, sizeof(struct abi_addr));
 	*o->service.vip = (struct abi_addr){
-	    .byte = {[10] = 0xff, 0xff, 100, 64 + (number >> 16), number >> 8 & 255, number & 255}};
+		.byte = {[10] = 0xff, 0xff, 100, 64 + (number >> 16), number >> 8 & 255, number & 255}};
 	o->service.vips = 1;
 	o->service.port = arena_alloc(&o->arena, sizeof(struct service_port));
 	*o->service.port = (struct service_port){.name = "http", .port = 80, .target = 8080};
@@ -155,10 +155,10 @@ SCENE_FN struct object *scene_slice(unsigned service, unsigned first, unsigned e
 		unsigned n = first + i;
 
 		o->slice.endpoint[i] = (struct slice_endpoint){
-		    .addr = {.byte = {[10] = 0xff, 0xff, 10, n >> 16, n >> 8 & 255, n & 255}},
-		    .ready = true,
-		    .serving = true,
-		    .weight = 1};
+			.addr = {.byte = {[10] = 0xff, 0xff, 10, n >> 16, n >> 8 & 255, n & 255}},
+			.ready = true,
+			.serving = true,
+			.weight = 1};
 	}
 	o->slice.port = arena_alloc(&o->arena, sizeof(struct slice_port));
 	*o->slice.port = (struct slice_port){.name = "http", .port = 8080};

@@ -82,7 +82,7 @@ static const char *problem(struct scene *s)
 	return last_problem;
 }
 
-#define SERVICE(name, more)                                                                                           \
+#define SERVICE(name, more) \
 	"apiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: shop}\nspec: {" more "}\n"
 
 /* ------------------------------------------------------------------ addresses */
@@ -159,7 +159,8 @@ static void pod_rows(void **state)
 
 	scene_yaml(s.store,
 		   "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop, labels: {app: web}, "
-		   "annotations: {weft.io/splice: always}}\nspec: {serviceAccountName: web}\nstatus: {podIP: 10.1.0.1}\n");
+		   "annotations: {weft.io/splice: always}}\nspec: {serviceAccountName: web}\n"
+		   "status: {podIP: 10.1.0.1}\n");
 	scene_enrol(s.world, 1, "shop/web", "other", "10.1.0.1,fd00::1", "app=old");
 	scene_enrol(s.world, 2, "shop/two", "web", "10.1.0.2,10.1.0.3", "");
 	world_update(s.world);
@@ -238,7 +239,8 @@ static void services_by_pods(void **state)
 	/* a slice comes: the pods count no more */
 	scene_yaml(s.store, "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: web-1, namespace: "
 			    "shop, labels: {kubernetes.io/service-name: web}}\naddressType: IPv4\n"
-			    "endpoints: [{addresses: [10.3.0.1]}, {addresses: [10.3.0.2], conditions: {ready: false}}]\n"
+			    "endpoints: [{addresses: [10.3.0.1]}, {addresses: [10.3.0.2], "
+			    "conditions: {ready: false}}]\n"
 			    "ports: [{name: '', port: 9000}]\n");
 	update(&s);
 	assert_int_equal(f->count, 1);
@@ -288,8 +290,8 @@ static void services_that_share_an_address(void **state)
 
 /* ------------------------------------------------------------------ policies */
 
-#define ALLOW(ns, name, from)                                                                                         \
-	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: " name ", namespace: " ns          \
+#define ALLOW(ns, name, from)                                                                                    \
+	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: " name ", namespace: " ns \
 	"}\nspec: {action: ALLOW, rules: [{from: [{source: {namespaces: [" from "]}}]}]}\n"
 
 static void only_what_changed(void **state)
@@ -423,16 +425,16 @@ static void full_load(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(addresses),
-	    cmocka_unit_test(addresses_that_two_claim),
-	    cmocka_unit_test(pod_rows),
-	    cmocka_unit_test(bad_enrolments),
-	    cmocka_unit_test(services_by_pods),
-	    cmocka_unit_test(services_that_share_an_address),
-	    cmocka_unit_test(only_what_changed),
-	    cmocka_unit_test(identities_that_come_later),
-	    cmocka_unit_test(live_connections),
-	    cmocka_unit_test(full_load),
+		cmocka_unit_test(addresses),
+		cmocka_unit_test(addresses_that_two_claim),
+		cmocka_unit_test(pod_rows),
+		cmocka_unit_test(bad_enrolments),
+		cmocka_unit_test(services_by_pods),
+		cmocka_unit_test(services_that_share_an_address),
+		cmocka_unit_test(only_what_changed),
+		cmocka_unit_test(identities_that_come_later),
+		cmocka_unit_test(live_connections),
+		cmocka_unit_test(full_load),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

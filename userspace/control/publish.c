@@ -171,8 +171,7 @@ static void write_pod(struct publish *p, struct world_pod *pod, const struct abi
 
 static void write_pods(struct publish *p)
 {
-	list_each_safe(l, next, &p->world->dirty_pods)
-	{
+	list_each_safe(l, next, &p->world->dirty_pods) {
 		struct world_pod *pod = container_of(l, struct world_pod, dirty_link);
 		struct abi_pod row;
 
@@ -183,8 +182,7 @@ static void write_pods(struct publish *p)
 
 static void delete_pods(struct publish *p)
 {
-	list_each_safe(l, next, &p->world->dirty_pods)
-	{
+	list_each_safe(l, next, &p->world->dirty_pods) {
 		struct world_pod *pod = container_of(l, struct world_pod, dirty_link);
 
 		if (pod->enrolled)

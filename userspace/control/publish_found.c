@@ -182,7 +182,7 @@ static int read_sources(struct publish *p)
 		above(&p->world->identities.next, key[i].identity);
 		f->source = mem_grow(f->source, f->sources + 1, sizeof(*f->source));
 		f->source[f->sources++] =
-		    (struct policy_source_row){.identity = key[i].identity, .bits = row[i]};
+			(struct policy_source_row){.identity = key[i].identity, .bits = row[i]};
 	}
 	free(key);
 	free(row);
@@ -204,7 +204,7 @@ static int read_blocks(struct publish *p)
 
 		f->block = mem_grow(f->block, f->blocks + 1, sizeof(*f->block));
 		f->block[f->blocks++] = (struct policy_block_row){
-		    .block = {.addr = key[i].addr, .bits = key[i].prefixlen - 32}, .bits = row[i]};
+			.block = {.addr = key[i].addr, .bits = key[i].prefixlen - 32}, .bits = row[i]};
 	}
 	free(key);
 	free(row);
@@ -299,8 +299,7 @@ void publish_adopt_sets(struct publish *p)
 {
 	if (!p->found.count)
 		return;
-	list_each(l, &p->world->all_sets)
-	{
+	list_each(l, &p->world->all_sets) {
 		struct policy_set *s = container_of(l, struct policy_set, all);
 
 		for (struct table_link *f = table_walk(&p->found, NULL); f && !s->published;
@@ -330,8 +329,7 @@ static bool in_use(const struct publish *p, uint32_t number)
 	for (unsigned i = 0; i < p->orphans; i++)
 		if (p->orphan[i].row.policy == number)
 			return true;
-	list_each(l, &p->world->enrolled)
-	{
+	list_each(l, &p->world->enrolled) {
 		const struct world_pod *pod = container_of(l, struct world_pod, enrolled_link);
 
 		if (pod->in_kernel && pod->kernel.policy == number)
@@ -414,8 +412,15 @@ static int read_counters(struct publish *p)
 int publish_read(struct publish *p)
 {
 	static int (*const step[])(struct publish *) = {
-	    read_pods,	 read_addresses, read_services, read_heads,   read_sources,
-	    read_blocks, read_ports,	 read_conns,	read_counters,
+		read_pods,
+		read_addresses,
+		read_services,
+		read_heads,
+		read_sources,
+		read_blocks,
+		read_ports,
+		read_conns,
+		read_counters,
 	};
 
 	for (size_t i = 0; i < array_size(step); i++) {

@@ -26,8 +26,7 @@ void publish_identities(struct publish *p)
 		if (who->published)
 			continue;
 		for (size_t n = 0; n < array_size(lists); n++) {
-			list_each(l, lists[n])
-			{
+			list_each(l, lists[n]) {
 				struct policy_set *s = container_of(l, struct policy_set, all);
 				const struct policy_source_row *row = policy_learn(s, who);
 
@@ -91,8 +90,7 @@ void publish_delete_set(struct publish *p, uint32_t number, const struct policy_
 
 void publish_sets(struct publish *p)
 {
-	list_each(l, &p->world->all_sets)
-	{
+	list_each(l, &p->world->all_sets) {
 		struct policy_set *s = container_of(l, struct policy_set, all);
 
 		if (s->published)
@@ -107,8 +105,7 @@ void publish_sets(struct publish *p)
 
 static bool in_use(const struct world *w, uint32_t number)
 {
-	list_each(l, &w->enrolled)
-	{
+	list_each(l, &w->enrolled) {
 		const struct world_pod *pod = container_of(l, struct world_pod, enrolled_link);
 
 		if (pod->in_kernel && pod->kernel.policy == number)
@@ -119,8 +116,7 @@ static bool in_use(const struct world *w, uint32_t number)
 
 void publish_dead_sets(struct publish *p)
 {
-	list_each_safe(l, next, &p->world->dead_sets)
-	{
+	list_each_safe(l, next, &p->world->dead_sets) {
 		struct policy_set *s = container_of(l, struct policy_set, all);
 
 		if (in_use(p->world, s->number))

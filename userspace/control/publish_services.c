@@ -66,7 +66,7 @@ static void group_add(struct group *g, struct world_front *f)
 		f->endpoint[i].service = row.service;
 		f->endpoint[i].generation = row.generation;
 		g->key[g->count] = (struct abi_endpoint_key){
-		    .service = row.service, .generation = row.generation, .index = i};
+			.service = row.service, .generation = row.generation, .index = i};
 		g->value[g->count++] = f->endpoint[i];
 	}
 }
@@ -147,8 +147,7 @@ void publish_fronts(struct publish *p, struct publish_keys *old)
 {
 	struct group g = {0};
 
-	list_each_safe(l, next, &p->world->dirty_fronts)
-	{
+	list_each_safe(l, next, &p->world->dirty_fronts) {
 		struct world_front *f = container_of(l, struct world_front, dirty_link);
 		struct abi_service row = row_of(f);
 
@@ -176,8 +175,7 @@ void publish_gone_fronts(struct publish *p, struct publish_keys *old)
 {
 	struct publish_keys gone = {0};
 
-	list_each_safe(l, next, &p->world->dirty_fronts)
-	{
+	list_each_safe(l, next, &p->world->dirty_fronts) {
 		struct world_front *f = container_of(l, struct world_front, dirty_link);
 
 		if (f->owner)

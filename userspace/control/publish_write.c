@@ -30,8 +30,8 @@ void publish_fail(struct publish *p, int error, enum wire_fd map, const char *wh
 		return;
 	if (error == -E2BIG || error == -ENOSPC)
 		p->error[p->errors++] =
-		    mem_format("%s: kernel map %s is full (%u entries): it stays as it was until there is room",
-			       what, name, map_info[map].max);
+			mem_format("%s: kernel map %s is full (%u entries): it stays as it was until there is room",
+				   what, name, map_info[map].max);
 	else
 		p->error[p->errors++] = mem_format("%s: kernel map %s: %s", what, name, strerror(-error));
 }

@@ -50,7 +50,10 @@ static const struct object *older(const struct object *a, const struct object *b
 void policy_mtls(const struct object *const *object, unsigned count, const char *root_namespace,
 		 const char *namespace, const struct pairs *labels, struct policy_mtls *ret)
 {
-	enum { MESH, NAMESPACE, WORKLOAD, SCOPES };
+	enum { MESH,
+	       NAMESPACE,
+	       WORKLOAD,
+	       SCOPES };
 	const struct object *found[SCOPES] = {NULL};
 
 	for (unsigned i = 0; i < count; i++) {
@@ -139,7 +142,7 @@ static void build_sources(struct policy_set *s, const char *trust_domain, const 
 {
 	char *principal = mem_format("%s/ns/\1/sa/\1", trust_domain);
 	struct identity stranger = {
-	    .trust_domain = trust_domain, .namespace = "\1", .service_account = "\1", .principal = principal};
+		.trust_domain = trust_domain, .namespace = "\1", .service_account = "\1", .principal = principal};
 
 	source_bits(s, &stranger, &s->head.any_source);
 	free(principal);
@@ -262,7 +265,7 @@ static void build_blocks(struct policy_set *s)
 				memset(mark, 0, s->blocks + 1);
 				mark_test(s, test, mark);
 				for (unsigned b = 0; b <= s->blocks; b++)
-					holds[b] &= mark[b] != test->not;
+					holds[b] &= mark[b] != test->invert;
 			}
 			for (unsigned b = 0; b < s->blocks; b++)
 				if (holds[b])
@@ -326,7 +329,7 @@ static void build_ports(struct policy_set *s)
 	for (unsigned i = 0; i < s->mtls_ports; i++) {
 		struct policy_port_row key = {.port = s->mtls_port[i].port};
 		struct policy_port_row *row =
-		    bsearch(&key, s->port, s->ports, sizeof(*s->port), compare_ports);
+			bsearch(&key, s->port, s->ports, sizeof(*s->port), compare_ports);
 
 		row->value.mtls = s->mtls_port[i].mtls;
 	}
@@ -345,7 +348,7 @@ static void sign_predicate(struct text *t, const struct predicate *p)
 		for (unsigned i = 0; i < p->alt[a].count; i++) {
 			const struct test *test = p->alt[a].test[i];
 
-			text_add(t, "&%d%d", test->what, test->not);
+			text_add(t, "&%d%d", test->what, test->invert);
 			for (unsigned v = 0; v < test->count; v++) {
 				if (test->what == TEST_BLOCK) {
 					text_add(t, "=%u ", test->block[v].bits);
@@ -417,10 +420,10 @@ struct policy_set *policy_new(const struct policy_input *in)
 		const struct object *o = in->policy[s->policies];
 
 		s->policy[s->policies] = (struct policy_named){
-		    .namespace = arena_string(&s->arena, o->namespace, strlen(o->namespace)),
-		    .name = arena_string(&s->arena, o->name, strlen(o->name)),
-		    .deny = o->authorization.action == POLICY_DENY,
-		    .stand_in = o->authorization.stand_in};
+			.namespace = arena_string(&s->arena, o->namespace, strlen(o->namespace)),
+			.name = arena_string(&s->arena, o->name, strlen(o->name)),
+			.deny = o->authorization.action == POLICY_DENY,
+			.stand_in = o->authorization.stand_in};
 	}
 	for (unsigned i = 0; i < s->terms.count; i++)
 		bit_set(verdict[s->terms.term[i].deny][s->terms.term[i].l7], i);

@@ -69,7 +69,7 @@ bool terms_source_holds(const struct predicate *p, const struct identity *who)
 		const struct test_all *all = &p->alt[a];
 		unsigned i = 0;
 
-		while (i < all->count && text_test_holds(all->test[i], who) != all->test[i]->not)
+		while (i < all->count && text_test_holds(all->test[i], who) != all->test[i]->invert)
 			i++;
 		if (i == all->count)
 			return true;
@@ -91,7 +91,7 @@ bool terms_port_holds(const struct predicate *p, uint16_t port)
 		const struct test_all *all = &p->alt[a];
 		unsigned i = 0;
 
-		while (i < all->count && port_test_holds(all->test[i], port) != all->test[i]->not)
+		while (i < all->count && port_test_holds(all->test[i], port) != all->test[i]->invert)
 			i++;
 		if (i == all->count)
 			return true;
@@ -113,7 +113,7 @@ bool terms_block_holds(const struct predicate *p, const struct abi_addr *addr)
 		const struct test_all *all = &p->alt[a];
 		unsigned i = 0;
 
-		while (i < all->count && block_test_holds(all->test[i], addr) != all->test[i]->not)
+		while (i < all->count && block_test_holds(all->test[i], addr) != all->test[i]->invert)
 			i++;
 		if (i == all->count)
 			return true;
@@ -132,7 +132,7 @@ static uint64_t mix(uint64_t hash, const void *p, size_t len)
 
 static uint64_t test_hash(const struct test *t)
 {
-	uint32_t head[3] = {t->what, t->not, t->count};
+	uint32_t head[3] = {t->what, t->invert, t->count};
 	uint64_t hash = table_hash(head, sizeof(head));
 
 	for (unsigned i = 0; i < t->count; i++) {
@@ -165,7 +165,7 @@ static bool test_equal(const struct test *a, const struct test *b)
 {
 	if (a == b)
 		return true;
-	if (a->what != b->what || a->not != b->not || a->count != b->count)
+	if (a->what != b->what || a->invert != b->invert || a->count != b->count)
 		return false;
 	for (unsigned i = 0; i < a->count; i++) {
 		if (a->what == TEST_BLOCK) {
@@ -314,7 +314,7 @@ static void add_test(struct arena *a, struct vec *v, struct test *t, bool given)
 {
 	struct test **more;
 
-	if (!given || (t->not && !t->count))
+	if (!given || (t->invert && !t->count))
 		return;
 	if (!t->count) {
 		v->never = true;
@@ -330,12 +330,12 @@ static void add_test(struct arena *a, struct vec *v, struct test *t, bool given)
 	v->test[v->count++] = t;
 }
 
-static void add_texts(struct arena *a, struct vec *v, enum test_what what, bool not,
+static void add_texts(struct arena *a, struct vec *v, enum test_what what, bool invert,
 		      const struct match_strings *m, const char *namespace)
 {
 	struct test *t = arena_alloc(a, sizeof(*t));
 
-	*t = (struct test){.what = what, .not = not, .count = m->values.count};
+	*t = (struct test){.what = what, .invert = invert, .count = m->values.count};
 	t->text = arena_alloc(a, t->count * sizeof(char *) + 1);
 	for (unsigned i = 0; i < t->count; i++) {
 		const char *s = m->values.item[i];
@@ -352,25 +352,25 @@ static void add_texts(struct arena *a, struct vec *v, enum test_what what, bool 
 	add_test(a, v, t, m->given);
 }
 
-static void add_blocks(struct arena *a, struct vec *v, bool not, const struct match_blocks *m)
+static void add_blocks(struct arena *a, struct vec *v, bool invert, const struct match_blocks *m)
 {
 	struct test *t = arena_alloc(a, sizeof(*t));
 	struct block *b = arena_alloc(a, m->values.count * sizeof(*b) + 1);
 
 	if (m->values.count)
 		memcpy(b, m->values.item, m->values.count * sizeof(*b));
-	*t = (struct test){.what = TEST_BLOCK, .not = not, .count = m->values.count, .block = b};
+	*t = (struct test){.what = TEST_BLOCK, .invert = invert, .count = m->values.count, .block = b};
 	add_test(a, v, t, m->given);
 }
 
-static void add_ports(struct arena *a, struct vec *v, bool not, const struct match_ports *m)
+static void add_ports(struct arena *a, struct vec *v, bool invert, const struct match_ports *m)
 {
 	struct test *t = arena_alloc(a, sizeof(*t));
 	uint16_t *p = arena_alloc(a, m->values.count * sizeof(*p) + 1);
 
 	if (m->values.count)
 		memcpy(p, m->values.item, m->values.count * sizeof(*p));
-	*t = (struct test){.what = TEST_PORT, .not = not, .count = m->values.count, .port = p};
+	*t = (struct test){.what = TEST_PORT, .invert = invert, .count = m->values.count, .port = p};
 	add_test(a, v, t, m->given);
 }
 
@@ -404,7 +404,7 @@ static bool dest_condition_holds(const struct policy_condition *c, const struct 
 {
 	struct test in = {.what = TEST_BLOCK, .count = c->blocks.values.count, .block = c->blocks.values.item};
 	struct test out = {
-	    .what = TEST_BLOCK, .count = c->not_blocks.values.count, .block = c->not_blocks.values.item};
+		.what = TEST_BLOCK, .count = c->not_blocks.values.count, .block = c->not_blocks.values.item};
 
 	return (!c->blocks.given || block_test_holds(&in, addr)) &&
 	       (!c->not_blocks.given || !block_test_holds(&out, addr));
@@ -437,16 +437,16 @@ static void fold_destination(struct build *b, const struct policy_rule *r, const
 	if ((no[0] && !yes[0]) == (no[1] && !yes[1]))
 		return;
 	t = arena_alloc(b->arena, sizeof(*t));
-	*t = (struct test){.what = TEST_BLOCK, .not = no[1] && !yes[1], .count = 1, .block = &all_v4};
+	*t = (struct test){.what = TEST_BLOCK, .invert = no[1] && !yes[1], .count = 1, .block = &all_v4};
 	add_test(b->arena, &b->when[DIM_BLOCK], t, true);
 }
 
 static void add_condition(struct build *b, const struct policy_condition *c)
 {
 	static const enum test_what what[] = {
-	    [WHEN_SOURCE_NAMESPACE] = TEST_NAMESPACE,
-	    [WHEN_SOURCE_PRINCIPAL] = TEST_PRINCIPAL,
-	    [WHEN_SOURCE_SERVICE_ACCOUNT] = TEST_SERVICE_ACCOUNT,
+		[WHEN_SOURCE_NAMESPACE] = TEST_NAMESPACE,
+		[WHEN_SOURCE_PRINCIPAL] = TEST_PRINCIPAL,
+		[WHEN_SOURCE_SERVICE_ACCOUNT] = TEST_SERVICE_ACCOUNT,
 	};
 	struct vec *v = b->when;
 

@@ -9,8 +9,8 @@ struct world *world_new(struct store *store, const char *node, const char *trust
 			const char *root_namespace)
 {
 	struct world *w = mem_alloc(sizeof(*w));
-	struct list *lists[] = {&w->enrolled,	    &w->all_sets,     &w->changed_pods,	   &w->changed_services,
-				&w->dirty_pods,	    &w->dirty_fronts, &w->dirty_addresses, &w->dead_sets};
+	struct list *lists[] = {&w->enrolled, &w->all_sets, &w->changed_pods, &w->changed_services,
+				&w->dirty_pods, &w->dirty_fronts, &w->dirty_addresses, &w->dead_sets};
 
 	for (size_t i = 0; i < array_size(lists); i++)
 		list_init(lists[i]);
@@ -182,12 +182,11 @@ void world_problems(const struct world *w, void (*report)(void *ctx, const struc
 	while ((s = world_service_each(w, s)))
 		if (s->problem && s->object)
 			report_object(s->object, s->problem, s->problem_warning, report, ctx);
-	list_each(l, &w->all_sets)
-	{
+	list_each(l, &w->all_sets) {
 		const struct policy_set *set = container_of(l, struct policy_set, all);
 		const struct policy_named *p = set->policies ? &set->policy[0] : NULL;
 		const struct object *o =
-		    p ? store_get(w->store, KIND_AUTHORIZATION_POLICY, p->namespace, p->name) : NULL;
+			p ? store_get(w->store, KIND_AUTHORIZATION_POLICY, p->namespace, p->name) : NULL;
 
 		if (set->head.closed && o)
 			report_object(o,

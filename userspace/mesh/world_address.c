@@ -96,8 +96,7 @@ void world_address_leave(struct world *w, const struct abi_addr *addr, struct wo
 	if (!a->contested)
 		return;
 	a->contested = false;
-	list_each(l, &w->enrolled)
-	{
+	list_each(l, &w->enrolled) {
 		struct world_pod *other = container_of(l, struct world_pod, enrolled_link);
 
 		for (unsigned i = 0; other != p && i < other->addrs; i++)

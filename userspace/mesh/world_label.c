@@ -87,8 +87,7 @@ void world_label_touch(struct world *w, const struct world_member *m, unsigned c
 	for (unsigned i = 0; i < count; i++) {
 		if (!m[i].label)
 			continue;
-		list_each(l, &m[i].label->services)
-		{
+		list_each(l, &m[i].label->services) {
 			struct world_member *s = container_of(l, struct world_member, link);
 
 			world_service_change(w, s->owner);

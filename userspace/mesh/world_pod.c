@@ -328,8 +328,7 @@ static uint32_t number_before(const struct world *w, const struct world_pod *p)
 
 	if (!number)
 		return 0;
-	list_each(l, &w->enrolled)
-	{
+	list_each(l, &w->enrolled) {
 		const struct world_pod *other = container_of(l, struct world_pod, enrolled_link);
 
 		if (other->enrolled->hint == number &&
@@ -342,8 +341,7 @@ static uint32_t number_before(const struct world *w, const struct world_pod *p)
 
 void world_pod_identify(struct world *w)
 {
-	list_each(l, &w->changed_pods)
-	{
+	list_each(l, &w->changed_pods) {
 		struct world_pod *p = container_of(l, struct world_pod, changed_link);
 		unsigned known = w->identities.count;
 

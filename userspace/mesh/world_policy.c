@@ -182,8 +182,7 @@ static void update_pods(struct world *w)
 	gather(w, KIND_PEER_AUTHENTICATION, &peers);
 	policy = mem_alloc(policies.count * sizeof(*policy) + 1);
 	peer = mem_alloc(peers.count * sizeof(*peer) + 1);
-	list_each(l, &w->enrolled)
-	{
+	list_each(l, &w->enrolled) {
 		struct world_pod *p = container_of(l, struct world_pod, enrolled_link);
 		const struct pairs *labels = world_pod_labels(p);
 		struct policy_input in = {.policy = policy, .addr = p->addr, .addrs = p->addrs};

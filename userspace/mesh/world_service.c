@@ -141,8 +141,7 @@ static const struct world_claim *strongest(const struct world_front *f)
 {
 	const struct world_claim *best = NULL;
 
-	list_each(l, &f->claims)
-	{
+	list_each(l, &f->claims) {
 		const struct world_claim *c = container_of(l, struct world_claim, front_link);
 
 		if (!best || (c->service == best->service ? c->port < best->port : before(c->service, best->service)))
@@ -225,8 +224,7 @@ static void gather(const struct world *w, const struct world_service *s, const s
 	label = rarest(w, s->namespace, selector);
 	if (!label)
 		return;
-	list_each(l, &label->pods)
-	{
+	list_each(l, &label->pods) {
 		const struct world_pod *p = container_of(l, struct world_member, link)->owner;
 
 		if (selected(p, selector))
@@ -405,7 +403,7 @@ static void claim(struct world *w, struct world_service *s)
 			struct world_claim *c = &s->claim[s->claims++];
 
 			*c = (struct world_claim){
-			    .front = world_front_get(w, &key, 0), .service = s, .port = p};
+				.front = world_front_get(w, &key, 0), .service = s, .port = p};
 			list_add(&c->front->claims, &c->front_link);
 		}
 	}
@@ -429,8 +427,7 @@ static void judge_rivals(const struct world *w, const struct world_front *f)
 {
 	if (list_empty(&f->claims) || f->claims.next == f->claims.prev)
 		return;
-	list_each(l, &f->claims)
-	{
+	list_each(l, &f->claims) {
 		struct world_service *s = container_of(l, struct world_claim, front_link)->service;
 
 		if (!s->changed)
@@ -464,8 +461,7 @@ void world_service_update(struct world *w)
 	struct list touched;
 
 	list_init(&touched);
-	list_each(l, &w->changed_services)
-	{
+	list_each(l, &w->changed_services) {
 		struct world_service *s = container_of(l, struct world_service, changed_link);
 
 		for (unsigned i = 0; i < s->claims; i++)
@@ -487,8 +483,7 @@ void world_service_update(struct world *w)
 		list_del(&f->touched_link);
 		f->touched = false;
 	}
-	list_each_safe(l, next, &w->changed_services)
-	{
+	list_each_safe(l, next, &w->changed_services) {
 		struct world_service *s = container_of(l, struct world_service, changed_link);
 
 		list_del(l);

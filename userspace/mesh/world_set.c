@@ -6,8 +6,7 @@
 
 struct policy_set *world_set(const struct world *w, uint32_t number)
 {
-	list_each(l, &w->all_sets)
-	{
+	list_each(l, &w->all_sets) {
 		struct policy_set *s = container_of(l, struct policy_set, all);
 
 		if (s->number == number)
