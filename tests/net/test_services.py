@@ -1,0 +1,704 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Services as pods see them: addresses, ports, endpoints and their conditions, affinity, spread, changes under load,
+counters. Every server greets with "NAME:PORT client-address own-address" and closes; that tells who was reached.
+"""
+
+import collections
+import errno
+import itertools
+import json
+import math
+import socket
+import sys
+import time
+
+import labrun
+import pytest
+
+LAB = """
+[nodes.n1]
+[nodes.n2]
+[pods.client]
+service_account = "client"
+[pods.other]
+service_account = "other"
+[pods.a]
+labels = { app = "web", tier = "front" }
+[pods.b]
+labels = { app = "web" }
+[pods.c]
+labels = { app = "web", tier = "back" }
+[pods.far]
+node = "n2"
+"""
+MANIFESTS = {}
+PORTS = (8080, 8081, 8082, 8083)
+CLOSED = 8099  # nobody listens there
+AT_ONCE = 0.05  # seconds in which a refusal must be there
+
+GREETER = """
+import selectors, socket, sys
+select = selectors.DefaultSelector()
+for port in sys.argv[2:]:
+    s = socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)
+    s.setblocking(False)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 64)
+    select.register(s, selectors.EVENT_READ, port)
+while True:
+    for key, _ in select.select():
+        try:
+            while True:
+                c, peer = key.fileobj.accept()
+                try:
+                    c.send(f"{sys.argv[1]}:{key.data} {peer[0]} {c.getsockname()[0]}".encode())
+                except OSError:
+                    pass  # the client has gone already
+                c.close()
+        except BlockingIOError:
+            pass
+"""
+# Connects until its standard input ends; a line per connect: seconds before and after, who answered or the error.
+CALLER = """
+import select, socket, sys, time
+where, quiet, lines = (sys.argv[1], int(sys.argv[2])), select.poll(), []
+quiet.register(0, select.POLLIN)
+while not quiet.poll(0):
+    s = socket.socket(socket.AF_INET6 if ":" in where[0] else socket.AF_INET)
+    s.settimeout(5)
+    t = time.monotonic()
+    try:
+        s.connect(where)
+        who = s.recv(100).decode().split()[0]
+    except Exception as e:
+        who = repr(e)
+    lines.append(f"{t} {time.monotonic()} {who}")
+    s.close()
+print("\\n".join(lines))
+"""
+# Connects as often as told; prints who answered how often.
+COUNTER = """
+import collections, json, socket, sys
+where, count, reached = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3]), collections.Counter()
+for _ in range(count):
+    s = socket.socket(socket.AF_INET6 if ":" in where[0] else socket.AF_INET)
+    s.connect(where)
+    reached[s.recv(100).decode().split()[0]] += 1
+    s.close()
+print(json.dumps(reached))
+"""
+
+Reached = collections.namedtuple("Reached", "who source target peer")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def greeters(lab):
+    for pod in ("a", "b", "c", "far"):
+        lab.start(pod, sys.executable, "-S", "-c", GREETER, pod, *PORTS)
+    for pod in ("a", "b", "c", "far"):
+        labrun.wait_for(lambda p=pod: lab.listens(p, PORTS[-1]), 10, f"greeter of {pod}")
+
+
+class Mesh:
+    """Objects in the folder, and what the kernel makes of them. Every test starts with none and leaves none."""
+
+    numbers = itertools.count(10)
+
+    def __init__(self, lab):
+        self.lab, self.files = lab, set()
+        self.number = next(Mesh.numbers)
+        self.name = f"s{self.number}"
+        self.vip, self.vip6 = f"10.96.1.{self.number}", f"fd00:96::1:{self.number}"
+
+    def put(self, file, *objects):
+        self.files.add(file)
+        self.lab.manifest(file, json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def service(self, ports=None, vips=None, name=None, annotations=None, **spec):
+        ports = [{"name": "http", "port": 80, "targetPort": 8080}] if ports is None else ports
+        return {"apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": name or self.name, "namespace": "default", "annotations": annotations or {}},
+                "spec": {"clusterIPs": vips or [self.vip], "ports": ports} | spec}
+
+    def slice(self, *endpoints, ports=None, name="x", weight=None, service=None, ipv6=False):
+        """Endpoints are pods, addresses, or (one of them, conditions)."""
+        found = []
+        for e in endpoints:
+            e, conditions = e if isinstance(e, tuple) else (e, {})
+            address = self.lab.ip(e, 6 if ipv6 else 4) if e in self.lab.pods else e
+            found.append({"addresses": [address], "conditions": conditions})
+        service = service or self.name
+        return {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {"name": f"{service}-{name}", "namespace": "default",
+                             "labels": {"kubernetes.io/service-name": service},
+                             "annotations": {} if weight is None else {"weft.io/weight": str(weight)}},
+                "addressType": "IPv6" if ipv6 else "IPv4", "endpoints": found,
+                "ports": ports or [{"name": "http", "port": 8080, "protocol": "TCP"}]}
+
+    def endpoints(self, port=80, vip=None, node=None):
+        """Addresses behind a VIP in the kernel, or None where there is no such service."""
+        for s in self.lab.weftctl("services", node=node)["services"]:
+            if (s["vip"], s["port"]) == (vip or self.vip, port) and s["in_kernel"]:
+                return {e["address"] for e in s["endpoints"]}
+        return None
+
+    def wait(self, *expected, port=80, vip=None, at=8080):
+        """Until the kernel has just these endpoints: pods (at port `at`) or address:port."""
+        want = {f"{self.lab.ip(e)}:{at}" if e in self.lab.pods else e for e in expected}
+        labrun.wait_for(lambda: self.endpoints(port, vip) == want, 5, f"endpoints {want} of {self.name}")
+
+    def run(self, *objects):
+        self.put(f"{self.name}.json", *objects)
+
+    def away(self):
+        for file in self.files:
+            (self.lab.manifests / file).unlink(missing_ok=True)
+        for node in self.lab.nodes:
+            for name in ("services", "endpoints"):
+                labrun.wait_for(lambda m=name, n=node: not self.lab.map(m, n), 5, f"map {name} without entries")
+
+
+@pytest.fixture
+def mesh(lab):
+    made = Mesh(lab)
+    yield made
+    made.away()
+
+
+def short(address):
+    return address.removeprefix("::ffff:")
+
+
+def reach(lab, pod, host, port=80, family=None, s=None):
+    """Connects and gives who answered, and what each side sees of the other."""
+    s = s or lab.socket(pod, family or (socket.AF_INET6 if ":" in host else socket.AF_INET))
+    s.settimeout(5)
+    s.connect((host, port))
+    peer = s.getpeername()[:2]
+    who, source, target = read_all(s).decode().split()
+    s.close()
+    return Reached(who, short(source), short(target), peer)
+
+
+def read_all(s):
+    data = b""
+    while more := s.recv(65536):
+        data += more
+    return data
+
+
+def reached(lab, pod, host, count, port=80):
+    """Who answers `count` connects, by the client's own loop: a Counter of NAME:PORT."""
+    out = lab.run(pod, sys.executable, "-S", "-c", COUNTER, host, port, count, timeout=60).stdout
+    return collections.Counter(json.loads(out))
+
+
+def pods(counter):
+    return {who.split(":")[0] for who in counter}
+
+
+def refused(lab, pod, host, port=80, family=socket.AF_INET):
+    """ECONNREFUSED, at once."""
+    s = lab.socket(pod, family)
+    s.settimeout(5)
+    began = time.monotonic()
+    with pytest.raises(ConnectionRefusedError):
+        s.connect((host, port))
+    assert time.monotonic() - began < AT_ONCE
+    s.close()
+
+
+def refusals(lab, reason):
+    return sum(r["count"] for r in lab.weftctl("traffic")["refusals"] if r["reason"] == reason)
+
+
+def surely_even(counts, weights, bound=4.75):
+    """Chi-squared against the weights; the bound (Wilson and Hilferty) is passed by chance once in a million runs."""
+    total, whole, df = sum(counts), sum(weights), len(counts) - 1
+    chi = sum((c - total * w / whole) ** 2 / (total * w / whole) for c, w in zip(counts, weights))
+    limit = df * (1 - 2 / (9 * df) + bound * math.sqrt(2 / (9 * df))) ** 3
+    assert chi < limit, f"chi-squared {chi:.1f} of {df} degrees, at most {limit:.1f}: {counts} for {weights}"
+
+
+# ------------------------------------------------------------------ addresses and ports
+
+
+def test_both_families_and_what_each_side_sees(lab, mesh):
+    mesh.run(mesh.service(vips=[mesh.vip, mesh.vip6], ipFamilyPolicy="RequireDualStack"), mesh.slice("a"),
+             mesh.slice("a", name="six", ipv6=True))
+    mesh.wait("a")
+    labrun.wait_for(lambda: mesh.endpoints(vip=mesh.vip6) == {f"[{lab.ip('a', 6)}]:8080"}, 5, "the IPv6 endpoint")
+    for vip, family in ((mesh.vip, 4), (mesh.vip6, 6)):
+        seen = reach(lab, "client", vip)
+        assert seen == ("a:8080", lab.ip("client", family), lab.ip("a", family), (vip, 80))
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_service_of_one_family(lab, mesh, family):
+    vip, other = (mesh.vip, mesh.vip6) if family == 4 else (mesh.vip6, mesh.vip)
+    mesh.run(mesh.service(vips=[vip], selector={"app": "web"}))
+    labrun.wait_for(lambda: len(mesh.endpoints(vip=vip) or ()) == 3, 5, "three endpoints")
+    assert pods(reached(lab, "client", vip, 40)) == {"a", "b", "c"}
+    assert mesh.endpoints(vip=other) is None
+
+
+def test_a_mapped_socket_reaches_an_ipv4_service(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a"))
+    mesh.wait("a")
+    seen = reach(lab, "client", f"::ffff:{mesh.vip}", family=socket.AF_INET6)
+    assert seen == ("a:8080", lab.ip("client"), lab.ip("a"), (f"::ffff:{mesh.vip}", 80))
+
+
+def test_a_bound_socket_keeps_its_address(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a"))
+    mesh.wait("a")
+    s = lab.socket("client")
+    s.bind((lab.ip("client"), 0))
+    name = s.getsockname()
+    assert reach(lab, "client", mesh.vip, s=s).source == name[0]
+
+
+def test_each_port_has_its_target(lab, mesh):
+    mesh.run(mesh.service([{"name": "one", "port": 80, "targetPort": 8081}, {"name": "two", "port": 81, "targetPort": 8082},
+                           {"name": "same", "port": 8083}, {"name": "udp", "port": 82, "protocol": "UDP"}],
+                          selector={"tier": "front"}))
+    for port, at in ((80, 8081), (81, 8082), (8083, 8083)):
+        mesh.wait("a", port=port, at=at)
+        assert reach(lab, "client", mesh.vip, port).who == f"a:{at}"
+        assert reach(lab, "client", mesh.vip, port).peer == (mesh.vip, port)
+    before = refusals(lab, "no_service_port")
+    refused(lab, "client", mesh.vip, 82)
+    refused(lab, "client", mesh.vip, 9999)
+    assert refusals(lab, "no_service_port") == before + 2
+
+
+def pod_object(lab, name, ports=(), ready=True, labels=None, node="n1", **metadata):
+    return {"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "labels": labels or {"app": "named"}} | metadata,
+            "spec": {"nodeName": node, "containers": [
+                {"name": "c", "ports": [{"name": n, "containerPort": p} for n, p in ports]}]},
+            "status": {"phase": "Running", "podIPs": [{"ip": ip} for ip in lab.pods[name]["ips"]],
+                       "conditions": [{"type": "Ready", "status": str(ready)}]}}
+
+
+def test_a_named_target_is_each_pods_own_port(lab, mesh):
+    mesh.run(mesh.service([{"name": "http", "port": 80, "targetPort": "web"}], selector={"app": "named"}),
+             pod_object(lab, "a", [("web", 8081), ("admin", 8080)]), pod_object(lab, "b", [("web", 8083)]),
+             pod_object(lab, "c", [("other", 8080)]))
+    mesh.wait(f"{lab.ip('a')}:8081", f"{lab.ip('b')}:8083")
+    assert set(reached(lab, "client", mesh.vip, 40)) == {"a:8081", "b:8083"}
+
+
+def test_headless_and_external_names_are_left_alone(lab, mesh):
+    other = mesh.service(name="elsewhere", type="ExternalName", externalName="example.org")
+    del other["spec"]["clusterIPs"], other["spec"]["ports"]
+    mesh.run(mesh.service(vips=["None"]), mesh.slice("a"), other, mesh.service(name="marker", selector={"app": "web"}))
+    mesh.wait("a", "b", "c")
+    assert {s["service"] for s in lab.weftctl("services")["services"]} == {"default/marker"}
+    assert not lab.weftctl("status")["errors"]
+    seen = reach(lab, "client", lab.ip("a"), 8080)
+    assert seen == ("a:8080", lab.ip("client"), lab.ip("a"), (lab.ip("a"), 8080))
+
+
+def test_an_endpoint_on_another_node(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("far"), pod_object(lab, "far", node="n2"))
+    mesh.wait("far")
+    s = lab.socket("client")
+    seen = reach(lab, "client", mesh.vip, s=s)
+    assert seen == ("far:8080", lab.ip("client"), lab.ip("far"), (mesh.vip, 80))
+    rows = [r for r in lab.weftctl("traffic")["traffic"] if r["service"] == f"default/{mesh.name}"]
+    assert sum(r["opened"] for r in rows) == 1
+
+
+def test_a_service_to_itself(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a"))
+    mesh.wait("a")
+    seen = reach(lab, "a", mesh.vip)
+    assert seen == ("a:8080", lab.ip("a"), lab.ip("a"), (mesh.vip, 80))
+
+
+def test_nobody_listens_behind_the_service(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a", ports=[{"name": "http", "port": CLOSED}]))
+    mesh.wait("a", at=CLOSED)
+    refused(lab, "client", mesh.vip)
+
+
+# ------------------------------------------------------------------ ways to connect
+
+
+def test_udp_is_left_alone(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a"))
+    mesh.wait("a")
+    for family, vip in ((socket.AF_INET, mesh.vip), (socket.AF_INET6, f"::ffff:{mesh.vip}")):
+        s = lab.socket("client", family, socket.SOCK_DGRAM)
+        s.connect((vip, 80))
+        assert s.getpeername()[:2] == (vip, 80)
+        s.close()
+
+
+def test_a_nonblocking_connect(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a"))
+    mesh.wait("a")
+    s = lab.socket("client")
+    s.setblocking(False)
+    assert s.connect_ex((mesh.vip, 80)) in (0, errno.EINPROGRESS)
+    s.settimeout(5)
+    assert read_all(s).startswith(b"a:8080 ")
+    assert not s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    s.close()
+    mesh.run(mesh.service(), mesh.slice())
+    mesh.wait()
+    s = lab.socket("client")
+    s.setblocking(False)
+    assert s.connect_ex((mesh.vip, 80)) == errno.ECONNREFUSED
+    s.close()
+
+
+def test_connect_again_elsewhere(lab, mesh):
+    """connect(AF_UNSPEC) and another connect() on one socket: nothing of the first is left."""
+    mesh.run(mesh.service(), mesh.slice("a"))
+    mesh.wait("a")
+    s = lab.socket("client")
+    s.settimeout(5)
+    s.connect((mesh.vip, 80))
+    assert s.recv(100).startswith(b"a:8080 ")
+    address = socket.AF_UNSPEC.to_bytes(2, sys.byteorder) + bytes(14)
+    assert not labrun.lab_module.LIBC.connect(s.fileno(), address, len(address))
+    s.connect((lab.ip("b"), 8081))
+    assert s.getpeername() == (lab.ip("b"), 8081)
+    assert read_all(s).startswith(b"b:8081 ")
+    s.close()
+
+
+@pytest.fixture
+def fast_open(lab):
+    """The server answers with a cookie, the next SYN carries data."""
+    path = "/proc/sys/net/ipv4/tcp_fastopen"
+    for pod in ("client", "a"):
+        with labrun.lab_module.inside(lab.place(pod)[1]), open(path, "w", encoding="ascii") as f:
+            f.write("3")
+
+
+def test_fast_open(lab, mesh, fast_open):
+    mesh.run(mesh.service(), mesh.slice("a"))
+    mesh.wait("a")
+    for _ in range(5):
+        s = lab.socket("client")
+        s.settimeout(5)
+        assert s.sendto(b"hello", socket.MSG_FASTOPEN, (mesh.vip, 80)) == 5
+        assert s.getpeername() == (mesh.vip, 80)
+        assert s.recv(100).startswith(b"a:8080 ")
+        s.close()
+    with labrun.lab_module.inside(lab.place("client")[1]), open("/proc/thread-self/net/netstat", encoding="ascii") as f:
+        names, values = (line.split() for line in f if line.startswith("TcpExt:"))
+        assert int(dict(zip(names, values))["TCPFastOpenActive"]) > 0, "no SYN has carried data"
+    mesh.run(mesh.service(), mesh.slice())
+    mesh.wait()
+    s = lab.socket("client")
+    with pytest.raises(ConnectionRefusedError):
+        s.sendto(b"hello", socket.MSG_FASTOPEN, (mesh.vip, 80))
+    s.close()
+
+
+# ------------------------------------------------------------------ which endpoints
+
+
+@pytest.mark.parametrize("objects", ["no slice", "empty slice", "no selector"])
+def test_no_endpoint_refuses_at_once(lab, mesh, objects):
+    if objects == "no slice":
+        mesh.run(mesh.service(vips=[mesh.vip, mesh.vip6], selector={"app": "nobody"}))
+    elif objects == "empty slice":
+        mesh.run(mesh.service(vips=[mesh.vip, mesh.vip6], selector={"app": "web"}), mesh.slice())
+    else:
+        mesh.run(mesh.service(vips=[mesh.vip, mesh.vip6]))
+    mesh.wait()
+    mesh.wait(vip=mesh.vip6)
+    before = refusals(lab, "no_endpoint")
+    refused(lab, "client", mesh.vip)
+    refused(lab, "client", f"::ffff:{mesh.vip}", family=socket.AF_INET6)
+    refused(lab, "client", mesh.vip6, family=socket.AF_INET6)
+    assert refusals(lab, "no_endpoint") == before + 3
+
+
+READY = {"ready": True}
+UNREADY = {"ready": False, "serving": False}
+ENDING = {"ready": False, "serving": True, "terminating": True}
+ENDED = {"ready": False, "serving": False, "terminating": True}
+
+
+@pytest.mark.parametrize("conditions, expected", [
+    (({}, {}, {}), "abc"),  # not said is ready
+    ((READY, UNREADY, READY), "ac"),
+    ((READY, ENDING, ENDED), "a"),  # one is ready: those that end get nothing new
+    ((UNREADY, ENDING, ENDED), "b"),  # none is ready: those that end but still serve do
+    ((ENDING, ENDING, UNREADY), "ab"),
+    (({"ready": False, "serving": True}, UNREADY, ENDED), ""),
+    (({"ready": None, "serving": None}, UNREADY, UNREADY), "a"),
+])
+def test_conditions_of_endpoints(lab, mesh, conditions, expected):
+    mesh.run(mesh.service(), mesh.slice(*zip("abc", conditions)))
+    mesh.wait(*expected)
+    if expected:
+        assert pods(reached(lab, "client", mesh.vip, 30)) == set(expected)
+    else:
+        refused(lab, "client", mesh.vip)
+
+
+def test_publish_not_ready_addresses(lab, mesh):
+    mesh.run(mesh.service(publishNotReadyAddresses=True), mesh.slice(*zip("abc", (READY, UNREADY, ENDED))))
+    mesh.wait("a", "b", "c")
+    assert pods(reached(lab, "client", mesh.vip, 40)) == {"a", "b", "c"}
+
+
+def test_readiness_of_pods_without_slices(lab, mesh):
+    service = mesh.service(selector={"app": "named"})
+
+    def ready(**how):
+        mesh.run(service, *(pod_object(lab, p, ready=how[p] != "unready",
+                                       **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if how[p] == "ending" else {}))
+                            for p in how))
+    ready(a="ready", b="unready", c="ending")
+    mesh.wait("a")
+    ready(a="unready", b="unready", c="ending")
+    mesh.wait("c")
+    assert pods(reached(lab, "client", mesh.vip, 5)) == {"c"}
+    ready(a="unready", b="unready")
+    mesh.wait()
+    refused(lab, "client", mesh.vip)
+    ready(a="unready", b="ready")
+    mesh.wait("b")
+    # a slice takes over from the selector, and gives it back
+    mesh.put("slice.json", mesh.slice("c"))
+    mesh.wait("c")
+    (lab.manifests / "slice.json").unlink()
+    mesh.wait("b")
+
+
+def test_labels_of_enrolled_pods_select_them(lab, mesh):
+    mesh.run(mesh.service(selector={"app": "web", "tier": "back"}))
+    mesh.wait("c")
+    assert pods(reached(lab, "client", mesh.vip, 5)) == {"c"}
+
+
+def test_services_that_share_a_vip(lab, mesh):
+    """Two services, one address, different ports: as an operator may write; the ports are told apart."""
+    mesh.run(mesh.service([{"name": "x", "port": 81, "targetPort": 8081}], name="one", selector={"tier": "front"}),
+             mesh.service([{"name": "y", "port": 82, "targetPort": 8082}], name="two", selector={"tier": "back"}))
+    mesh.wait("a", port=81, at=8081)
+    mesh.wait("c", port=82, at=8082)
+    assert (reach(lab, "client", mesh.vip, 81).who, reach(lab, "client", mesh.vip, 82).who) == ("a:8081", "c:8082")
+
+
+# ------------------------------------------------------------------ session affinity
+
+
+def sticky(mesh, seconds, ports=PORTS, members="abc"):
+    """A service with an endpoint for each pod and port: many, so that chance seldom picks one twice."""
+    mesh.run(mesh.service(sessionAffinity="ClientIP",
+                          sessionAffinityConfig={"clientIP": {"timeoutSeconds": seconds}}),
+             *(mesh.slice(*members, name=f"p{p}", ports=[{"name": "http", "port": p}]) for p in ports))
+    mesh.wait(*(f"{mesh.lab.ip(m)}:{p}" for m in members for p in ports))
+
+
+def test_a_client_stays_with_its_endpoint(lab, mesh):
+    sticky(mesh, 60)
+    first = reached(lab, "client", mesh.vip, 100)
+    assert len(first) == 1
+    who = next(iter(first))
+    pod, port = who.split(":")
+    # others change: it stays; its own goes: it moves once and stays there; its own comes back: it stays away
+    others = tuple(m for m in "abc" if m != pod)
+    sticky(mesh, 60, members=(pod, others[0]))
+    assert set(reached(lab, "client", mesh.vip, 50)) == {who}
+    sticky(mesh, 60, members=others)
+    second = reached(lab, "client", mesh.vip, 50)
+    assert len(second) == 1 and who not in second
+    sticky(mesh, 60)
+    assert reached(lab, "client", mesh.vip, 50).keys() == second.keys()
+    assert len({next(iter(reached(lab, p, mesh.vip, 20))) for p in ("client", "other", "a", "b", "c")}) > 1
+
+
+def test_affinity_ends_after_its_time(lab, mesh):
+    sticky(mesh, 1)
+    found = set()
+    deadline = time.monotonic() + 20
+    while len(found) < 2:
+        assert time.monotonic() < deadline, f"always {found}"
+        seen = reached(lab, "client", mesh.vip, 20)
+        assert len(seen) == 1  # within the second it stays
+        found |= seen.keys()
+        time.sleep(1.05)  # the time itself is what is waited for
+
+
+# ------------------------------------------------------------------ spread
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_connects_spread_evenly(lab, mesh, family):
+    vip = mesh.vip if family == 4 else mesh.vip6
+    mesh.run(mesh.service(vips=[vip]), *(mesh.slice("a", "b", "c", name=f"p{p}", ipv6=family == 6,
+                                                    ports=[{"name": "http", "port": p}]) for p in PORTS))
+    labrun.wait_for(lambda: len(mesh.endpoints(vip=vip) or ()) == 12, 5, "twelve endpoints")
+    counts = reached(lab, "client", vip, 3000)
+    assert len(counts) == 12
+    surely_even(list(counts.values()), [1] * 12)
+
+
+def test_connects_spread_by_weight(lab, mesh):
+    weights = {8080: 1, 8081: 3, 8082: 10, 8083: 0}
+    mesh.run(mesh.service(), *(mesh.slice("a", "b", name=f"p{p}", weight=w, ports=[{"name": "http", "port": p}])
+                               for p, w in weights.items()))
+    labrun.wait_for(lambda: len(mesh.endpoints() or ()) == 6, 5, "six endpoints")
+    counts = reached(lab, "client", mesh.vip, 3000)
+    who = sorted(counts)
+    assert who == [f"{m}:{p}" for m in "ab" for p in (8080, 8081, 8082)]
+    surely_even([counts[w] for w in who], [weights[int(w.split(":")[1])] for w in who])
+
+
+def test_all_weights_zero_refuse(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a", "b", weight=0))
+    mesh.wait()
+    refused(lab, "client", mesh.vip)
+
+
+# ------------------------------------------------------------------ changes under load
+
+
+@pytest.fixture
+def caller(lab):
+    """Connects without pause; gives its lines when it is asked to stop."""
+    started = []
+
+    def start(host, pod="client"):
+        p = lab.start(pod, sys.executable, "-S", "-c", CALLER, host, 80, stdin=labrun.subprocess.PIPE,
+                      stdout=labrun.subprocess.PIPE)
+        started.append(p)
+
+        def stop():
+            out = p.communicate(b"\n", timeout=20)[0].decode()
+            return [(float(t), float(u), who) for t, u, who in (line.split(" ", 2) for line in out.splitlines())]
+        return stop
+
+    yield start
+    for p in started:
+        lab.stop(p)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_endpoints_are_swapped_under_load(lab, mesh, caller, family):
+    """100 swaps: nobody is refused, and nobody reaches an endpoint that weftctl no longer shows."""
+    vip, six = (mesh.vip, False) if family == 4 else (mesh.vip6, True)
+    text = {m: f"[{lab.ip(m, 6)}]:8080" if six else f"{lab.ip(m)}:8080" for m in "abc"}
+    mesh.put("service.json", mesh.service(vips=[vip]))
+    phases, calls, stop = [], [], None
+    for turn in range(101):
+        there = ("a", "ab", "b", "bc", "c", "ac")[turn % 6]
+        began = time.monotonic()
+        mesh.put("slice.json", mesh.slice(*there, ipv6=six))
+        labrun.wait_for(lambda want={text[m] for m in there}: mesh.endpoints(vip=vip) == want, 5, there, 0.001)
+        if phases:
+            phases[-1][1] = began
+        phases.append([time.monotonic(), None, there])
+        if not stop:
+            stop = caller(vip)
+    calls = stop()
+    errors = [c for c in calls if c[2].split(":")[0] not in "abc"]
+    assert not errors, f"{len(errors)} of {len(calls)}: {errors[:3]}"
+    assert len(calls) > 500
+    judged = 0
+    for shown, ended, there in phases[:-1]:
+        inside = [who[0] for t, u, who in calls if shown < t and u < ended]
+        judged += len(inside)
+        assert set(inside) <= set(there), f"{there}: {collections.Counter(inside)}"
+    assert judged > 20
+
+
+# ------------------------------------------------------------------ counters
+
+
+def traffic(lab, name):
+    rows = [r for r in lab.weftctl("traffic")["traffic"] if r["service"] == f"default/{name}"]
+    return {(r["source"], r["pod"]): r for r in rows}
+
+
+def test_counters_are_exact(lab, mesh, splice):
+    """curl says what it sent and got; the sum over its connections is what weft counted."""
+    lab.nginx("a", 8090, "small\n", files={"kb": 1000, "mb": 1 << 20, "mbs": 5 << 20})
+    lab.nginx("b", 8090, "small\n")
+    mesh.run(mesh.service(), mesh.slice("a", "b", ports=[{"name": "http", "port": 8090}]))
+    mesh.wait("a", "b", at=8090)
+    totals = {}
+    for pod, paths in (("client", ("", "kb", "mb", "mbs", "missing")), ("other", ("", "", "kb"))):
+        for path, again in itertools.product(paths, (1, 3)):
+            urls = [f"http://{mesh.vip}/{path}"] * again
+            said = lab.run(pod, "curl", "-sS", "-o", "/dev/null", "-w",
+                           "%{size_request} %{size_header} %{size_download} %{num_connects} %{size_upload}\\n",
+                           *[x for u in urls for x in (u, "-o", "/dev/null")][:-2]).stdout
+            for line in said.splitlines():
+                request, header, download, connects, upload = map(int, line.split())
+                sent, got, count = totals.get(pod, (0, 0, 0))
+                totals[pod] = (sent + request + upload, got + header + download, count + connects)
+    want = {f"cluster.local/ns/default/sa/{p}": t for p, t in totals.items()}
+
+    def counted():
+        found = {}
+        for (source, _), r in traffic(lab, mesh.name).items():
+            sent, got, count = found.get(source, (0, 0, 0))
+            found[source] = (sent + r["sent_bytes"], got + r["received_bytes"], count + r["closed"])
+        return found
+    labrun.wait_for(lambda: {k: v[2] for k, v in counted().items()} == {k: v[2] for k, v in want.items()}, 5,
+                    f"{want} connections closed")
+    assert counted() == want
+    rows = traffic(lab, mesh.name)
+    assert {pod for _, pod in rows} == {"default/a", "default/b"}
+    for r in rows.values():
+        assert r["opened"] == r["closed"] and not r["failed"]
+        assert 0 < r["connect_us"] < 1e6
+    spliced = sum(r["spliced_bytes"] for r in rows.values())
+    assert (spliced > 0) == (splice == "splice")
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+@pytest.mark.parametrize("sizes", [(0, 0), (1, 1), (1000, 3), (70000, 500000)])
+def test_bytes_are_counted_whoever_closes_first(lab, mesh, sizes, first):
+    listener = lab.socket("a")
+    listener.bind((lab.ip("a"), 0))
+    listener.listen(8)
+    port = listener.getsockname()[1]
+    mesh.run(mesh.service(), mesh.slice("a", ports=[{"name": "http", "port": port}]))
+    mesh.wait("a", at=port)
+    s = lab.socket("client")
+    s.settimeout(5)
+    s.connect((mesh.vip, 80))
+    c, _ = listener.accept()
+    c.settimeout(5)
+    for from_, to, size in ((s, c, sizes[0]), (c, s, sizes[1]), (s, c, 1)):
+        sent = 0
+        while sent < size:
+            part = min(20000, size - sent)
+            from_.sendall(b"x" * part)
+            got = 0
+            while got < part:
+                got += len(to.recv(part - got))
+            sent += part
+    row = labrun.wait_for(lambda: [r for r in lab.weftctl("connections")["connections"]
+                                   if r["destination"]["port"] == port], 5, "the connection")[0]
+    assert (row["bytes_sent"], row["bytes_received"]) == (sizes[0] + 1, sizes[1])
+    one, two = (s, c) if first == "client" else (c, s)
+    one.close()
+    assert not two.recv(10)
+    row = [r for r in lab.weftctl("connections")["connections"] if r["destination"]["port"] == port][0]
+    assert (row["bytes_sent"], row["bytes_received"]) == (sizes[0] + 1, sizes[1])
+    two.close()
+    listener.close()
+    rows = labrun.wait_for(lambda: [r for r in traffic(lab, mesh.name).values() if r["closed"]], 5, "the close")
+    assert (rows[0]["sent_bytes"], rows[0]["received_bytes"]) == (sizes[0] + 1, sizes[1])
+
+
+def test_a_refused_connection_is_counted_as_failed(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a", ports=[{"name": "http", "port": CLOSED}]))
+    mesh.wait("a", at=CLOSED)
+    for _ in range(3):
+        refused(lab, "client", mesh.vip)
+    rows = labrun.wait_for(lambda: traffic(lab, mesh.name), 5, "the row")
+    assert [(r["opened"], r["closed"], r["failed"]) for r in rows.values()] == [(0, 0, 3)]
