@@ -12,6 +12,7 @@ Everything that is started in a pod dies with the lab.
 
 import array
 import contextlib
+import fcntl
 import importlib.machinery
 import importlib.util
 import json
@@ -52,11 +53,31 @@ def wait_for(condition, seconds=10.0, what="the condition", every=0.01):
         time.sleep(every)
 
 
-class Running:
-    """A lab that is up."""
+def own(name, patience):
+    """The open lock file of a lab; whoever holds it may bring the lab up and down."""
+    lab_module.STATE.mkdir(mode=0o755, exist_ok=True)
+    file = open(lab_module.STATE / f".{name}.owner", "w", encoding="ascii")
 
-    def __init__(self, path, weft=True, build=None, prefix=None, folder=None, wait=True):
+    def taken():
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    try:
+        wait_for(taken, patience, f"lab {name}, which another process uses,", 0.1)
+    except LabError:
+        file.close()
+        raise
+    return file
+
+
+class Running:
+    """A lab that is up. One owner at a time: another one waits `patience` seconds for the name, or fails."""
+
+    def __init__(self, path, weft=True, build=None, prefix=None, folder=None, wait=True, patience=0):
         self.path, self.prefix, self.folder = pathlib.Path(path), prefix, folder
+        self.owner = own(lab_module.Lab(path, prefix).name, patience)
         self.build = pathlib.Path(build or os.environ.get("BUILD") or ROOT / "build").resolve()
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="weft-lab-"))
         self.scratch.chmod(0o755)
@@ -65,6 +86,7 @@ class Running:
             self.state = lab_module.up(path, weft, self.build, prefix, wait)
         except BaseException:
             shutil.rmtree(self.scratch, ignore_errors=True)
+            self.owner.close()
             raise
         self.pods = {p["name"]: p for p in self.state["pods"]}
         self.nodes = {n["name"]: n for n in self.state["nodes"]}
@@ -99,6 +121,7 @@ class Running:
         shutil.rmtree(self.scratch, ignore_errors=True)
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
+        self.owner.close()
 
     # ---- places
 

@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import labrun  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build").resolve()
+PATIENCE = 600  # another run of the same module on this machine has the lab
 NEEDED = ("ip", "bpftool", "curl", "iperf3", "nginx", "wrk")
 
 
@@ -65,7 +66,7 @@ def lab(request, splice):
     name = short(module)
     running = labrun.Running.from_text(
         module.LAB, name, getattr(module, "MANIFESTS", {}), weft=splice != "plain", build=BUILD,
-        prefix=f"{name}-", wait=getattr(module, "WAIT_READY", True))
+        prefix=f"{name}-", wait=getattr(module, "WAIT_READY", True), patience=PATIENCE)
     try:
         if splice == "tcp":
             for node in running.nodes:
@@ -87,6 +88,7 @@ def make_lab(request):
     def make(text, manifests=None, name=None, **options):
         name = name or short(request.module)
         options.setdefault("prefix", f"{name}-{len(made)}-")
+        options.setdefault("patience", PATIENCE)
         made.append(labrun.Running.from_text(text, name, manifests or {}, build=BUILD, **options))
         return made[-1]
 

@@ -13,6 +13,7 @@ import labrun
 import pytest
 
 TOOL = str(labrun.ROOT / "tools/lab")
+BUILD = pathlib.Path(os.environ.get("BUILD") or labrun.ROOT / "build").resolve()
 WEFT = False
 LAB = """
 [nodes.one]
@@ -32,7 +33,8 @@ node = "two"
 
 
 def tool(*args):
-    return subprocess.run([TOOL, *args], capture_output=True, text=True, check=False, timeout=60)
+    env = os.environ | {"BUILD": str(BUILD)}
+    return subprocess.run([TOOL, *args], capture_output=True, text=True, check=False, timeout=60, env=env)
 
 
 @pytest.fixture
@@ -47,7 +49,8 @@ def file(tmp_path):
 def left():
     netns = [n for n in os.listdir("/run/netns") if "labtest" in n]
     cgroups = [str(p) for p in (labrun.lab_module.cgroup_root() / "weft-lab").glob("labtest-*")]
-    return netns + cgroups + [str(p) for p in labrun.lab_module.STATE.glob("*labtest*/state.json")]
+    places = (labrun.lab_module.STATE, pathlib.Path("/run/weft"), pathlib.Path("/sys/fs/bpf/weft"))
+    return netns + cgroups + [str(p) for place in places for p in place.glob("labtest*")]
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -116,6 +119,48 @@ def test_up_over_a_running_lab_replaces_it(file):
     assert sleeper.wait(5) == -signal.SIGKILL
 
 
+def test_with_weft_up_in_less_than_a_second(file):
+    """Two nodes, six pods, two weftd: all enrolled and ready when `up` returns."""
+    began = time.monotonic()
+    done = tool("up", file)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 2  # one second a node; the machine may be busy
+    listed = tool("list", file).stdout
+    assert listed.count("running") == 2 and listed.count("enrolled") == 6
+    for node in ("labtest-one", "labtest-two"):
+        ready = subprocess.run([str(BUILD / "weftctl"), "--instance", node, "status"], stdout=subprocess.DEVNULL,
+                               check=False)
+        assert ready.returncode == 0
+
+
+def test_two_nodes_with_weft_reach_each_other():
+    with labrun.Running.from_text(LAB, "labtest", {}, build=BUILD, prefix="labtest-") as lab:
+        lab.nginx("far", 80, "far\n")
+        assert lab.run("web", "curl", "-sS", "--max-time", "5", f"http://{lab.ip('far')}/").stdout == "far\n"
+        assert lab.run("one", "curl", "-sS", "--max-time", "5", f"http://{lab.ip('far')}/").stdout == "far\n"
+    assert not left()
+
+
+def test_weft_killed_before_down(file):
+    assert tool("up", file).returncode == 0
+    (labrun.lab_module.cgroup_root() / "weft-lab/labtest-one/cgroup.kill").write_text("1")
+    assert tool("up", file).returncode == 0
+    assert tool("down", file).returncode == 0
+    assert not left()
+
+
+@pytest.mark.parametrize("milliseconds", [50, 90, 120, 160, 200, 250, 300])
+def test_killed_while_weft_comes_up(file, milliseconds):
+    up = subprocess.Popen([TOOL, "up", "--build", str(BUILD), file], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        up.wait(milliseconds / 1000)
+    up.kill()
+    up.wait()
+    assert tool("down", file).returncode == 0
+    assert not left()
+
+
 @pytest.mark.parametrize("milliseconds", [0, 5, 10, 15, 20, 30, 45, 60, 90])
 def test_killed_while_it_comes_up(file, milliseconds):
     """SIGKILL at many moments: `down` finds everything. The moment itself is what is tested, so it is a time."""
@@ -164,6 +209,13 @@ def test_a_netns_of_somebody_else_is_not_touched(tmp_path, file):
         assert os.path.exists("/run/netns/labtest-db")
     finally:
         subprocess.run(["ip", "netns", "del", "labtest-db"], check=False)
+
+
+def test_one_owner_at_a_time():
+    with labrun.Running.from_text(LAB, "labtest", weft=False, prefix="labtest-"):
+        with pytest.raises(labrun.LabError, match="another process"):
+            labrun.Running.from_text(LAB, "labtest", weft=False, prefix="labtest-")
+    assert not left()
 
 
 def test_wrong_usage():
