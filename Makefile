@@ -296,7 +296,6 @@ fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 INSTALL ?= install
 
 MAN := $(wildcard docs/man/*.[1-8])
-COMPLETION := tools/weftctl/completion
 UNIT_FILE := deploy/weftd.service
 
 # weftd finds its worker beside itself, so both are in lib/weft, whatever PREFIX is.
@@ -309,11 +308,11 @@ install: all
 	$(Q)$(INSTALL) -D -m 755 $(BUILD)/weft-worker $(libdir)/weft-worker
 	$(Q)mkdir -p $(sbindir) && ln -sfn ../lib/weft/weftd $(sbindir)/weftd
 	$(Q)$(INSTALL) -D -m 755 $(BUILD)/weftctl $(bindir)/weftctl
-	$(Q)$(INSTALL) -D -m 644 $(COMPLETION)/weftctl.bash $(bashdir)/weftctl
-	$(Q)$(INSTALL) -D -m 644 $(COMPLETION)/_weftctl $(zshdir)/_weftctl
-	$(Q)$(INSTALL) -D -m 644 $(COMPLETION)/weftctl.fish $(fishdir)/weftctl.fish
+	$(Q)mkdir -p $(bashdir) $(zshdir) $(fishdir) $(unitdir)
+	$(Q)$(BUILD)/weftctl completion bash >$(bashdir)/weftctl
+	$(Q)$(BUILD)/weftctl completion zsh >$(zshdir)/_weftctl
+	$(Q)$(BUILD)/weftctl completion fish >$(fishdir)/weftctl.fish
 	$(Q)$(foreach m,$(MAN),$(INSTALL) -D -m 644 $m $(mandir)/man$(subst .,,$(suffix $m))/$(notdir $m) &&) :
-	$(Q)mkdir -p $(unitdir)
 	$(Q)sed 's,/usr/sbin/weftd,$(PREFIX)/sbin/weftd,' $(UNIT_FILE) >$(unitdir)/weftd.service
 	$(say) DONE "in $(DESTDIR)$(PREFIX): weftd, weft-worker, weftctl; nothing was started"
 

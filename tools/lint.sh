@@ -130,7 +130,8 @@ command -v "$clang_format" >/dev/null 2>&1 || {
 plain() { sed -E 's/\<not\>/not_/g' "$1"; } # `not` is an operator to it
 spaces() { # one blank between tokens, none inside brackets, a line for each statement
 	sed 's/[[:blank:]]*\\$//' | tr -s '\n\t ' '   ' |
-		sed -E 's/([[({]) /\1/g; s/ ([])}])/\1/g; s/,?\}/}/g; s/([;{}])/\1\n/g; s/ #/\n#/g; s/\) ?- ?([^>-])/) - \1/g' |
+		sed -E 's/([[({]) /\1/g; s/ ([])}])/\1/g; s/,?\}/}/g; s/\) ?- ?([^>-])/) - \1/g' |
+		sed -E 's/([;{}])/\1\n/g; s/ #/\n#/g' |
 		sed 's/^ //'
 }
 for f in $c_files; do
