@@ -254,6 +254,21 @@ class Running:
 
     # ---- weft
 
+    def kill_weft(self, node=None, how=signal.SIGKILL):
+        """Ends the daemon of a node, supervisor and worker at once; the kernel keeps what they put there."""
+        cgroup = pathlib.Path(self.nodes[node or next(iter(self.nodes))]["cgroup"], "weftd")
+        if how == signal.SIGKILL:
+            (cgroup / "cgroup.kill").write_text("1")
+        else:
+            for pid in (cgroup / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), how)
+        wait_for(lambda: not (cgroup / "cgroup.procs").read_text(), 10, "the end of weftd")
+
+    def start_weft(self, node=None):
+        """Starts it again, as it was started by `lab up`; the pods are not enrolled anew."""
+        lab_module.start_weftd(self.nodes[node or next(iter(self.nodes))], lab_module.STATE / self.state["lab"])
+
     def weftctl(self, *args, node=None, check=True, text=False):
         """`weftctl -o json ARGS` as Python objects; text=True: CompletedProcess of the human form."""
         cmd = [str(self.build / "weftctl"), "--instance", self.instance(node)]

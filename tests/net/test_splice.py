@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The splice: which connections it takes, how it is switched, and that no byte is lost or moved by it."""
 
-import hashlib
 import json
-import random
 import socket
-import threading
 import time
 
 import labrun
 import pytest
+
+from pairs import Streams, close, listen, pair, record, shown, talk
 
 LAB = """
 [nodes.node]
@@ -38,48 +37,6 @@ addressType: IPv4
 ports: [{{ port: 7200 }}]
 endpoints: [{{ addresses: ["10.244.1.200"] }}]
 """}
-
-numbers = iter(range(7200, 7999))
-
-
-def pair(lab, client="client", server="server", family=socket.AF_INET, to=None, any_family=False, port=None):
-    """A connection between two pods, both ends here: (client's socket, server's socket)."""
-    port = port or next(numbers)
-    listener = lab.socket(server, socket.AF_INET6 if any_family else family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if any_family:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    listener.bind(("::" if listener.family == socket.AF_INET6 else "0.0.0.0", port))
-    listener.listen()
-    c = lab.socket(client, family)
-    c.settimeout(20)
-    c.connect(to or (lab.ip(server, 6 if family == socket.AF_INET6 else 4), port))
-    s, _ = listener.accept()
-    s.settimeout(20)
-    listener.close()
-    return c, s
-
-
-def talk(c, s, rounds=50):
-    for n in range(rounds):
-        c.sendall(b"ping %d" % n)
-        assert s.recv(100) == b"ping %d" % n
-        s.sendall(b"pong %d" % n)
-        assert c.recv(100) == b"pong %d" % n
-
-
-def shown(lab, c):
-    """The connection of a client's socket as `weftctl connections` has it."""
-    port = c.getsockname()[1]
-    found = [x for x in lab.weftctl("connections")["connections"] if x["source"]["port"] == port]
-    assert len(found) == 1, found
-    return found[0]
-
-
-def close(*sockets):
-    for s in sockets:
-        s.close()
-
 
 @pytest.mark.parametrize("client, server, path, reason", [
     ("client", "server", "splice", "spliced"),
@@ -115,14 +72,10 @@ def test_an_ipv4_client_of_a_dual_stack_server(lab):
 
 
 def test_an_ipv6_socket_that_connects_to_a_mapped_address(lab):
-    port = next(numbers)
-    c, s = None, None
-    listener = lab.socket("server")
-    listener.bind(("0.0.0.0", port))
-    listener.listen()
+    listener = listen(lab, "server")
     c = lab.socket("client", socket.AF_INET6)
     c.settimeout(20)
-    c.connect(("::ffff:" + lab.ip("server"), port))
+    c.connect(("::ffff:" + lab.ip("server"), listener.getsockname()[1]))
     s, _ = listener.accept()
     talk(c, s)
     seen = shown(lab, c)
@@ -130,70 +83,19 @@ def test_an_ipv6_socket_that_connects_to_a_mapped_address(lab):
     assert seen["path"] == "splice"
 
 
-class Stream(threading.Thread):
-    """Writes random pieces to one socket and reads random pieces at the other; both sides hash what they saw."""
-
-    def __init__(self, writer, reader, until, seed):
-        super().__init__()
-        self.writer, self.reader, self.until, self.random = writer, reader, until, random.Random(seed)
-        self.sent, self.got, self.bytes = hashlib.sha256(), hashlib.sha256(), 0
-        self.failed = None
-        self.receiver = threading.Thread(target=self.receive, args=(random.Random(seed + 1),))
-
-    def run(self):
-        self.receiver.start()
-        block = self.random.randbytes(1 << 20)
-        try:
-            while not self.until.is_set():
-                size = self.random.choice([1, 17, 1000, 4096, 16384, 65536, 200000])
-                at = self.random.randrange(len(block) - size)
-                self.writer.sendall(block[at:at + size])
-                self.sent.update(block[at:at + size])
-                self.bytes += size
-                if self.random.random() < 0.02:
-                    time.sleep(0.003)  # a pause of the app: turns of both kinds
-            self.writer.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self.failed = error
-        self.receiver.join()
-
-    def receive(self, rnd):
-        try:
-            while True:
-                data = self.reader.recv(rnd.choice([1, 100, 5000, 65536, 1 << 20]))
-                if not data:
-                    return
-                self.got.update(data)
-                if rnd.random() < 0.01:
-                    time.sleep(0.005)  # a reader that stops and goes
-        except OSError as error:
-            self.failed = error
-
-
 def test_switched_on_and_off_while_both_sides_stream(lab):
     c, s = pair(lab, server="eager")
     talk(c, s)
-    done = threading.Event()
-    streams = [Stream(c, s, done, 1), Stream(s, c, done, 2)]
-    for stream in streams:
-        stream.start()
-    try:
+    toggles = 0
+    with Streams(c, s) as streams:
         until = time.monotonic() + 4
-        toggles = 0
         while time.monotonic() < until:
             lab.weftctl("splice", "off" if toggles % 2 == 0 else "on", text=True)
             toggles += 1
-    finally:
-        lab.weftctl("splice", "on", text=True)
-        done.set()
-        for stream in streams:
-            stream.join(30)
-    close(c, s)
+    lab.weftctl("splice", "on", text=True)
     assert toggles > 20
-    for stream in streams:
-        assert not stream.failed and not stream.is_alive()
-        assert stream.bytes > 1 << 20
-        assert stream.sent.digest() == stream.got.digest()
+    assert min(streams.intact()) > 1 << 20
+    close(c, s)
 
 
 def test_the_switch_takes_effect_on_live_connections(lab):
@@ -201,9 +103,7 @@ def test_the_switch_takes_effect_on_live_connections(lab):
     talk(c, s)
 
     def spliced():
-        port = c.getsockname()[1]
-        entry = next(e["formatted"]["value"] for e in lab.map("conns") if e["formatted"]["key"]["src_port"] == port)
-        return sum(end["spliced_msgs"] for end in entry["end"])
+        return sum(end["spliced_msgs"] for end in record(lab, c)["end"])
 
     before = spliced()
     assert before > 50
