@@ -17,24 +17,24 @@ struct channel_plan {
 	struct pods *pods;
 	const struct folders *folders;
 	const struct wire_start *start; /* borrowed; splice_on is read at each start */
-	int fd[WIRE_FD_COUNT];		/* borrowed; WIRE_FD_NOTIFY is made anew for each worker */
+	int fd[WIRE_FD_COUNT]; /* borrowed; WIRE_FD_NOTIFY is made anew for each worker */
 	const char *instance, *log_format, *log_level; /* arguments of the worker */
 	uid_t uid;
 	gid_t gid;
 	/* what the owner wants to know; each may be called from any channel function but channel_open */
-	void (*ready)(void *ctx);				 /* channel_ready() or its reason changed */
+	void (*ready)(void *ctx); /* channel_ready() or its reason changed */
 	void (*enrolled)(void *ctx, struct pod *pod, int error, const char *why); /* after pods_accepted/refused */
-	void (*released)(void *ctx, struct pod *pod);		 /* before the pod is freed */
+	void (*released)(void *ctx, struct pod *pod); /* before the pod is freed */
 	void *ctx;
 };
 
 int channel_open(struct channel **ret, const struct channel_plan *plan) must_check; /* starts the worker */
-void channel_pump(struct channel *c);		    /* sends what pods wait for */
-void channel_splice(struct channel *c);		    /* tells that start->splice_on changed */
-void channel_read_again(struct channel *c);	    /* SIGHUP */
+void channel_pump(struct channel *c); /* sends what pods wait for */
+void channel_splice(struct channel *c); /* tells that start->splice_on changed */
+void channel_read_again(struct channel *c); /* SIGHUP */
 bool channel_ready(const struct channel *c, char *why, size_t size);
 bool channel_answered(const struct channel *c); /* the first world was read, well or not */
-pid_t channel_pid(const struct channel *c);	/* 0: none */
+pid_t channel_pid(const struct channel *c); /* 0: none */
 unsigned channel_restarts(const struct channel *c);
 void channel_close(struct channel *c); /* ends the worker: socket closed, waited 3 s, killed */
 

@@ -50,6 +50,8 @@ void loader_inbound_gone(struct loader *l, uint32_t pod); /* no error if there i
 int pins_remove(const char *instance) must_check;
 /* Pin over whatever is at dir/name, in one step for those who look (rename). 0 or -errno */
 int pins_replace(int fd, const char *dir, const char *name) must_check;
+/* Unlinks all that is pinned in a folder, but for folders in it; links are detached first. 0 or -errno */
+int pins_unlink(const char *dir, bool links) must_check;
 int pins_folder(const char *path) must_check; /* mkdir, 0700; 0 if it is there */
 int pins_switch_off(int settings) must_check; /* splice_off = 1, whatever the version */
 

@@ -15,7 +15,9 @@
 
 #include "wire.h"
 
-enum podfile_kind { PODFILE_KEPT, PODFILE_NEW, PODFILE_LEAVING };
+enum podfile_kind { PODFILE_KEPT,
+		    PODFILE_NEW,
+		    PODFILE_LEAVING };
 
 int podfile_write(int folder, enum podfile_kind kind, const struct wire_pod *pod) must_check;
 int podfile_read(int folder, enum podfile_kind kind, uint32_t number, struct wire_pod *ret) must_check;

@@ -25,8 +25,8 @@ enum pod_state {
 
 struct pod {
 	enum pod_state state; /* changed by set_state() in pods.c only */
-	bool update;	      /* a changed enrolment waits for the worker: file NUMBER-new */
-	bool kept;	      /* file NUMBER exists: it was accepted once */
+	bool update; /* a changed enrolment waits for the worker: file NUMBER-new */
+	bool kept; /* file NUMBER exists: it was accepted once */
 	uint32_t number;
 	uint32_t seq; /* of the last message about it: an older answer does not count */
 	uint64_t netns; /* cookie */
@@ -35,7 +35,7 @@ struct pod {
 	struct abi_addr addr[WIRE_ADDRS];
 	unsigned addrs;
 	int listener[NETNS_LISTENERS];
-	int diag;	     /* sock_diag in the netns, opened at first use; -1 */
+	int diag; /* sock_diag in the netns, opened at first use; -1 */
 	struct vigil *vigil; /* NULL once it is leaving */
 	struct pods *pods;
 	struct list link;
@@ -66,15 +66,15 @@ int pods_del(struct pods *p, const char *namespace, const char *name, struct pod
 /* What the channel to the worker does with them */
 struct pod *pods_first(const struct pods *p, enum pod_state state); /* oldest, or NULL */
 struct pod *pods_by_netns(const struct pods *p, uint64_t netns, bool leaving);
-unsigned pods_count(const struct pods *p);    /* not leaving */
-unsigned pods_waiting(const struct pods *p);  /* not leaving, not enrolled */
+unsigned pods_count(const struct pods *p); /* not leaving */
+unsigned pods_waiting(const struct pods *p); /* not leaving, not enrolled */
 int pods_read(const struct pod *pod, struct wire_pod *ret) must_check; /* what is to be sent */
 int pods_diag(struct pod *pod) must_check; /* borrowed fd or -errno */
 void pods_sent(struct pod *pod, uint32_t seq); /* NEW to SENT, LEAVING to LEFT; seq of that message */
 void pods_accepted(struct pod *pod); /* SENT to ENROLLED */
-void pods_refused(struct pod *pod);  /* back to what was accepted before, or LEAVING */
+void pods_refused(struct pod *pod); /* back to what was accepted before, or LEAVING */
 void pods_released(struct pod *pod); /* frees it */
-void pods_unsent(struct pods *p);    /* the worker died */
+void pods_unsent(struct pods *p); /* the worker died */
 
 /* -------- vigil.c: one netns watched without holding it */
 

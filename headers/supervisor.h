@@ -7,7 +7,10 @@
 
 #include "wire.h"
 
-enum options_mode { OPTIONS_RUN, OPTIONS_UNINSTALL, OPTIONS_PROBE, OPTIONS_DONE };
+enum options_mode { OPTIONS_RUN,
+		    OPTIONS_UNINSTALL,
+		    OPTIONS_PROBE,
+		    OPTIONS_DONE };
 
 struct options {
 	enum options_mode mode; /* OPTIONS_DONE: --help or --version was printed */

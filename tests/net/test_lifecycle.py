@@ -312,7 +312,8 @@ def test_another_cgroup_moves_the_links(daemon):
 
 
 def test_notifies_systemd(daemon, tmp_path):
-    for address, name in ((str(tmp_path / "notify"), str(tmp_path / "notify")), ("\0weft-lc-notify", "@weft-lc-notify")):
+    path = str(tmp_path / "notify")
+    for address, name in ((path, path), ("\0weft-lc-notify", "@weft-lc-notify")):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
             s.bind(address)
             s.settimeout(20)
@@ -440,6 +441,23 @@ def test_port_in_use_is_named(daemon, port):
         holder.wait()
     daemon.add("b", "--ip", "10.250.0.2")
     assert b.listening() == list(PORTS)
+
+
+def test_worker_that_hangs_is_told_of(daemon):
+    a = Netns("a")
+    daemon.start()
+    worker = daemon.worker()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        done = daemon.add("a", "--ip", "10.250.0.1", code=1)
+        assert "the worker has not answered in 5 s" in done.stderr
+        assert daemon.status()["ready"] is False
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    daemon.ctl("status", "--wait", "20s")
+    assert len(bpftool("map", "dump", "pinned", pin("pods"))) == 1
+    a.delete()
+    wait_for(a.gone, 2)
 
 
 def test_netns_deleted_by_path(daemon):

@@ -25,7 +25,7 @@
 #define DELAY_MAX_NS 5000000000ull
 #define END_MS 3000
 #define MESSAGES_A_TURN 64
-#define FOLDER_EVENTS                                                                              \
+#define FOLDER_EVENTS \
 	(IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF)
 
 struct channel {
@@ -43,7 +43,7 @@ struct channel {
 	struct wire *file; /* answer to WIRE_OPEN; while it waits nothing is read */
 	int file_fd;
 	bool start_due, splice_due;
-	bool named_due; /* WIRE_NAMED goes when the first round of pods is out */
+	bool named_due;		/* WIRE_NAMED goes when the first round of pods is out */
 	uint64_t listeners_due; /* netns of the pod whose ENROL went */
 
 	bool ready, answered, read_again;
@@ -277,7 +277,8 @@ static void got_open(struct channel *c, const struct wire *m)
 static void got_ready(struct channel *c, const struct wire *m)
 {
 	c->answered = true;
-	set_ready(c, m->number == 1, m->number == 1 ? "" : m->text[0] ? m->text : "the worker is not ready");
+	set_ready(c, m->number == 1, m->number == 1 ? "" : m->text[0] ? m->text
+								      : "the worker is not ready");
 	if (c->read_again)
 		channel_read_again(c);
 }
@@ -432,7 +433,7 @@ static void process_ready(struct loop_watch *w, uint32_t events)
 {
 	struct channel *c = container_of(w, struct channel, process);
 	bool young = clock_ns() - c->started_ns < YOUNG_NS;
-	siginfo_t how = { 0 };
+	siginfo_t how = {0};
 
 	(void)events;
 	if (waitid(P_PIDFD, (id_t)c->worker.pidfd, &how, WEXITED | WNOHANG) || !how.si_pid)
@@ -452,8 +453,8 @@ static void process_ready(struct loop_watch *w, uint32_t events)
 static int start(struct channel *c)
 {
 	const struct channel_plan *p = &c->plan;
-	char *argv[] = { (char *)"weft-worker",	 (char *)"--log-format", (char *)p->log_format,
-			 (char *)"--log-level", (char *)p->log_level,	 NULL };
+	char *argv[] = {(char *)"weft-worker", (char *)"--log-format", (char *)p->log_format,
+			(char *)"--log-level", (char *)p->log_level, NULL};
 	int err = spawn_start(&c->worker, c->program, p->uid, p->gid, argv);
 
 	if (err)
@@ -464,8 +465,8 @@ static int start(struct channel *c)
 	c->started_ns = clock_ns();
 	c->running = true;
 	c->start_due = c->named_due = true;
-	c->sock = (struct loop_watch){ .fd = c->worker.sock, .events = EPOLLIN, .ready = sock_ready };
-	c->process = (struct loop_watch){ .fd = c->worker.pidfd, .events = EPOLLIN, .ready = process_ready };
+	c->sock = (struct loop_watch){.fd = c->worker.sock, .events = EPOLLIN, .ready = sock_ready};
+	c->process = (struct loop_watch){.fd = c->worker.pidfd, .events = EPOLLIN, .ready = process_ready};
 	err = loop_watch(p->loop, &c->sock);
 	if (!err)
 		err = loop_watch(p->loop, &c->process);
@@ -553,7 +554,7 @@ void channel_close(struct channel *c)
 	loop_disarm(c->plan.loop, &c->again);
 	if (c->running) {
 		(void)shutdown(c->worker.sock, SHUT_RDWR); /* a worker without supervisor ends */
-		p = (struct pollfd){ .fd = c->worker.pidfd, .events = POLLIN };
+		p = (struct pollfd){.fd = c->worker.pidfd, .events = POLLIN};
 		if (poll(&p, 1, END_MS) == 0) {
 			log_warning("worker %d does not end: killed", (int)c->worker.pid);
 			(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);

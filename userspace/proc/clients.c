@@ -153,7 +153,8 @@ static void client_ready(struct loop_watch *w, uint32_t events)
 	got = wire_recv(w->fd, m, fd, &fds);
 	if (got == -EBADMSG) {
 		k->seq = 0;
-		done(k, got, "this is not a message of this version of weft: weftctl and weftd must be of one version");
+		done(k, got, "this is not a message of this version of weft: weftctl and weftd must be of one "
+			     "version");
 	} else if (got == 1 && k->pod) {
 		hang_up(k); /* one request at a time */
 	} else if (got == 1) {
@@ -173,11 +174,11 @@ static void client_due(struct loop_timer *t)
 	if (!k->pod)
 		hang_up(k);
 	else if (k->adding)
-		done(k, -ETIMEDOUT, "the worker has not answered in 5 s; the pod stays enrolled and will be in force as "
-				    "soon as it does: see weftctl status, or ask again");
+		done(k, -ETIMEDOUT, "the worker has not answered in 5 s; the pod stays enrolled and will be in force "
+				    "as soon as it does: see weftctl status, or ask again");
 	else
-		done(k, -ETIMEDOUT, "the pod is out of its network namespace, but the worker has not answered in 5 s; the "
-				    "kernel forgets the pod as soon as it does: see weftctl status");
+		done(k, -ETIMEDOUT, "the pod is out of its network namespace, but the worker has not answered in 5 s; "
+				    "the kernel forgets the pod as soon as it does: see weftctl status");
 }
 
 static bool is_root(int fd)
@@ -205,7 +206,7 @@ static void accept_ready(struct loop_watch *w, uint32_t events)
 		}
 		k = mem_alloc(sizeof(*k));
 		k->room = c;
-		k->watch = (struct loop_watch){ .fd = fd, .events = EPOLLIN, .ready = client_ready };
+		k->watch = (struct loop_watch){.fd = fd, .events = EPOLLIN, .ready = client_ready};
 		k->timer.due = client_due;
 		if (loop_watch(c->plan.loop, &k->watch)) {
 			close(fd);
@@ -241,7 +242,7 @@ void clients_released(struct clients *c, const struct pod *pod)
 		if (k->pod != pod)
 			continue;
 		if (k->adding)
-			done(k, -ECANCELED, "the pod was deleted, or its network namespace went, while it was enrolled");
+			done(k, -ECANCELED, "the pod was deleted or its netns went while it was enrolled");
 		else
 			done(k, 0, "");
 	}
@@ -253,7 +254,7 @@ struct clients *clients_open(const struct clients_plan *plan)
 
 	c->plan = *plan;
 	list_init(&c->all);
-	c->watch = (struct loop_watch){ .fd = plan->listener, .events = EPOLLIN, .ready = accept_ready };
+	c->watch = (struct loop_watch){.fd = plan->listener, .events = EPOLLIN, .ready = accept_ready};
 	if (loop_watch(plan->loop, &c->watch)) {
 		free(c);
 		return NULL;

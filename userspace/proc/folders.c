@@ -111,7 +111,7 @@ static int state_open(struct folders *f, const char *instance, uid_t uid, gid_t 
 
 int folders_open(struct folders *ret, const char *instance, uid_t uid, gid_t gid)
 {
-	struct folders f = { .run = -1, .pods = -1, .state = -1, .lock = -1 };
+	struct folders f = {.run = -1, .pods = -1, .state = -1, .lock = -1};
 	int err;
 
 	(void)snprintf(f.path, sizeof(f.path), FOLDERS_RUN "/%s", instance);
@@ -152,7 +152,7 @@ int folders_lock(const char *instance, int *ret_lock)
 
 void folders_close(struct folders *f)
 {
-	int *fd[] = { &f->pods, &f->state, &f->run, &f->lock };
+	int *fd[] = {&f->pods, &f->state, &f->run, &f->lock};
 
 	for (unsigned i = 0; i < array_size(fd); i++) {
 		if (*fd[i] >= 0)

@@ -28,17 +28,27 @@ static const struct abi_settings first_settings = {
 
 /* Maps that the worker gets, by place in WIRE_START. `splices` and `socks` stay with the programs. */
 static const char *const map_name[] = {
-	[WIRE_FD_SETTINGS] = "settings",   [WIRE_FD_PODS] = "pods",
-	[WIRE_FD_ADDRESSES] = "addresses", [WIRE_FD_SERVICES] = "services",
-	[WIRE_FD_ENDPOINTS] = "endpoints", [WIRE_FD_AFFINITY] = "affinity",
-	[WIRE_FD_POLICIES] = "policies",   [WIRE_FD_SOURCES] = "sources",
-	[WIRE_FD_BLOCKS] = "blocks",	   [WIRE_FD_PORTS] = "ports",
-	[WIRE_FD_CONNS] = "conns",	   [WIRE_FD_CLASSES] = "classes",
-	[WIRE_FD_TRAFFIC] = "traffic",	   [WIRE_FD_REFUSALS] = "refusals",
+	[WIRE_FD_SETTINGS] = "settings",
+	[WIRE_FD_PODS] = "pods",
+	[WIRE_FD_ADDRESSES] = "addresses",
+	[WIRE_FD_SERVICES] = "services",
+	[WIRE_FD_ENDPOINTS] = "endpoints",
+	[WIRE_FD_AFFINITY] = "affinity",
+	[WIRE_FD_POLICIES] = "policies",
+	[WIRE_FD_SOURCES] = "sources",
+	[WIRE_FD_BLOCKS] = "blocks",
+	[WIRE_FD_PORTS] = "ports",
+	[WIRE_FD_CONNS] = "conns",
+	[WIRE_FD_CLASSES] = "classes",
+	[WIRE_FD_TRAFFIC] = "traffic",
+	[WIRE_FD_REFUSALS] = "refusals",
 	[WIRE_FD_REASONS] = "reasons",
 };
 
-enum hook { HOOK_CGROUP, HOOK_MSG, HOOK_NETNS, HOOK_ITERATOR };
+enum hook { HOOK_CGROUP,
+	    HOOK_MSG,
+	    HOOK_NETNS,
+	    HOOK_ITERATOR };
 
 /*
  * Every program, in the order of attaching: sk_msg stands before sockops, which enters sockets into its map.
@@ -51,20 +61,20 @@ static const struct program {
 	bool needed;
 	const char *without;
 } programs[] = {
-	{ "weft_msg", "sk_msg", HOOK_MSG, BPF_SK_MSG_VERDICT, false, "no splice: same-node traffic by TCP" },
-	{ "weft_live", "iterator", HOOK_ITERATOR, BPF_TRACE_ITER, true, NULL },
-	{ "weft_sockops", "sockops", HOOK_CGROUP, BPF_CGROUP_SOCK_OPS, true, NULL },
-	{ "weft_getpeer4", "getpeername4", HOOK_CGROUP, BPF_CGROUP_INET4_GETPEERNAME, false,
-	  "apps see the endpoint, not the service's address" },
-	{ "weft_getpeer6", "getpeername6", HOOK_CGROUP, BPF_CGROUP_INET6_GETPEERNAME, false,
-	  "apps see the endpoint, not the service's address" },
-	{ "weft_getsock4", "getsockname4", HOOK_CGROUP, BPF_CGROUP_INET4_GETSOCKNAME, false,
-	  "apps see the address that is really bound" },
-	{ "weft_getsock6", "getsockname6", HOOK_CGROUP, BPF_CGROUP_INET6_GETSOCKNAME, false,
-	  "apps see the address that is really bound" },
-	{ "weft_connect4", "connect4", HOOK_CGROUP, BPF_CGROUP_INET4_CONNECT, true, NULL },
-	{ "weft_connect6", "connect6", HOOK_CGROUP, BPF_CGROUP_INET6_CONNECT, true, NULL },
-	{ "weft_inbound", "sk_lookup", HOOK_NETNS, BPF_SK_LOOKUP, true, NULL },
+	{"weft_msg", "sk_msg", HOOK_MSG, BPF_SK_MSG_VERDICT, false, "no splice: same-node traffic by TCP"},
+	{"weft_live", "iterator", HOOK_ITERATOR, BPF_TRACE_ITER, true, NULL},
+	{"weft_sockops", "sockops", HOOK_CGROUP, BPF_CGROUP_SOCK_OPS, true, NULL},
+	{"weft_getpeer4", "getpeername4", HOOK_CGROUP, BPF_CGROUP_INET4_GETPEERNAME, false,
+	 "apps see the endpoint, not the service's address"},
+	{"weft_getpeer6", "getpeername6", HOOK_CGROUP, BPF_CGROUP_INET6_GETPEERNAME, false,
+	 "apps see the endpoint, not the service's address"},
+	{"weft_getsock4", "getsockname4", HOOK_CGROUP, BPF_CGROUP_INET4_GETSOCKNAME, false,
+	 "apps see the address that is really bound"},
+	{"weft_getsock6", "getsockname6", HOOK_CGROUP, BPF_CGROUP_INET6_GETSOCKNAME, false,
+	 "apps see the address that is really bound"},
+	{"weft_connect4", "connect4", HOOK_CGROUP, BPF_CGROUP_INET4_CONNECT, true, NULL},
+	{"weft_connect6", "connect6", HOOK_CGROUP, BPF_CGROUP_INET6_CONNECT, true, NULL},
+	{"weft_inbound", "sk_lookup", HOOK_NETNS, BPF_SK_LOOKUP, true, NULL},
 };
 
 struct loader {
@@ -195,7 +205,7 @@ int loader_try(struct probe *p)
 
 static bool same_definition(int fd, const struct bpf_map *map)
 {
-	struct bpf_map_info info = { 0 };
+	struct bpf_map_info info = {0};
 	__u32 size = sizeof(info);
 
 	return !bpf_obj_get_info_by_fd(fd, &info, &size) && info.type == bpf_map__type(map) &&
@@ -237,9 +247,8 @@ static bool may_adopt(const struct loader *l, const struct bpf_object *obj)
  * Maps of another version lose their pins before the new ones are made; the old programs hold them until the links
  * are updated. Their splice is off from now on.
  */
-static int retire(const struct loader *l, const struct bpf_object *obj)
+static int retire(const struct loader *l)
 {
-	const struct bpf_map *map;
 	char path[WIRE_PATH];
 	int fd = bpf_obj_get(in(path, l, "", "settings"));
 
@@ -252,10 +261,7 @@ static int retire(const struct loader *l, const struct bpf_object *obj)
 		if (err)
 			log_warning("splice of the old version cannot be switched off: %s", strerror(-err));
 	}
-	bpf_object__for_each_map(map, obj)
-		if (unlink(in(path, l, "", bpf_map__name(map))) && errno != ENOENT)
-			return -errno;
-	return 0;
+	return pins_unlink(l->root, false);
 }
 
 static int set_pins(const struct loader *l, const struct bpf_object *obj)
@@ -289,7 +295,7 @@ static int load(struct loader *l, struct weft_bpf **ret, struct probe *p)
 			if (prog && !(good & 1u << i))
 				(void)bpf_program__set_autoload(prog, false);
 		}
-		err = may_adopt(l, skel->obj) ? 0 : retire(l, skel->obj);
+		err = may_adopt(l, skel->obj) ? 0 : retire(l);
 		if (!err)
 			err = set_pins(l, skel->obj);
 		last_words[0] = '\0';
@@ -317,7 +323,7 @@ static int load(struct loader *l, struct weft_bpf **ret, struct probe *p)
 /* Does this pinned link hold our cgroup? A link whose cgroup is gone says 0. */
 static bool same_cgroup(int link, int cgroup)
 {
-	struct bpf_link_info info = { 0 };
+	struct bpf_link_info info = {0};
 	__u32 size = sizeof(info);
 	struct stat st;
 
@@ -348,7 +354,7 @@ static int attach_cgroup(const struct loader *l, const struct program *which, in
 
 static int attach_iterator(struct loader *l, const struct program *which, int prog, int map)
 {
-	union bpf_iter_link_info info = { .map.map_fd = (__u32)map };
+	union bpf_iter_link_info info = {.map.map_fd = (__u32)map};
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &info, .iter_info_len = sizeof(info));
 	int link = bpf_link_create(prog, 0, which->attach, &opts), err;
 	char dir[WIRE_PATH];
@@ -380,6 +386,10 @@ static int attach(struct loader *l, const struct weft_bpf *skel, const struct pr
 	return -EINVAL;
 }
 
+/* EPERM of a cgroup hook, for one who has the capability */
+static const char foreign[] = ": another program holds the cgroup without BPF_F_ALLOW_MULTI: see "
+			      "`bpftool cgroup tree`";
+
 static int attach_all(struct loader *l, const struct weft_bpf *skel, struct probe *p)
 {
 	char dir[WIRE_PATH];
@@ -402,12 +412,8 @@ static int attach_all(struct loader *l, const struct weft_bpf *skel, struct prob
 		row_refused(p, which, err);
 		if (!which->needed)
 			continue;
-		log_error("program %s cannot be attached%s: %s", which->name,
-			  err == -EPERM && which->hook == HOOK_CGROUP ?
-				  " (another program holds the cgroup without BPF_F_ALLOW_MULTI: `bpftool "
-				  "cgroup tree` shows it)" :
-				  "",
-			  strerror(-err));
+		log_error("program %s cannot be attached: %s%s", which->name, strerror(-err),
+			  err == -EPERM && which->hook == HOOK_CGROUP ? foreign : "");
 		return err;
 	}
 	return 0;
@@ -426,7 +432,7 @@ static bool works(const struct probe *p, const char *row)
 /* Before anything is attached. The operator's switch is kept over restarts. */
 static int settle(int map, const struct probe *p)
 {
-	struct abi_settings was = { 0 }, now = first_settings;
+	struct abi_settings was = {0}, now = first_settings;
 	__u32 key = 0;
 
 	if (!bpf_map_lookup_elem(map, &key, &was) && was.version == ABI_VERSION)
@@ -449,7 +455,7 @@ int loader_splice(struct loader *l, bool on)
 
 bool loader_splice_on(const struct loader *l)
 {
-	struct abi_settings s = { 0 };
+	struct abi_settings s = {0};
 	__u32 key = 0;
 
 	return !bpf_map_lookup_elem(l->fd[WIRE_FD_SETTINGS], &key, &s) && !s.splice_off;
@@ -459,7 +465,7 @@ bool loader_splice_on(const struct loader *l)
 
 static int folders(const struct loader *l)
 {
-	static const char *const below[] = { "progs", "links", "netns" };
+	static const char *const below[] = {"progs", "links", "netns"};
 	char path[WIRE_PATH];
 	int err = pins_folder(PINS_ROOT);
 
@@ -540,7 +546,7 @@ int loader_fd(const struct loader *l, enum wire_fd which)
 
 static bool same_netns(int link, int netns)
 {
-	struct bpf_link_info info = { 0 };
+	struct bpf_link_info info = {0};
 	__u32 size = sizeof(info);
 	struct stat st;
 

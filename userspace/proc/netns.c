@@ -25,7 +25,7 @@
 #define BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn of the pod */
 #define RUN_NETNS "/run/netns"
 
-const uint16_t netns_ports[NETNS_LISTENERS] = { 15001, 15006, 15008 };
+const uint16_t netns_ports[NETNS_LISTENERS] = {15001, 15006, 15008};
 
 static int home = -1;
 
@@ -112,8 +112,8 @@ int netns_cookie(int fd, uint64_t *ret)
 
 static int listen_at(uint16_t port)
 {
-	struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	struct sockaddr_in four = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
 	const struct sockaddr *to = (struct sockaddr *)&six;
 	socklen_t len = sizeof(six);
 	int on = 1, off = 0, err;

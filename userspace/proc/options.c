@@ -12,7 +12,14 @@
 #define DEFAULT_TRUST_DOMAIN "cluster.local"
 #define DEFAULT_ROOT_NAMESPACE "istio-system"
 
-enum value { VALUE_INSTANCE, VALUE_TEXT, VALUE_FOLDER, VALUE_FILE, VALUE_THREADS, VALUE_FORMAT, VALUE_LEVEL, VALUE_MODE };
+enum value { VALUE_INSTANCE,
+	     VALUE_TEXT,
+	     VALUE_FOLDER,
+	     VALUE_FILE,
+	     VALUE_THREADS,
+	     VALUE_FORMAT,
+	     VALUE_LEVEL,
+	     VALUE_MODE };
 
 /* One table drives the command line, the file, and the help. */
 static const struct row {
@@ -23,27 +30,27 @@ static const struct row {
 	const char *argument, *help;
 } rows[] = {
 #define TEXT(member) offsetof(struct options, member), sizeof(((struct options *)0)->member), 0
-	{ "instance", VALUE_INSTANCE, TEXT(instance), "NAME", "several can run on one kernel (default: default)" },
-	{ "node", VALUE_TEXT, TEXT(node), "NAME", "name of this node (default: the hostname)" },
-	{ "manifests", VALUE_FOLDER, TEXT(manifests), "DIR",
-	  "folder of Kubernetes objects, *.yaml *.yml *.json, watched (default: none is read)" },
-	{ "trust-domain", VALUE_TEXT, TEXT(trust_domain), "TD",
-	  "trust domain of identities (default: " DEFAULT_TRUST_DOMAIN ")" },
-	{ "root-namespace", VALUE_TEXT, TEXT(root_namespace), "NS",
-	  "namespace of mesh-wide policies (default: " DEFAULT_ROOT_NAMESPACE ")" },
-	{ "cgroup", VALUE_FOLDER, TEXT(cgroup), "DIR",
-	  "cgroup v2 folder whose processes weft sees (default: the root, from /proc/mounts)" },
-	{ "ca-dir", VALUE_FOLDER, TEXT(ca_dir), "DIR", "accepted, not used yet: this version issues no certificates" },
-	{ "threads", VALUE_THREADS, 0, 0, 0, "N", "accepted, not used yet: this version's worker has one thread" },
-	{ "log-format", VALUE_FORMAT, 0, 0, 0, "text|json", "lines on stderr (default: text)" },
-	{ "log-level", VALUE_LEVEL, 0, 0, 0, "LEVEL", "error, warning, info or debug (default: info)" },
-	{ "config", VALUE_FILE, 0, 0, 0, "FILE", "lines `option = value` with the names above; the command line wins" },
-	{ "probe", VALUE_MODE, 0, 0, OPTIONS_PROBE, NULL,
-	  "load every BPF program, print what this kernel can do, leave nothing; exit 1 if weft cannot run" },
-	{ "uninstall", VALUE_MODE, 0, 0, OPTIONS_UNINSTALL, NULL,
-	  "remove every trace of a stopped instance: links, maps, pins, run and state folder" },
-	{ "help", VALUE_MODE, 0, 0, OPTIONS_DONE, NULL, "this text" },
-	{ "version", VALUE_MODE, 0, 0, OPTIONS_DONE, NULL, "version" },
+	{"instance", VALUE_INSTANCE, TEXT(instance), "NAME", "several can run on one kernel (default: default)"},
+	{"node", VALUE_TEXT, TEXT(node), "NAME", "name of this node (default: the hostname)"},
+	{"manifests", VALUE_FOLDER, TEXT(manifests), "DIR",
+	 "folder of Kubernetes objects, *.yaml *.yml *.json, watched (default: none is read)"},
+	{"trust-domain", VALUE_TEXT, TEXT(trust_domain), "TD",
+	 "trust domain of identities (default: " DEFAULT_TRUST_DOMAIN ")"},
+	{"root-namespace", VALUE_TEXT, TEXT(root_namespace), "NS",
+	 "namespace of mesh-wide policies (default: " DEFAULT_ROOT_NAMESPACE ")"},
+	{"cgroup", VALUE_FOLDER, TEXT(cgroup), "DIR",
+	 "cgroup v2 folder whose processes weft sees (default: the root, from /proc/mounts)"},
+	{"ca-dir", VALUE_FOLDER, TEXT(ca_dir), "DIR", "accepted, not used yet: this version issues no certificates"},
+	{"threads", VALUE_THREADS, 0, 0, 0, "N", "accepted, not used yet: this version's worker has one thread"},
+	{"log-format", VALUE_FORMAT, 0, 0, 0, "text|json", "lines on stderr (default: text)"},
+	{"log-level", VALUE_LEVEL, 0, 0, 0, "LEVEL", "error, warning, info or debug (default: info)"},
+	{"config", VALUE_FILE, 0, 0, 0, "FILE", "lines `option = value` with the names above; the command line wins"},
+	{"probe", VALUE_MODE, 0, 0, OPTIONS_PROBE, NULL,
+	 "load every BPF program, print what this kernel can do, leave nothing; exit 1 if weft cannot run"},
+	{"uninstall", VALUE_MODE, 0, 0, OPTIONS_UNINSTALL, NULL,
+	 "remove every trace of a stopped instance: links, maps, pins, run and state folder"},
+	{"help", VALUE_MODE, 0, 0, OPTIONS_DONE, NULL, "this text"},
+	{"version", VALUE_MODE, 0, 0, OPTIONS_DONE, NULL, "version"},
 #undef TEXT
 };
 
@@ -51,9 +58,10 @@ static void help(void)
 {
 	(void)printf("usage: weftd [OPTION]...\n"
 		     "\n"
-		     "The supervisor of weft: loads the BPF programs, enrols pods, runs the worker. Stays in the\n"
-		     "foreground and logs to stderr. SIGTERM ends it in order; what is in the kernel stays and goes on\n"
-		     "deciding until weftd starts again or --uninstall removes it. SIGHUP reads the manifests again.\n"
+		     "The supervisor of weft: loads the BPF programs, enrols pods, runs the worker. Stays in\n"
+		     "the foreground and logs to stderr. SIGTERM ends it in order; what is in the kernel stays\n"
+		     "and goes on deciding until weftd starts again or --uninstall removes it. SIGHUP reads the\n"
+		     "manifests again.\n"
 		     "\n");
 	for (unsigned i = 0; i < array_size(rows); i++) {
 		char left[40];
@@ -90,7 +98,10 @@ static bool valid_instance(const char *s)
 static int set_level(struct options *o, const char *where, const char *value)
 {
 	static const char *const name[] = {
-		[LOG_ERROR] = "error", [LOG_WARNING] = "warning", [LOG_INFO] = "info", [LOG_DEBUG] = "debug",
+		[LOG_ERROR] = "error",
+		[LOG_WARNING] = "warning",
+		[LOG_INFO] = "info",
+		[LOG_DEBUG] = "debug",
 	};
 
 	for (unsigned i = 0; i < array_size(name); i++) {
@@ -198,7 +209,7 @@ static int read_file(struct options *o, const char *path)
 
 static void defaults(struct options *o)
 {
-	*o = (struct options){ .mode = OPTIONS_RUN, .threads = 1, .log_level = LOG_INFO };
+	*o = (struct options){.mode = OPTIONS_RUN, .threads = 1, .log_level = LOG_INFO};
 	text_copy(o->instance, sizeof(o->instance), "default");
 	text_copy(o->trust_domain, sizeof(o->trust_domain), DEFAULT_TRUST_DOMAIN);
 	text_copy(o->root_namespace, sizeof(o->root_namespace), DEFAULT_ROOT_NAMESPACE);
@@ -208,7 +219,7 @@ static void defaults(struct options *o)
 
 static int walk(struct options *o, int argc, char **argv, bool files)
 {
-	struct option all[array_size(rows) + 1] = { 0 };
+	struct option all[array_size(rows) + 1] = {0};
 	int at, code = 0;
 
 	for (unsigned i = 0; i < array_size(rows); i++) {

@@ -38,8 +38,8 @@ int pins_replace(int fd, const char *dir, const char *name)
 int pins_switch_off(int settings)
 {
 	/* `version` and `splice_off` are the first two words in every version of abi_settings. */
-	struct bpf_map_info info = { 0 };
-	__u32 size = sizeof(info), key = 0, value[256] = { 0 };
+	struct bpf_map_info info = {0};
+	__u32 size = sizeof(info), key = 0, value[256] = {0};
 	int err = bpf_obj_get_info_by_fd(settings, &info, &size);
 
 	if (err)
@@ -65,8 +65,7 @@ static void detach(const char *path)
 	close(fd);
 }
 
-/* Unlinks what is pinned in a folder; folders in it stay. */
-static int drop(const char *dir, bool links)
+int pins_unlink(const char *dir, bool links)
 {
 	char path[WIRE_PATH];
 	const struct dirent *e;
@@ -86,9 +85,14 @@ static int drop(const char *dir, bool links)
 			err = -errno;
 	}
 	closedir(d);
-	if (!err && rmdir(dir))
-		err = -errno;
 	return err;
+}
+
+static int drop(const char *dir, bool links)
+{
+	int err = pins_unlink(dir, links);
+
+	return !err && rmdir(dir) && errno != ENOENT ? -errno : err;
 }
 
 int pins_remove(const char *instance)
@@ -97,7 +101,7 @@ int pins_remove(const char *instance)
 	static const struct {
 		const char *name;
 		bool links;
-	} order[] = { { "/links", true }, { "/netns", true }, { "/progs", false }, { "", false } };
+	} order[] = {{"/links", true}, {"/netns", true}, {"/progs", false}, {"", false}};
 	char dir[WIRE_PATH / 2], path[WIRE_PATH];
 	int settings, err = 0;
 

@@ -82,8 +82,8 @@ static int replace(int folder, const char *name, const void *data, size_t size)
 int podfile_write(int folder, enum podfile_kind kind, const struct wire_pod *pod)
 {
 	const size_t fixed = offsetof(struct wire_pod, labels);
-	struct head head = { .magic = MAGIC, .format = FORMAT, .fixed = (uint32_t)fixed };
-	struct text t = { 0 };
+	struct head head = {.magic = MAGIC, .format = FORMAT, .fixed = (uint32_t)fixed};
+	struct text t = {0};
 	char name[FILE_NAME];
 	int err;
 

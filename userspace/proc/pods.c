@@ -38,7 +38,8 @@ static bool leaving(const struct pod *pod)
 
 static void set_state(struct pod *pod, enum pod_state to)
 {
-	static const unsigned char from[] = { /* bits of the states before */
+	static const unsigned char from[] = {
+		/* bits of the states before */
 		[POD_NEW] = 1u << POD_NEW | 1u << POD_SENT | 1u << POD_ENROLLED,
 		[POD_SENT] = 1u << POD_NEW,
 		[POD_ENROLLED] = 1u << POD_SENT,
@@ -152,7 +153,8 @@ static int move_in(struct pod *pod, int netns, char why[PODS_WHY])
 			pod->listener[i] = -1;
 		if (err == -EADDRINUSE)
 			return say(why, err, "port %u in the pod is in use: weft needs 15001, 15006 and 15008 there: "
-				   "stop what listens on it (`ss -ltnp` in the pod)", port);
+					     "stop what listens on it (`ss -ltnp` in the pod)",
+				   port);
 		return say(why, err, "cannot listen in the pod's network namespace: %s", strerror(-err));
 	}
 	err = loader_inbound(pod->pods->loader, pod->number, netns);
@@ -262,8 +264,8 @@ static int check_addrs(const struct pods *p, const struct wire_pod *a, const str
 }
 
 /*
- * The netns that is meant: by path, by fd, or both (the caller resolved the path in its own mount namespace). Puts a path
- * that weftd sees into a->netns_path. Returns an fd of our own.
+ * The netns that is meant: by path, by fd, or both (the caller resolved the path in its own mount namespace). Puts
+ * a path that weftd sees into a->netns_path. Returns an fd of our own.
  */
 static int find_netns(struct wire_pod *a, int given, char why[PODS_WHY])
 {
@@ -292,9 +294,12 @@ static int find_netns(struct wire_pod *a, int given, char why[PODS_WHY])
 		close(fd);
 	if (netns_find(netns_inode(given), a->netns_path, sizeof(a->netns_path)))
 		return say(why, -ENOENT, "neither a path nor a process that weftd can see keeps this network "
-			   "namespace: weft would not notice when the pod is gone");
+					 "namespace: weft would not notice when the pod is gone");
 	fd = netns_open(a->netns_path);
-	return fd < 0 ? say(why, fd, "network namespace %.200s cannot be opened: %s", a->netns_path, strerror(-fd)) : fd;
+	if (fd < 0)
+		return say(why, fd, "network namespace %.200s cannot be opened: %s", a->netns_path,
+			   strerror(-fd));
+	return fd;
 }
 
 /* Fills cookie; *ret_same is the pod if this is an update. */
@@ -304,8 +309,9 @@ static int check_netns(struct pods *p, struct wire_pod *a, int netns, struct pod
 	int err;
 
 	if (netns_is_host(netns) || netns_is_home(netns))
-		return say(why, -EINVAL, "%.200s is the network namespace of the node itself: host-network pods are not "
-			   "weft's business", a->netns_path);
+		return say(why, -EINVAL, "%.200s is the network namespace of the node itself: host-network pods are "
+					 "not weft's business",
+			   a->netns_path);
 	err = netns_cookie(netns, &a->netns);
 	if (err)
 		return say(why, err, "network namespace %.200s cannot be entered: %s", a->netns_path, strerror(-err));
@@ -313,10 +319,12 @@ static int check_netns(struct pods *p, struct wire_pod *a, int netns, struct pod
 	named = by_name(p, a->namespace, a->name);
 	if (holder && holder != named)
 		return say(why, -EEXIST, "network namespace %.150s is enrolled as pod %.100s/%.100s: delete that one "
-			   "first", a->netns_path, holder->namespace, holder->name);
+					 "first",
+			   a->netns_path, holder->namespace, holder->name);
 	if (!holder && stands(named))
-		return say(why, -EEXIST, "pod %.100s/%.100s is enrolled with another network namespace (%.150s): delete "
-			   "it first", a->namespace, a->name, named->path);
+		return say(why, -EEXIST, "pod %.100s/%.100s is enrolled with another network namespace (%.150s): "
+					 "delete it first",
+			   a->namespace, a->name, named->path);
 	*ret_same = holder;
 	return 0;
 }
@@ -446,7 +454,8 @@ unsigned pods_waiting(const struct pods *p)
 
 int pods_read(const struct pod *pod, struct wire_pod *ret)
 {
-	enum podfile_kind kind = leaving(pod) ? PODFILE_LEAVING : pod->update ? PODFILE_NEW : PODFILE_KEPT;
+	enum podfile_kind kind = leaving(pod) ? PODFILE_LEAVING : pod->update ? PODFILE_NEW
+									      : PODFILE_KEPT;
 
 	return podfile_read(pod->pods->folder, kind, pod->number, ret);
 }

@@ -24,16 +24,16 @@ static const unsigned char kept[] = {
 	CAP_DAC_READ_SEARCH, /* manifests that only their owner may read (WIRE_OPEN) */
 	CAP_SETUID,	     /* the worker's user */
 	CAP_SETGID,
-	CAP_SETPCAP,	     /* the worker's empty bounding set */
-	CAP_KILL,	     /* SIGHUP and SIGKILL to the worker */
+	CAP_SETPCAP, /* the worker's empty bounding set */
+	CAP_KILL,    /* SIGHUP and SIGKILL to the worker */
 };
 
 static int set(uint64_t caps)
 {
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2] = {
-		{ .effective = (uint32_t)caps, .permitted = (uint32_t)caps },
-		{ .effective = (uint32_t)(caps >> 32), .permitted = (uint32_t)(caps >> 32) },
+		{.effective = (uint32_t)caps, .permitted = (uint32_t)caps},
+		{.effective = (uint32_t)(caps >> 32), .permitted = (uint32_t)(caps >> 32)},
 	};
 
 	return syscall(SYS_capset, &head, data) ? -errno : 0;
@@ -41,8 +41,8 @@ static int set(uint64_t caps)
 
 static int held(uint64_t *ret)
 {
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2] = { 0 };
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {0};
 
 	if (syscall(SYS_capget, &head, data))
 		return -errno;

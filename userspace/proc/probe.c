@@ -179,7 +179,7 @@ static bool is_fs(const char *path, long magic)
 static bool private_mounts(void)
 {
 	DIR *dir = opendir("/proc"); /* numbers come in order */
-	struct stat ours, first = { 0 };
+	struct stat ours, first = {0};
 	const struct dirent *e;
 	char path[300];
 
@@ -282,7 +282,7 @@ int probe_base(struct probe *p, const char *cgroup)
 	char hidden[64];
 	int err;
 
-	*p = (struct probe){ .cgroup_fd = -1 };
+	*p = (struct probe){.cgroup_fd = -1};
 	if (geteuid()) {
 		log_error("weftd must be root to load BPF programs: start it with sudo, or by its "
 			  "systemd unit");

@@ -20,9 +20,9 @@
 #define PROGRAM "weft-worker"
 #define INSTALLED "/usr/lib/weft/" PROGRAM
 #define WORKER_FD 3
-#define BUFFER (4 << 20)   /* both ways: a wire message is 18 KB, and a restart enrols every pod */
-#define FILES 65536	   /* open files of the worker, if the machine allows so many */
-#define ORPHAN_MS 2000	   /* for a worker whose supervisor was killed to see that its socket is closed */
+#define BUFFER (4 << 20) /* both ways: a wire message is 18 KB, and a restart enrols every pod */
+#define FILES 65536	 /* open files of the worker, if the machine allows so many */
+#define ORPHAN_MS 2000	 /* for a worker whose supervisor was killed to see that its socket is closed */
 #define PID_TEXT 64
 
 int spawn_find(void)
@@ -64,7 +64,7 @@ static int limit(int what, rlim_t most)
 
 static int child_signals(void)
 {
-	struct sigaction plain = { .sa_handler = SIG_DFL };
+	struct sigaction plain = {.sa_handler = SIG_DFL};
 	sigset_t none;
 
 	for (int s = 1; s < NSIG; s++)
@@ -79,7 +79,7 @@ static int child_signals(void)
  */
 static int child(int sock, int program, int report, uid_t uid, gid_t gid, char *const argv[])
 {
-	static char *const environment[] = { "PATH=/usr/bin:/bin", "LC_ALL=C", NULL };
+	static char *const environment[] = {"PATH=/usr/bin:/bin", "LC_ALL=C", NULL};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), err;
 
 	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0)
@@ -149,7 +149,7 @@ static int launch(struct spawn *s, int sock, int program, uid_t uid, gid_t gid, 
 
 int spawn_start(struct spawn *ret, int program, uid_t uid, gid_t gid, char *const argv[])
 {
-	struct spawn s = { .pid = -1, .pidfd = -1 };
+	struct spawn s = {.pid = -1, .pidfd = -1};
 	int pair[2], size = BUFFER, err;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
@@ -224,7 +224,7 @@ int spawn_note(int folder, const char *file, pid_t pid)
 
 static int orphan(int folder, const char *file, pid_t *ret)
 {
-	char text[PID_TEXT] = { 0 }, *end;
+	char text[PID_TEXT] = {0}, *end;
 	int fd = openat(folder, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), pidfd;
 	unsigned long long since;
 	ssize_t n;
@@ -253,7 +253,7 @@ void spawn_end_orphan(int folder, const char *file)
 {
 	pid_t pid = 0;
 	int pidfd = orphan(folder, file, &pid);
-	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
 
 	if (pidfd < 0)
 		return;

@@ -2,7 +2,7 @@
 /*
  * supervisor.c: the life of weftd. See supervisor.h.
  *
- *	probe -> lock -> (an orphan of a killed predecessor ends) -> load -> take pods back -> drop privileges -> worker
+ *	probe -> lock -> a killed predecessor's worker ends -> load -> pods back -> fewer privileges -> worker
  */
 #include "supervisor.h"
 
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -47,7 +48,7 @@ struct supervisor {
 static void notify(const char *text)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
 	size_t len = path ? strlen(path) : 0;
 	int sock;
 
@@ -190,7 +191,7 @@ static int open_signals(struct supervisor *s)
 
 static int open_socket(const struct supervisor *s, const char *name, int type, int *ret)
 {
-	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
 	int sock = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), err;
 
 	if (sock < 0)
@@ -250,7 +251,10 @@ static void fill_start(struct supervisor *s)
 static int open_channel(struct supervisor *s, uid_t uid, gid_t gid)
 {
 	static const char *const level[] = {
-		[LOG_ERROR] = "error", [LOG_WARNING] = "warning", [LOG_INFO] = "info", [LOG_DEBUG] = "debug",
+		[LOG_ERROR] = "error",
+		[LOG_WARNING] = "warning",
+		[LOG_INFO] = "info",
+		[LOG_DEBUG] = "debug",
 	};
 	struct channel_plan plan = {
 		.loop = s->loop,
@@ -291,10 +295,21 @@ static int open_clients(struct supervisor *s)
 	return s->clients ? 0 : -ENOMEM;
 }
 
+/* Each pod costs three listeners and a sock_diag socket. */
+static void raise_files(void)
+{
+	struct rlimit r;
+
+	if (!getrlimit(RLIMIT_NOFILE, &r)) {
+		r.rlim_cur = r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
 /* The part that needs every privilege. */
 static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 {
-	struct pods_hooks hooks = { .to_send = pods_to_send, .ctx = s };
+	struct pods_hooks hooks = {.to_send = pods_to_send, .ctx = s};
 	const struct options *o = s->options;
 	int err = probe_base(&s->probe, o->cgroup[0] ? o->cgroup : NULL);
 
@@ -328,6 +343,7 @@ static int begin(struct supervisor *s)
 	gid_t gid;
 	int err;
 
+	raise_files();
 	privilege_worker(&uid, &gid);
 	err = open_signals(s);
 	if (!err)
@@ -349,7 +365,7 @@ static int begin(struct supervisor *s)
 
 static void end(struct supervisor *s)
 {
-	int *fd[] = { &s->client_listener, &s->admin_listener, &s->manifests, &s->probe.cgroup_fd, &s->signals.fd };
+	int *fd[] = {&s->client_listener, &s->admin_listener, &s->manifests, &s->probe.cgroup_fd, &s->signals.fd};
 
 	clients_close(s->clients);
 	s->clients = NULL;
@@ -373,7 +389,7 @@ int supervisor_run(const struct options *o)
 	struct supervisor s = {
 		.options = o,
 		.probe.cgroup_fd = -1,
-		.folders = { .run = -1, .pods = -1, .state = -1, .lock = -1 },
+		.folders = {.run = -1, .pods = -1, .state = -1, .lock = -1},
 		.signals.fd = -1,
 		.client_listener = -1,
 		.admin_listener = -1,

@@ -31,9 +31,9 @@ struct vigil {
 	struct vigil_room *room;
 	char path[WIRE_PATH];
 	uint64_t inode;
-	int wd; /* inotify watch of the path's folder; -1 */
+	int wd;			   /* inotify watch of the path's folder; -1 */
 	struct loop_watch process; /* pidfd; fd -1 */
-	bool marked; /* an event said something: look */
+	bool marked;		   /* an event said something: look */
 	void (*gone)(void *ctx);
 	void *ctx;
 	struct list link;
@@ -159,7 +159,7 @@ static void mark(struct vigil_room *r, const struct inotify_event *e)
 		struct vigil *v = container_of(at, struct vigil, link);
 
 		if ((e->mask & IN_Q_OVERFLOW) || (v->wd == e->wd && ((e->mask & FOLDER_GONE) ||
-			(e->len && text_equal(e->name, base(v->path))))))
+								     (e->len && text_equal(e->name, base(v->path))))))
 			v->marked = true;
 		if ((e->mask & IN_IGNORED) && v->wd == e->wd)
 			v->wd = -1;
