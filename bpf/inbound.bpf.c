@@ -42,9 +42,9 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	}
 	pod = to->pod;
-	if (addr_same(&t.src, &t.dst))
-		return SK_PASS; /* the pod talks to itself by its own address */
 	from = bpf_map_lookup_elem(&addresses, &t.src);
+	if (from && from->kind == ABI_KIND_LOCAL_POD && from->netns == to->netns)
+		return SK_PASS; /* the pod talks to itself, by one of its addresses to one of them */
 	if (from && from->kind == ABI_KIND_NODE) {
 		reason_count(ABI_NODE_ITSELF);
 		return SK_PASS;
