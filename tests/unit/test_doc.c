@@ -298,6 +298,28 @@ static void split_streams(void **state)
 	assert_int_equal(doc_split("", 0, false), 0);
 }
 
+/* Markers at every place of a block against going by lines; and a stream of end markers takes no longer than others. */
+static void split_blocks(void **state)
+{
+	char in[300], *many = malloc(8 << 20);
+
+	for (size_t at = 2; at < 250; at++) {
+		memset(in, 'x', sizeof(in));
+		memcpy(in + at - 1, "\n---\n", 5);
+		in[at / 2] = '\n';
+		assert_int_equal(doc_split(in, sizeof(in), false), at);
+		in[at + 1] = '.';
+		assert_int_equal(doc_split(in, sizeof(in), false), sizeof(in));
+		memcpy(in + at, "...", 3);
+		assert_int_equal(doc_split(in, sizeof(in), false), at + 4);
+		assert_int_equal(doc_split(in, at + 3, false), at + 3);
+	}
+	for (size_t i = 0; i < 8 << 20; i += 4)
+		memcpy(many + i, "...\n", 4);
+	assert_int_equal(doc_split(many, 8 << 20, false), 8 << 20);
+	free(many);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,6 +331,7 @@ int main(void)
 		cmocka_unit_test(too_many_values),
 		cmocka_unit_test(lookup),
 		cmocka_unit_test(split_streams),
+		cmocka_unit_test(split_blocks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

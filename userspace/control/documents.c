@@ -15,6 +15,7 @@ struct document {
 	uint64_t hash;
 	size_t len;
 	uint32_t line, lines; /* where it starts, how many it has */
+	uint32_t next_line;   /* where it starts in what is being read */
 	bool matched;	      /* found again by the last reading */
 	bool dropped;	      /* problems that there was no room for: decode it again next time */
 	unsigned errors, warnings;
@@ -36,20 +37,26 @@ struct reading {
 	struct k8s_sink sink;
 	struct documents *documents;
 	struct claims *claims;
-	struct list old; /* the documents that were there before, in order */
-	struct table by_hash;
-	struct list *expected; /* the next of `old`, if nothing has changed */
-	struct document *at;   /* being decoded */
+	struct document **read; /* found again or new, in order; documents.list is the last reading until commit */
+	unsigned count, size;	/* of it */
+	struct list old;	/* at commit: documents that were not found again */
+	struct table by_hash;	/* of documents.list */
+	struct list *expected;	/* of documents.list: the next document, if nothing has changed */
+	struct document *at;	/* being decoded */
 	struct list rejects;
 	struct arena scratch; /* trees of documents */
 	struct arena index;   /* of the old documents and claims */
-	unsigned *room;
+	int *room;
+	int spare;	/* problems of the last reading: most of them make place for those of this one */
 	uint32_t items; /* objects so far in `at` */
+	uint32_t line;	/* of the next document */
 	unsigned logged;
+	bool json;
 	bool unreadable; /* a document whose objects are not all known by name */
 	bool parsed;	 /* of `at` */
 	bool by_hash_built;
 	bool changed;
+	bool begun; /* something was fed */
 };
 
 struct hashed { /* entry of reading.by_hash */
@@ -59,7 +66,7 @@ struct hashed { /* entry of reading.by_hash */
 
 /* ------------------------------------------------------------------ documents */
 
-static void forget_problems(struct documents *d, struct document *doc, unsigned *room)
+static void forget_problems(struct documents *d, struct document *doc, int *room)
 {
 	struct problem *next;
 
@@ -76,7 +83,7 @@ static void forget_problems(struct documents *d, struct document *doc, unsigned 
 	doc->errors = doc->warnings = 0;
 }
 
-static void document_free(struct documents *d, struct claims *c, struct document *doc, unsigned *room)
+static void document_free(struct documents *d, struct claims *c, struct document *doc, int *room)
 {
 	list_each_safe(pos, next, &doc->claims)
 		claims_give_up(c, container_of(pos, struct claim, of_place));
@@ -154,7 +161,7 @@ static void on_report(struct k8s_sink *sink, const struct problem *p)
 	if (r->logged++ < LOGGED)
 		log_line(p->warning ? LOG_WARNING : LOG_ERROR, "%s line %u: %s%s%s%s%s", p->file, p->line,
 			 p->object, *p->object ? ": " : "", p->field, *p->field ? " " : "", p->reason);
-	if (!*r->room) {
+	if (*r->room + r->spare <= 0) {
 		doc->dropped = true;
 		return;
 	}
@@ -179,7 +186,7 @@ static bool parse_json_in_yaml(struct reading *r, const char *bytes, size_t len,
 	return i < len && bytes[i] == '{' && !doc_parse(&r->scratch, bytes + i, len - i, true, line, ret, &error);
 }
 
-static void decode(struct reading *r, const char *bytes, size_t len, bool json)
+static void decode(struct reading *r, const char *bytes, size_t len)
 {
 	const char *file = r->documents->file;
 	struct doc_error error;
@@ -187,8 +194,8 @@ static void decode(struct reading *r, const char *bytes, size_t len, bool json)
 
 	r->items = 0;
 	r->parsed = true;
-	if ((!json && parse_json_in_yaml(r, bytes, len, &tree)) ||
-	    !doc_parse(&r->scratch, bytes, len, json, r->at->line, &tree, &error)) {
+	if ((!r->json && parse_json_in_yaml(r, bytes, len, &tree)) ||
+	    !doc_parse(&r->scratch, bytes, len, r->json, r->at->line, &tree, &error)) {
 		k8s_decode(tree, file, &r->sink);
 	} else {
 		r->parsed = false;
@@ -204,7 +211,7 @@ static void decode(struct reading *r, const char *bytes, size_t len, bool json)
 static void build_by_hash(struct reading *r)
 {
 	r->by_hash_built = true;
-	list_each(pos, &r->old) {
+	list_each(pos, &r->documents->list) {
 		struct hashed *h = arena_alloc(&r->index, sizeof(*h));
 
 		h->document = container_of(pos, struct document, list);
@@ -219,7 +226,7 @@ static bool same(const struct document *doc, uint64_t hash, size_t len)
 
 static struct document *find_old(struct reading *r, uint64_t hash, size_t len)
 {
-	if (r->expected != &r->old) {
+	if (r->expected != &r->documents->list) {
 		struct document *doc = container_of(r->expected, struct document, list);
 
 		if (same(doc, hash, len))
@@ -245,8 +252,7 @@ static uint32_t count_lines(const char *bytes, size_t len)
 	return n;
 }
 
-/* Returns its number of lines. */
-static uint32_t take_document(struct reading *r, const char *bytes, size_t len, uint32_t line, uint32_t index)
+static void take_document(struct reading *r, const char *bytes, size_t len)
 {
 	uint64_t hash = table_hash(bytes, len);
 	struct document *doc = find_old(r, hash, len);
@@ -254,20 +260,26 @@ static uint32_t take_document(struct reading *r, const char *bytes, size_t len, 
 	if (doc) {
 		doc->matched = true;
 		r->expected = doc->list.next;
-		list_del(&doc->list);
-		r->changed = r->changed || doc->line != line || doc->place.index != index;
-		move_lines(doc, line);
 	} else {
-		r->changed = true;
 		doc = document_new(r->documents->file);
 		doc->hash = hash;
 		doc->len = len;
-		doc->line = line;
+		doc->line = r->line;
 		doc->lines = count_lines(bytes, len);
+		doc->place.index = r->count;
 	}
-	doc->place.index = index;
-	list_add(&r->documents->list, &doc->list);
-	return doc->lines;
+	doc->next_line = r->line;
+	r->line += doc->lines;
+	if (r->count == r->size) {
+		r->size = r->size ? 2 * r->size : 16;
+		r->read = mem_grow(r->read, r->size, sizeof(*r->read));
+	}
+	r->read[r->count++] = doc;
+	if (doc->matched)
+		return;
+	r->changed = true;
+	r->at = doc;
+	decode(r, bytes, len);
 }
 
 /* ------------------------------------------------------------------ last good versions */
@@ -377,80 +389,104 @@ static void resolve_rejects(struct reading *r)
 	table_free(&good);
 }
 
-/* ------------------------------------------------------------------ public */
+/* ------------------------------------------------------------------ reading */
 
-struct part {
-	size_t at, len;
-};
-
-static struct part *split(const char *bytes, size_t len, bool json, size_t *ret_count)
+struct reading *documents_begin(struct documents *d, struct claims *c, bool json, int *room)
 {
-	struct part *part = NULL;
-	size_t at = 0, count = 0, room = 0;
+	struct reading *r = mem_alloc(sizeof(*r));
 
-	while (at < len && count <= DOCUMENTS_MAX) {
-		if (count == room) {
-			room = room ? 2 * room : 16;
-			part = mem_grow(part, room, sizeof(*part));
-		}
-		part[count] = (struct part){.at = at, .len = doc_split(bytes + at, len - at, json)};
-		at += part[count++].len;
-	}
-	*ret_count = count;
-	return part;
-}
-
-int documents_read(struct documents *d, struct claims *c, const char *bytes, size_t len, bool json,
-		   unsigned *room)
-{
-	struct reading r = {.sink = {on_emit, on_reject, on_report}, .documents = d, .claims = c, .room = room};
-	struct part *part;
-	size_t count;
-	uint32_t line = 1;
-
-	if (len >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3)) {
-		bytes += 3;
-		len -= 3;
-	}
-	part = split(bytes, len, json, &count);
-	if (count > DOCUMENTS_MAX) {
-		free(part);
-		return -E2BIG;
-	}
-	list_init(&r.rejects);
-	list_init(&r.old);
-	list_each_safe(pos, next, &d->list) {
+	r->sink = (struct k8s_sink){on_emit, on_reject, on_report};
+	r->documents = d;
+	r->claims = c;
+	r->json = json;
+	r->room = room;
+	r->spare = (int)d->stored;
+	r->line = 1;
+	r->expected = d->list.next;
+	list_init(&r->old);
+	list_init(&r->rejects);
+	list_each(pos, &d->list)
 		container_of(pos, struct document, list)->matched = false;
-		list_del(pos);
-		list_add(&r.old, pos);
-	}
-	r.expected = r.old.next;
-	for (size_t i = 0; i < count; i++)
-		line += take_document(&r, bytes + part[i].at, part[i].len, line, (uint32_t)i);
-	list_each(pos, &r.old) /* makes room */
-		forget_problems(d, container_of(pos, struct document, list), room);
-	list_each(pos, &d->list) {
-		const struct part *p;
-
-		r.at = container_of(pos, struct document, list);
-		p = &part[r.at->place.index];
-		if (!r.at->matched)
-			decode(&r, bytes + p->at, p->len, json);
-	}
-	if (r.logged > LOGGED)
-		log_warning("%s: %u more problems: weftctl status", d->file, r.logged - LOGGED);
-	resolve_rejects(&r);
-	r.changed = r.changed || !list_empty(&r.old);
-	list_each_safe(pos, next, &r.old)
-		document_free(d, c, container_of(pos, struct document, list), room);
-	if (r.changed)
-		claims_reordered(c);
-	table_free(&r.by_hash);
-	arena_free(&r.scratch);
-	arena_free(&r.index);
-	free(part);
-	return r.changed;
+	return r;
 }
+
+ssize_t documents_feed(struct reading *r, const char *bytes, size_t len, bool last)
+{
+	size_t at = 0;
+
+	if (!r->begun && !last && len < 4)
+		return 0;
+	if (!r->begun && len >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3))
+		at = 3; /* the mark of UTF-8 */
+	r->begun = true;
+	while (at < len) {
+		size_t part = doc_split(bytes + at, len - at, r->json);
+
+		/* The marker of the next document counts only with what stands behind it. */
+		if (!last && at + part + 4 > len)
+			break;
+		if (r->count == DOCUMENTS_MAX)
+			return -E2BIG;
+		take_document(r, bytes + at, part);
+		at += part;
+	}
+	return (ssize_t)at;
+}
+
+static void reading_free(struct reading *r)
+{
+	table_free(&r->by_hash);
+	arena_free(&r->scratch);
+	arena_free(&r->index);
+	free(r->read);
+	free(r);
+}
+
+bool documents_commit(struct reading *r)
+{
+	struct documents *d = r->documents;
+	bool changed;
+
+	list_each_safe(pos, next, &d->list) {
+		list_del(pos);
+		if (!container_of(pos, struct document, list)->matched)
+			list_add(&r->old, pos);
+	}
+	for (unsigned i = 0; i < r->count; i++) {
+		struct document *doc = r->read[i];
+
+		r->changed = r->changed || doc->line != doc->next_line || doc->place.index != i;
+		doc->place.index = i;
+		move_lines(doc, doc->next_line);
+		list_add(&d->list, &doc->list);
+	}
+	if (r->logged > LOGGED)
+		log_warning("%s: %u more problems: weftctl status", d->file, r->logged - LOGGED);
+	resolve_rejects(r);
+	changed = r->changed || !list_empty(&r->old);
+	list_each_safe(pos, next, &r->old)
+		document_free(d, r->claims, container_of(pos, struct document, list), r->room);
+	if (changed)
+		claims_reordered(r->claims);
+	reading_free(r);
+	return changed;
+}
+
+void documents_abort(struct reading *r)
+{
+	for (unsigned i = 0; i < r->count; i++)
+		if (!r->read[i]->matched)
+			document_free(r->documents, r->claims, r->read[i], r->room);
+	list_each_safe(pos, next, &r->rejects) {
+		struct reject *j = container_of(pos, struct reject, list);
+
+		object_free(j->stand_in);
+		free(j);
+	}
+	reading_free(r);
+}
+
+/* ------------------------------------------------------------------ the documents of a file */
 
 void documents_init(struct documents *d, const char *file)
 {
@@ -458,7 +494,7 @@ void documents_init(struct documents *d, const char *file)
 	list_init(&d->list);
 }
 
-void documents_drop(struct documents *d, struct claims *c, unsigned *room)
+void documents_drop(struct documents *d, struct claims *c, int *room)
 {
 	list_each_safe(pos, next, &d->list)
 		document_free(d, c, container_of(pos, struct document, list), room);

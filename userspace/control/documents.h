@@ -24,12 +24,21 @@ struct documents {	  /* of one file */
 
 void documents_init(struct documents *d, const char *file);
 /*
- * The file has this content now. `*room` is how many problems may still be kept, over all files; it is reduced.
- * 1: something changed (if only a line), 0: nothing, -E2BIG: too many documents, and nothing changed.
+ * The file has new content: begin, feed it in pieces, then commit or abort. Until commit nothing changes but what
+ * is claimed; claims_settle after abort forgets that too.
+ *
+ * `*room` is how many problems may still be kept, over all files; a reading may borrow what its file had.
  */
-int documents_read(struct documents *d, struct claims *c, const char *bytes, size_t len, bool json,
-		   unsigned *room) must_check;
-void documents_drop(struct documents *d, struct claims *c, unsigned *room); /* the file is gone */
+struct reading;
+struct reading *documents_begin(struct documents *d, struct claims *c, bool json, int *room) must_check;
+/*
+ * Takes the documents that are complete, and all of it when `last`. Returns how many bytes it took: the rest comes
+ * again with the next piece, in front. -E2BIG: too many documents: abort.
+ */
+ssize_t documents_feed(struct reading *r, const char *bytes, size_t len, bool last) must_check;
+bool documents_commit(struct reading *r);			       /* true: something changed, if only a line. Frees r */
+void documents_abort(struct reading *r);			       /* frees r */
+void documents_drop(struct documents *d, struct claims *c, int *room); /* the file is gone */
 /* The kept problems, in order. */
 void documents_problems(const struct documents *d, void (*problem)(void *ctx, const struct problem *p), void *ctx);
 

@@ -22,9 +22,10 @@
 #include "documents.h"
 #include "source.h"
 
-#define OPENS_MAX 16 /* answers waited for at a time */
-#define LOGGED 20    /* names given twice that the log tells one by one */
-#define READS_MAX 64 /* of the event queue in one turn */
+#define WINDOW (256u << 10) /* bytes of a file at a time */
+#define OPENS_MAX 16	    /* answers waited for at a time */
+#define LOGGED 20	    /* names given twice that the log tells one by one */
+#define READS_MAX 64	    /* of the event queue in one turn */
 
 struct identity { /* the same: the content is the same */
 	dev_t dev;
@@ -55,7 +56,7 @@ struct manifests {
 	struct list dirty;
 	unsigned waiting;
 	uint64_t bytes; /* of all files */
-	unsigned room;	/* for problems */
+	int room;	/* for problems */
 	bool changed;	/* since the last settling: objects or problems */
 	struct problem *folder_problem;
 	struct problem *listed; /* answer of source_problems, made when asked */
@@ -183,42 +184,6 @@ static bool settled(const struct identity *id)
 	return now.tv_sec > id->modified.tv_sec + 1 && now.tv_sec > id->changed.tv_sec + 1;
 }
 
-/* All of a regular file, NUL-terminated. -EAGAIN: it changed meanwhile. */
-static int read_all(int fd, const struct identity *before, char **ret)
-{
-	size_t size = (size_t)before->size, len = 0;
-	char *bytes = mem_grow(NULL, size + 1, 1);
-	struct identity after;
-	struct stat st;
-	int rc = 0;
-
-	while (len < size && !rc) {
-		ssize_t n = read(fd, bytes + len, size - len);
-
-		if (n > 0)
-			len += (size_t)n;
-		else if (n == 0)
-			rc = -EAGAIN; /* cut off meanwhile */
-		else if (errno != EINTR)
-			rc = -errno;
-	}
-	if (!rc && fstat(fd, &st))
-		rc = -errno;
-	if (!rc) {
-		after = identity_of(&st);
-		/* A change of links or mode alone does not matter. */
-		after.changed = before->changed;
-		rc = identical(before, &after) ? 0 : -EAGAIN;
-	}
-	if (rc) {
-		free(bytes);
-		return rc;
-	}
-	bytes[len] = 0;
-	*ret = bytes;
-	return 0;
-}
-
 static bool check_file(struct manifests *m, struct file *f, const struct stat *st)
 {
 	uint64_t others = m->bytes - f->bytes, size = (uint64_t)st->st_size;
@@ -245,11 +210,66 @@ static bool check_file(struct manifests *m, struct file *f, const struct stat *s
 	return true;
 }
 
+/*
+ * Feeds a file of known size through a window that stays in the CPU's cache. It grows while a document does not
+ * fit. 0, -EAGAIN if the file is not of that size any more, -E2BIG, or what read says.
+ */
+static int feed(int fd, size_t size, struct reading *r)
+{
+	size_t room = WINDOW, have = 0, total = 0;
+	char *window = mem_grow(NULL, room, 1);
+	ssize_t n;
+
+	do {
+		n = read(fd, window + have, room - have);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			n = -errno;
+		else if ((n == 0 && total < size) || (size_t)n > size - total)
+			n = -EAGAIN;
+		if (n < 0)
+			break;
+		have += (size_t)n;
+		total += (size_t)n;
+		n = documents_feed(r, window, have, total == size);
+		if (n < 0)
+			break;
+		have -= (size_t)n;
+		memmove(window, window + n, have);
+		if (have > room / 2)
+			window = mem_grow(window, room *= 2, 1);
+	} while (total < size);
+	free(window);
+	return n < 0 ? (int)n : 0;
+}
+
+/* A file that changes while it is read is left as it was: its writer has still to close it. */
+static int read_documents(struct manifests *m, struct file *f, int fd, const struct identity *before)
+{
+	struct reading *r = documents_begin(&f->documents, m->claims, is_json(f->name), &m->room);
+	int rc = feed(fd, (size_t)before->size, r);
+	struct identity after;
+	struct stat st;
+
+	if (!rc && fstat(fd, &st))
+		rc = -errno;
+	if (!rc) {
+		after = identity_of(&st);
+		after.changed = before->changed; /* another name or mode does not matter */
+		rc = identical(before, &after) ? 0 : -EAGAIN;
+	}
+	if (rc)
+		documents_abort(r);
+	else if (documents_commit(r))
+		m->changed = true;
+	return rc;
+}
+
 static void read_file(struct manifests *m, struct file *f, int fd)
 {
 	struct identity id;
 	struct stat st;
-	char *bytes;
 	int rc;
 
 	if (fstat(fd, &st)) {
@@ -261,26 +281,23 @@ static void read_file(struct manifests *m, struct file *f, int fd)
 		return;
 	if (f->read && !f->problem && identical(&id, &f->identity))
 		return;
-	rc = read_all(fd, &id, &bytes);
+	rc = read_documents(m, f, fd, &id);
 	if (rc == -EAGAIN) {
 		log_info("%s: is being written; it is read when its writer closes it", f->name);
+		return;
+	}
+	if (rc == -E2BIG) {
+		set_problem(m, &f->problem, f->name, "has more than %u documents: split it", DOCUMENTS_MAX);
 		return;
 	}
 	if (rc) {
 		set_problem(m, &f->problem, f->name, "cannot be read: %s", strerror(-rc));
 		return;
 	}
-	rc = documents_read(&f->documents, m->claims, bytes, (size_t)id.size, is_json(f->name), &m->room);
-	free(bytes);
-	if (rc < 0) {
-		set_problem(m, &f->problem, f->name, "has more than %u documents: split it", DOCUMENTS_MAX);
-		return;
-	}
 	m->bytes += (uint64_t)id.size - f->bytes;
 	f->bytes = (uint64_t)id.size;
 	f->identity = id;
 	f->read = settled(&id);
-	m->changed = m->changed || rc;
 	set_problem(m, &f->problem, f->name, NULL);
 }
 
