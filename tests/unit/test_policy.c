@@ -102,7 +102,8 @@ static void set_block(struct object *o, struct policy_source *s, const char *tex
 static struct policy_set *build(struct object *const *o, unsigned count, struct identities *ids)
 {
 	struct abi_addr pod;
-	struct policy_input in = {.policy = (const struct object *const *)o, .policies = count, .addr = &pod, .addrs = 1};
+	struct policy_input in = {
+		.policy = (const struct object *const *)o, .policies = count, .addr = &pod, .addrs = 1};
 	struct policy_set *s;
 
 	assert_int_equal(addr_parse("10.1.0.1", &pod), 0);
