@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line and the file of weftd. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "supervisor.h"
+
+static struct options o;
+
+/* Words up to NULL; what it says on stderr is not looked at here (tests/net/test_lifecycle.py does). */
+static int parse(const char *word, ...)
+{
+	char *argv[16] = {(char *)"weftd", (char *)word};
+	int argc = word ? 2 : 1, code, saved, null;
+	va_list more;
+
+	va_start(more, word);
+	while (word && (argv[argc] = va_arg(more, char *)))
+		argc++;
+	va_end(more);
+	saved = dup(2);
+	null = open("/dev/null", O_WRONLY);
+	dup2(null, 2);
+	code = options_parse(&o, argc, argv);
+	dup2(saved, 2);
+	close(saved);
+	close(null);
+	return code;
+}
+
+static void defaults(void **state)
+{
+	char host[256] = "";
+
+	assert_int_equal(gethostname(host, sizeof(host) - 1), 0);
+	assert_int_equal(parse(NULL), 0);
+	assert_int_equal(o.mode, OPTIONS_RUN);
+	assert_string_equal(o.instance, "default");
+	assert_string_equal(o.node, host);
+	assert_string_equal(o.trust_domain, "cluster.local");
+	assert_string_equal(o.root_namespace, "istio-system");
+	assert_string_equal(o.manifests, "");
+	assert_string_equal(o.cgroup, "");
+	assert_int_equal(o.log_level, LOG_INFO);
+	assert_false(o.log_json);
+}
+
+static void words(void **state)
+{
+	assert_int_equal(parse("--instance", "n1", "--node=worker-1", "--log-format", "json", "--log-level=debug",
+			       "--threads", "4", NULL),
+			 0);
+	assert_string_equal(o.instance, "n1");
+	assert_string_equal(o.node, "worker-1");
+	assert_true(o.log_json);
+	assert_int_equal(o.log_level, LOG_DEBUG);
+	assert_int_equal(o.threads, 4);
+	assert_int_equal(parse("--uninstall", "--instance", "n2", NULL), 0);
+	assert_int_equal(o.mode, OPTIONS_UNINSTALL);
+	assert_string_equal(o.instance, "n2");
+	assert_int_equal(parse("--probe", NULL), 0);
+	assert_int_equal(o.mode, OPTIONS_PROBE);
+}
+
+static void names_of_instances(void **state)
+{
+	static const char *const bad[] = {"", "A", "a.b", "a/b", "..", "a b", "-a", "a\n", "\xc3\xa4"};
+	char name[80];
+
+	for (unsigned i = 0; i < array_size(bad); i++)
+		assert_int_equal(parse("--instance", bad[i], NULL), 2);
+	memset(name, 'a', sizeof(name));
+	name[63] = '\0';
+	assert_int_equal(parse("--instance", name, NULL), 0);
+	name[63] = 'a';
+	name[64] = '\0';
+	assert_int_equal(parse("--instance", name, NULL), 2);
+}
+
+static void wrong(void **state)
+{
+	assert_int_equal(parse("--no-such", NULL), 2);
+	assert_int_equal(parse("word", NULL), 2);
+	assert_int_equal(parse("--node", NULL), 2);
+	assert_int_equal(parse("--node", "", NULL), 2);
+	assert_int_equal(parse("--threads", "0", NULL), 2);
+	assert_int_equal(parse("--threads", "4x", NULL), 2);
+	assert_int_equal(parse("--log-level", "loud", NULL), 2);
+	assert_int_equal(parse("--log-format", "xml", NULL), 2);
+	assert_int_equal(parse("--manifests", "no/such/folder", NULL), 2);
+	assert_int_equal(parse("--config", "/nonexistent", NULL), 2);
+	assert_int_equal(parse("--uninstall=1", NULL), 2);
+}
+
+static void too_long(void **state)
+{
+	char path[WIRE_PATH + 8];
+
+	memset(path, 'a', sizeof(path));
+	path[0] = '/';
+	path[WIRE_PATH] = '\0';
+	assert_int_equal(parse("--manifests", path, NULL), 2);
+	path[WIRE_PATH - 1] = '\0';
+	assert_int_equal(parse("--manifests", path, NULL), 0);
+}
+
+static int from_file(const char *content)
+{
+	char path[] = "/tmp/test_options.XXXXXX";
+	int fd = mkstemp(path), code;
+
+	assert_int_equal(write(fd, content, strlen(content)), (ssize_t)strlen(content));
+	close(fd);
+	code = parse("--node", "line", "--config", path, NULL);
+	unlink(path);
+	return code;
+}
+
+static void file(void **state)
+{
+	assert_int_equal(from_file("# a comment\n\n  instance =  n7 \nnode=file\nlog-format = json\r\nthreads=2"), 0);
+	assert_string_equal(o.instance, "n7");
+	assert_string_equal(o.node, "line"); /* the command line wins, though the file came later */
+	assert_true(o.log_json);
+	assert_int_equal(o.threads, 2);
+	assert_int_equal(from_file(""), 0);
+	assert_int_equal(from_file("node\n"), 2);
+	assert_int_equal(from_file("nodes = x\n"), 2);
+	assert_int_equal(from_file("node =\n"), 2);
+	assert_int_equal(from_file("= x\n"), 2);
+	assert_int_equal(from_file("uninstall = yes\n"), 2);
+	assert_int_equal(from_file("config = /tmp/x\n"), 2);
+	assert_int_equal(from_file("instance = ../../etc\n"), 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(defaults),
+		cmocka_unit_test(words),
+		cmocka_unit_test(names_of_instances),
+		cmocka_unit_test(wrong),
+		cmocka_unit_test(too_long),
+		cmocka_unit_test(file),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
