@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""make demo: what a newcomer sees first works, takes under a minute, and leaves nothing, also after Ctrl-C."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import labrun
+
+BUILD = pathlib.Path(os.environ.get("BUILD") or labrun.ROOT / "build").resolve()
+DEMO = [str(labrun.ROOT / "tools/demo"), "--build", str(BUILD)]
+STATES = [labrun.lab_module.STATE / name / "state.json" for name in ("demo-demo", "plain-demo")]
+
+
+def clean():
+    netns = [n for n in os.listdir("/run/netns") if n.startswith(("demo-", "plain-", "weft-demo-", "weft-plain-"))]
+    places = [p for p in STATES + [pathlib.Path("/run/weft/demo-node"), pathlib.Path("/sys/fs/bpf/weft/demo-node")]
+              if p.exists()]
+    return not netns and not places
+
+
+def test_the_demo_shows_what_it_promises():
+    began = time.monotonic()
+    done = subprocess.run(DEMO, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 60
+    for words in ("plain TCP", "through weft", "cubic", "hello from web-1", "hello from web-2", "Couldn't connect",
+                  "exit code 7", "spliced", "not_allowed", "shop/web-clients"):
+        assert words in done.stdout, words
+    assert not done.stderr
+    assert clean()
+
+
+def test_ctrl_c_takes_everything_down():
+    demo = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    labrun.wait_for(lambda: all(s.exists() for s in STATES), 20, "both labs of the demo")
+    demo.send_signal(signal.SIGINT)
+    _, err = demo.communicate(timeout=30)
+    assert demo.returncode == 1
+    assert err.strip() == "demo: stopped; everything is removed"
+    assert clean()
