@@ -7,20 +7,27 @@
 #include "documents.h"
 
 #define LOGGED 20	       /* problems of one reading of one file that the log tells one by one */
+#define NEARBY 16	       /* documents */
 #define SCRATCH_MAX (1u << 20) /* bytes of trees kept before their memory is given back */
 
 struct document {
-	struct list list;
+	struct list list; /* of reading.old */
 	struct claim_place place;
-	uint64_t hash;
-	size_t len;
-	uint32_t line, lines; /* where it starts, how many it has */
-	uint32_t next_line;   /* where it starts in what is being read */
-	bool matched;	      /* found again by the last reading */
-	bool dropped;	      /* problems that there was no room for: decode it again next time */
+	bool dropped; /* problems that there was no room for: decode it again next time */
 	unsigned errors, warnings;
 	struct list claims;
 	struct problem *problems, **problems_end;
+};
+
+/*
+ * What the next reading needs to know a document again. In an array beside the documents: a file of 20 000 of them
+ * is then compared without touching one of them.
+ */
+struct entry {
+	struct document *document;
+	uint64_t hash;
+	uint32_t len;	      /* 0: do not know it again */
+	uint32_t line, lines; /* where it starts, how many it has */
 };
 
 struct reject { /* while reading */
@@ -37,12 +44,15 @@ struct reading {
 	struct k8s_sink sink;
 	struct documents *documents;
 	struct claims *claims;
-	struct document **read; /* found again or new, in order; documents.list is the last reading until commit */
-	unsigned count, size;	/* of it */
-	struct list old;	/* at commit: documents that were not found again */
-	struct table by_hash;	/* of documents.list */
-	struct list *expected;	/* of documents.list: the next document, if nothing has changed */
-	struct document *at;	/* being decoded */
+	struct entry *entry;  /* found again or new, in order */
+	uint32_t *from;	      /* for each: 1 + its place in documents.entry, or 0: new */
+	unsigned count, size; /* of both */
+	bool *matched;	      /* for each of documents.entry */
+	unsigned expected;    /* of documents.entry: the next document, if nothing has changed */
+	unsigned missed;      /* documents that were not where they were expected */
+	struct list old;      /* at commit: documents that were not found again */
+	struct table by_hash; /* of documents.entry */
+	struct document *at;  /* being decoded */
 	struct list rejects;
 	struct arena scratch; /* trees of documents */
 	struct arena index;   /* of the old documents and claims */
@@ -55,13 +65,12 @@ struct reading {
 	bool unreadable; /* a document whose objects are not all known by name */
 	bool parsed;	 /* of `at` */
 	bool by_hash_built;
-	bool changed;
 	bool begun; /* something was fed */
 };
 
 struct hashed { /* entry of reading.by_hash */
 	struct table_link link;
-	struct document *document;
+	unsigned at; /* of documents.entry */
 };
 
 /* ------------------------------------------------------------------ documents */
@@ -88,7 +97,6 @@ static void document_free(struct documents *d, struct claims *c, struct document
 	list_each_safe(pos, next, &doc->claims)
 		claims_give_up(c, container_of(pos, struct claim, of_place));
 	forget_problems(d, doc, room);
-	list_del(&doc->list);
 	free(doc);
 }
 
@@ -103,13 +111,8 @@ static struct document *document_new(const char *file)
 	return doc;
 }
 
-static void move_lines(struct document *doc, uint32_t line)
+static void move_lines(struct document *doc, uint32_t by)
 {
-	uint32_t by = line - doc->line; /* wraps both ways */
-
-	if (!by)
-		return;
-	doc->line = line;
 	for (struct problem *p = doc->problems; p; p = p->next)
 		p->line += by;
 	list_each(pos, &doc->claims) {
@@ -178,7 +181,7 @@ static void on_report(struct k8s_sink *sink, const struct problem *p)
 static bool parse_json_in_yaml(struct reading *r, const char *bytes, size_t len, struct doc **ret)
 {
 	struct doc_error error;
-	uint32_t line = r->at->line;
+	uint32_t line = r->line;
 	size_t i = len >= 3 && !memcmp(bytes, "---", 3) ? 3 : 0;
 
 	for (; i < len && strchr(" \t\r\n", bytes[i]) && bytes[i]; i++)
@@ -195,12 +198,12 @@ static void decode(struct reading *r, const char *bytes, size_t len)
 	r->items = 0;
 	r->parsed = true;
 	if ((!r->json && parse_json_in_yaml(r, bytes, len, &tree)) ||
-	    !doc_parse(&r->scratch, bytes, len, r->json, r->at->line, &tree, &error)) {
+	    !doc_parse(&r->scratch, bytes, len, r->json, r->line, &tree, &error)) {
 		k8s_decode(tree, file, &r->sink);
 	} else {
 		r->parsed = false;
 		r->unreadable = true;
-		k8s_broken(bytes, len, r->at->line, &error, file, &r->sink);
+		k8s_broken(bytes, len, r->line, &error, file, &r->sink);
 	}
 	if (r->scratch.bytes > SCRATCH_MAX)
 		arena_free(&r->scratch);
@@ -211,36 +214,45 @@ static void decode(struct reading *r, const char *bytes, size_t len)
 static void build_by_hash(struct reading *r)
 {
 	r->by_hash_built = true;
-	list_each(pos, &r->documents->list) {
+	for (unsigned i = 0; i < r->documents->count; i++) {
 		struct hashed *h = arena_alloc(&r->index, sizeof(*h));
 
-		h->document = container_of(pos, struct document, list);
-		table_add(&r->by_hash, &h->link, h->document->hash);
+		h->at = i;
+		table_add(&r->by_hash, &h->link, r->documents->entry[i].hash);
 	}
 }
 
-static bool same(const struct document *doc, uint64_t hash, size_t len)
+static bool same(const struct reading *r, unsigned i, uint64_t hash, size_t len)
 {
-	return doc->hash == hash && doc->len == len && !doc->matched && !doc->dropped;
+	const struct entry *e = &r->documents->entry[i];
+
+	return e->hash == hash && e->len == len && !r->matched[i];
 }
 
-static struct document *find_old(struct reading *r, uint64_t hash, size_t len)
+/*
+ * Where the document was, or -1. A few changes are looked for nearby; only when documents have moved further away
+ * is the index worth its price. What is not found is decoded again, which is never wrong.
+ */
+static int find_old(struct reading *r, uint64_t hash, size_t len)
 {
-	if (r->expected != &r->documents->list) {
-		struct document *doc = container_of(r->expected, struct document, list);
+	unsigned expected = r->expected, count = r->documents->count;
 
-		if (same(doc, hash, len))
-			return doc;
-	}
+	if (expected < count && same(r, expected, hash, len))
+		return (int)expected;
+	for (unsigned i = expected > NEARBY ? expected - NEARBY : 0; i < expected + NEARBY && i < count; i++)
+		if (same(r, i, hash, len))
+			return (int)i;
+	if (r->missed++ < NEARBY)
+		return -1;
 	if (!r->by_hash_built)
 		build_by_hash(r);
 	for (struct table_link *l = table_first(&r->by_hash, hash); l; l = table_next_same(l)) {
 		struct hashed *h = container_of(l, struct hashed, link);
 
-		if (same(h->document, hash, len))
-			return h->document;
+		if (same(r, h->at, hash, len))
+			return (int)h->at;
 	}
-	return NULL;
+	return -1;
 }
 
 static uint32_t count_lines(const char *bytes, size_t len)
@@ -255,31 +267,33 @@ static uint32_t count_lines(const char *bytes, size_t len)
 static void take_document(struct reading *r, const char *bytes, size_t len)
 {
 	uint64_t hash = table_hash(bytes, len);
-	struct document *doc = find_old(r, hash, len);
+	int was = find_old(r, hash, len);
+	struct entry *e;
 
-	if (doc) {
-		doc->matched = true;
-		r->expected = doc->list.next;
-	} else {
-		doc = document_new(r->documents->file);
-		doc->hash = hash;
-		doc->len = len;
-		doc->line = r->line;
-		doc->lines = count_lines(bytes, len);
-		doc->place.index = r->count;
-	}
-	doc->next_line = r->line;
-	r->line += doc->lines;
 	if (r->count == r->size) {
 		r->size = r->size ? 2 * r->size : 16;
-		r->read = mem_grow(r->read, r->size, sizeof(*r->read));
+		r->entry = mem_grow(r->entry, r->size, sizeof(*r->entry));
+		r->from = mem_grow(r->from, r->size, sizeof(*r->from));
 	}
-	r->read[r->count++] = doc;
-	if (doc->matched)
-		return;
-	r->changed = true;
-	r->at = doc;
-	decode(r, bytes, len);
+	e = &r->entry[r->count];
+	r->from[r->count++] = (uint32_t)(was + 1);
+	if (was >= 0) {
+		*e = r->documents->entry[was];
+		r->matched[was] = true;
+		r->expected = (unsigned)was + 1;
+	} else {
+		*e = (struct entry){.document = document_new(r->documents->file),
+				    .hash = hash,
+				    .len = (uint32_t)len,
+				    .lines = count_lines(bytes, len)};
+		r->at = e->document;
+		r->at->place.index = r->count - 1;
+		decode(r, bytes, len);
+		if (r->at->dropped)
+			e->len = 0;
+	}
+	e->line = r->line;
+	r->line += e->lines;
 }
 
 /* ------------------------------------------------------------------ last good versions */
@@ -402,11 +416,9 @@ struct reading *documents_begin(struct documents *d, struct claims *c, bool json
 	r->room = room;
 	r->spare = (int)d->stored;
 	r->line = 1;
-	r->expected = d->list.next;
+	r->matched = mem_alloc(d->count * sizeof(*r->matched));
 	list_init(&r->old);
 	list_init(&r->rejects);
-	list_each(pos, &d->list)
-		container_of(pos, struct document, list)->matched = false;
 	return r;
 }
 
@@ -438,32 +450,36 @@ static void reading_free(struct reading *r)
 	table_free(&r->by_hash);
 	arena_free(&r->scratch);
 	arena_free(&r->index);
-	free(r->read);
+	free(r->matched);
+	free(r->from);
 	free(r);
 }
 
 bool documents_commit(struct reading *r)
 {
 	struct documents *d = r->documents;
-	bool changed;
+	bool changed = false;
 
-	list_each_safe(pos, next, &d->list) {
-		list_del(pos);
-		if (!container_of(pos, struct document, list)->matched)
-			list_add(&r->old, pos);
-	}
 	for (unsigned i = 0; i < r->count; i++) {
-		struct document *doc = r->read[i];
+		uint32_t from = r->from[i], by = from ? r->entry[i].line - d->entry[from - 1].line : 0;
 
-		r->changed = r->changed || doc->line != doc->next_line || doc->place.index != i;
-		doc->place.index = i;
-		move_lines(doc, doc->next_line);
-		list_add(&d->list, &doc->list);
+		if (from == i + 1 && !by)
+			continue;
+		changed = true;
+		r->entry[i].document->place.index = i;
+		if (by)
+			move_lines(r->entry[i].document, by); /* wraps both ways */
 	}
+	for (unsigned i = 0; i < d->count; i++)
+		if (!r->matched[i])
+			list_add(&r->old, &d->entry[i].document->list);
+	changed = changed || !list_empty(&r->old);
+	free(d->entry);
+	d->entry = r->entry;
+	d->count = r->count;
 	if (r->logged > LOGGED)
 		log_warning("%s: %u more problems: weftctl status", d->file, r->logged - LOGGED);
 	resolve_rejects(r);
-	changed = r->changed || !list_empty(&r->old);
 	list_each_safe(pos, next, &r->old)
 		document_free(d, r->claims, container_of(pos, struct document, list), r->room);
 	if (changed)
@@ -475,14 +491,15 @@ bool documents_commit(struct reading *r)
 void documents_abort(struct reading *r)
 {
 	for (unsigned i = 0; i < r->count; i++)
-		if (!r->read[i]->matched)
-			document_free(r->documents, r->claims, r->read[i], r->room);
+		if (!r->from[i])
+			document_free(r->documents, r->claims, r->entry[i].document, r->room);
 	list_each_safe(pos, next, &r->rejects) {
 		struct reject *j = container_of(pos, struct reject, list);
 
 		object_free(j->stand_in);
 		free(j);
 	}
+	free(r->entry);
 	reading_free(r);
 }
 
@@ -491,21 +508,20 @@ void documents_abort(struct reading *r)
 void documents_init(struct documents *d, const char *file)
 {
 	*d = (struct documents){.file = file};
-	list_init(&d->list);
 }
 
 void documents_drop(struct documents *d, struct claims *c, int *room)
 {
-	list_each_safe(pos, next, &d->list)
-		document_free(d, c, container_of(pos, struct document, list), room);
+	for (unsigned i = 0; i < d->count; i++)
+		document_free(d, c, d->entry[i].document, room);
+	free(d->entry);
+	d->entry = NULL;
+	d->count = 0;
 }
 
 void documents_problems(const struct documents *d, void (*problem)(void *ctx, const struct problem *p), void *ctx)
 {
-	list_each(pos, &d->list) {
-		const struct document *doc = container_of(pos, struct document, list);
-
-		for (const struct problem *p = doc->problems; p; p = p->next)
+	for (unsigned i = 0; i < d->count; i++)
+		for (const struct problem *p = d->entry[i].document->problems; p; p = p->next)
 			problem(ctx, p);
-	}
 }

@@ -17,7 +17,8 @@
 
 struct documents {	  /* of one file */
 	const char *file; /* its name: the owner's, and it stays */
-	struct list list;
+	struct entry *entry;
+	unsigned count;
 	unsigned errors, warnings; /* exact */
 	unsigned stored;	   /* problems kept */
 };
