@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -113,13 +114,13 @@ static void too_long(void **state)
 
 static int from_file(const char *content)
 {
-	char path[] = "/tmp/test_options.XXXXXX";
-	int fd = mkstemp(path), code;
+	int fd = memfd_create("config", MFD_CLOEXEC), code;
+	char path[32];
 
 	assert_int_equal(write(fd, content, strlen(content)), (ssize_t)strlen(content));
-	close(fd);
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	code = parse("--node", "line", "--config", path, NULL);
-	unlink(path);
+	close(fd);
 	return code;
 }
 
