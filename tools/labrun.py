@@ -22,6 +22,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -30,6 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 def load_lab():
     """The module of tools/lab, which has no .py in its name because people type it."""
+    sys.path.insert(0, str(ROOT / "tools"))
     loader = importlib.machinery.SourceFileLoader("weft_lab", str(ROOT / "tools/lab"))
     spec = importlib.util.spec_from_loader(loader.name, loader)
     module = importlib.util.module_from_spec(spec)
@@ -53,23 +55,17 @@ def wait_for(condition, seconds=10.0, what="the condition", every=0.01):
         time.sleep(every)
 
 
-def own(name, patience):
-    """The open lock file of a lab; whoever holds it may bring the lab up and down."""
-    lab_module.STATE.mkdir(mode=0o755, exist_ok=True)
-    file = open(lab_module.STATE / f".{name}.owner", "w", encoding="ascii")
+class Owner:
+    """Whoever has it may bring the lab of that name up and down."""
 
-    def taken():
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        return False
+    def __init__(self, name, patience):
+        self.path = lab_module.STATE / f".{name}.owner"
+        self.file = wait_for(lambda: lab_module.take(self.path, fcntl.LOCK_EX | fcntl.LOCK_NB), patience,
+                             f"lab {name}, which another process uses,", 0.1)
 
-    try:
-        wait_for(taken, patience, f"lab {name}, which another process uses,", 0.1)
-    except LabError:
-        file.close()
-        raise
-    return file
+    def close(self):
+        self.path.unlink()
+        self.file.close()
 
 
 class Running:
@@ -77,7 +73,7 @@ class Running:
 
     def __init__(self, path, weft=True, build=None, prefix=None, folder=None, wait=True, patience=0):
         self.path, self.prefix, self.folder = pathlib.Path(path), prefix, folder
-        self.owner = own(lab_module.Lab(path, prefix).name, patience)
+        self.owner = Owner(lab_module.Lab(path, prefix).name, patience)
         self.build = pathlib.Path(build or os.environ.get("BUILD") or ROOT / "build").resolve()
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="weft-lab-"))
         self.scratch.chmod(0o755)
