@@ -3,7 +3,8 @@
  * inbound.bpf.c: sk_lookup, one link per pod netns. Runs for the SYN of a new connection (and for packets that
  * match no established socket), never per data packet, and never for the pod's own loopback.
  *
- *	1. is the local address one that the pod was enrolled with?	else pass, counted
+ *	1. is the local address one that the pod was enrolled with?	else pass, counted; but a link-local one, which
+ *			every pod has and no policy can tell from another's, is refused
  *	2. does it come from this node itself (kubelet, host)?		pass: probes must work under STRICT
  *	3. who is it?	A local client is known by the record that its connect() made, under a tuple that only its
  *			own netns can make (sockops checks the source address). Anybody else is identity 0.
@@ -38,6 +39,10 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 
 	to = bpf_map_lookup_elem(&addresses, &t.dst);
 	if (!to || to->kind != ABI_KIND_LOCAL_POD) {
+		if (addr_link_local(&t.dst) && !addr_same(&t.src, &t.dst)) {
+			refusal_count(0, 0, 0, ABI_LINK_LOCAL);
+			return SK_DROP;
+		}
 		reason_count(ABI_UNKNOWN_ADDRESS);
 		return SK_PASS;
 	}
@@ -45,10 +50,8 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 	from = bpf_map_lookup_elem(&addresses, &t.src);
 	if (from && from->kind == ABI_KIND_LOCAL_POD && from->netns == to->netns)
 		return SK_PASS; /* the pod talks to itself, by one of its addresses to one of them */
-	if (from && from->kind == ABI_KIND_NODE) {
-		reason_count(ABI_NODE_ITSELF);
-		return SK_PASS;
-	}
+	if (from && from->kind == ABI_KIND_NODE)
+		return SK_PASS; /* sockops counts it when it stands */
 	c = bpf_map_lookup_elem(&conns, &t);
 	if (c && c->client_netns) {
 		if (c->policy && c->policy == to->policy)

@@ -53,6 +53,12 @@ static __always_inline int addr_loopback(const struct abi_addr *a)
 	       addr_word(a, 3) == bpf_htonl(1);
 }
 
+/* fe80::/10: the same on every link, so it names no pod */
+static __always_inline int addr_link_local(const struct abi_addr *a)
+{
+	return a->byte[0] == 0xfe && (a->byte[1] & 0xc0) == 0x80;
+}
+
 static __always_inline int addr_same(const struct abi_addr *a, const struct abi_addr *b)
 {
 	return addr_word(a, 0) == addr_word(b, 0) && addr_word(a, 1) == addr_word(b, 1) &&

@@ -126,7 +126,9 @@ struct abi_tuple {
 	X(70, POLICY_UNSETTLED, "policy_unsettled",                                                \
 	  "the policy of the pod was missing or kept changing while it was read")                  \
 	X(71, POLICY_CHANGED, "policy_changed", "a new policy forbids the live connection")        \
-	X(72, ENDPOINT_GONE, "endpoint_gone", "the endpoint left while it was being picked")
+	X(72, ENDPOINT_GONE, "endpoint_gone", "the endpoint left while it was being picked")       \
+	X(73, LINK_LOCAL, "link_local",                                                            \
+	  "a pod was reached at its link-local address, which no policy can know: use its own")
 
 #define ABI_REASON_MAX 96 /* entries of map `reasons` */
 
@@ -478,8 +480,8 @@ struct abi_live {
 	struct abi_tuple tuple;
 	__u32 conn;
 	__u64 cookie;
-	__u64 bytes_acked;    /* tcp_sock: sent by this socket through TCP and acknowledged */
-	__u64 bytes_received; /* tcp_sock */
+	__u64 bytes_acked;    /* sent by this socket through TCP and acknowledged; a client's SYN is one of them */
+	__u64 bytes_received; /* through TCP; neither counts a FIN */
 	__u32 srtt_us;
 	__u32 retransmits;
 	__u32 queue_bytes; /* waiting in the socket's splice queue now */
