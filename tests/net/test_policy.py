@@ -4,10 +4,11 @@ L4 policy through real connects. Random policy sets against an oracle of their o
 for which reason, what the kernel counted and what `weftctl explain` says. Then objects that cannot be understood,
 rules that need HTTP, services, and what is never refused.
 
-A run draws a seed and says it where it fails; WEFT_SEED=NUMBER repeats it.
+A run draws a seed and says it where it fails; WEFT_SEED=NUMBER repeats it, WEFT_BATCHES=NUMBER makes more sets.
 """
 
 import collections
+import ipaddress
 import json
 import os
 import random
@@ -21,7 +22,7 @@ import pytest
 ROOT = oracle.ROOT
 PORTS = (443, 7000, 8080, 9090)
 SEED = int(os.environ.get("WEFT_SEED") or time.time_ns() % 1000000)
-BATCHES = 6
+BATCHES = int(os.environ.get("WEFT_BATCHES") or 6)
 EXPLAINED = 12  # connections of a batch that weftctl explains
 
 # `two` has two addresses of each family: what it connects from is known only when its SYN arrives.
@@ -403,3 +404,209 @@ def test_random_policies(lab, net, world, splice, batch):
     assert refusals(lab, "n1") - before == expected, context
     for attempt, answer in rng.sample(known, EXPLAINED):
         check_explained(lab, attempt, answer, context)
+
+
+# ---------------------------------------------------------------- what stands beside the addresses of pods
+
+
+CLOSED = [policy(ROOT, "nobody", "DENY", [{}]), peer(ROOT, "strict", "STRICT")]
+
+
+def reasons(lab, node="n1"):
+    return {r["name"]: r["count"] for r in lab.weftctl("status", node=node)["control"]["reasons"]}
+
+
+def link_local(lab, pod):
+    """(its address, number of its eth0)"""
+    with labrun.lab_module.inside(lab.pods[pod]["netns"]):
+        for line in open("/proc/thread-self/net/if_inet6", encoding="ascii"):
+            address, index, _, scope, _, name = line.split()
+            if scope == "20" and name == "eth0":
+                return str(ipaddress.ip_address(bytes.fromhex(address))), int(index, 16)
+    raise AssertionError(f"{pod} has no link-local address")
+
+
+@pytest.mark.parametrize("source", ["front", "stranger"])
+def test_no_way_around_by_link_local_addresses(lab, net, empty, source):
+    """Every pod has one and no policy knows it: it must not be a way past all policies."""
+    empty.put(CLOSED)
+    before = reasons(lab).get("link_local", 0)
+    with net.sockets.take(source, socket.AF_INET6) as s, pytest.raises(ConnectionRefusedError):
+        s.connect((link_local(lab, "api")[0], 8080, 0, link_local(lab, source)[1]))
+    assert reasons(lab)["link_local"] == before + 1
+
+
+def test_a_closed_pod_reaches_itself(lab, net, empty):
+    empty.put(CLOSED)
+    assert not net.connect("front", lab.ip("api"), 8080)
+    for address in ("127.0.0.1", "::1", "127.0.0.9", lab.ip("api"), lab.ip("api", 6), mapped(lab.ip("api"))):
+        assert net.connect("api", address, 8080), address
+    address, index = link_local(lab, "api")
+    with net.sockets.take("api", socket.AF_INET6) as s:
+        s.connect((address, 8080, 0, index))
+    net.drain()
+
+
+def test_the_node_reaches_closed_pods(lab, net, empty):
+    """The kubelet's probes: from whatever address of the node."""
+    empty.put(CLOSED)
+    before = reasons(lab).get("node_itself", 0)
+    for bind in (None, lab.nodes["n1"]["addresses"][0], "192.168.244.1"):
+        assert net.connect("n1", lab.ip("api"), 8080, bind)
+    assert net.connect("n1", lab.ip("api", 6), 8080)
+    assert reasons(lab)["node_itself"] == before + 4
+    net.drain()
+
+
+# ---------------------------------------------------------------- services
+
+
+def test_a_policy_counts_the_port_of_the_pod(lab, net, empty):
+    """Port 80 of the service is 8080 of the pod, 81 is 9090: ALLOW 8080 lets 80 through."""
+    empty.put([policy("shop", "web-port", "ALLOW", [{"to": [{"operation": {"ports": ["8080"]}}]}], {"app": "api"})])
+    before = refusals(lab, "n1")
+    assert net.connect("front", VIP, 80) and net.connect("bank", mapped(VIP), 80)
+    assert not net.connect("front", VIP, 81)
+    assert not net.connect("front", VIP, 82)
+    said = explained(lab, "front", VIP, 81)
+    assert (said["verdict"], said["reason"]) == ("refused", "not_allowed")
+    assert [s["object"] for s in said["steps"] if s["step"] in ("service", "allow")] == [
+        "Service shop/api", "AuthorizationPolicy shop/web-port"]
+    counted = {k: n - before[k] for k, n in refusals(lab, "n1").items() if n != before[k]}
+    assert counted == {("cluster.local/ns/shop/sa/web", "shop/api", "not_allowed"): 1,
+                       ("cluster.local/ns/shop/sa/web", "", "no_service_port"): 1}
+    net.drain()
+
+
+# ---------------------------------------------------------------- rules that connections cannot answer
+
+
+GET = [{"to": [{"operation": {"methods": ["GET"], "ports": ["8080"]}}]}]
+
+
+@pytest.mark.parametrize("action, refused", [
+    ("DENY", {8080: "needs_worker"}),
+    ("ALLOW", {8080: "needs_worker", 9090: "not_allowed", 443: "not_allowed", 7000: "not_allowed"})])
+def test_needs_http(lab, net, empty, action, refused):
+    """A rule with methods refuses what it may concern, and nothing else."""
+    empty.put([policy("shop", "get", action, GET, {"app": "api"})])
+    before = refusals(lab, "n1")
+    for port in PORTS:
+        assert net.connect("front", lab.ip("api"), port) == (port not in refused)
+        assert explained(lab, "front", lab.ip("api"), port)["reason"] == refused.get(port, "none")
+    assert net.connect("front", lab.ip("bank"), 8080)
+    counted = collections.Counter(refused.values())
+    for reason, n in counted.items():
+        key = ("cluster.local/ns/shop/sa/web", "shop/api", reason)
+        assert refusals(lab, "n1")[key] - before[key] == n
+    said = explained(lab, "front", lab.ip("api"), 8080)
+    assert "AuthorizationPolicy shop/get rules[0]" in [s["object"] for s in said["steps"]]
+    net.drain()
+
+
+def test_destination_among_several_addresses_needs_the_worker(lab, net, empty):
+    """destination.ip that fits one of two IPv4 addresses: both are refused, IPv6 is not meant."""
+    empty.put([policy("bank", "one", "DENY", [{"when": [{"key": "destination.ip", "values": ["10.244.1.30"]}]}],
+                      {"app": "teller"})])
+    for address in lab.pods["two"]["ips"]:
+        assert net.connect("front", address, 8080) == (":" in address)
+    assert explained(lab, "front", "10.244.1.31", 8080)["reason"] == "needs_worker"
+    net.drain()
+
+
+# ---------------------------------------------------------------- what cannot be understood
+
+
+GOOD = """apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: guard
+  namespace: shop
+spec:
+  selector:
+    matchLabels: { app: api }
+  action: ALLOW
+  rules:
+  - from:
+    - source:
+        namespaces: [bank]
+    to:
+    - operation:
+        ports: ["8080"]
+"""
+BAD = {  # what is wrong: (good text, bad text, line, field, closes the whole namespace)
+    "CIDR": ("namespaces: [bank]", "ipBlocks: [10.0.0.0/99]", 13, "spec.rules[0].from[0].source.ipBlocks[0]", False),
+    "host bits": ("namespaces: [bank]", "notIpBlocks: [10.1.2.3/8]", 13, "spec.rules[0].from[0].source.notIpBlocks[0]",
+                  False),
+    "field": ("namespaces:", "namespacez:", 13, "spec.rules[0].from[0].source.namespacez", False),
+    "empty list": ("[bank]", "[]", 13, "spec.rules[0].from[0].source.namespaces", False),
+    "port": ('["8080"]', '["http"]', 16, "spec.rules[0].to[0].operation.ports[0]", False),
+    "CUSTOM": ("ALLOW", "CUSTOM\n  provider: { name: x }", 9, "spec.action", False),
+    "action": ("ALLOW", "ALOW", 9, "spec.action", False),
+    "selector": ("matchLabels: { app: api }", "matchLabelz: { app: api }", 8, "spec.selector.matchLabelz", True),
+    "YAML": ("[bank]", "[bank", None, "", True),
+}
+
+
+def bad(name):
+    good, wrong = BAD[name][:2]
+    assert good in GOOD
+    return GOOD.replace(good, wrong)
+
+
+def problem(lab, file):
+    status = lab.weftctl("status", check=False)
+    found = [p for p in status["control"]["problems"] if p["file"].endswith(file) and not p["warning"]]
+    return found[0] if found and not status["ready"] else None
+
+
+def guarded(lab, net):
+    """Exactly what GOOD says for api, and nothing for others."""
+    ok = all(net.connect(s, lab.ip("api"), p) == (s == "bank" and p == 8080)
+             for s in ("bank", "front", "ops", "stranger") for p in (8080, 9090))
+    ok = ok and net.connect("ops", lab.ip("front"), 8080) and net.connect("front", lab.ip("bank"), 8080)
+    net.drain()
+    return ok
+
+
+def closed(lab, net, whole_namespace):
+    """Nobody reaches api, and front only if it was not meant; bank is of another namespace."""
+    ok = not any(net.connect(s, lab.ip("api"), p) for s in ("bank", "front", "ops", "stranger") for p in (8080, 9090))
+    ok = ok and net.connect("ops", lab.ip("front"), 8080) == (not whole_namespace)
+    ok = ok and net.connect("front", lab.ip("bank"), 8080)
+    net.drain()
+    return ok
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_policy_that_is_not_understood_opens_nothing(lab, net, empty, what):
+    _, _, line, field, whole_namespace = BAD[what]
+    lab.manifest("guard.yaml", bad(what))  # its first version: closes what it selects
+    said = labrun.wait_for(lambda: problem(lab, "guard.yaml"), 10, "the problem in weftctl status")
+    assert said["field"] == field and (line is None or said["line"] == line)
+    assert line is None or said["object"] == "AuthorizationPolicy shop/guard"
+    assert closed(lab, net, whole_namespace)
+    assert explained(lab, "bank", lab.ip("api"), 8080)["verdict"] == "refused"
+    text = lab.weftctl("status", check=False, text=True)
+    assert text.returncode == 1 and "guard.yaml" in text.stdout + text.stderr
+    lab.manifest("guard.yaml", GOOD)
+    labrun.wait_for(lab.ready, 10, "ready again")
+    assert guarded(lab, net)
+    lab.manifest("guard.yaml", bad(what))  # after a good one: that stays
+    assert labrun.wait_for(lambda: problem(lab, "guard.yaml"), 10, "the problem in weftctl status")["field"] == field
+    assert guarded(lab, net)
+    (lab.manifests / "guard.yaml").unlink()
+    labrun.wait_for(lab.ready, 10, "ready without it")
+    assert net.connect("front", lab.ip("api"), 9090)
+    net.drain()
+
+
+def test_a_peer_authentication_that_is_not_understood_is_strict(lab, net, empty):
+    text = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: { name: p, namespace: shop }\n" \
+        "spec: { mtls: { mode: STRIKT } }\n"
+    assert net.connect("stranger", lab.ip("api"), 8080)
+    lab.manifest("peer.yaml", text)
+    assert labrun.wait_for(lambda: problem(lab, "peer.yaml"), 10, "the problem")["field"] == "spec.mtls.mode"
+    assert not net.connect("stranger", lab.ip("api"), 8080)
+    assert net.connect("front", lab.ip("api"), 8080) and net.connect("stranger", lab.ip("bank"), 8080)
+    net.drain()
