@@ -95,8 +95,10 @@ def churn(lab, listener, until, seed):
             try:
                 c.connect(address)
                 a, _ = listener.accept()
+                for x in (c, a):
+                    x.setblocking(False)
                 for _ in range(rnd.randrange(6)):
-                    rnd.choice((c, a)).send(rnd.randbytes(rnd.choice((1, 500, 70000))), socket.MSG_DONTWAIT)
+                    rnd.choice((c, a)).send(rnd.randbytes(rnd.choice((1, 500, 70000))))
                 for s in rnd.sample((c, a), 2):
                     action = rnd.randrange(4)
                     if action == 0:
@@ -104,7 +106,7 @@ def churn(lab, listener, until, seed):
                     elif action == 1:
                         s.shutdown(rnd.choice((socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR)))
                     elif action == 2:
-                        s.recv(100000, socket.MSG_DONTWAIT)
+                        s.recv(100000)
                     s.close()
             except (BlockingIOError, ConnectionError, TimeoutError, OSError):
                 c.close()
