@@ -330,6 +330,40 @@ def test_json_log(daemon):
     assert any(line["message"] == "ready" and line["level"] == "info" for line in lines)
 
 
+def test_sighup_reaches_the_worker(daemon):
+    daemon.start()
+    worker = daemon.worker()
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "SIGHUP" in daemon.log.read_text(), 5)
+    daemon.ctl("status", "--wait", "20s")
+    assert daemon.worker() == worker and "0 restarts" in daemon.ctl("status").stdout
+
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {clusterIP: 10.96.0.10, selector: {app: web}, ports: [{port: 80}]}
+"""
+
+
+def test_manifests_that_only_root_may_read(daemon, tmp_path):
+    folder = tmp_path / "manifests"
+    folder.mkdir(mode=0o700)
+    (folder / "a.yaml").write_text(SERVICE)
+    (folder / "a.yaml").chmod(0o600)
+    os.mkfifo(folder / "fifo.yaml")
+    outside = tmp_path / "outside.yaml"
+    outside.write_text(SERVICE.replace("web", "outside"))
+    outside.chmod(0o600)
+    (folder / "link.yaml").symlink_to(outside)  # weftd opens nothing beyond the folder on the worker's behalf
+    daemon.start("--manifests", str(folder), ready=False)
+    wait_for(lambda: os.path.exists(f"/run/weft/{INSTANCE}/weftd.sock"), 20)
+    wait_for(lambda: "default/web" in daemon.ctl("services", code=None).stdout, 20)
+    assert "outside" not in daemon.ctl("services").stdout
+    assert "link.yaml" in json.dumps(daemon.status())
+
+
 # ------------------------------------------------------------------ uninstall
 
 
