@@ -65,6 +65,7 @@ struct inet_connection_sock {
 
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
+	__u32 snd_una;
 	__u32 write_seq;
 	__u32 copied_seq;
 	__u32 srtt_us;
@@ -89,6 +90,7 @@ struct sk_psock {
 };
 
 enum sock_flags {
+	SOCK_DONE = 1,
 	SOCK_ZEROCOPY = 21,
 };
 

@@ -3,6 +3,7 @@
  * live.bpf.c: iter/bpf_sk_storage_map over `socks`: one struct abi_live for each live socket that weft knows, of
  * every netns: what TCP counted, what waits in the splice queue.
  */
+#include "bytes.bpf.h"
 #include "verdict.bpf.h"
 
 #define QUEUE_WALK 1024
@@ -50,8 +51,8 @@ int weft_live(struct bpf_iter__bpf_sk_storage_map *ctx)
 	l.end = s->end;
 	l.cookie = sk->__sk_common.skc_cookie.counter;
 	l.state = sk->__sk_common.skc_state;
-	bpf_core_read(&l.bytes_acked, sizeof(l.bytes_acked), &tp->bytes_acked);
-	bpf_core_read(&l.bytes_received, sizeof(l.bytes_received), &tp->bytes_received);
+	l.bytes_acked = bytes_acked(sk);
+	l.bytes_received = bytes_received(sk);
 	bpf_core_read(&l.srtt_us, sizeof(l.srtt_us), &tp->srtt_us);
 	l.srtt_us >>= 3; /* tcp_sock keeps eight times the value */
 	bpf_core_read(&l.retransmits, sizeof(l.retransmits), &tp->total_retrans);

@@ -10,6 +10,7 @@
  * A cookie is never given twice, so an entry that outlives its connection (connect(AF_UNSPEC), facts row 29) can
  * not be reached by another one.
  */
+#include "bytes.bpf.h"
 #include "verdict.bpf.h"
 
 #define TCP_CB_FLAGS (BPF_SOCK_OPS_STATE_CB_FLAG)
@@ -575,8 +576,10 @@ static __always_inline void traffic_close(struct bpf_sock_ops *ops, struct abi_c
 		return;
 	}
 	/* TCP's own counters say what it carried; the splice's are in the record */
-	sent = ops->bytes_acked;
-	received = ops->bytes_received;
+	sent = bytes_acked((const struct sock *)c->end[end].sock);
+	if (end == ABI_CLIENT && sent)
+		sent--; /* its SYN */
+	received = bytes_received((const struct sock *)c->end[end].sock);
 	c->end[end].tcp_bytes = sent;
 	t->closed++;
 	t->retransmits += ops->total_retrans;
