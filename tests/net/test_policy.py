@@ -178,6 +178,11 @@ class World:
         marker = policy(ROOT, f"round-{self.number}", "DENY", NOBODY)
         self.lab.manifest(file, "---\n".join(json.dumps(o) + "\n" for o in [*objects, marker]))
 
+    def running(self):
+        """Do weftd and its workers answer?"""
+        return all(self.lab.weftctl("policy", node=node, check=False, text=True).returncode == 0
+                   for node in self.lab.nodes)
+
     def settled(self):
         for node in self.lab.nodes:
             for p in self.lab.weftctl("policy", node=node)["pods"]:
