@@ -31,55 +31,45 @@ static bool port_of(struct destination *x, const char *s)
 	return true;
 }
 
-/* The VIP of the service and its port, if it has just one; a VIP of a family that the source has too. */
+/* Its only port, if none was given. */
+static bool service_port(struct destination *x, const struct world_service *s)
+{
+	const struct object_service *o = &s->object->service;
+	struct text list = {0};
+
+	if (x->port || o->ports == 1) {
+		x->port = x->port ? x->port : o->port[0].port;
+		return true;
+	}
+	for (unsigned i = 0; i < o->ports; i++)
+		text_add(&list, "%s%u", i ? ", " : "", o->port[i].port);
+	if (list.len)
+		snprintf(x->why, sizeof(x->why), "service %.64s/%.64s has several ports (%.80s): give one", s->namespace,
+			 s->name, list.data);
+	else
+		snprintf(x->why, sizeof(x->why), "service %.64s/%.64s has no TCP port", s->namespace, s->name);
+	text_free(&list);
+	return false;
+}
+
+/* The first VIP of a family that the source has too. A port that it has not is for the kernel to refuse. */
 static bool take_service(struct destination *x, const struct world_service *s)
 {
-	const struct world_front *any = NULL;
-	struct text ports = {0};
-	bool several = false;
-
-	for (unsigned i = 0; i < s->claims; i++) {
-		const struct world_front *f = s->claim[i].front;
-
-		if (i && f->key.port == s->claim[i - 1].front->key.port)
-			continue;
-		text_add(&ports, "%s%u", ports.len ? ", " : "", f->key.port);
+	if (!s->vips) {
+		snprintf(x->why, sizeof(x->why),
+			 "service %.64s/%.64s has no clusterIP that weft serves: ask for one of its pods", s->namespace,
+			 s->name);
+		return false;
 	}
-	for (unsigned i = 0; i < s->claims; i++) {
-		const struct world_front *f = s->claim[i].front;
-
-		if (x->port && f->key.port != x->port)
-			continue;
-		if (!x->port && any && any->key.port != f->key.port)
-			several = true;
-		x->addr = f->key.vip;
+	if (!service_port(x, s))
+		return false;
+	for (unsigned i = 0; i < s->vips; i++) {
+		x->addr = s->vip[i];
 		destination_from(x);
-		if (!any || !addr_is_zero(&x->from))
-			any = f;
-		if (!addr_is_zero(&x->from) && x->port)
-			break;
+		if (!addr_is_zero(&x->from))
+			return true;
 	}
-	if (several || (!x->port && !any)) {
-		snprintf(x->why, sizeof(x->why),
-			 any ? "service %.80s/%.80s has several ports (%.64s): give one"
-			     : "service %.80s/%.80s has no clusterIP that weft serves%.0s: ask for one of "
-			       "its pods",
-			 s->namespace, s->name, ports.data ? ports.data : "");
-		text_free(&ports);
-		return false;
-	}
-	text_free(&ports);
-	if (any) {
-		x->addr = any->key.vip;
-		x->port = any->key.port;
-	} else if (s->vips) {
-		x->addr = s->vip[0]; /* no such port: the kernel will say so */
-	} else {
-		snprintf(x->why, sizeof(x->why),
-			 "service %.80s/%.80s has no clusterIP that weft serves: ask for one of its pods",
-			 s->namespace, s->name);
-		return false;
-	}
+	x->addr = s->vip[0];
 	return true;
 }
 
@@ -89,7 +79,6 @@ static bool take_pod(struct destination *x, const struct world_pod *p)
 		snprintf(x->why, sizeof(x->why), "pod %.100s/%.100s has no address", p->namespace, p->name);
 		return false;
 	}
-	x->addr = p->addr[0];
 	for (unsigned i = 0; i < p->addrs; i++) {
 		x->addr = p->addr[i];
 		destination_from(x);

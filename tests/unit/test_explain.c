@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Explanations: forms of a destination, the objects that are named, and, for random worlds, that the verdict is what
+ * the policy sets say. Real maps (root), because the kernel's switches are asked too.
+ */
+#include <jansson.h>
+#include <linux/bpf.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "scene.h"
+
+#include "kernel.h"
+#include "report.h"
+
+struct stage {
+	struct scene scene;
+	struct report report;
+};
+
+static int map_new(unsigned type, unsigned key_size, unsigned value_size)
+{
+	union bpf_attr attr;
+	long fd;
+
+	memset(&attr, 0, sizeof(attr));
+	attr.map_type = type;
+	attr.key_size = key_size;
+	attr.value_size = value_size;
+	attr.max_entries = 4096;
+	attr.map_flags = BPF_F_NO_PREALLOC;
+	fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr));
+	if (fd < 0)
+		fail_msg("BPF_MAP_CREATE: %s: run the tests as root", strerror(errno));
+	return (int)fd;
+}
+
+static void publish_stage(struct stage *g)
+{
+	unsigned n;
+
+	world_update(g->scene.world);
+	if (publish(g->report.publish))
+		fail_msg("%s", publish_errors(g->report.publish, &n)[0]);
+}
+
+static int setup(void **state)
+{
+	struct stage *g = mem_alloc(sizeof(*g));
+	int err;
+
+	g->scene = scene_new();
+	g->report = (struct report){.world = g->scene.world, .splice_on = true, .kernel_safe = true};
+	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
+		g->report.fd[i] = -1;
+#define NEW(which, type, key, value) g->report.fd[WIRE_FD_##which] = map_new(BPF_MAP_TYPE_##type, sizeof(key), sizeof(value))
+	NEW(PODS, HASH, uint64_t, struct abi_pod);
+	NEW(ADDRESSES, HASH, struct abi_addr, struct abi_address);
+	NEW(SERVICES, HASH, struct abi_service_key, struct abi_service);
+	NEW(ENDPOINTS, HASH, struct abi_endpoint_key, struct abi_endpoint);
+	NEW(POLICIES, HASH, uint32_t, struct abi_policy);
+	NEW(SOURCES, HASH, struct abi_source_key, struct abi_bits);
+	NEW(BLOCKS, LPM_TRIE, struct abi_block_key, struct abi_bits);
+	NEW(PORTS, HASH, struct abi_port_key, struct abi_port);
+	NEW(CONNS, HASH, struct abi_tuple, struct abi_conn);
+	NEW(CLASSES, HASH, struct abi_class_key, struct abi_class);
+	NEW(TRAFFIC, PERCPU_HASH, struct abi_traffic_key, struct abi_traffic);
+#undef NEW
+	g->report.publish = publish_new(g->scene.world, g->report.fd, &err);
+	assert_non_null(g->report.publish);
+	*state = g;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct stage *g = *state;
+
+	publish_free(g->report.publish);
+	scene_free(&g->scene);
+	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
+		if (g->report.fd[i] >= 0)
+			close(g->report.fd[i]);
+	free(g);
+	return 0;
+}
+
+static json_t *explain(struct stage *g, const char *source, const char *destination)
+{
+	json_t *request = json_pack("{s:s, s:s}", "source", source, "destination", destination), *ret;
+	struct answer *a = explain_answer(&g->report, request);
+	struct text t = {0};
+
+	while (a->more(a, &t) > 0)
+		;
+	a->end(a);
+	json_decref(request);
+	ret = json_loadb(t.data, t.len, 0, NULL);
+	assert_non_null(ret);
+	text_free(&t);
+	return ret;
+}
+
+static const char *string_of(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "";
+}
+
+/* Verdict and reason; `object` (may be NULL) is named in some step. */
+static void expect(struct stage *g, const char *source, const char *destination, const char *verdict, const char *reason,
+		   const char *object)
+{
+	json_t *a = explain(g, source, destination), *step;
+	bool named = !object;
+	size_t i;
+
+	if (strcmp(string_of(a, "verdict"), verdict) || strcmp(string_of(a, "reason"), reason))
+		fail_msg("%s -> %s: %s (%s) %s", source, destination, string_of(a, "verdict"), string_of(a, "reason"),
+			 string_of(a, "error"));
+	json_array_foreach(json_object_get(a, "steps"), i, step)
+		named = named || !strcmp(string_of(step, "object"), object);
+	if (!named)
+		fail_msg("%s -> %s: no step names %s", source, destination, object);
+	json_decref(a);
+}
+
+static void expect_error(struct stage *g, const char *source, const char *destination, const char *part)
+{
+	json_t *a = explain(g, source, destination);
+
+	if (!strstr(string_of(a, "error"), part))
+		fail_msg("%s -> %s: \"%s\" does not speak of \"%s\"", source, destination, string_of(a, "error"), part);
+	json_decref(a);
+}
+
+static const char web[] = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"
+			  "spec: {clusterIPs: [10.96.0.1, 'fd00:96::1'], selector: {app: web},\n"
+			  "  ports: [{name: http, port: 80, targetPort: 8080}]}\n";
+static const char two_ports[] = "apiVersion: v1\nkind: Service\nmetadata: {name: two, namespace: shop}\n"
+				"spec: {clusterIP: 10.96.0.2, selector: {app: web},\n"
+				"  ports: [{name: a, port: 80, targetPort: 8080}, {name: b, port: 81, targetPort: 8081}]}\n";
+static const char empty[] = "apiVersion: v1\nkind: Service\nmetadata: {name: empty, namespace: shop}\n"
+			    "spec: {clusterIP: 10.96.0.3, selector: {app: nobody}, ports: [{port: 80}]}\n";
+static const char headless[] = "apiVersion: v1\nkind: Service\nmetadata: {name: bare, namespace: shop}\n"
+			       "spec: {clusterIP: None, selector: {app: web}, ports: [{port: 80}]}\n";
+static const char allow_a[] = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+			      "metadata: {name: allow-a, namespace: shop}\n"
+			      "spec:\n  selector: {matchLabels: {app: web}}\n  rules:\n"
+			      "  - from: [{source: {principals: [cluster.local/ns/shop/sa/nobody]}}]\n"
+			      "  - from: [{source: {principals: [cluster.local/ns/shop/sa/a]}}]\n";
+static const char deny_block[] = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+				 "metadata: {name: deny-block, namespace: shop}\n"
+				 "spec:\n  action: DENY\n  selector: {matchLabels: {app: web}}\n  rules:\n"
+				 "  - from: [{source: {ipBlocks: [10.0.0.2/32]}}]\n";
+static const char strict[] = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
+			     "metadata: {name: strict, namespace: shop}\nspec: {mtls: {mode: STRICT}}\n";
+
+static void populate(struct stage *g)
+{
+	scene_enrol(g->scene.world, 1, "shop/a", "a", "10.0.0.1,fd00::1", "");
+	scene_enrol(g->scene.world, 2, "shop/b", "b", "10.0.0.2,fd00::2", "");
+	scene_enrol(g->scene.world, 3, "shop/web", "web", "10.0.0.3,fd00::3", "app=web");
+	scene_yaml(g->scene.store, web);
+	publish_stage(g);
+}
+
+/* ------------------------------------------------------------------ tests */
+
+static void forms(void **state)
+{
+	static const char *const good[] = {
+		"10.96.0.1",
+		"10.96.0.1:80",
+		"[fd00:96::1]:80",
+		"fd00:96::1",
+		"[fd00:96::1]",
+		"web.shop",
+		"web.shop:80",
+		"web.shop.svc:80",
+		"web.shop.svc.cluster.local:80",
+		"shop/web:8080",
+		"10.0.0.3:8080",
+		"[fd00::3]:8080",
+		"web",
+		"::ffff:10.96.0.1",
+	};
+	static const char *const bad[][2] = {
+		{"", "no pod or service"},
+		{"10.96.0.1:", "not a port"},
+		{"10.96.0.1:0", "not a port"},
+		{"10.96.0.1:65536", "not a port"},
+		{"10.96.0.1:80:90", "not a service"},
+		{"[fd00::1", "no pod or service"},
+		{"[fd00:96::1]80", "after"},
+		{"10.0.0.3", "which port"},
+		{"nope.shop", "no service nope"},
+		{"shop/nope:1", "no pod or service"},
+		{"a.b.c.d:1", "not a service"},
+		{":80", "no pod or service"},
+		{"fd00::1:99999", "not a port"},
+		{"shop/web", "which port"},
+	};
+	struct stage *g = *state;
+
+	populate(g);
+	for (size_t i = 0; i < array_size(good); i++) {
+		/* "web" is a pod before it is a service: it needs a port */
+		if (!strcmp(good[i], "web"))
+			expect_error(g, "shop/a", good[i], "which port");
+		else
+			expect(g, "shop/a", good[i], "allowed", "none", NULL);
+	}
+	for (size_t i = 0; i < array_size(bad); i++)
+		expect_error(g, "shop/a", bad[i][0], bad[i][1]);
+	expect_error(g, "shop/nope", "web.shop", "no pod shop/nope");
+	expect_error(g, "nope", "web.shop", "give NAMESPACE/NAME");
+	expect_error(g, "/x", "web.shop", "give NAMESPACE/NAME");
+}
+
+static void services(void **state)
+{
+	struct stage *g = *state;
+
+	populate(g);
+	scene_yaml(g->scene.store, two_ports);
+	scene_yaml(g->scene.store, empty);
+	scene_yaml(g->scene.store, headless);
+	publish_stage(g);
+	expect(g, "shop/a", "two.shop:81", "allowed", "none", "Service shop/two");
+	expect_error(g, "shop/a", "two.shop", "several ports (80, 81)");
+	expect_error(g, "shop/a", "10.96.0.2", "several ports");
+	expect(g, "shop/a", "web.shop:81", "refused", "no_service_port", NULL);
+	expect(g, "shop/a", "empty.shop", "refused", "no_endpoint", "Service shop/empty");
+	expect_error(g, "shop/a", "bare.shop", "no clusterIP");
+	expect_error(g, "shop/a", "bare.shop:80", "no clusterIP");
+}
+
+static void policies(void **state)
+{
+	struct stage *g = *state;
+
+	populate(g);
+	expect(g, "shop/b", "web.shop", "allowed", "none", NULL);
+	scene_yaml(g->scene.store, allow_a);
+	publish_stage(g);
+	expect(g, "shop/a", "web.shop", "allowed", "none", "AuthorizationPolicy shop/allow-a rules[1]");
+	expect(g, "shop/b", "web.shop", "refused", "not_allowed", "AuthorizationPolicy shop/allow-a");
+	scene_yaml(g->scene.store, deny_block);
+	publish_stage(g);
+	expect(g, "shop/b", "web.shop", "refused", "denied", "AuthorizationPolicy shop/deny-block rules[0]");
+	expect(g, "shop/b", "[fd00::3]:80", "refused", "not_allowed", NULL);
+	expect(g, "shop/a", "web.shop", "allowed", "none", NULL);
+	scene_yaml(g->scene.store, strict);
+	publish_stage(g);
+	expect(g, "shop/a", "web.shop", "allowed", "none", "PeerAuthentication shop/strict");
+}
+
+static void not_weft(void **state)
+{
+	const struct abi_addr node = scene_addr("10.0.0.254");
+	struct stage *g = *state;
+
+	populate(g);
+	world_node_addresses(g->scene.world, &node, 1);
+	scene_yaml(g->scene.store, "apiVersion: v1\nkind: Pod\nmetadata: {name: far, namespace: shop}\n"
+				   "spec: {nodeName: node2}\nstatus: {podIP: 10.1.0.1}\n");
+	publish_stage(g);
+	expect(g, "shop/a", "10.0.0.254:10250", "allowed", "node_itself", NULL);
+	expect(g, "shop/a", "192.0.2.1:443", "allowed", "outside", NULL);
+	expect(g, "shop/a", "shop/far:80", "allowed", "other_node", NULL);
+	expect(g, "shop/a", "10.0.0.1:80", "allowed", "same_pod", NULL);
+	expect(g, "shop/a", "127.0.0.1:80", "allowed", "same_pod", NULL);
+	/* a pod of another node has no identity here */
+	expect(g, "shop/far", "shop/web:80", "allowed", "none", NULL);
+	scene_yaml(g->scene.store, strict);
+	publish_stage(g);
+	expect(g, "shop/far", "shop/web:80", "refused", "mtls_required", "PeerAuthentication shop/strict");
+}
+
+static void splice_said(void **state)
+{
+	static const struct {
+		bool on, safe;
+		const char *says;
+	} table[] = {{true, true, "eligible"}, {false, true, "switched_off"}, {true, false, "kernel_unsafe"}};
+	struct stage *g = *state;
+
+	populate(g);
+	for (size_t i = 0; i < array_size(table); i++) {
+		json_t *a, *step;
+		bool said = false;
+		size_t k;
+
+		g->report.splice_on = table[i].on;
+		g->report.kernel_safe = table[i].safe;
+		a = explain(g, "shop/a", "web.shop");
+		json_array_foreach(json_object_get(a, "steps"), k, step)
+			said = said || (!strcmp(string_of(step, "step"), "splice") && strstr(string_of(step, "text"), table[i].says));
+		assert_true(said);
+		json_decref(a);
+	}
+}
+
+static void live_ones(void **state)
+{
+	struct abi_tuple t = {.src = scene_addr("10.0.0.1"), .dst = scene_addr("10.0.0.3"), .src_port = 4000, .dst_port = 8080};
+	struct abi_conn c = {.client_pod = 1, .server_pod = 3, .path = ABI_PATH_SPLICE};
+	struct stage *g = *state;
+	json_t *a, *steps;
+
+	populate(g);
+	assert_int_equal(kernel_update(g->report.fd[WIRE_FD_CONNS], &t, &c), 0);
+	a = explain(g, "shop/a", "web.shop");
+	steps = json_object_get(a, "steps");
+	assert_string_equal(string_of(json_array_get(steps, json_array_size(steps) - 1), "text"),
+			    "1 live connection between the two: 1 splice");
+	json_decref(a);
+}
+
+/* A service of several endpoints that are judged differently. */
+static void mixed(void **state)
+{
+	struct stage *g = *state;
+
+	populate(g);
+	scene_enrol(g->scene.world, 4, "shop/open", "web", "10.0.0.4", "app=web,open=yes");
+	scene_yaml(g->scene.store, "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+				   "metadata: {name: closed, namespace: shop}\n"
+				   "spec:\n  action: DENY\n  selector: {matchLabels: {open: 'yes'}}\n  rules: [{}]\n");
+	publish_stage(g);
+	expect(g, "shop/a", "web.shop", "mixed", "denied", "AuthorizationPolicy shop/closed rules[0]");
+	expect(g, "shop/a", "shop/web:8080", "allowed", "none", NULL);
+	/* from one of the endpoints itself */
+	expect(g, "shop/web", "web.shop", "mixed", "denied", NULL);
+}
+
+/* What is explained is what the set decides: random pods, policies, ports. */
+static void as_decided(void **state)
+{
+	struct stage *g = *state;
+	unsigned refused = 0;
+
+	srand(7);
+	for (unsigned i = 0; i < 8; i++) {
+		char name[16], ip[32], labels[16];
+
+		snprintf(name, sizeof(name), "shop/p%u", i);
+		snprintf(ip, sizeof(ip), "10.0.0.%u", 10 + i);
+		snprintf(labels, sizeof(labels), "app=%c", 'a' + i % 3);
+		scene_enrol(g->scene.world, 10 + i, name, name + 5, ip, labels);
+	}
+	for (unsigned i = 0; i < 12; i++) {
+		char *yaml = mem_format("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+					"metadata: {name: r%u, namespace: shop}\nspec:\n  action: %s\n"
+					"  selector: {matchLabels: {app: %c}}\n  rules:\n"
+					"  - from: [{source: {%s: [\"%s%d\"]}}]\n    to: [{operation: {%s: [\"%d\"]}}]\n",
+					i, rand() % 3 ? "ALLOW" : "DENY", 'a' + rand() % 3,
+					rand() % 2 ? "principals" : "notPrincipals", "cluster.local/ns/shop/sa/p", rand() % 8,
+					rand() % 4 ? "ports" : "notPorts", 80 + rand() % 3);
+
+		scene_yaml(g->scene.store, yaml);
+		free(yaml);
+	}
+	publish_stage(g);
+	for (unsigned i = 0; i < 400; i++) {
+		unsigned from = (unsigned)rand() % 8, to = (unsigned)rand() % 8, port = 80 + (unsigned)rand() % 3;
+		char source[16], destination[32], ip[32];
+		struct abi_addr a;
+		const struct world_pod *p, *q;
+		enum abi_reason why;
+
+		if (from == to)
+			continue;
+		snprintf(source, sizeof(source), "shop/p%u", from);
+		snprintf(destination, sizeof(destination), "shop/p%u:%u", to, port);
+		snprintf(ip, sizeof(ip), "10.0.0.%u", 10 + from);
+		a = scene_addr(ip);
+		p = world_pod_named(g->scene.world, "shop", source + 5);
+		q = world_pod_numbered(g->scene.world, 10 + to);
+		why = policy_decide(q->set, p->identity, &a, (uint16_t)port, NULL);
+		refused += why != ABI_NONE;
+		expect(g, source, destination, why ? "refused" : "allowed", reason_name(why), NULL);
+	}
+	assert_true(refused > 20);
+}
+
+static void requests(void **state)
+{
+	struct stage *g = *state;
+	json_t *empty_request = json_object();
+	struct answer *a = explain_answer(&g->report, empty_request);
+	struct text t = {0};
+
+	assert_int_equal(a->more(a, &t), 0);
+	assert_non_null(strstr(t.data, "explain needs"));
+	a->end(a);
+	text_free(&t);
+	json_decref(empty_request);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(forms),
+		TEST(services),
+		TEST(policies),
+		TEST(not_weft),
+		TEST(splice_said),
+		TEST(live_ones),
+		TEST(mixed),
+		TEST(as_decided),
+		TEST(requests),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
