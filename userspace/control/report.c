@@ -479,14 +479,14 @@ struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 	struct answer *error;
 
 	for (size_t i = 0; i < array_size(table); i++) {
-		if (text_equal(table[i].name, command)) {
-			if (!r->publish)
-				return answer_error(
-					"the worker is starting: its first world is not made yet");
-			return table[i].answer(r, request);
-		}
-		text_add(&names, "%s%s", i ? ", " : "", table[i].name);
+		if (!text_equal(table[i].name, command))
+			continue;
+		if (!r->publish)
+			return answer_error("the worker is starting: its first world is not made yet");
+		return table[i].answer(r, request);
 	}
+	for (size_t i = 0; i < array_size(table); i++)
+		text_add(&names, "%s%s", i ? ", " : "", table[i].name);
 	error = answer_error("unknown command \"%.64s\": there are %s", command, names.data);
 	text_free(&names);
 	return error;
