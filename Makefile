@@ -36,7 +36,7 @@ MAKEFLAGS += -r
 # Bottom up: an object uses symbols only of objects before it (`make floors` proves it).
 
 FLOORS := \
-	base/mem base/clock base/reason base/text base/table base/log base/addr base/doc \
+	base/mem base/clock base/reason base/text base/table base/log base/addr base/doc base/doc_split \
 	io/loop io/wire io/kernel io/netlink \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s mesh/store \
 	mesh/identity mesh/terms mesh/policy mesh/service \
@@ -57,7 +57,7 @@ ROOMS := base io mesh control proc
 MAINS := proc/weftd proc/worker
 
 # The supervisor: nothing that parses, nothing that could be fooled by a network.
-WEFTD_OUT := base/doc
+WEFTD_OUT := base/doc base/doc_split
 WEFTD_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/%,$(SOURCES))) \
 	$(filter-out proc/worker%,$(filter proc/%,$(SOURCES)))
 
@@ -65,7 +65,7 @@ WEFTD_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/%,$(SOURCES))) \
 WORKER_IN = $(filter base/% io/% mesh/% control/% proc/worker%,$(SOURCES))
 
 # weftctl: its own files, and what speaks with the supervisor.
-WEFTCTL_IN = $(filter-out base/doc,$(filter base/% io/wire,$(SOURCES)))
+WEFTCTL_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/wire,$(SOURCES)))
 
 WEFTD_LIBS := -lbpf -lelf -lz -lmnl -lxxhash
 WORKER_LIBS := -ljansson -lyaml -lxxhash -lmnl -lpthread
@@ -180,7 +180,7 @@ $(BUILD)/weft.skel.h: $(BUILD)/weft.bpf.o
 # Other .c files of tests/unit and tests/bpf (oracles) are at hand for the tests of their folder.
 
 WEFTCTL_LIBRARY := $(patsubst tools/%.c,tools/%,$(filter-out $(WEFTCTL_MAIN),$(WEFTCTL)))
-WEFTCTL_UPTO := $(filter-out base/doc,$(filter base/% io/wire,$(LIBRARY))) $(WEFTCTL_LIBRARY)
+WEFTCTL_UPTO := $(filter-out $(WEFTD_OUT),$(filter base/% io/wire,$(LIBRARY))) $(WEFTCTL_LIBRARY)
 upto = $(or $(UPTO_$1),$(if $(filter weftctl%,$1),$(WEFTCTL_UPTO),$(LIBRARY)))
 
 tests: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT)) $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * doc.h: YAML and JSON as one tree of nodes with lines (base/doc.c over libyaml and jansson).
+ * doc.h: YAML and JSON as one tree of nodes with lines (base/doc.c over libyaml and jansson, base/doc_split.c).
  *
  * Every input is hostile: bytes, depth and nodes are bounded, aliases are refused past a budget
  * (alias bombs), duplicate keys are an error. Times are linear in the input.
@@ -51,6 +51,16 @@ int doc_parse(struct arena *a, const char *bytes, size_t len, bool json, uint32_
  * starts the next ("---" at the start of a line; for JSON: the end of the first value). `len` if it is the last.
  */
 size_t doc_split(const char *bytes, size_t len, bool json);
+
+/*
+ * The items of a document that is a `kind: List`, written plainly, as parts of it: JSON maps, or YAML lists of one
+ * item. So each can be parsed alone, and again alone when it changes. NULL: parse the document as a whole. The array
+ * is the caller's to free().
+ */
+struct doc_part {
+	size_t at, len;
+};
+struct doc_part *doc_split_list(const char *bytes, size_t len, bool json, unsigned *ret_count) must_check;
 
 struct doc *doc_get(const struct doc *map, const char *key); /* NULL if absent or not a map */
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Any bytes to a tree. Beside crashes: a document that is both JSON and YAML means the same as either, and the
- * parts of a stream make up the whole.
+ * Any bytes to a tree. Beside crashes: a document that is both JSON and YAML means the same as either.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -69,13 +68,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(*error.reason && error.line <= size + 1);
 	if (yaml && json && json->kind != DOC_NULL)
 		compare(json, yaml);
-	for (int j = 0; j < 2; j++)
-		for (size_t at = 0; at < size;) {
-			size_t part = doc_split(bytes + at, size - at, j);
-
-			require(part >= 1 && part <= size - at);
-			at += part;
-		}
 	arena_free(&a);
 	free(bytes);
 	return 0;

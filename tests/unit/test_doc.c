@@ -253,73 +253,6 @@ static void lookup(void **state)
 	arena_free(&a);
 }
 
-static void split_streams(void **state)
-{
-	static const struct {
-		bool json;
-		const char *in;
-		const char *parts; /* lengths */
-	} cases[] = {
-		{false, "a: 1\n", "5"},
-		{false, "---\na: 1\n---\nb: 1\n", "9 9"},
-		{false, "a: 1\n---\nb: 1\n", "5 9"},
-		{false, "# c\n\n---\na: 1\n---\n", "14 4"},
-		{false, "%YAML 1.1\n---\na: 1\n", "19"},
-		{false, "---\r\na: 1\r\n--- # x\r\nb: 1\r\n", "11 15"},
-		{false, "a: 1\n----\n---x\n --- \n", "21"},
-		{false, "a: 1\n...\nb: 1\n...\n---\nc: 1\n", "9 9 9"},
-		{false, "a: |\n  ---\n---\nb", "11 5"},
-		{false, "---", "3"},
-		{false, "a\n---", "2 3"},
-		{false, "---\n---\n", "4 4"},
-		{true, "{}", "2"},
-		{true, "{}\n", "3"},
-		{true, " {\"a\":\"}\\\"{\"} [1,[2]]\n", "13 9"},
-		{true, "{\"a\"", "4"},
-		{true, "nonsense {}", "11"},
-		{true, "[[]]]{}", "4 3"},
-	};
-
-	for (size_t i = 0; i < array_size(cases); i++) {
-		size_t len = strlen(cases[i].in), at = 0;
-		struct text t = {0};
-
-		while (at < len) {
-			size_t part = doc_split(cases[i].in + at, len - at, cases[i].json);
-
-			assert_in_range(part, 1, len - at);
-			text_add(&t, "%s%zu", at ? " " : "", part);
-			at += part;
-		}
-		if (strcmp(t.data, cases[i].parts))
-			fail_msg("case %zu: \"%s\", not \"%s\"", i, t.data, cases[i].parts);
-		text_free(&t);
-	}
-	assert_int_equal(doc_split("", 0, false), 0);
-}
-
-/* Markers at every place of a block against going by lines; and a stream of end markers takes no longer than others. */
-static void split_blocks(void **state)
-{
-	char in[300], *many = malloc(8 << 20);
-
-	for (size_t at = 2; at < 250; at++) {
-		memset(in, 'x', sizeof(in));
-		memcpy(in + at - 1, "\n---\n", 5);
-		in[at / 2] = '\n';
-		assert_int_equal(doc_split(in, sizeof(in), false), at);
-		in[at + 1] = '.';
-		assert_int_equal(doc_split(in, sizeof(in), false), sizeof(in));
-		memcpy(in + at, "...", 3);
-		assert_int_equal(doc_split(in, sizeof(in), false), at + 4);
-		assert_int_equal(doc_split(in, at + 3, false), at + 3);
-	}
-	for (size_t i = 0; i < 8 << 20; i += 4)
-		memcpy(many + i, "...\n", 4);
-	assert_int_equal(doc_split(many, 8 << 20, false), 8 << 20);
-	free(many);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -330,8 +263,6 @@ int main(void)
 		cmocka_unit_test(alias_bomb),
 		cmocka_unit_test(too_many_values),
 		cmocka_unit_test(lookup),
-		cmocka_unit_test(split_streams),
-		cmocka_unit_test(split_blocks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

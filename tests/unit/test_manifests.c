@@ -361,6 +361,46 @@ static void one_document_of_many(void **state)
 	end(&f);
 }
 
+/* A List of more than 64 KiB: read by items, and one change costs one. */
+static void large_list(void **state)
+{
+	const struct object *o, *other;
+	struct folder f;
+	struct text t = {0};
+
+	begin(&f);
+	for (int json = 0; json < 2; json++) {
+		const char *name = json ? "l.json" : "l.yaml";
+
+		for (int turn = 0; turn < 2; turn++) {
+			t.len = 0;
+			text_add(&t, json ? "{\"kind\":\"List\",\"apiVersion\":\"v1\",\n\"items\":[" : "items:\n");
+			for (unsigned i = 0; i < 2000; i++)
+				text_add(&t, json ? "%s{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\n\"metadata\":{\"name\":"
+						    "\"j%u\"}}"
+						  : "%s- apiVersion: v1\n  kind: Namespace\n  metadata: {name: y%u}\n",
+					 json && i ? ",\n" : "", turn && i == 7 ? 9999 : i);
+			text_add(&t, json ? "]}\n" : "apiVersion: v1\nkind: List\n");
+			put(&f, name, t.data);
+			if (turn) {
+				expect_changes(&f, false, json ? "j7 j9999" : "y7 y9999");
+				continue;
+			}
+			assert_int_equal(source_load(f.source), 1);
+			store_changes(f.store, NULL, NULL);
+			o = store_get(f.store, KIND_NAMESPACE, "", json ? "j1999" : "y1999");
+			assert_non_null(o);
+			assert_int_equal(o->line, json ? 2 + 2 * 1999 : 2 + 3 * 1999);
+		}
+		other = store_get(f.store, KIND_NAMESPACE, "", json ? "j1999" : "y1999");
+		assert_ptr_equal(other, o);
+		expect_problems(&f, "");
+	}
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 4000);
+	text_free(&t);
+	end(&f);
+}
+
 static void strange_files(void **state)
 {
 	struct folder f;
@@ -630,6 +670,7 @@ int main(void)
 		cmocka_unit_test(broken_beside_last_good),
 		cmocka_unit_test(one_name_twice),
 		cmocka_unit_test(one_document_of_many),
+		cmocka_unit_test(large_list),
 		cmocka_unit_test(strange_files),
 		cmocka_unit_test(too_many_problems),
 		cmocka_unit_test(opened_elsewhere),

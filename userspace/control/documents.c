@@ -8,6 +8,7 @@
 
 #define LOGGED 20	       /* problems of one reading of one file that the log tells one by one */
 #define NEARBY 16	       /* documents */
+#define LIST_MIN (64u << 10)   /* bytes; smaller Lists are decoded as a whole */
 #define SCRATCH_MAX (1u << 20) /* bytes of trees kept before their memory is given back */
 
 struct document {
@@ -66,6 +67,7 @@ struct reading {
 	bool parsed;	 /* of `at` */
 	bool by_hash_built;
 	bool begun; /* something was fed */
+	bool item;  /* the part is an item of a List, not a document */
 };
 
 struct hashed { /* entry of reading.by_hash */
@@ -199,7 +201,11 @@ static void decode(struct reading *r, const char *bytes, size_t len)
 	r->parsed = true;
 	if ((!r->json && parse_json_in_yaml(r, bytes, len, &tree)) ||
 	    !doc_parse(&r->scratch, bytes, len, r->json, r->line, &tree, &error)) {
-		k8s_decode(tree, file, &r->sink);
+		if (r->item && !r->json) /* a list of the one */
+			for (tree = tree->child; tree; tree = tree->next)
+				k8s_decode(tree, file, &r->sink);
+		else
+			k8s_decode(tree, file, &r->sink);
 	} else {
 		r->parsed = false;
 		r->unreadable = true;
@@ -264,9 +270,9 @@ static uint32_t count_lines(const char *bytes, size_t len)
 	return n;
 }
 
-static void take_document(struct reading *r, const char *bytes, size_t len)
+static void take_part(struct reading *r, const char *bytes, size_t len)
 {
-	uint64_t hash = table_hash(bytes, len);
+	uint64_t hash = table_hash(bytes, len) ^ r->item;
 	int was = find_old(r, hash, len);
 	struct entry *e;
 
@@ -294,6 +300,36 @@ static void take_document(struct reading *r, const char *bytes, size_t len)
 	}
 	e->line = r->line;
 	r->line += e->lines;
+}
+
+/*
+ * A document, or the items of a large List one by one: so a change in it costs one item, and its tree never stands
+ * in memory as a whole. False: too many.
+ */
+static bool take_document(struct reading *r, const char *bytes, size_t len)
+{
+	unsigned count = 0;
+	struct doc_part *item = len < LIST_MIN ? NULL : doc_split_list(bytes, len, r->json, &count);
+	size_t at = 0;
+
+	if (r->count + (item ? count : 1) > DOCUMENTS_MAX) {
+		free(item);
+		return false;
+	}
+	if (!item) {
+		take_part(r, bytes, len);
+		return true;
+	}
+	r->item = true;
+	for (unsigned i = 0; i < count; i++) {
+		r->line += count_lines(bytes + at, item[i].at - at);
+		take_part(r, bytes + item[i].at, item[i].len);
+		at = item[i].at + item[i].len;
+	}
+	r->item = false;
+	r->line += count_lines(bytes + at, len - at);
+	free(item);
+	return true;
 }
 
 /* ------------------------------------------------------------------ last good versions */
@@ -437,9 +473,8 @@ ssize_t documents_feed(struct reading *r, const char *bytes, size_t len, bool la
 		/* The marker of the next document counts only with what stands behind it. */
 		if (!last && at + part + 4 > len)
 			break;
-		if (r->count == DOCUMENTS_MAX)
+		if (!take_document(r, bytes + at, part))
 			return -E2BIG;
-		take_document(r, bytes + at, part);
 		at += part;
 	}
 	return (ssize_t)at;
