@@ -262,7 +262,8 @@ static void check_numbers(const struct text *t)
 	assert_int_equal(json_array_size(json_object_get(a, "first")), n);
 	assert_int_equal(json_array_size(json_object_get(a, "second")), 0);
 	n = 0;
-	json_array_foreach(json_object_get(a, "first"), i, item) {
+	json_array_foreach(json_object_get(a, "first"), i, item)
+	{
 		while (n % 7 == 3)
 			n++;
 		assert_int_equal(json_integer_value(json_object_get(item, "n")), n++);
@@ -338,9 +339,15 @@ static void texts(void **state)
 	static const struct {
 		const char *in, *out;
 	} table[] = {
-		{"plain", "plain"},	      {"\xc3\xa4", "\xc3\xa4"},		      {"a\xff", "a?"},
-		{"\xc3", "?"},		      {"\xe2\x82", "??"},		      {"\xed\xa0\x80", "???"},
-		{"\xc0\x80x", "??x"},	      {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"}, {"\xf4\x90\x80\x80", "????"},
+		{"plain", "plain"},
+		{"\xc3\xa4", "\xc3\xa4"},
+		{"a\xff", "a?"},
+		{"\xc3", "?"},
+		{"\xe2\x82", "??"},
+		{"\xed\xa0\x80", "???"},
+		{"\xc0\x80x", "??x"},
+		{"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
+		{"\xf4\x90\x80\x80", "????"},
 		{"\xe0\x80\x80", "???"},
 	};
 

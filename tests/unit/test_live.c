@@ -72,7 +72,8 @@ static void bytes_one_end(void **state)
 
 static void join_as_nested_loops(void **state)
 {
-	enum { CONNS = 300, LIVES = 400 };
+	enum { CONNS = 300,
+	       LIVES = 400 };
 	struct abi_tuple *tuple = mem_alloc(CONNS * sizeof(*tuple));
 	struct abi_conn *conn = mem_alloc(CONNS * sizeof(*conn));
 	struct abi_live *live = mem_alloc(LIVES * sizeof(*live));
@@ -260,9 +261,14 @@ static void no_iterator(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bytes_both_ends), cmocka_unit_test(bytes_one_end), cmocka_unit_test(join_as_nested_loops),
-		cmocka_unit_test(join_of_nothing), cmocka_unit_test(forbidden),	    cmocka_unit_test(closed_ends_are_left),
-		cmocka_unit_test(many),		   cmocka_unit_test(no_iterator),
+		cmocka_unit_test(bytes_both_ends),
+		cmocka_unit_test(bytes_one_end),
+		cmocka_unit_test(join_as_nested_loops),
+		cmocka_unit_test(join_of_nothing),
+		cmocka_unit_test(forbidden),
+		cmocka_unit_test(closed_ends_are_left),
+		cmocka_unit_test(many),
+		cmocka_unit_test(no_iterator),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
