@@ -56,8 +56,8 @@ static void check_list(const char *bytes, size_t len, bool json)
 		good = !doc_parse(&a, bytes + part[i].at, part[i].len, json, 1 + lines(bytes, part[i].at),
 				  &item[i], &error);
 	/* The whole may be too large or too deep where its items are not; and NEL is a line only for libyaml. */
-	if (good && !memmem(bytes, len, "\xc2\x85", 2) && !memmem(bytes, len, "\xe2\x80", 2) && !memchr(bytes, '\r', len) &&
-	    !doc_parse(&a, bytes, len, json, 1, &whole, &error)) {
+	if (good && !memmem(bytes, len, "\xc2\x85", 2) && !memmem(bytes, len, "\xe2\x80", 2) &&
+	    !memchr(bytes, '\r', len) && !doc_parse(&a, bytes, len, json, 1, &whole, &error)) {
 		const struct doc *of_whole = doc_get(whole, "items");
 
 		require(of_whole && of_whole->kind == DOC_LIST);

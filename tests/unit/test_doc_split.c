@@ -100,7 +100,7 @@ static void split_lists(void **state)
 		{false, "kind: List\nitems:\n", ""},
 		{true, "{\"kind\":\"List\",\"items\":[{\"a\":\"]}\"}, {}\n]}", "24+10 36+2"},
 		{true, "{\"items\":[{}],\"x\":[1,{\"items\":2}],\"kind\":\"List\"}", "10+2"},
-		{true, "{\"x\":-1.5e3 ,\"y\":\"items\",\"items\":[{}],\"kind\":\"List\"}", "35+2"},
+		{true, "{\"x\":-1.5e3 ,\"y\":\"items\",\"items\":[{}],\"kind\":\"List\"}", "34+2"},
 		{true, "{\"kind\":\"List\",\"items\":[{},]}", ""},
 		{true, "{\"kind\":\"List\",\"items\":[{} {}]}", ""},
 		{true, "{\"kind\":\"List\",\"items\":[{}", ""},

@@ -376,9 +376,10 @@ static void large_list(void **state)
 			t.len = 0;
 			text_add(&t, json ? "{\"kind\":\"List\",\"apiVersion\":\"v1\",\n\"items\":[" : "items:\n");
 			for (unsigned i = 0; i < 2000; i++)
-				text_add(&t, json ? "%s{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\n\"metadata\":{\"name\":"
-						    "\"j%u\"}}"
-						  : "%s- apiVersion: v1\n  kind: Namespace\n  metadata: {name: y%u}\n",
+				text_add(&t,
+					 json ? "%s{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\n"
+						"\"metadata\":{\"name\":\"j%u\"}}"
+					      : "%s- apiVersion: v1\n  kind: Namespace\n  metadata: {name: y%u}\n",
 					 json && i ? ",\n" : "", turn && i == 7 ? 9999 : i);
 			text_add(&t, json ? "]}\n" : "apiVersion: v1\nkind: List\n");
 			put(&f, name, t.data);

@@ -37,7 +37,8 @@ struct reading *documents_begin(struct documents *d, struct claims *c, bool json
  * again with the next piece, in front. -E2BIG: too many documents: abort.
  */
 ssize_t documents_feed(struct reading *r, const char *bytes, size_t len, bool last) must_check;
-bool documents_commit(struct reading *r);			       /* true: something changed, if only a line. Frees r */
+/* Frees r. True: something changed, if only a line. */
+bool documents_commit(struct reading *r) must_check;
 void documents_abort(struct reading *r);			       /* frees r */
 void documents_drop(struct documents *d, struct claims *c, int *room); /* the file is gone */
 /* The kept problems, in order. */
