@@ -9,7 +9,7 @@
 
 #include "admin.h"
 
-#define PARTS_A_TURN 4 /* a fast reader must not keep the loop to itself */
+#define PARTS_A_TURN 1 /* some milliseconds: a fast reader must not keep the loop to itself */
 
 struct admin;
 struct client {

@@ -310,6 +310,7 @@ static void explain_splice(struct explain *x, const struct world_pod *to, uint16
 	if (!kernel_lookup(x->report->fd[WIRE_FD_CLASSES], &key, &class)) {
 		in.bulk = class.bulk;
 		in.brief = class.brief;
+		in.busy = (uint8_t)decide_busy(&class, clock_ns()); /* of the copy: nothing is learnt */
 	}
 	why = decide_enter(&in);
 	if (why)

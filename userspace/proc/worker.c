@@ -660,7 +660,7 @@ static int run(struct worker *w)
 
 int main(int argc, char **argv)
 {
-	struct worker w = {
+	static struct worker w = {
 		.sweep.due = sweep_due,
 		.straggler.due = straggler_due,
 		.retry.due = retry_due,
