@@ -79,6 +79,7 @@ struct decide_enter {
 	__u8 sample; /* 1: this connection is the one in DECIDE_SAMPLE that is tried whatever its class */
 	__u16 bulk;  /* abi_class scores */
 	__u16 brief;
+	__u8 busy;
 };
 
 #define DECIDE_SAMPLE 64       /* power of two */
@@ -102,7 +103,7 @@ static __always_inline enum abi_reason decide_enter(const struct decide_enter *i
 		return ABI_NONE;
 	if (in->bulk > DECIDE_CLASS_LIMIT)
 		return ABI_CLASS_BULK;
-	if (in->brief > DECIDE_CLASS_LIMIT)
+	if (in->busy && in->brief > DECIDE_CLASS_LIMIT)
 		return ABI_CLASS_SHORT;
 	return ABI_NONE;
 }
@@ -115,6 +116,24 @@ static __always_inline __u16 decide_score(__u16 score, int yes)
 
 #define DECIDE_VOTE_BYTES 262144 /* a connection that moved less says nothing about bulk */
 #define DECIDE_BRIEF_TURNS 4	 /* request, answer, request, answer: a splice has paid for itself */
+
+#define DECIDE_WINDOW 64		 /* connections; power of two */
+#define DECIDE_BUSY_NS 128000000ull /* a window that took less: above 500 connections a second */
+
+/*
+ * A connection to the class is opened at `now`. Entering the map costs a few microseconds, which counts only where
+ * connections are made by the hundred: elsewhere a brief one may as well be spliced, and those that last are.
+ */
+static __always_inline int decide_busy(struct abi_class *class, __u64 now)
+{
+	if ((class->opened++ & (DECIDE_WINDOW - 1)) == 0) {
+		class->busy = now - class->window_ns < DECIDE_BUSY_NS;
+		class->window_ns = now;
+	} else if (now - class->window_ns > DECIDE_BUSY_NS) {
+		class->busy = 0;
+	}
+	return class->busy;
+}
 
 /* What a connection that was in the map teaches its class when it closes. */
 static __always_inline void decide_learn(struct abi_class *class, __u64 bytes, __u64 turns, int bulk)

@@ -301,7 +301,7 @@ static __always_inline enum abi_reason enter_ask(const struct abi_sock *s, const
 						 const struct abi_address *server)
 {
 	struct abi_class_key key = {.netns = server->netns, .port = s->tuple.dst_port};
-	const struct abi_class *class = bpf_map_lookup_elem(&classes, &key);
+	struct abi_class *class = bpf_map_lookup_elem(&classes, &key);
 	const struct abi_settings *set = settings_get();
 	struct decide_enter in = {
 		.splice_off = set ? set->splice_off : 1,
@@ -312,6 +312,7 @@ static __always_inline enum abi_reason enter_ask(const struct abi_sock *s, const
 		.sample = (bpf_get_prandom_u32() & (DECIDE_SAMPLE - 1)) == 0,
 		.bulk = class ? class->bulk : 0,
 		.brief = class ? class->brief : 0,
+		.busy = class ? decide_busy(class, bpf_ktime_get_coarse_ns()) : 0,
 	};
 
 	return decide_enter(&in);

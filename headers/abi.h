@@ -99,7 +99,7 @@ struct abi_tuple {
 	X(22, FOREIGN_OWNER, "foreign_owner", "another program already owns the socket (EBUSY)")   \
 	X(23, MAP_FULL, "map_full", "a kernel map is full: see weftctl status")                    \
 	X(24, CLASS_SHORT, "class_short",                                                          \
-	  "connections to this port end before a splice pays; a sample is still tried")            \
+	  "connections to this port are opened fast and end before a splice pays; some are tried") \
 	X(25, CLASS_BULK, "class_bulk",                                                            \
 	  "connections to this port carry bulk; a sample is still tried")                          \
 	X(26, PEER_UNSEEN, "peer_unseen",                                                          \
@@ -439,9 +439,13 @@ struct abi_class_key {
 };
 
 struct abi_class {
-	__u32 seen;  /* connections closed */
+	__u64 window_ns; /* when the current DECIDE_WINDOW connections began to be opened */
+	__u32 opened;
+	__u32 seen;  /* connections closed that had entered */
 	__u16 bulk;  /* 0..256: share that turned out to be bulk */
 	__u16 brief; /* 0..256: share that closed before a splice could pay */
+	__u8 busy;   /* 1: opened faster than DECIDE_BUSY_NS lets them: only then it matters that they are brief */
+	__u8 reserved[3];
 };
 
 /* ------------------------------------------------------------------ counters */

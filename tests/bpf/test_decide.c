@@ -231,7 +231,8 @@ static void enter_table(void **state)
 		{{.kernel_safe = 1, .server_splice = ABI_SPLICE_OFF}, ABI_POD_OFF},
 		{{.kernel_safe = 1, .service_splice = ABI_SPLICE_OFF}, ABI_SERVICE_OFF},
 		{{.kernel_safe = 1, .bulk = 200}, ABI_CLASS_BULK},
-		{{.kernel_safe = 1, .brief = 200}, ABI_CLASS_SHORT},
+		{{.kernel_safe = 1, .brief = 200, .busy = 1}, ABI_CLASS_SHORT},
+		{{.kernel_safe = 1, .brief = 200}, ABI_NONE},
 		{{.kernel_safe = 1, .bulk = 200, .brief = 200, .sample = 1}, ABI_NONE},
 		{{.kernel_safe = 1, .bulk = 200, .client_splice = ABI_SPLICE_ALWAYS}, ABI_NONE},
 	};
@@ -264,6 +265,22 @@ static void a_port_is_learnt_in_a_few_connections_and_forgotten_again(void **sta
 	assert_int_equal(c.brief, 0);
 }
 
+static void a_port_is_busy_while_connections_come_fast(void **state)
+{
+	struct abi_class c = {0};
+	uint64_t now = 1000000000ull;
+	int busy = 0;
+
+	(void)state;
+	for (int i = 0; i < 1000; i++, now += 10000000) /* 100 a second */
+		busy |= decide_busy(&c, now);
+	assert_false(busy);
+	for (int i = 0; i < 1000; i++, now += 100000) /* 10 000 a second */
+		busy = decide_busy(&c, now);
+	assert_true(busy);
+	assert_false(decide_busy(&c, now + 1000000000)); /* the next one comes after a second */
+}
+
 static void index_stays_below_count(void **state)
 {
 	(void)state;
@@ -285,6 +302,7 @@ int main(void)
 		cmocka_unit_test(after_a_stall_the_splice_comes_back),
 		cmocka_unit_test(enter_table),
 		cmocka_unit_test(a_port_is_learnt_in_a_few_connections_and_forgotten_again),
+		cmocka_unit_test(a_port_is_busy_while_connections_come_fast),
 		cmocka_unit_test(index_stays_below_count),
 	};
 
