@@ -115,7 +115,7 @@ static enum doc_kind plain_kind(const char *s, size_t len)
 		return DOC_NULL;
 	if (strchr("0123456789+-.", s[0]))
 		return is_number(s) ? DOC_NUMBER : DOC_STRING;
-	if (len > 5)
+	if (len > 5 || !strchr("~nNyYtTfFoO", s[0]))
 		return DOC_STRING;
 	if (any_of(s, null, array_size(null)))
 		return DOC_NULL;
@@ -150,7 +150,7 @@ static int check_keys(const struct doc *map, uint32_t children, struct doc_error
 	if (children <= 16) {
 		for (const struct doc *b = map->child; b; b = b->next)
 			for (const struct doc *a = map->child; a != b; a = a->next)
-				if (!strcmp(a->key, b->key))
+				if (a->key[0] == b->key[0] && !strcmp(a->key, b->key))
 					return duplicate(e, a, b);
 		return 0;
 	}

@@ -216,7 +216,7 @@ static bool check_file(struct manifests *m, struct file *f, const struct stat *s
  */
 static int feed(int fd, size_t size, struct reading *r)
 {
-	size_t room = WINDOW, have = 0, total = 0;
+	size_t room = size < WINDOW ? size + 1 : WINDOW, have = 0, total = 0;
 	char *window = mem_grow(NULL, room, 1);
 	ssize_t n;
 
@@ -237,7 +237,7 @@ static int feed(int fd, size_t size, struct reading *r)
 			break;
 		have -= (size_t)n;
 		memmove(window, window + n, have);
-		if (have > room / 2)
+		if (have > room / 2 && total < size)
 			window = mem_grow(window, room *= 2, 1);
 	} while (total < size);
 	free(window);
