@@ -88,7 +88,7 @@ void random_labels(struct random_source *r, char *text, size_t size)
 	const char *a = random_of(r, app, 3), *t = random_of(r, tier, 2);
 	size_t n = strlen(a) + 1;
 
-	assert(size > 64);
+	assert(size >= 64);
 	memset(text, 0, 64);
 	if (random_chance(r, 80))
 		memcpy(text, a, n);
