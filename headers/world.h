@@ -100,12 +100,13 @@ struct world_service {
 	struct abi_addr *vip; /* entered in addresses */
 	unsigned vips;
 	bool by_pods;		    /* no slice: endpoints are the pods that the selector selects */
-	struct world_member *label; /* if by_pods: at the selector's first pair */
+	struct world_member *label; /* if by_pods: at one pair of the selector */
 	char *problem;		    /* NULL: fine */
 	bool problem_warning;
 	bool changed;
 	struct table_link link;
 	struct list changed_link;
+	struct list troubled_link; /* while it has a problem */
 };
 
 struct world_hint {
@@ -133,6 +134,7 @@ struct world {
 	/* inside */
 	struct table slices, labels;
 	struct list changed_pods, changed_services;
+	struct list troubled_services; /* a mesh has many services, and few with a problem */
 	bool policies_all;	 /* changed: of the root namespace, or of too many others */
 	char **policy_namespace; /* changed: of these */
 	unsigned policy_namespaces;

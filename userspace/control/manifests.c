@@ -37,6 +37,7 @@ struct identity { /* the same: the content is the same */
 struct file {
 	struct table_link link;
 	struct list dirty; /* while it is to be looked at */
+	struct list troubled; /* while something is wrong with it */
 	struct identity identity;
 	struct documents documents;
 	bool waiting;		 /* for manifests_opened */
@@ -53,7 +54,7 @@ struct manifests {
 	char *path;
 	struct claims *claims;
 	struct table files;
-	struct list dirty;
+	struct list dirty, troubled;
 	unsigned waiting;
 	uint64_t bytes; /* of all files */
 	int room;	/* for problems */
@@ -103,6 +104,7 @@ static struct file *file_new(struct manifests *m, const char *name)
 	memcpy(f->name, name, len);
 	documents_init(&f->documents, f->name);
 	list_init(&f->dirty);
+	list_init(&f->troubled);
 	table_add(&m->files, &f->link, table_hash(name, len - 1));
 	return f;
 }
@@ -112,6 +114,7 @@ static void file_free(struct manifests *m, struct file *f)
 	documents_drop(&f->documents, m->claims, &m->room);
 	table_del(&m->files, &f->link);
 	list_del(&f->dirty);
+	list_del(&f->troubled);
 	m->bytes -= f->bytes;
 	m->waiting -= f->waiting;
 	free(f->problem);
@@ -304,15 +307,20 @@ static void read_file(struct manifests *m, struct file *f, int fd)
 /* `fd` is taken, or -errno. May free the file. */
 static void look(struct manifests *m, struct file *f, int fd)
 {
+	if (fd == -ENOENT) {
+		file_free(m, f);
+		return;
+	}
 	if (fd >= 0) {
 		read_file(m, f, fd);
 		close(fd);
-	} else if (fd == -ENOENT) {
-		file_free(m, f);
 	} else {
 		set_problem(m, &f->problem, f->name, "cannot be opened: %s%s", strerror(-fd),
 			    fd == -EACCES ? " (make it readable for weft's user)" : "");
 	}
+	list_del(&f->troubled);
+	if (f->problem || f->documents.errors || f->documents.warnings)
+		list_add(&m->troubled, &f->troubled);
 }
 
 static int open_file(struct manifests *m, const char *name)
@@ -586,8 +594,8 @@ static void list_problems(struct manifests *m)
 	m->warnings = 0;
 	if (m->folder_problem)
 		list_problem(&l, m->folder_problem);
-	for (struct table_link *t = table_walk(&m->files, NULL); t; t = table_walk(&m->files, t)) {
-		struct file *f = container_of(t, struct file, link);
+	list_each(pos, &m->troubled) {
+		const struct file *f = container_of(pos, struct file, troubled);
 
 		m->errors += f->documents.errors + !!f->problem;
 		m->warnings += f->documents.warnings;
@@ -651,6 +659,7 @@ struct source *manifests_source(const struct manifests_config *c)
 	m->claims = claims_new(c->store);
 	m->room = SOURCE_PROBLEMS;
 	list_init(&m->dirty);
+	list_init(&m->troubled);
 	m->source.name = mem_format("folder %s", c->path);
 	m->source.fd = c->notify;
 	m->source.ops = &ops;

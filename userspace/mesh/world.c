@@ -10,7 +10,8 @@ struct world *world_new(struct store *store, const char *node, const char *trust
 {
 	struct world *w = mem_alloc(sizeof(*w));
 	struct list *lists[] = {&w->enrolled, &w->all_sets, &w->changed_pods, &w->changed_services,
-				&w->dirty_pods, &w->dirty_fronts, &w->dirty_addresses, &w->dead_sets};
+				&w->dirty_pods, &w->dirty_fronts, &w->dirty_addresses, &w->dead_sets,
+				&w->troubled_services};
 
 	for (size_t i = 0; i < array_size(lists); i++)
 		list_init(lists[i]);
@@ -177,11 +178,11 @@ static void report_object(const struct object *o, const char *reason, bool warni
 
 void world_problems(const struct world *w, void (*report)(void *ctx, const struct problem *p), void *ctx)
 {
-	const struct world_service *s = NULL;
+	list_each(l, &w->troubled_services) {
+		const struct world_service *s = container_of(l, struct world_service, troubled_link);
 
-	while ((s = world_service_each(w, s)))
-		if (s->problem && s->object)
-			report_object(s->object, s->problem, s->problem_warning, report, ctx);
+		report_object(s->object, s->problem, s->problem_warning, report, ctx);
+	}
 	list_each(l, &w->all_sets) {
 		const struct policy_set *set = container_of(l, struct policy_set, all);
 		const struct policy_named *p = set->policies ? &set->policy[0] : NULL;

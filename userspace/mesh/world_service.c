@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* world_service.c: services, the VIPs and ports that they claim, and the endpoints behind each. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,7 @@ struct world_service *world_service_get(struct world *w, const char *namespace, 
 	s = mem_alloc(sizeof(*s));
 	s->namespace = mem_string(namespace);
 	s->name = mem_string(name);
+	list_init(&s->troubled_link);
 	table_add(&w->services, &s->link, world_name_hash(namespace, name));
 	return s;
 }
@@ -368,6 +370,13 @@ static void judge_endpoints(const struct world *w, struct world_service *s)
 	}
 }
 
+static void forgive(struct world_service *s)
+{
+	free(s->problem);
+	s->problem = NULL;
+	list_del(&s->troubled_link);
+}
+
 static void release(struct world *w, struct world_service *s)
 {
 	for (unsigned i = 0; i < s->claims; i++)
@@ -379,13 +388,33 @@ static void release(struct world *w, struct world_service *s)
 	free(s->label);
 	free(s->vip);
 	free(s->claim);
-	free(s->problem);
+	forgive(s);
 	s->label = NULL;
 	s->vip = NULL;
 	s->vips = 0;
 	s->claim = NULL;
 	s->claims = 0;
-	s->problem = NULL;
+}
+
+/*
+ * The pair of the selector that fewest services are indexed by: a pod that changes looks at all services of its labels, and
+ * a label that everything has (the team, the chart) would lead to all of them.
+ */
+static const struct pair *least_chosen(const struct world *w, const struct world_service *s)
+{
+	const struct pairs *selector = &s->object->service.selector;
+	unsigned best = 0, least = UINT_MAX;
+
+	for (unsigned i = 0; i < selector->count && least; i++) {
+		const struct world_label *label = world_label_find(w, s->namespace, &selector->item[i]);
+		unsigned count = label ? label->service_count : 0;
+
+		if (count < least) {
+			least = count;
+			best = i;
+		}
+	}
+	return &selector->item[best];
 }
 
 static void claim(struct world *w, struct world_service *s)
@@ -410,20 +439,21 @@ static void claim(struct world *w, struct world_service *s)
 	s->by_pods = o->selector.count && !store_slices(w->store, s->namespace, s->name, NULL);
 	if (s->by_pods) {
 		s->label = mem_alloc(sizeof(*s->label));
-		world_label_join(w, s->label, s->namespace, &o->selector.item[0], s, false);
+		world_label_join(w, s->label, s->namespace, least_chosen(w, s), s, false);
 	}
 }
 
-static void judge(const struct world *w, struct world_service *s)
+static void judge(struct world *w, struct world_service *s)
 {
-	free(s->problem);
-	s->problem = NULL;
+	forgive(s);
 	judge_claims(s);
 	judge_endpoints(w, s);
+	if (s->problem)
+		list_add(&w->troubled_services, &s->troubled_link);
 }
 
 /* Those that claim a front together: what they may complain about has changed. */
-static void judge_rivals(const struct world *w, const struct world_front *f)
+static void judge_rivals(struct world *w, const struct world_front *f)
 {
 	if (list_empty(&f->claims) || f->claims.next == f->claims.prev)
 		return;
