@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A large mesh in a folder of files: 10 000 services with 100 000 endpoints. How long until weftd is ready, how much
+memory that takes, and how long from rename() of a changed file to the new endpoint in the kernel's map.
+"""
+
+import ctypes
+import datetime
+import ipaddress
+import os
+import pathlib
+import platform
+import re
+import shutil
+import statistics
+import time
+
+import labrun
+import pytest
+
+SERVICES, ENDPOINTS = 10000, 10
+READY_SECONDS = 2.0
+MEMORY = 150 << 20
+CHANGE_SECONDS = 0.005
+CHANGES = 20
+STARTS = 3  # the best counts: whoever else uses the machine can only add
+
+LAB = """
+[nodes.n1]
+manifests = "{folder}"
+[pods.client]
+[pods.server]
+labels = { app = "server" }
+"""
+LAYOUTS = {"10000 files": 1, "20 files": 500}  # services per file
+
+
+def vip(service):
+    return str(ipaddress.ip_address("10.96.0.0") + service + 1)
+
+
+def endpoint(number):
+    return str(ipaddress.ip_address("10.128.0.0") + number + 1)
+
+
+def service_text(service, first=None):
+    """A Service and its EndpointSlice as a cluster would print them; `first` replaces the first endpoint."""
+    lines = [f"""\
+apiVersion: v1
+kind: Service
+metadata:
+  name: s{service}
+  namespace: shop
+spec:
+  clusterIP: {vip(service)}
+  selector:
+    app: s{service}
+  ports:
+  - name: http
+    port: 80
+    targetPort: 8080
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: s{service}-x
+  namespace: shop
+  labels:
+    kubernetes.io/service-name: s{service}
+addressType: IPv4
+ports:
+- name: http
+  port: 8080
+  protocol: TCP
+endpoints:
+"""]
+    for i in range(ENDPOINTS):
+        number = service * ENDPOINTS + i
+        lines.append(f"""\
+- addresses:
+  - {first if first and not i else endpoint(number)}
+  conditions:
+    ready: true
+    serving: true
+    terminating: false
+  nodeName: node-{number % 500}
+""")
+    return "".join(lines)
+
+
+def file_text(at, per_file, first=None):
+    """Services at .. at + per_file - 1; `first` = the first endpoint of the one in the middle."""
+    changed = at + per_file // 2
+    return "---\n".join(service_text(s, first if s == changed else None) for s in range(at, at + per_file))
+
+
+# ------------------------------------------------------------------ the kernel's maps, without the cost of bpftool
+
+
+class Attr(ctypes.Structure):
+    """union bpf_attr, as BPF_OBJ_GET (path) and BPF_MAP_LOOKUP_ELEM read it."""
+
+    _fields_ = [("path_or_fd", ctypes.c_uint64), ("key", ctypes.c_uint64), ("value", ctypes.c_uint64),
+                ("flags", ctypes.c_uint64), ("rest", ctypes.c_char * 112)]
+
+
+class Map:
+    """A pinned map by bpf(2)."""
+
+    number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+
+    def __init__(self, path, value_size):
+        name = ctypes.create_string_buffer(os.fsencode(path))
+        self.value = ctypes.create_string_buffer(value_size)
+        self.fd = self.call(7, Attr(path_or_fd=ctypes.addressof(name)))
+
+    def call(self, command, attr):
+        done = labrun.lab_module.LIBC.syscall(self.number, command, ctypes.byref(attr), ctypes.sizeof(attr))
+        if done < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return done
+
+    def get(self, key):
+        """The bytes of the value; None: no such key."""
+        key = ctypes.create_string_buffer(key, len(key))
+        try:
+            self.call(1, Attr(path_or_fd=self.fd, key=ctypes.addressof(key), value=ctypes.addressof(self.value)))
+        except FileNotFoundError:
+            return None
+        return self.value.raw
+
+    def close(self):
+        os.close(self.fd)
+
+
+def u32(*numbers):
+    return b"".join(n.to_bytes(4, "little") for n in numbers)
+
+
+def address_bytes(ip):
+    return bytes(10) + b"\xff\xff" + ipaddress.ip_address(ip).packed
+
+
+class Kernel:
+    """abi_service and abi_endpoint of headers/abi.h."""
+
+    def __init__(self, lab):
+        pins = pathlib.Path("/sys/fs/bpf/weft", lab.instance())
+        self.services, self.endpoints = Map(pins / "services", 104), Map(pins / "endpoints", 36)
+
+    def behind(self, ip, port=80):
+        """Addresses of the endpoints, as the connect hook would find them."""
+        row = self.services.get(address_bytes(ip) + port.to_bytes(2, "little") + bytes(2))
+        if not row:
+            return []
+        number, generation, count = (int.from_bytes(row[i:i + 4], "little") for i in (0, 4, 8))
+        values = [self.endpoints.get(u32(number, generation, i)) for i in range(count)]
+        return [str(ipaddress.ip_address(v[12:16])) for v in values if v]
+
+    def close(self):
+        self.services.close()
+        self.endpoints.close()
+
+
+# ------------------------------------------------------------------ what the daemon used
+
+
+def processes(lab):
+    """{name: pid} of weftd and its worker."""
+    procs = pathlib.Path(lab.nodes["n1"]["cgroup"], "weftd", "cgroup.procs").read_text().split()
+    return {pathlib.Path("/proc", pid, "comm").read_text().strip(): int(pid) for pid in procs}
+
+
+def memory(pid):
+    """(most resident ever, proportional share now) in bytes."""
+    status = pathlib.Path("/proc", str(pid), "status").read_text()
+    rollup = pathlib.Path("/proc", str(pid), "smaps_rollup").read_text()
+    return tuple(int(re.search(rf"^{key}:\s+(\d+) kB", text, re.M)[1]) * 1024
+                 for key, text in (("VmHWM", status), ("Pss", rollup)))
+
+
+def cpu(pid):
+    fields = pathlib.Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def started(pid):
+    """Time of day at which a process was started (to 10 ms)."""
+    fields = pathlib.Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def ready_at(lab):
+    """Time of day at which weftd said that it is ready."""
+    stamp = next(line.split()[0] for line in lab.log().splitlines() if line.endswith(" weftd: ready"))
+    return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def files(request, tmp_path_factory):
+    """The folder, made once: (what it is, services per file, path)."""
+    per_file = LAYOUTS[request.param]
+    folder = tmp_path_factory.mktemp("scale")
+    for at in range(0, SERVICES, per_file):
+        (folder / f"f{at:05}.yaml").write_text(file_text(at, per_file))
+    folder.chmod(0o755)
+    folder.parent.chmod(0o755)
+    yield request.param, per_file, folder
+    shutil.rmtree(folder)
+
+
+def start(make_lab, folder):
+    return make_lab(LAB.replace("{folder}", str(folder)))
+
+
+def test_a_large_folder_is_ready_soon_and_small(make_lab, files, capsys):
+    name, _, folder = files
+    seconds, most, used = [], 0, 0
+    for _ in range(STARTS):
+        lab = start(make_lab, folder)
+        pids = processes(lab)
+        seconds.append(ready_at(lab) - started(pids["weftd"]))
+        most = max(most, *(memory(p)[0] for p in pids.values()))
+        used = sum(cpu(p) for p in pids.values())
+        counts = lab.weftctl("status")["control"]["counts"]
+        assert (counts["services"], counts["endpoints"]) == (SERVICES, SERVICES * ENDPOINTS)
+        kernel = Kernel(lab)
+        for service in (0, SERVICES // 3, SERVICES - 1):
+            want = {endpoint(service * ENDPOINTS + i) for i in range(ENDPOINTS)}
+            assert set(kernel.behind(vip(service))) == want
+        kernel.close()
+        if min(seconds) <= READY_SECONDS:
+            break
+        lab.down()
+    with capsys.disabled():
+        print(f"\n{name}: ready after {min(seconds):.2f} s ({used:.2f} s of CPU), at most {most >> 20} MiB resident")
+    assert min(seconds) <= READY_SECONDS
+    assert most <= MEMORY
+
+
+def test_one_endpoint_of_a_large_folder_changes(make_lab, files, capsys):
+    name, per_file, folder = files
+    lab = start(make_lab, folder)
+    kernel = Kernel(lab)
+    at = SERVICES // 2
+    changed = at + per_file // 2
+    path, beside = folder / f"f{at:05}.yaml", folder / ".new"
+    took = []
+    for i in range(CHANGES):
+        new = endpoint(SERVICES * ENDPOINTS + i)
+        beside.write_text(file_text(at, per_file, new))
+        began = time.monotonic()
+        beside.rename(path)
+        while new not in kernel.behind(vip(changed)):
+            assert time.monotonic() - began < 5, f"{new} is not in the kernel"
+            time.sleep(0.0001)  # to look without pause would take a CPU from the worker
+        took.append(time.monotonic() - began)
+        assert len(kernel.behind(vip(changed))) == ENDPOINTS
+    assert set(kernel.behind(vip(changed + 1 if per_file > 1 else 0))).isdisjoint({new})
+    status = lab.weftctl("status")["control"]["published"]
+    with capsys.disabled():
+        print(f"\n{name}: a changed endpoint is in the kernel after {statistics.median(took) * 1000:.2f} ms "
+              f"(median of {CHANGES}; worst {max(took) * 1000:.2f} ms)")
+    assert status["updates"] <= 2 * ENDPOINTS  # nothing else is written
+    assert statistics.median(took) <= CHANGE_SECONDS
+    kernel.close()
+
+
+def test_a_change_reaches_a_connect(make_lab, files):
+    """Through the VIP: the next connect after the change goes to the new endpoint, which greets."""
+    _, per_file, folder = files
+    lab = start(make_lab, folder)
+    listener = lab.socket("server")
+    listener.bind((lab.ip("server"), 8080))
+    listener.listen(64)
+    at = SERVICES - per_file
+    text = (folder / f"f{at:05}.yaml").read_text()
+    changed = at + per_file // 2
+    for i in range(ENDPOINTS):
+        text = text.replace(f"- {endpoint(changed * ENDPOINTS + i)}\n", f"- {lab.ip('server')}\n")
+    kernel = Kernel(lab)
+    before = (folder / f"f{at:05}.yaml").read_text()
+    (folder / ".new").write_text(text)
+    (folder / ".new").rename(folder / f"f{at:05}.yaml")
+    labrun.wait_for(lambda: kernel.behind(vip(changed)) == [lab.ip("server")], 5, "the server behind the service", 0.001)
+    s = lab.socket("client")
+    s.settimeout(5)
+    s.connect((vip(changed), 80))
+    assert s.getpeername() == (vip(changed), 80)
+    listener.settimeout(5)
+    c, peer = listener.accept()
+    assert peer[0] == lab.ip("client")
+    for x in (s, c, listener):
+        x.close()
+    kernel.close()
+    (folder / ".new").write_text(before)
+    (folder / ".new").rename(folder / f"f{at:05}.yaml")
