@@ -640,6 +640,19 @@ def test_without_cgroup2(daemon):
     assert not left()
 
 
+def test_on_a_kernel_that_is_too_old(daemon):
+    """The kernel itself can pass for an old one: personality(2) UNAME26."""
+    for argv in (daemon.argv(), [WEFTD, "--probe"]):
+        done = run("setarch", os.uname().machine, "--uname-2.6", *argv, code=1)
+        one_sentence(done, "2.6", "too old", "6.1")
+
+
+def test_on_a_kernel_without_btf(daemon):
+    script = 'mount -t tmpfs none /sys/kernel/btf && exec "$@"'
+    done = run("unshare", "-m", "sh", "-c", script, "sh", *daemon.argv(), code=1)
+    one_sentence(done, "no BTF", "CONFIG_DEBUG_INFO_BTF")
+
+
 def test_ip_netns_exec(daemon):
     a = Netns("a")
     done = run("ip", "netns", "exec", a.name, WEFTD, "--instance", INSTANCE, code=1)
