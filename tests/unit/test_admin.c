@@ -30,7 +30,8 @@ static json_t *number(void *ctx, const void *key)
 	uint32_t n;
 
 	memcpy(&n, key, sizeof(n));
-	return n % 7 == 3 ? NULL : json_pack("{s:i, s:s}", "n", (int)n, "text", "a text that takes some room");
+	return n % 7 == 3 ? NULL
+			  : json_pack("{s:i, s:s}", "n", (int)n, "text", "a text that takes some room");
 }
 
 static void list_end(void *ctx)
@@ -41,8 +42,9 @@ static void list_end(void *ctx)
 static struct answer *numbers(unsigned count)
 {
 	uint32_t *keys = mem_alloc(count * sizeof(*keys) + 1);
-	struct answer_list list[2] = {{.name = "first", .keys = keys, .size = 4, .count = count, .item = number},
-				      {.name = "second", .size = 4, .item = number}};
+	struct answer_list list[2] = {
+		{.name = "first", .keys = keys, .size = 4, .count = count, .item = number},
+		{.name = "second", .size = 4, .item = number}};
 
 	for (uint32_t i = 0; i < count; i++)
 		keys[i] = i;
@@ -69,7 +71,8 @@ static int setup(void **state)
 	asked = ended = 0;
 	loop = loop_new();
 	address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)), 0); /* the kernel names it */
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t)),
+			 0); /* the kernel names it */
 	address_len = sizeof(address);
 	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &address_len), 0);
 	assert_int_equal(listen(listener, 64), 0);

@@ -53,7 +53,8 @@ static int setup(void **state)
 	g->report = (struct report){.world = g->scene.world, .splice_on = true, .kernel_safe = true};
 	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
 		g->report.fd[i] = -1;
-#define NEW(which, type, key, value) g->report.fd[WIRE_FD_##which] = map_new(BPF_MAP_TYPE_##type, sizeof(key), sizeof(value))
+#define NEW(which, type, key, value) \
+	g->report.fd[WIRE_FD_##which] = map_new(BPF_MAP_TYPE_##type, sizeof(key), sizeof(value))
 	NEW(PODS, HASH, uint64_t, struct abi_pod);
 	NEW(ADDRESSES, HASH, struct abi_addr, struct abi_address);
 	NEW(SERVICES, HASH, struct abi_service_key, struct abi_service);
@@ -109,18 +110,18 @@ static const char *string_of(const json_t *o, const char *key)
 }
 
 /* Verdict and reason; `object` (may be NULL) is named in some step. */
-static void expect(struct stage *g, const char *source, const char *destination, const char *verdict, const char *reason,
-		   const char *object)
+static void expect(struct stage *g, const char *source, const char *destination, const char *verdict,
+		   const char *reason, const char *object)
 {
 	json_t *a = explain(g, source, destination), *step;
 	bool named = !object;
 	size_t i;
 
 	if (strcmp(string_of(a, "verdict"), verdict) || strcmp(string_of(a, "reason"), reason))
-		fail_msg("%s -> %s: %s (%s) %s", source, destination, string_of(a, "verdict"), string_of(a, "reason"),
-			 string_of(a, "error"));
-	json_array_foreach(json_object_get(a, "steps"), i, step)
-		named = named || !strcmp(string_of(step, "object"), object);
+		fail_msg("%s -> %s: %s (%s) %s", source, destination, string_of(a, "verdict"),
+			 string_of(a, "reason"), string_of(a, "error"));
+	json_array_foreach(json_object_get(a, "steps"), i, step) named =
+		named || !strcmp(string_of(step, "object"), object);
 	if (!named)
 		fail_msg("%s -> %s: no step names %s", source, destination, object);
 	json_decref(a);
@@ -131,16 +132,18 @@ static void expect_error(struct stage *g, const char *source, const char *destin
 	json_t *a = explain(g, source, destination);
 
 	if (!strstr(string_of(a, "error"), part))
-		fail_msg("%s -> %s: \"%s\" does not speak of \"%s\"", source, destination, string_of(a, "error"), part);
+		fail_msg("%s -> %s: \"%s\" does not speak of \"%s\"", source, destination,
+			 string_of(a, "error"), part);
 	json_decref(a);
 }
 
 static const char web[] = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"
 			  "spec: {clusterIPs: [10.96.0.1, 'fd00:96::1'], selector: {app: web},\n"
 			  "  ports: [{name: http, port: 80, targetPort: 8080}]}\n";
-static const char two_ports[] = "apiVersion: v1\nkind: Service\nmetadata: {name: two, namespace: shop}\n"
-				"spec: {clusterIP: 10.96.0.2, selector: {app: web},\n"
-				"  ports: [{name: a, port: 80, targetPort: 8080}, {name: b, port: 81, targetPort: 8081}]}\n";
+static const char two_ports[] =
+	"apiVersion: v1\nkind: Service\nmetadata: {name: two, namespace: shop}\n"
+	"spec: {clusterIP: 10.96.0.2, selector: {app: web},\n"
+	"  ports: [{name: a, port: 80, targetPort: 8080}, {name: b, port: 81, targetPort: 8081}]}\n";
 static const char empty[] = "apiVersion: v1\nkind: Service\nmetadata: {name: empty, namespace: shop}\n"
 			    "spec: {clusterIP: 10.96.0.3, selector: {app: nobody}, ports: [{port: 80}]}\n";
 static const char headless[] = "apiVersion: v1\nkind: Service\nmetadata: {name: bare, namespace: shop}\n"
@@ -296,8 +299,9 @@ static void splice_said(void **state)
 		g->report.splice_on = table[i].on;
 		g->report.kernel_safe = table[i].safe;
 		a = explain(g, "shop/a", "web.shop");
-		json_array_foreach(json_object_get(a, "steps"), k, step)
-			said = said || (!strcmp(string_of(step, "step"), "splice") && strstr(string_of(step, "text"), table[i].says));
+		json_array_foreach(json_object_get(a, "steps"), k, step) said =
+			said || (!strcmp(string_of(step, "step"), "splice") &&
+				 strstr(string_of(step, "text"), table[i].says));
 		assert_true(said);
 		json_decref(a);
 	}
@@ -305,7 +309,10 @@ static void splice_said(void **state)
 
 static void live_ones(void **state)
 {
-	struct abi_tuple t = {.src = scene_addr("10.0.0.1"), .dst = scene_addr("10.0.0.3"), .src_port = 4000, .dst_port = 8080};
+	struct abi_tuple t = {.src = scene_addr("10.0.0.1"),
+			      .dst = scene_addr("10.0.0.3"),
+			      .src_port = 4000,
+			      .dst_port = 8080};
 	struct abi_conn c = {.client_pod = 1, .server_pod = 3, .path = ABI_PATH_SPLICE};
 	struct stage *g = *state;
 	json_t *a, *steps;
@@ -326,9 +333,10 @@ static void mixed(void **state)
 
 	populate(g);
 	scene_enrol(g->scene.world, 4, "shop/open", "web", "10.0.0.4", "app=web,open=yes");
-	scene_yaml(g->scene.store, "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
-				   "metadata: {name: closed, namespace: shop}\n"
-				   "spec:\n  action: DENY\n  selector: {matchLabels: {open: 'yes'}}\n  rules: [{}]\n");
+	scene_yaml(g->scene.store,
+		   "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+		   "metadata: {name: closed, namespace: shop}\n"
+		   "spec:\n  action: DENY\n  selector: {matchLabels: {open: 'yes'}}\n  rules: [{}]\n");
 	publish_stage(g);
 	expect(g, "shop/a", "web.shop", "mixed", "denied", "AuthorizationPolicy shop/closed rules[0]");
 	expect(g, "shop/a", "shop/web:8080", "allowed", "none", NULL);
@@ -352,20 +360,22 @@ static void as_decided(void **state)
 		scene_enrol(g->scene.world, 10 + i, name, name + 5, ip, labels);
 	}
 	for (unsigned i = 0; i < 12; i++) {
-		char *yaml = mem_format("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
-					"metadata: {name: r%u, namespace: shop}\nspec:\n  action: %s\n"
-					"  selector: {matchLabels: {app: %c}}\n  rules:\n"
-					"  - from: [{source: {%s: [\"%s%d\"]}}]\n    to: [{operation: {%s: [\"%d\"]}}]\n",
-					i, rand() % 3 ? "ALLOW" : "DENY", 'a' + rand() % 3,
-					rand() % 2 ? "principals" : "notPrincipals", "cluster.local/ns/shop/sa/p", rand() % 8,
-					rand() % 4 ? "ports" : "notPorts", 80 + rand() % 3);
+		char *yaml = mem_format(
+			"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+			"metadata: {name: r%u, namespace: shop}\nspec:\n  action: %s\n"
+			"  selector: {matchLabels: {app: %c}}\n  rules:\n"
+			"  - from: [{source: {%s: [\"%s%d\"]}}]\n    to: [{operation: {%s: [\"%d\"]}}]\n",
+			i, rand() % 3 ? "ALLOW" : "DENY", 'a' + rand() % 3,
+			rand() % 2 ? "principals" : "notPrincipals", "cluster.local/ns/shop/sa/p", rand() % 8,
+			rand() % 4 ? "ports" : "notPorts", 80 + rand() % 3);
 
 		scene_yaml(g->scene.store, yaml);
 		free(yaml);
 	}
 	publish_stage(g);
 	for (unsigned i = 0; i < 400; i++) {
-		unsigned from = (unsigned)rand() % 8, to = (unsigned)rand() % 8, port = 80 + (unsigned)rand() % 3;
+		unsigned from = (unsigned)rand() % 8, to = (unsigned)rand() % 8,
+			 port = 80 + (unsigned)rand() % 3;
 		char source[16], destination[32], ip[32];
 		struct abi_addr a;
 		const struct world_pod *p, *q;

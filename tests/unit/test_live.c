@@ -39,7 +39,8 @@ static int map_new(void)
 static void bytes_both_ends(void **state)
 {
 	struct abi_conn c = {.end = {{.spliced_bytes = 1000}, {.spliced_bytes = 2000}}};
-	struct abi_live client = {.bytes_acked = 51, .bytes_received = 70}, server = {.bytes_acked = 70, .bytes_received = 50};
+	struct abi_live client = {.bytes_acked = 51, .bytes_received = 70},
+			server = {.bytes_acked = 70, .bytes_received = 50};
 	uint64_t sent, received;
 
 	live_bytes(&c, &client, &server, &sent, &received);
@@ -50,7 +51,8 @@ static void bytes_both_ends(void **state)
 static void bytes_one_end(void **state)
 {
 	struct abi_conn c = {.end = {{.tcp_bytes = 7}, {.tcp_bytes = 9}}};
-	struct abi_live client = {.bytes_acked = 51, .bytes_received = 70}, server = {.bytes_acked = 70, .bytes_received = 50};
+	struct abi_live client = {.bytes_acked = 51, .bytes_received = 70},
+			server = {.bytes_acked = 70, .bytes_received = 50};
 	uint64_t sent, received;
 
 	/* the client alone: its SYN counts as a byte in bytes_acked */
@@ -85,7 +87,8 @@ static void join_as_nested_loops(void **state)
 			conn[i].end[e].cookie = draw(3) ? 1 + draw(600) : 0;
 	}
 	for (unsigned i = 0; i < LIVES; i++)
-		live[i] = (struct abi_live){.cookie = 1 + i, .bytes_received = draw(1000), .queue_bytes = draw(50)};
+		live[i] = (struct abi_live){
+			.cookie = 1 + i, .bytes_received = draw(1000), .queue_bytes = draw(50)};
 	live_join(tuple, conn, CONNS, live, LIVES, row);
 	for (unsigned i = 0; i < CONNS; i++) {
 		const struct abi_live *end[2] = {NULL, NULL};
@@ -115,9 +118,13 @@ static void join_of_nothing(void **state)
 
 /* ------------------------------------------------------------------ policy */
 
-static void put(int map, const char *src, const char *dst, uint16_t port, uint32_t number, const struct world *w)
+static void put(int map, const char *src, const char *dst, uint16_t port, uint32_t number,
+		const struct world *w)
 {
-	struct abi_tuple t = {.src = scene_addr(src), .dst = scene_addr(dst), .src_port = (uint16_t)(1024 + number), .dst_port = port};
+	struct abi_tuple t = {.src = scene_addr(src),
+			      .dst = scene_addr(dst),
+			      .src_port = (uint16_t)(1024 + number),
+			      .dst_port = port};
 	const struct world_address *from = world_address(w, &t.src), *to = world_address(w, &t.dst);
 	struct abi_conn c = {.conn = number, .established = 1};
 
@@ -230,7 +237,8 @@ static void many(void **state)
 	took = clock_ns();
 	assert_int_equal(live_forbidden(map, s.world, &list, &count, &conns), 0);
 	took = clock_ns() - took;
-	print_message("10000 connections judged in %llu us, with sanitizers\n", (unsigned long long)took / 1000);
+	print_message("10000 connections judged in %llu us, with sanitizers\n",
+		      (unsigned long long)took / 1000);
 	assert_int_equal(conns, 10000);
 	assert_int_equal(count, 20000);
 	assert_true(took < 1000000000); /* a bound for a machine under load, not the target */

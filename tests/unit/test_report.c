@@ -53,7 +53,8 @@ static const struct problem *source_one(const struct source *s, unsigned *ret_er
 	return source_count ? &p : NULL;
 }
 
-static const struct source_ops ops = {.load = source_nothing, .ready = source_nothing, .problems = source_one};
+static const struct source_ops ops = {
+	.load = source_nothing, .ready = source_nothing, .problems = source_one};
 static struct source source = {.name = "folder test", .fd = -1, .loaded = true, .ops = &ops};
 
 static const char web[] = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n"
@@ -63,10 +64,10 @@ static const char policy[] = "apiVersion: security.istio.io/v1\nkind: Authorizat
 			     "metadata: {name: allow-a, namespace: shop}\n"
 			     "spec:\n  selector: {matchLabels: {app: web}}\n  rules:\n"
 			     "  - from: [{source: {principals: [cluster.local/ns/shop/sa/a]}}]\n";
-static const char strict[] =
-	"apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
-	"metadata: {name: strict, namespace: shop}\n"
-	"spec: {selector: {matchLabels: {app: web}}, mtls: {mode: STRICT}, portLevelMtls: {'8443': {mode: DISABLE}}}\n";
+static const char strict[] = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
+			     "metadata: {name: strict, namespace: shop}\n"
+			     "spec: {selector: {matchLabels: {app: web}}, mtls: {mode: STRICT}, "
+			     "portLevelMtls: {'8443': {mode: DISABLE}}}\n";
 
 static int setup(void **state)
 {
@@ -196,7 +197,8 @@ static void pods(void **state)
 
 static void services(void **state)
 {
-	json_t *a = ask(*state, "services", NULL, NULL), *s = json_array_get(list_of(a, "services", 1), 0), *e;
+	json_t *a = ask(*state, "services", NULL, NULL), *s = json_array_get(list_of(a, "services", 1), 0),
+	       *e;
 	double share = 0;
 	size_t i;
 
@@ -224,7 +226,8 @@ static void services(void **state)
 
 static void policies(void **state)
 {
-	json_t *a = ask(*state, "policy", "pod", "shop/web1"), *p = json_array_get(list_of(a, "pods", 1), 0), *one;
+	json_t *a = ask(*state, "policy", "pod", "shop/web1"), *p = json_array_get(list_of(a, "pods", 1), 0),
+	       *one;
 
 	assert_string_equal(string_of(p, "mtls"), "STRICT");
 	assert_string_equal(string_of(p, "mtls_from"), "shop/strict");
@@ -244,8 +247,10 @@ static void policies(void **state)
 static void connections(void **state)
 {
 	struct stage *g = *state;
-	struct abi_tuple t = {
-		.src = scene_addr("10.0.0.1"), .dst = scene_addr("10.0.0.2"), .src_port = 4000, .dst_port = 8080};
+	struct abi_tuple t = {.src = scene_addr("10.0.0.1"),
+			      .dst = scene_addr("10.0.0.2"),
+			      .src_port = 4000,
+			      .dst_port = 8080};
 	struct abi_conn c = {.client_pod = 1,
 			     .server_pod = 2,
 			     .path = ABI_PATH_SPLICE,
@@ -259,7 +264,8 @@ static void connections(void **state)
 
 	assert_int_equal(kernel_update(g->report.fd[WIRE_FD_CONNS], &t, &c), 0);
 	t.src = scene_addr("192.0.2.7");
-	c = (struct abi_conn){.server_pod = 2, .path = ABI_PATH_DIRECT, .reason = ABI_OUTSIDE, .opened_ns = clock_ns()};
+	c = (struct abi_conn){
+		.server_pod = 2, .path = ABI_PATH_DIRECT, .reason = ABI_OUTSIDE, .opened_ns = clock_ns()};
 	assert_int_equal(kernel_update(g->report.fd[WIRE_FD_CONNS], &t, &c), 0);
 	t.src = scene_addr("10.1.0.9");
 	assert_int_equal(kernel_update(g->report.fd[WIRE_FD_CONNS], &t, &c), 0);
@@ -282,7 +288,8 @@ static void connections(void **state)
 	assert_int_equal(number_of(k, "bytes_received"), 20);
 	assert_true(number_of(k, "age_ms") >= 5000 && number_of(k, "age_ms") < 60000);
 	for (unsigned i = 1; i < 3; i++) {
-		const json_t *from = json_object_get(json_array_get(json_object_get(a, "connections"), i), "source");
+		const json_t *from =
+			json_object_get(json_array_get(json_object_get(a, "connections"), i), "source");
 		bool far = text_equal(string_of(from, "address"), "10.1.0.9");
 
 		assert_string_equal(string_of(from, "pod"), far ? "shop/far" : "");
@@ -307,7 +314,8 @@ static void traffic(void **state)
 	json_t *a, *row;
 
 	for (unsigned i = 0; i < cpus; i++) {
-		t[i] = (struct abi_traffic){.opened = 1, .closed = 2, .sent_bytes = 100 * i, .connect_ns = 7000, .srtt_us = 30};
+		t[i] = (struct abi_traffic){
+			.opened = 1, .closed = 2, .sent_bytes = 100 * i, .connect_ns = 7000, .srtt_us = 30};
 		n[i] = i + 1;
 		sum += i + 1;
 	}
@@ -316,7 +324,8 @@ static void traffic(void **state)
 	a = ask(g, "traffic", NULL, NULL);
 	row = json_array_get(list_of(a, "traffic", 1), 0);
 	assert_string_equal(string_of(row, "pod"), "shop/web1");
-	assert_string_equal(string_of(row, "source"), identity_by_number(&g->scene.world->identities, 1)->principal);
+	assert_string_equal(string_of(row, "source"),
+			    identity_by_number(&g->scene.world->identities, 1)->principal);
 	assert_int_equal(number_of(row, "opened"), cpus);
 	assert_int_equal(number_of(row, "closed"), 2 * cpus);
 	assert_int_equal(number_of(row, "sent_bytes"), 100 * cpus * (cpus - 1) / 2);

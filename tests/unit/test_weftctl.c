@@ -204,7 +204,8 @@ static void must_hold(const char *where, const char *text, const char *part)
 /* Every command and option stands in the help and in the man page. */
 static void nothing_forgotten(void **state)
 {
-	char *help = output("help", 0), *man = file_text("docs/man/weftctl.1"), *plain = mem_string(man), *to = plain;
+	char *help = output("help", 0), *man = file_text("docs/man/weftctl.1"), *plain = mem_string(man),
+	     *to = plain;
 
 	for (const char *p = man; *p; p++) /* "\-" is "-" in roff, "\fB" and the like change the font */
 		if (p[0] == '\\' && p[1] == 'f' && p[2])
@@ -254,8 +255,17 @@ static void reasons(void **state)
 
 static void not_running(void **state)
 {
-	static const char *const table[] = {"status", "pods", "services", "connections", "policy", "traffic",
-					    "explain a/b c.d:1", "pod del a/b", "splice on", "splice off", "names"};
+	static const char *const table[] = {"status",
+					    "pods",
+					    "services",
+					    "connections",
+					    "policy",
+					    "traffic",
+					    "explain a/b c.d:1",
+					    "pod del a/b",
+					    "splice on",
+					    "splice off",
+					    "names"};
 
 	for (size_t i = 0; i < array_size(table); i++)
 		free(output(table[i], CTL_FAILED));
@@ -267,8 +277,10 @@ static void not_running(void **state)
 	free(output("pod add a/b --netns x --ip 1.2.3.4 --label =v", CTL_USAGE));
 	free(output("pod add a/b --netns /nonexistent --ip 1.2.3.4", CTL_FAILED));
 	free(output("pod add a/b --netns /etc/passwd --ip 1.2.3.4", CTL_FAILED));
-	free(output("pod add a/b --netns /proc/self/ns/pid --ip 1.2.3.4", CTL_FAILED)); /* a namespace, but not of the net */
-	free(output("pod add a/b --netns /proc/self/ns/net --ip 1.2.3.4", CTL_FAILED)); /* only weftd is missing */
+	free(output("pod add a/b --netns /proc/self/ns/pid --ip 1.2.3.4",
+		    CTL_FAILED)); /* a namespace, but not of the net */
+	free(output("pod add a/b --netns /proc/self/ns/net --ip 1.2.3.4",
+		    CTL_FAILED)); /* only weftd is missing */
 	free(output("completion ksh", CTL_USAGE));
 	free(output("status --wait 1x", CTL_USAGE));
 	free(output("status --wait 60ms", CTL_FAILED));
@@ -278,7 +290,8 @@ static void not_running(void **state)
 
 static char *print(unsigned width, bool utf8, void (*fill)(struct grid *g))
 {
-	static const struct grid_column column[] = {{"NAME", GRID_CUT}, {"N", GRID_RIGHT}, {"WHERE", GRID_CUT}, {"X", GRID_LEFT}};
+	static const struct grid_column column[] = {
+		{"NAME", GRID_CUT}, {"N", GRID_RIGHT}, {"WHERE", GRID_CUT}, {"X", GRID_LEFT}};
 	char *data = NULL;
 	size_t len;
 	struct ctl c = {.width = width, .utf8 = utf8, .out = open_memstream(&data, &len)};
@@ -393,8 +406,19 @@ static void durations(void **state)
 	static const struct {
 		const char *s;
 		unsigned ms;
-	} good[] = {{"10", 10000}, {"10s", 10000}, {"500ms", 500}, {"2m", 120000}, {"2min", 120000}, {"1h", 3600000}, {"1.5s", 1500}, {"0", 0}, {"0.25", 250}};
-	static const char *const bad[] = {"", "s", "-1", "+1", "1 s", "1x", "1e9", "0x10", "inf", "nan", "1d", "99999999999999999999",
+	} good[] = {
+		{"10", 10000},
+		{"10s", 10000},
+		{"500ms", 500},
+		{"2m", 120000},
+		{"2min", 120000},
+		{"1h", 3600000},
+		{"1.5s", 1500},
+		{"0", 0},
+		{"0.25", 250},
+	};
+	static const char *const bad[] = {"", "s", "-1", "+1", "1 s", "1x",
+					  "1e9", "0x10", "inf", "nan", "1d", "99999999999999999999",
 					  "25h", " 1", "1..2"};
 	unsigned ms;
 

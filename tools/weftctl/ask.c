@@ -14,7 +14,7 @@
 #include "wire.h"
 
 #define SUPERVISOR_MS 15000 /* it gives the worker 5 s to enrol a pod */
-#define WORKER_MS 10000	    /* without a byte */
+#define WORKER_MS 5000	    /* without a byte */
 #define ANSWER_MAX (256u << 20)
 
 void ctl_error(const char *fmt, ...)

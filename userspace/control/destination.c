@@ -44,10 +44,11 @@ static bool service_port(struct destination *x, const struct world_service *s)
 	for (unsigned i = 0; i < o->ports; i++)
 		text_add(&list, "%s%u", i ? ", " : "", o->port[i].port);
 	if (list.len)
-		snprintf(x->why, sizeof(x->why), "service %.64s/%.64s has several ports (%.80s): give one", s->namespace,
-			 s->name, list.data);
+		snprintf(x->why, sizeof(x->why), "service %.64s/%.64s has several ports (%.80s): give one",
+			 s->namespace, s->name, list.data);
 	else
-		snprintf(x->why, sizeof(x->why), "service %.64s/%.64s has no TCP port", s->namespace, s->name);
+		snprintf(x->why, sizeof(x->why), "service %.64s/%.64s has no TCP port", s->namespace,
+			 s->name);
 	text_free(&list);
 	return false;
 }
@@ -57,8 +58,8 @@ static bool take_service(struct destination *x, const struct world_service *s)
 {
 	if (!s->vips) {
 		snprintf(x->why, sizeof(x->why),
-			 "service %.64s/%.64s has no clusterIP that weft serves: ask for one of its pods", s->namespace,
-			 s->name);
+			 "service %.64s/%.64s has no clusterIP that weft serves: ask for one of its pods",
+			 s->namespace, s->name);
 		return false;
 	}
 	if (!service_port(x, s))
