@@ -11,7 +11,6 @@ import pathlib
 import selectors
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -184,7 +183,7 @@ def ended_after(talk, world, objects, ends):
 def test_what_a_new_policy_forbids_ends(lab, empty, talk, splice, busy):
     """
     Both ends of each forbidden connection, IPv4 and IPv6, while others of the same pods and of other sources to the same
-    port go on. Half of the rounds must keep the limit: other processes of the machine may delay some.
+    port go on. All rounds but one must keep the limit: other processes of the machine may delay it.
     """
     forbidden, allowed = talk.listen("server", 7200), talk.listen("server", 7201)
     keep = talk.open("client", "server", allowed, 3) + talk.open("other", "server", forbidden, 3, socket.AF_INET6)
@@ -206,10 +205,28 @@ def test_what_a_new_policy_forbids_ends(lab, empty, talk, splice, busy):
     if busy:
         talk.stop(keep[::2])
     talk.exchange(keep, 5)
-    assert statistics.median(took) < LIMIT, took
+    assert sorted(took)[-2] < LIMIT, took
     # A connection may be told twice: while its end is under way the next look still sees it.
     assert reasons(lab)["policy_changed"] - before >= ROUNDS * count
     assert paths(lab, 7200) == {"splice" if splice == "splice" else "tcp": 3}
+
+
+def test_many_connections_end_in_time(lab, empty, talk):
+    """800 of 1000."""
+    took = []
+    for _ in range(3):
+        forbidden, allowed = talk.listen("server", 7200), talk.listen("server", 7203)
+        keep = [c for c, _ in talk.open("client", "server", allowed, 100) + talk.open("other", "server", forbidden, 100)]
+        pairs = talk.open("client", "server", forbidden, 400) + talk.open("client", "server", forbidden, 400,
+                                                                         socket.AF_INET6)
+        took.append(ended_after(talk, empty, DENY_CLIENT, [end for pair in pairs for end in pair]))
+        talk.exchange(keep)
+        talk.close()
+        talk = Conversations(lab)
+        empty.put([])
+    talk.close()
+    print("TOOK", took)
+    assert sorted(took)[1] < LIMIT, took
 
 
 def test_strict_ends_the_connections_of_strangers(lab, empty, talk):
@@ -375,7 +392,8 @@ def test_the_kernel_decides_without_weftd(lab, empty, talk, splice):
 
 
 HAMMER = """
-import collections, json, socket, sys, select
+import collections, json, os, select, socket, sys
+os.nice(10)
 family, address, port = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 said = collections.Counter()
 print("go", flush=True)
