@@ -24,6 +24,7 @@ struct identity {
 	bool published;	 /* publish.c: every set in the kernel knows it; only then a pod may carry it */
 	const char *trust_domain, *namespace, *service_account;
 	char *principal; /* "cluster.local/ns/shop/sa/web" */
+	char *account;	 /* "shop/web" */
 	struct table_link link;
 };
 struct identities {

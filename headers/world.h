@@ -102,6 +102,7 @@ struct world_service {
 	bool by_pods;		    /* no slice: endpoints are the pods that the selector selects */
 	struct world_member *label; /* if by_pods: at one pair of the selector */
 	char *problem;		    /* NULL: fine */
+	char *problem_field;	    /* "spec.selector" */
 	bool problem_warning;
 	bool changed;
 	struct table_link link;
@@ -135,8 +136,8 @@ struct world {
 	struct table slices, labels;
 	struct list changed_pods, changed_services;
 	struct list troubled_services; /* a mesh has many services, and few with a problem */
-	bool policies_all;	 /* changed: of the root namespace, or of too many others */
-	char **policy_namespace; /* changed: of these */
+	bool policies_all;	       /* changed: of the root namespace, or of too many others */
+	char **policy_namespace;       /* changed: of these */
 	unsigned policy_namespaces;
 	struct world_hint *hint; /* identities that the kernel's pods had when the worker started */
 	unsigned hints;

@@ -33,6 +33,7 @@ static struct identity *birth(struct identities *t, char *principal, const char 
 	i->trust_domain = mem_string(trust_domain);
 	i->namespace = mem_string(namespace);
 	i->service_account = mem_string(service_account);
+	i->account = mem_format("%s/%s", namespace, service_account);
 	if (t->count == t->size) {
 		t->size = t->size ? t->size * 2 : 64;
 		t->all = mem_grow(t->all, t->size, sizeof(struct identity *));
@@ -83,6 +84,7 @@ void identities_free(struct identities *t)
 		free((char *)t->all[i]->namespace);
 		free((char *)t->all[i]->service_account);
 		free(t->all[i]->principal);
+		free(t->all[i]->account);
 		free(t->all[i]);
 	}
 	free(t->all);

@@ -141,8 +141,11 @@ const struct policy_source_row *policy_learn(struct policy_set *s, const struct 
 static void build_sources(struct policy_set *s, const char *trust_domain, const struct identities *ids)
 {
 	char *principal = mem_format("%s/ns/\1/sa/\1", trust_domain);
-	struct identity stranger = {
-		.trust_domain = trust_domain, .namespace = "\1", .service_account = "\1", .principal = principal};
+	struct identity stranger = {.trust_domain = trust_domain,
+				    .namespace = "\1",
+				    .service_account = "\1",
+				    .principal = principal,
+				    .account = "\1/\1"};
 
 	source_bits(s, &stranger, &s->head.any_source);
 	free(principal);

@@ -38,7 +38,6 @@ bool terms_in_block(const struct abi_addr *addr, const struct block *b)
 
 static bool text_test_holds(const struct test *t, const struct identity *who)
 {
-	char account[2 * 256 + 2];
 	const char *text;
 
 	if (!who)
@@ -54,8 +53,7 @@ static bool text_test_holds(const struct test *t, const struct identity *who)
 		text = who->trust_domain;
 		break;
 	default:
-		snprintf(account, sizeof(account), "%s/%s", who->namespace, who->service_account);
-		text = account;
+		text = who->account;
 	}
 	for (unsigned i = 0; i < t->count; i++)
 		if (terms_fit(t->text[i], text))

@@ -165,13 +165,14 @@ enum abi_reason world_forbids(const struct world *w, const struct abi_tuple *t, 
 	return policy_decide(server->set, who, &t->src, t->dst_port, NULL);
 }
 
-static void report_object(const struct object *o, const char *reason, bool warning,
+static void report_object(const struct object *o, const char *field, const char *reason, bool warning,
 			  void (*report)(void *ctx, const struct problem *p), void *ctx)
 {
 	struct problem p = {.warning = warning, .line = o->line};
 
 	text_copy(p.file, sizeof(p.file), o->file ? o->file : "");
 	snprintf(p.object, sizeof(p.object), "%s %s/%s", object_kind_name(o->kind), o->namespace, o->name);
+	text_copy(p.field, sizeof(p.field), field);
 	text_copy(p.reason, sizeof(p.reason), reason);
 	report(ctx, &p);
 }
@@ -181,7 +182,7 @@ void world_problems(const struct world *w, void (*report)(void *ctx, const struc
 	list_each(l, &w->troubled_services) {
 		const struct world_service *s = container_of(l, struct world_service, troubled_link);
 
-		report_object(s->object, s->problem, s->problem_warning, report, ctx);
+		report_object(s->object, s->problem_field, s->problem, s->problem_warning, report, ctx);
 	}
 	list_each(l, &w->all_sets) {
 		const struct policy_set *set = container_of(l, struct policy_set, all);
@@ -190,7 +191,7 @@ void world_problems(const struct world *w, void (*report)(void *ctx, const struc
 			p ? store_get(w->store, KIND_AUTHORIZATION_POLICY, p->namespace, p->name) : NULL;
 
 		if (set->head.closed && o)
-			report_object(o,
+			report_object(o, "spec.rules",
 				      "with the other policies of its pods it needs more than 256 terms: all "
 				      "connections to them are refused (needs_worker); write fewer rules",
 				      false, report, ctx);

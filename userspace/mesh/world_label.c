@@ -64,6 +64,7 @@ void world_label_join(struct world *w, struct world_member *m, const char *names
 	*m = (struct world_member){.label = label, .owner = owner};
 	list_add(pod ? &label->pods : &label->services, &m->link);
 	label->pod_count += pod;
+	label->service_count += !pod;
 }
 
 void world_label_part(struct world *w, struct world_member *m, bool pod)
@@ -75,6 +76,7 @@ void world_label_part(struct world *w, struct world_member *m, bool pod)
 	m->label = NULL;
 	list_del(&m->link);
 	label->pod_count -= pod;
+	label->service_count -= !pod;
 	if (!list_empty(&label->pods) || !list_empty(&label->services))
 		return;
 	table_del(&w->labels, &label->link);

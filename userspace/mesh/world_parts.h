@@ -55,7 +55,7 @@ struct world_label {
 	char *text; /* "namespace\0key\0value" */
 	size_t len;
 	struct list pods, services; /* struct world_member.link */
-	unsigned pod_count;
+	unsigned pod_count, service_count;
 	struct table_link link;
 };
 struct world_member {
@@ -64,7 +64,7 @@ struct world_member {
 	struct list link;
 };
 struct world_label *world_label_find(const struct world *w, const char *namespace, const struct pair *pair);
-/* At the index; a service (pod false) by its selector's first pair. */
+/* At the index; a service (pod false) by one pair of its selector: the one that fewest others chose. */
 void world_label_join(struct world *w, struct world_member *m, const char *namespace, const struct pair *pair,
 		      void *owner, bool pod);
 void world_label_part(struct world *w, struct world_member *m, bool pod); /* harmless if it never joined */

@@ -299,13 +299,17 @@ static void front_update(struct world *w, struct world_front *f)
 
 /* ------------------------------------------------------------------ services */
 
-static void complain(struct world_service *s, bool warning, char *text)
+/* The worst of what is wrong, of that the first; field and text are taken. */
+static void complain(struct world_service *s, bool warning, char *field, char *text)
 {
 	if (s->problem && (!s->problem_warning || warning)) {
+		free(field);
 		free(text);
 		return;
 	}
+	free(s->problem_field);
 	free(s->problem);
+	s->problem_field = field;
 	s->problem = text;
 	s->problem_warning = warning;
 }
@@ -319,7 +323,7 @@ static void judge_claims(struct world_service *s)
 
 		if (f->owner == s)
 			continue;
-		complain(s, false,
+		complain(s, false, mem_string("spec.clusterIP"),
 			 mem_format("%s is already the address of Service %s/%s, which is %s: "
 				    "give one of them another address or port",
 				    addr_port_text(&f->key.vip, f->key.port, at), f->owner->namespace,
@@ -343,13 +347,13 @@ static void judge_endpoints(const struct world *w, struct world_service *s)
 			list_each(l, &label->pods)
 				any |= selected(container_of(l, struct world_member, link)->owner, &o->selector);
 		if (!any)
-			complain(s, true,
+			complain(s, true, mem_string("spec.selector"),
 				 mem_string("the selector matches no pod and there is no EndpointSlice: "
 					    "connections are refused until a pod has these labels"));
 		for (unsigned i = 0; any && i < s->claims; i++)
 			if (s->claim[i].front->owner == s && !s->claim[i].front->count &&
 			    o->port[s->claim[i].port].target_name)
-				complain(s, true,
+				complain(s, true, mem_format("spec.ports[%u].targetPort", s->claim[i].port),
 					 mem_format("no pod that the selector matches is ready and has a port "
 						    "named %.63s (targetPort of port %u)",
 						    o->port[s->claim[i].port].target_name,
@@ -361,7 +365,7 @@ static void judge_endpoints(const struct world *w, struct world_service *s)
 			struct service_picks none = {0};
 
 			if (!service_pick_slice(&none, &slice->slice, &o->port[i], !slice->slice.ipv6))
-				complain(s, true,
+				complain(s, true, mem_format("spec.ports[%u].name", i),
 					 mem_format("EndpointSlice %.80s has no port named \"%.63s\" (port %u): "
 						    "its endpoints are not used for it",
 						    slice->name, o->port[i].name, o->port[i].port));
@@ -372,8 +376,9 @@ static void judge_endpoints(const struct world *w, struct world_service *s)
 
 static void forgive(struct world_service *s)
 {
+	free(s->problem_field);
 	free(s->problem);
-	s->problem = NULL;
+	s->problem_field = s->problem = NULL;
 	list_del(&s->troubled_link);
 }
 
