@@ -402,8 +402,8 @@ static void release(struct world *w, struct world_service *s)
 }
 
 /*
- * The pair of the selector that fewest services are indexed by: a pod that changes looks at all services of its labels, and
- * a label that everything has (the team, the chart) would lead to all of them.
+ * The pair of the selector that fewest services are indexed by: a pod that changes looks at all services of its
+ * labels, and a label that everything has (the team, the chart) would lead to all of them.
  */
 static const struct pair *least_chosen(const struct world *w, const struct world_service *s)
 {
