@@ -38,6 +38,10 @@ service_account = "client"
 [pods.stranger]
 enrol = false
 """
+VIP = "10.96.2.1"
+MANIFESTS = {"service.json": json.dumps({
+    "apiVersion": "v1", "kind": "Service", "metadata": {"name": "api", "namespace": "shop"},
+    "spec": {"clusterIPs": [VIP], "selector": {"app": "api"}, "ports": [{"port": 72, "targetPort": 7200}]}})}
 PINGPONG = bytes(range(256)) * 2
 
 
@@ -51,7 +55,7 @@ def empty(world):
     world.put([])
     yield world
     for file in world.lab.manifests.iterdir():
-        if file.name != "policies.yaml":
+        if file.name not in MANIFESTS and file.name != "policies.yaml":
             file.unlink()
     world.put([])
 
@@ -211,10 +215,11 @@ def test_what_a_new_policy_forbids_ends(lab, empty, talk, splice, busy):
     assert paths(lab, 7200) == {"splice" if splice == "splice" else "tcp": 3}
 
 
-def test_many_connections_end_in_time(lab, empty, talk):
+def test_many_connections_end_in_time(lab, empty):
     """800 of 1000."""
     took = []
     for _ in range(3):
+        talk = Conversations(lab)
         forbidden, allowed = talk.listen("server", 7200), talk.listen("server", 7203)
         keep = [c for c, _ in talk.open("client", "server", allowed, 100) + talk.open("other", "server", forbidden, 100)]
         pairs = talk.open("client", "server", forbidden, 400) + talk.open("client", "server", forbidden, 400,
@@ -222,11 +227,63 @@ def test_many_connections_end_in_time(lab, empty, talk):
         took.append(ended_after(talk, empty, DENY_CLIENT, [end for pair in pairs for end in pair]))
         talk.exchange(keep)
         talk.close()
-        talk = Conversations(lab)
         empty.put([])
-    talk.close()
-    print("TOOK", took)
     assert sorted(took)[1] < LIMIT, took
+
+
+def test_every_state_of_a_connection_ends(lab, empty, talk):
+    """Not accepted yet; half closed from either side; with data that nobody reads; through a service."""
+    listener = talk.listen("server", 7200)
+    address = (lab.ip("server"), 7200)
+    sockets = lab.sockets("client", 5)
+    sockets[4].connect((VIP, 72))
+    via_service = sockets[4], listener.accept()[0]
+    sockets[0].connect(address)
+    half_client = sockets[0], listener.accept()[0]
+    half_client[0].shutdown(socket.SHUT_WR)
+    sockets[1].connect(address)
+    half_server = sockets[1], listener.accept()[0]
+    half_server[1].shutdown(socket.SHUT_WR)
+    sockets[2].connect(address)
+    full = sockets[2], listener.accept()[0]
+    for s in full:
+        s.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                s.send(b"x" * 65536)
+    sockets[3].connect(address)  # and stays in the accept queue
+    empty.put(DENY_CLIENT)
+    for name, pair in {"half closed by the client": half_client, "half closed by the server": half_server,
+                       "full": full, "via the service": via_service, "not accepted": (sockets[3],)}.items():
+        for s in pair:
+            assert labrun.wait_for(lambda s=s: s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x07", 5,
+                                   f"the end of a connection that is {name}")
+    listener.setblocking(False)
+    with pytest.raises((BlockingIOError, ConnectionAbortedError)):
+        listener.accept()
+    for s in sockets:
+        s.close()
+    for pair in (half_client, half_server, full, via_service):
+        pair[1].close()
+
+
+def test_new_labels_of_a_pod_count_for_its_live_connections(lab, empty, talk):
+    """The Pod object says other labels than `pod add` did: other policies select it."""
+    listener = talk.listen("server", 7204)
+    rule = [policy("shop", "closed", "DENY", [{}], {"app": "moved"})]
+    empty.put(rule)
+    pair = talk.open("client", "server", listener, 1)[0]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "server", "namespace": "shop",
+                                                          "labels": {"app": "moved"}},
+           "spec": {"serviceAccountName": "server"},
+           "status": {"podIPs": [{"ip": lab.ip("server")}, {"ip": lab.ip("server", 6)}]}}
+    lab.manifest("pod.json", json.dumps(pod))
+    talk.run(lambda: all(e.ended for e in pair), 5, "the end of the connection")
+    with pytest.raises(ConnectionRefusedError):
+        lab.socket("client").connect((lab.ip("server"), 7204))
+    (lab.manifests / "pod.json").unlink()
+    empty.put(rule)
+    talk.open("client", "server", listener, 1)
 
 
 def test_strict_ends_the_connections_of_strangers(lab, empty, talk):
