@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Services as pods see them: addresses, ports, endpoints and their conditions, affinity, spread, changes under load,
-counters. Every server greets with "NAME:PORT client-address own-address" and closes; that tells who was reached.
+Services as pods see them: addresses, ports, endpoints and their conditions, affinity, spread, changes under load.
 """
 
 import collections
 import errno
-import itertools
-import json
 import math
 import socket
 import struct
@@ -16,6 +13,7 @@ import time
 
 import labrun
 import pytest
+from mesh import CLOSED, GREETER, mesh, pod_object, pods, reach, reached, read_all, refusals, refused  # noqa: F401
 
 LAB = """
 [nodes.n1]
@@ -35,29 +33,6 @@ node = "n2"
 """
 MANIFESTS = {}
 PORTS = (8080, 8081, 8082, 8083)
-CLOSED = 8099  # nobody listens there
-AT_ONCE = 0.05  # seconds in which a refusal must be there
-
-GREETER = """
-import selectors, socket, sys
-select = selectors.DefaultSelector()
-for port in sys.argv[2:]:
-    s = socket.create_server(("::", int(port)), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)
-    s.setblocking(False)
-    select.register(s, selectors.EVENT_READ, port)
-while True:
-    for key, _ in select.select():
-        try:
-            while True:
-                c, peer = key.fileobj.accept()
-                try:
-                    c.send(f"{sys.argv[1]}:{key.data} {peer[0]} {c.getsockname()[0]}".encode())
-                except OSError:
-                    pass  # the client has gone already
-                c.close()
-        except BlockingIOError:
-            pass
-"""
 # Connects until its standard input ends; a line per connect: seconds before and after, who answered or the error.
 CALLER = """
 import select, socket, sys, time
@@ -76,19 +51,6 @@ while not quiet.poll(0):
     s.close()
 print("\\n".join(lines))
 """
-# Connects as often as told; prints who answered how often.
-COUNTER = """
-import collections, json, socket, sys
-where, count, reached = (sys.argv[1], int(sys.argv[2])), int(sys.argv[3]), collections.Counter()
-for _ in range(count):
-    s = socket.socket(socket.AF_INET6 if ":" in where[0] else socket.AF_INET)
-    s.connect(where)
-    reached[s.recv(100).decode().split()[0]] += 1
-    s.close()
-print(json.dumps(reached))
-"""
-
-Reached = collections.namedtuple("Reached", "who source target peer")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,119 +59,6 @@ def greeters(lab):
         lab.start(pod, sys.executable, "-S", "-c", GREETER, pod, *PORTS)
     for pod in ("a", "b", "c", "far"):
         labrun.wait_for(lambda p=pod: lab.listens(p, PORTS[-1]), 10, f"greeter of {pod}")
-
-
-class Mesh:
-    """Objects in the folder, and what the kernel makes of them. Every test starts with none and leaves none."""
-
-    numbers = itertools.count(10)
-
-    def __init__(self, lab):
-        self.lab, self.files = lab, set()
-        self.number = next(Mesh.numbers)
-        self.name = f"s{self.number}"
-        self.vip, self.vip6 = f"10.96.1.{self.number}", f"fd00:96::1:{self.number}"
-
-    def put(self, file, *objects):
-        self.files.add(file)
-        self.lab.manifest(file, json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-
-    def service(self, ports=None, vips=None, name=None, annotations=None, **spec):
-        ports = [{"name": "http", "port": 80, "targetPort": 8080}] if ports is None else ports
-        return {"apiVersion": "v1", "kind": "Service",
-                "metadata": {"name": name or self.name, "namespace": "default", "annotations": annotations or {}},
-                "spec": {"clusterIPs": vips or [self.vip], "ports": ports} | spec}
-
-    def slice(self, *endpoints, ports=None, name="x", weight=None, service=None, ipv6=False):
-        """Endpoints are pods, addresses, or (one of them, conditions)."""
-        found = []
-        for e in endpoints:
-            e, conditions = e if isinstance(e, tuple) else (e, {})
-            address = self.lab.ip(e, 6 if ipv6 else 4) if e in self.lab.pods else e
-            found.append({"addresses": [address], "conditions": conditions})
-        service = service or self.name
-        return {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-                "metadata": {"name": f"{service}-{name}", "namespace": "default",
-                             "labels": {"kubernetes.io/service-name": service},
-                             "annotations": {} if weight is None else {"weft.io/weight": str(weight)}},
-                "addressType": "IPv6" if ipv6 else "IPv4", "endpoints": found,
-                "ports": ports or [{"name": "http", "port": 8080, "protocol": "TCP"}]}
-
-    def endpoints(self, port=80, vip=None, node=None):
-        """Addresses behind a VIP in the kernel, or None where there is no such service."""
-        for s in self.lab.weftctl("services", node=node)["services"]:
-            if (s["vip"], s["port"]) == (vip or self.vip, port) and s["in_kernel"]:
-                return {e["address"] for e in s["endpoints"]}
-        return None
-
-    def wait(self, *expected, port=80, vip=None, at=8080):
-        """Until the kernel has just these endpoints: pods (at port `at`) or address:port."""
-        want = {f"{self.lab.ip(e)}:{at}" if e in self.lab.pods else e for e in expected}
-        labrun.wait_for(lambda: self.endpoints(port, vip) == want, 5, f"endpoints {want} of {self.name}")
-
-    def run(self, *objects):
-        self.put(f"{self.name}.json", *objects)
-
-    def away(self):
-        for file in self.files:
-            (self.lab.manifests / file).unlink(missing_ok=True)
-        for node in self.lab.nodes:
-            for name in ("services", "endpoints"):
-                labrun.wait_for(lambda m=name, n=node: not self.lab.map(m, n), 5, f"map {name} without entries")
-
-
-@pytest.fixture
-def mesh(lab):
-    made = Mesh(lab)
-    yield made
-    made.away()
-
-
-def short(address):
-    return address.removeprefix("::ffff:")
-
-
-def reach(lab, pod, host, port=80, family=None, s=None):
-    """Connects and gives who answered, and what each side sees of the other."""
-    s = s or lab.socket(pod, family or (socket.AF_INET6 if ":" in host else socket.AF_INET))
-    s.settimeout(5)
-    s.connect((host, port))
-    peer = s.getpeername()[:2]
-    who, source, target = read_all(s).decode().split()
-    s.close()
-    return Reached(who, short(source), short(target), peer)
-
-
-def read_all(s):
-    data = b""
-    while more := s.recv(65536):
-        data += more
-    return data
-
-
-def reached(lab, pod, host, count, port=80):
-    """Who answers `count` connects, by the client's own loop: a Counter of NAME:PORT."""
-    out = lab.run(pod, sys.executable, "-S", "-c", COUNTER, host, port, count, timeout=60).stdout
-    return collections.Counter(json.loads(out))
-
-
-def pods(counter):
-    return {who.split(":")[0] for who in counter}
-
-
-def refused(lab, pod, host, port=80, family=socket.AF_INET):
-    """ECONNREFUSED, at once."""
-    s = lab.socket(pod, family)
-    s.settimeout(5)
-    began = time.monotonic()
-    with pytest.raises(ConnectionRefusedError):
-        s.connect((host, port))
-    assert time.monotonic() - began < AT_ONCE
-    s.close()
-
-
-def refusals(lab, reason):
-    return sum(r["count"] for r in lab.weftctl("traffic")["refusals"] if r["reason"] == reason)
 
 
 def surely_even(counts, weights, bound=4.75):
@@ -259,8 +108,9 @@ def test_a_bound_socket_keeps_its_address(lab, mesh):
 
 
 def test_each_port_has_its_target(lab, mesh):
-    mesh.run(mesh.service([{"name": "one", "port": 80, "targetPort": 8081}, {"name": "two", "port": 81, "targetPort": 8082},
-                           {"name": "same", "port": 8083}, {"name": "udp", "port": 82, "protocol": "UDP"}],
+    mesh.run(mesh.service([{"name": "one", "port": 80, "targetPort": 8081},
+                           {"name": "two", "port": 81, "targetPort": 8082}, {"name": "same", "port": 8083},
+                           {"name": "udp", "port": 82, "protocol": "UDP"}],
                           selector={"tier": "front"}))
     for port, at in ((80, 8081), (81, 8082), (8083, 8083)):
         mesh.wait("a", port=port, at=at)
@@ -270,15 +120,6 @@ def test_each_port_has_its_target(lab, mesh):
     refused(lab, "client", mesh.vip, 82)
     refused(lab, "client", mesh.vip, 9999)
     assert refusals(lab, "no_service_port") == before + 2
-
-
-def pod_object(lab, name, ports=(), ready=True, labels=None, node="n1", **metadata):
-    return {"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": "default", "labels": labels or {"app": "named"}} | metadata,
-            "spec": {"nodeName": node, "containers": [
-                {"name": "c", "ports": [{"name": n, "containerPort": p} for n, p in ports]}]},
-            "status": {"phase": "Running", "podIPs": [{"ip": ip} for ip in lab.pods[name]["ips"]],
-                       "conditions": [{"type": "Ready", "status": str(ready)}]}}
 
 
 def test_a_named_target_is_each_pods_own_port(lab, mesh):
@@ -622,94 +463,3 @@ def test_endpoints_are_swapped_under_load(lab, mesh, caller, family):
         judged += len(inside)
         assert set(inside) <= set(there), f"{there}: {collections.Counter(inside)}"
     assert judged > 20
-
-
-# ------------------------------------------------------------------ counters
-
-
-def traffic(lab, name):
-    rows = [r for r in lab.weftctl("traffic")["traffic"] if r["service"] == f"default/{name}"]
-    return {(r["source"], r["pod"]): r for r in rows}
-
-
-def test_counters_are_exact(lab, mesh, splice):
-    """curl says what it sent and got; the sum over its connections is what weft counted."""
-    lab.nginx("a", 8090, "small\n", files={"kb": 1000, "mb": 1 << 20, "mbs": 5 << 20})
-    lab.nginx("b", 8090, "small\n")
-    mesh.run(mesh.service(), mesh.slice("a", "b", ports=[{"name": "http", "port": 8090}]))
-    mesh.wait("a", "b", at=8090)
-    totals = {}
-    for pod, paths in (("client", ("", "kb", "mb", "mbs", "missing")), ("other", ("", "", "kb"))):
-        for path, again in itertools.product(paths, (1, 3)):
-            urls = [f"http://{mesh.vip}/{path}"] * again
-            said = lab.run(pod, "curl", "-sS", "-o", "/dev/null", "-w",
-                           "%{size_request} %{size_header} %{size_download} %{num_connects} %{size_upload}\\n",
-                           *[x for u in urls for x in (u, "-o", "/dev/null")][:-2]).stdout
-            for line in said.splitlines():
-                request, header, download, connects, upload = map(int, line.split())
-                sent, got, count = totals.get(pod, (0, 0, 0))
-                totals[pod] = (sent + request + upload, got + header + download, count + connects)
-    want = {f"cluster.local/ns/default/sa/{p}": t for p, t in totals.items()}
-
-    def counted():
-        found = {}
-        for (source, _), r in traffic(lab, mesh.name).items():
-            sent, got, count = found.get(source, (0, 0, 0))
-            found[source] = (sent + r["sent_bytes"], got + r["received_bytes"], count + r["closed"])
-        return found
-    labrun.wait_for(lambda: {k: v[2] for k, v in counted().items()} == {k: v[2] for k, v in want.items()}, 5,
-                    f"{want} connections closed")
-    assert counted() == want
-    rows = traffic(lab, mesh.name)
-    assert {pod for _, pod in rows} == {"default/a", "default/b"}
-    for r in rows.values():
-        assert r["opened"] == r["closed"] and not r["failed"]
-        assert 0 < r["connect_us"] < 1e6
-    spliced = sum(r["spliced_bytes"] for r in rows.values())
-    assert (spliced > 0) == (splice == "splice")
-
-
-@pytest.mark.parametrize("first", ["client", "server"])
-@pytest.mark.parametrize("sizes", [(0, 0), (1, 1), (1000, 3), (70000, 500000)])
-def test_bytes_are_counted_whoever_closes_first(lab, mesh, sizes, first):
-    listener = lab.socket("a")
-    listener.bind((lab.ip("a"), 0))
-    listener.listen(8)
-    port = listener.getsockname()[1]
-    mesh.run(mesh.service(), mesh.slice("a", ports=[{"name": "http", "port": port}]))
-    mesh.wait("a", at=port)
-    s = lab.socket("client")
-    s.settimeout(5)
-    s.connect((mesh.vip, 80))
-    c, _ = listener.accept()
-    c.settimeout(5)
-    for from_, to, size in ((s, c, sizes[0]), (c, s, sizes[1]), (s, c, 1)):
-        sent = 0
-        while sent < size:
-            part = min(20000, size - sent)
-            from_.sendall(b"x" * part)
-            got = 0
-            while got < part:
-                got += len(to.recv(part - got))
-            sent += part
-    row = labrun.wait_for(lambda: [r for r in lab.weftctl("connections")["connections"]
-                                   if r["destination"]["port"] == port], 5, "the connection")[0]
-    assert (row["bytes_sent"], row["bytes_received"]) == (sizes[0] + 1, sizes[1])
-    one, two = (s, c) if first == "client" else (c, s)
-    one.close()
-    assert not two.recv(10)
-    row = [r for r in lab.weftctl("connections")["connections"] if r["destination"]["port"] == port][0]
-    assert (row["bytes_sent"], row["bytes_received"]) == (sizes[0] + 1, sizes[1])
-    two.close()
-    listener.close()
-    rows = labrun.wait_for(lambda: [r for r in traffic(lab, mesh.name).values() if r["closed"]], 5, "the close")
-    assert (rows[0]["sent_bytes"], rows[0]["received_bytes"]) == (sizes[0] + 1, sizes[1])
-
-
-def test_a_refused_connection_is_counted_as_failed(lab, mesh):
-    mesh.run(mesh.service(), mesh.slice("a", ports=[{"name": "http", "port": CLOSED}]))
-    mesh.wait("a", at=CLOSED)
-    for _ in range(3):
-        refused(lab, "client", mesh.vip)
-    rows = labrun.wait_for(lambda: traffic(lab, mesh.name), 5, "the row")
-    assert [(r["opened"], r["closed"], r["failed"]) for r in rows.values()] == [(0, 0, 3)]

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counters per source identity and destination service: to the byte, spliced or not."""
+
+import itertools
+import socket
+
+import labrun
+import pytest
+from mesh import CLOSED, mesh, refused  # noqa: F401, the fixture
+
+LAB = """
+[nodes.n1]
+[pods.client]
+service_account = "client"
+[pods.other]
+service_account = "other"
+[pods.a]
+[pods.b]
+"""
+MANIFESTS = {}
+
+
+def traffic(lab, name):
+    rows = [r for r in lab.weftctl("traffic")["traffic"] if r["service"] == f"default/{name}"]
+    return {(r["source"], r["pod"]): r for r in rows}
+
+
+def test_counters_are_exact(lab, mesh, splice):
+    """curl says what it sent and got; the sum over its connections is what weft counted."""
+    lab.nginx("a", 8090, "small\n", files={"kb": 1000, "mb": 1 << 20, "mbs": 5 << 20})
+    lab.nginx("b", 8090, "small\n")
+    mesh.run(mesh.service(), mesh.slice("a", "b", ports=[{"name": "http", "port": 8090}]))
+    mesh.wait("a", "b", at=8090)
+    totals = {}
+    for pod, paths in (("client", ("", "kb", "mb", "mbs", "missing")), ("other", ("", "", "kb"))):
+        for path, again in itertools.product(paths, (1, 3)):
+            urls = [f"http://{mesh.vip}/{path}"] * again
+            said = lab.run(pod, "curl", "-sS", "-o", "/dev/null", "-w",
+                           "%{size_request} %{size_header} %{size_download} %{num_connects} %{size_upload}\\n",
+                           *[x for u in urls for x in (u, "-o", "/dev/null")][:-2]).stdout
+            for line in said.splitlines():
+                request, header, download, connects, upload = map(int, line.split())
+                sent, got, count = totals.get(pod, (0, 0, 0))
+                totals[pod] = (sent + request + upload, got + header + download, count + connects)
+    want = {f"cluster.local/ns/default/sa/{p}": t for p, t in totals.items()}
+
+    def counted():
+        found = {}
+        for (source, _), r in traffic(lab, mesh.name).items():
+            sent, got, count = found.get(source, (0, 0, 0))
+            found[source] = (sent + r["sent_bytes"], got + r["received_bytes"], count + r["closed"])
+        return found
+    labrun.wait_for(lambda: {k: v[2] for k, v in counted().items()} == {k: v[2] for k, v in want.items()}, 5,
+                    f"{want} connections closed")
+    assert counted() == want
+    rows = traffic(lab, mesh.name)
+    assert {pod for _, pod in rows} == {"default/a", "default/b"}
+    for r in rows.values():
+        assert r["opened"] == r["closed"] and not r["failed"]
+        assert 0 < r["connect_us"] < 1e6
+    spliced = sum(r["spliced_bytes"] for r in rows.values())
+    assert (spliced > 0) == (splice == "splice")
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+@pytest.mark.parametrize("sizes", [(0, 0), (1, 1), (1000, 3), (70000, 500000)])
+def test_bytes_are_counted_whoever_closes_first(lab, mesh, sizes, first):
+    listener = lab.socket("a")
+    listener.bind((lab.ip("a"), 0))
+    listener.listen(8)
+    port = listener.getsockname()[1]
+    mesh.run(mesh.service(), mesh.slice("a", ports=[{"name": "http", "port": port}]))
+    mesh.wait("a", at=port)
+    s = lab.socket("client")
+    s.settimeout(5)
+    s.connect((mesh.vip, 80))
+    c, _ = listener.accept()
+    c.settimeout(5)
+    for from_, to, size in ((s, c, sizes[0]), (c, s, sizes[1]), (s, c, 1)):
+        sent = 0
+        while sent < size:
+            part = min(20000, size - sent)
+            from_.sendall(b"x" * part)
+            got = 0
+            while got < part:
+                got += len(to.recv(part - got))
+            sent += part
+    row = labrun.wait_for(lambda: [r for r in lab.weftctl("connections")["connections"]
+                                   if r["destination"]["port"] == port], 5, "the connection")[0]
+    assert (row["bytes_sent"], row["bytes_received"]) == (sizes[0] + 1, sizes[1])
+    one, two = (s, c) if first == "client" else (c, s)
+    one.close()
+    assert not two.recv(10)
+    row = [r for r in lab.weftctl("connections")["connections"] if r["destination"]["port"] == port][0]
+    assert (row["bytes_sent"], row["bytes_received"]) == (sizes[0] + 1, sizes[1])
+    two.close()
+    listener.close()
+    rows = labrun.wait_for(lambda: [r for r in traffic(lab, mesh.name).values() if r["closed"]], 5, "the close")
+    assert (rows[0]["sent_bytes"], rows[0]["received_bytes"]) == (sizes[0] + 1, sizes[1])
+
+
+def test_a_refused_connection_is_counted_as_failed(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a", ports=[{"name": "http", "port": CLOSED}]))
+    mesh.wait("a", at=CLOSED)
+    for _ in range(3):
+        refused(lab, "client", mesh.vip)
+    rows = labrun.wait_for(lambda: traffic(lab, mesh.name), 5, "the row")
+    assert [(r["opened"], r["closed"], r["failed"]) for r in rows.values()] == [(0, 0, 3)]
