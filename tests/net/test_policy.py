@@ -101,7 +101,7 @@ class Net:
 
     def __init__(self, lab):
         self.lab, self.sockets, self.listeners = lab, Sockets(lab), []
-        for pod in PODS:
+        for pod in [*PODS, "stranger"]:
             for s, port in zip(lab.sockets(pod, len(PORTS), socket.AF_INET6), PORTS):
                 s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
                 s.bind(("::", port))
