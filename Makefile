@@ -120,6 +120,7 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -D__TARGET_ARCH_$(ARCH) -Ibpf -Iheader
 # ------------------------------------------------------------------ all
 
 all: $(PROGRAMS)
+	@:
 
 object = $(patsubst %,$(BUILD)/$1/%.o,$2)
 
@@ -184,6 +185,7 @@ WEFTCTL_UPTO := $(filter-out $(WEFTD_OUT),$(filter base/% io/wire,$(LIBRARY))) $
 upto = $(or $(UPTO_$1),$(if $(filter weftctl%,$1),$(WEFTCTL_UPTO),$(LIBRARY)))
 
 tests: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT)) $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
+	@:
 
 test: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT))
 	$(Q)sh tests/run.sh $^
@@ -246,6 +248,7 @@ $(BUILD)/fuzz/obj/tests/%.o: tests/%.c | $(BUILD)/version.h
 LOAD := $(patsubst tools/%.c,$(BUILD)/obj/tools/%.o,$(sort $(wildcard tools/bench/*.c)))
 
 bench-programs: $(BUILD)/bench/load
+	@:
 
 $(BUILD)/bench/load: $(LOAD)
 	$(say) LINK $@
