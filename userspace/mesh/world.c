@@ -177,6 +177,21 @@ static void report_object(const struct object *o, const char *field, const char 
 	report(ctx, &p);
 }
 
+/* The one with the most rules: where to begin if they are too many. */
+static const struct object *longest_policy(const struct world *w, const struct policy_set *set)
+{
+	const struct object *longest = NULL;
+
+	for (unsigned i = 0; i < set->policies; i++) {
+		const struct policy_named *p = &set->policy[i];
+		const struct object *o = store_get(w->store, KIND_AUTHORIZATION_POLICY, p->namespace, p->name);
+
+		if (o && (!longest || o->authorization.rules > longest->authorization.rules))
+			longest = o;
+	}
+	return longest;
+}
+
 void world_problems(const struct world *w, void (*report)(void *ctx, const struct problem *p), void *ctx)
 {
 	list_each(l, &w->troubled_services) {
@@ -186,11 +201,9 @@ void world_problems(const struct world *w, void (*report)(void *ctx, const struc
 	}
 	list_each(l, &w->all_sets) {
 		const struct policy_set *set = container_of(l, struct policy_set, all);
-		const struct policy_named *p = set->policies ? &set->policy[0] : NULL;
-		const struct object *o =
-			p ? store_get(w->store, KIND_AUTHORIZATION_POLICY, p->namespace, p->name) : NULL;
+		const struct object *o = set->head.closed ? longest_policy(w, set) : NULL;
 
-		if (set->head.closed && o)
+		if (o)
 			report_object(o, "spec.rules",
 				      "with the other policies of its pods it needs more than 256 terms: all "
 				      "connections to them are refused (needs_worker); write fewer rules",
