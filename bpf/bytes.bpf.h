@@ -9,7 +9,8 @@
 #include "kernel.bpf.h"
 
 /* include/net/tcp_states.h: the states in which a FIN of ours stands in the sequence */
-#define BYTES_FIN_SENT (1u << 4 /* FIN_WAIT1 */ | 1u << 5 /* FIN_WAIT2 */ | 1u << 9 /* LAST_ACK */ | 1u << 11 /* CLOSING */)
+#define BYTES_FIN_SENT                                                                             \
+	(1u << 4 /* FIN_WAIT1 */ | 1u << 5 /* FIN_WAIT2 */ | 1u << 9 /* LAST_ACK */ | 1u << 11 /* CLOSING */)
 
 static __always_inline __u64 bytes_received(const struct sock *sk)
 {

@@ -492,6 +492,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 	__sync_fetch_and_add(&c->live, 1);
 	flow_open(ops, &c->end[ABI_SERVER]);
 	bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS);
+	if (!c->established && !c->reason)
+		c->reason = ABI_SOCKET_OPTION; /* fast open: data in the SYN, the server stands before its client */
 	if (!c->end[ABI_CLIENT].in_map)
 		return; /* the client's reason stands */
 	why = enter(ops, &c->end[ABI_SERVER]);

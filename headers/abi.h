@@ -95,7 +95,7 @@ struct abi_tuple {
 	X(20, KERNEL_UNSAFE, "kernel_unsafe",                                                      \
 	  "this kernel has sockmap faults: see weftctl status; weft.io/splice: always overrides")  \
 	X(21, SOCKET_OPTION, "socket_option",                                                      \
-	  "the socket uses something that a splice would change (zerocopy, ULP, filter, lowat)")   \
+	  "the socket uses something that a splice would change (zerocopy, ULP, filter, lowat, fast open)") \
 	X(22, FOREIGN_OWNER, "foreign_owner", "another program already owns the socket (EBUSY)")   \
 	X(23, MAP_FULL, "map_full", "a kernel map is full: see weftctl status")                    \
 	X(24, CLASS_SHORT, "class_short",                                                          \

@@ -282,7 +282,7 @@ def test_a_change_reaches_a_connect(make_lab, files):
     before = (folder / f"f{at:05}.yaml").read_text()
     (folder / ".new").write_text(text)
     (folder / ".new").rename(folder / f"f{at:05}.yaml")
-    labrun.wait_for(lambda: kernel.behind(vip(changed)) == [lab.ip("server")], 5, "the server behind the service", 0.001)
+    labrun.wait_for(lambda: kernel.behind(vip(changed)) == [lab.ip("server")], 5, "the server behind the service")
     s = lab.socket("client")
     s.settimeout(5)
     s.connect((vip(changed), 80))

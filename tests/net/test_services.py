@@ -32,6 +32,7 @@ labels = { app = "web", tier = "back" }
 node = "n2"
 """
 MANIFESTS = {}
+TCP_FASTOPEN_CONNECT = 30  # linux/tcp.h
 PORTS = (8080, 8081, 8082, 8083)
 # Connects until its standard input ends; a line per connect: seconds before and after, who answered or the error.
 CALLER = """
@@ -220,26 +221,37 @@ def fast_open(lab):
             f.write("3")
 
 
-def test_fast_open(lab, mesh, fast_open):
+def test_fast_open(lab, mesh, fast_open, splice):
     listener = lab.socket("a")
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 64)
     listener.bind((lab.ip("a"), 8097))
     listener.listen(8)
     mesh.run(mesh.service(), mesh.slice("a", ports=[{"name": "http", "port": 8097}]))
     mesh.wait("a", at=8097)
-    for _ in range(5):
+    reasons = []
+    for attempt in range(4):
         s = lab.socket("client")
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
-        assert s.sendto(b"hello", socket.MSG_FASTOPEN, (mesh.vip, 80)) == 5
+        if attempt == 3:
+            s.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)
+            s.connect((mesh.vip, 80))
+            assert s.send(b"hello") == 5
+        else:
+            assert s.sendto(b"hello", socket.MSG_FASTOPEN, (mesh.vip, 80)) == 5
         c, _ = listener.accept()
         assert c.recv(10) == b"hello"
         c.sendall(b"world")
         assert s.recv(10) == b"world"
         assert s.getpeername() == (mesh.vip, 80)
+        shown = lab.weftctl("connections")["connections"]
+        assert (shown[-1]["bytes_sent"], shown[-1]["bytes_received"]) == (5, 5)
+        reasons.append(shown[-1]["reason"])
         c.close()
         assert s.recv(10) == b""
         s.close()
     listener.close()
+    # the first one only fetched the cookie
+    assert set(reasons[1:]) == ({"socket_option"} if splice == "splice" else {"switched_off"})
     with labrun.lab_module.inside(lab.place("client")[1]), open("/proc/thread-self/net/netstat", encoding="ascii") as f:
         names, values = (line.split() for line in f if line.startswith("TcpExt:"))
         assert int(dict(zip(names, values))["TCPFastOpenActive"]) > 0, "no SYN has carried data"
