@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counters per source identity and destination service: to the byte, spliced or not."""
 
+import collections
+import errno
 import itertools
-import socket
 
 import labrun
 import pytest
@@ -10,17 +11,21 @@ from mesh import CLOSED, mesh, refused  # noqa: F401, the fixture
 
 LAB = """
 [nodes.n1]
+[nodes.n2]
 [pods.client]
 service_account = "client"
 [pods.other]
 service_account = "other"
 [pods.a]
 [pods.b]
+[pods.far]
+node = "n2"
 """
 MANIFESTS = {}
 
 
 def traffic(lab, name):
+    """{(identity, pod): row} of one service."""
     rows = [r for r in lab.weftctl("traffic")["traffic"] if r["service"] == f"default/{name}"]
     return {(r["source"], r["pod"]): r for r in rows}
 
@@ -106,3 +111,49 @@ def test_a_refused_connection_is_counted_as_failed(lab, mesh):
         refused(lab, "client", mesh.vip)
     rows = labrun.wait_for(lambda: traffic(lab, mesh.name), 5, "the row")
     assert [(r["opened"], r["closed"], r["failed"]) for r in rows.values()] == [(0, 0, 3)]
+
+
+def inbound(lab, node, pod):
+    """The row of what comes to a pod from outside of its node: nobody's identity, no service."""
+    rows = [r for r in lab.weftctl("traffic", node=node)["traffic"] if (r["source"], r["pod"]) == ("", pod)]
+    return collections.Counter({k: rows[0][k] for k in ("opened", "closed", "sent_bytes", "received_bytes")}
+                               if rows else {})
+
+
+def test_both_nodes_count_the_same(lab, mesh):
+    """A client here, a server there: each node counts what its own end saw, and it is the same."""
+    lab.nginx("far", 8090, "small\n", files={"mb": 1 << 20})
+    mesh.run(mesh.service(), mesh.slice("far", ports=[{"name": "http", "port": 8090}]))
+    mesh.wait("far", at=8090)
+    before = inbound(lab, "n2", "default/far")
+    sent = got = 0
+    for path in ("", "mb", "mb"):
+        said = lab.run("client", "curl", "-sS", "-o", "/dev/null", "-w", "%{size_request} %{size_header} %{size_download}",
+                       f"http://{mesh.vip}/{path}").stdout
+        request, header, download = map(int, said.split())
+        sent, got = sent + request, got + header + download
+    want = {"opened": 3, "closed": 3, "sent_bytes": sent, "received_bytes": got}
+
+    def there():
+        return dict(inbound(lab, "n2", "default/far") - before)
+
+    def here():
+        return [{k: r[k] for k in want} for r in traffic(lab, mesh.name).values()]
+    labrun.wait_for(lambda: there().get("closed") == 3 and here()[0]["closed"] == 3, 5, "both ends closed")
+    assert there() == want
+    assert here() == [want]
+
+
+def test_a_connect_that_is_given_up_is_counted_and_forgotten(lab, mesh):
+    """Nobody has the endpoint's address: the SYN is never answered."""
+    mesh.run(mesh.service(), mesh.slice("10.244.1.200"))
+    mesh.wait("10.244.1.200:8080")
+    s = lab.socket("client")
+    s.setblocking(False)
+    assert s.connect_ex((mesh.vip, 80)) == errno.EINPROGRESS
+    shown = [c for c in lab.weftctl("connections")["connections"] if c["service"] == f"default/{mesh.name}"]
+    assert [c["established"] for c in shown] == [False]
+    s.close()
+    rows = labrun.wait_for(lambda: traffic(lab, mesh.name), 5, "the row")
+    assert [(r["opened"], r["closed"], r["failed"]) for r in rows.values()] == [(0, 0, 1)]
+    assert not [c for c in lab.weftctl("connections")["connections"] if c["service"] == f"default/{mesh.name}"]
