@@ -32,6 +32,7 @@ int channel_open(struct channel **ret, const struct channel_plan *plan) must_che
 void channel_pump(struct channel *c); /* sends what pods wait for */
 void channel_splice(struct channel *c); /* tells that start->splice_on changed */
 void channel_read_again(struct channel *c); /* SIGHUP */
+void channel_restart(struct channel *c); /* the worker: what it was started with has changed */
 bool channel_ready(const struct channel *c, char *why, size_t size);
 bool channel_answered(const struct channel *c); /* the first world was read, well or not */
 pid_t channel_pid(const struct channel *c); /* 0: none */

@@ -47,6 +47,7 @@ struct channel {
 	uint64_t listeners_due; /* netns of the pod whose ENROL went */
 
 	bool ready, answered, read_again;
+	bool asked_to_end; /* by us: it is started again at once, and nothing is wrong */
 	char why[256];
 };
 
@@ -254,7 +255,7 @@ static int open_below(int folder, const char *name)
 	if (fstat(path, &st))
 		fd = -errno;
 	else if (!S_ISREG(st.st_mode))
-		fd = -EINVAL;
+		fd = -ENXIO; /* as open says of a socket */
 	else
 		fd = open(self, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd == -1)
@@ -440,14 +441,19 @@ static void process_ready(struct loop_watch *w, uint32_t events)
 		return;
 	if (!young)
 		c->delay_ns = 0;
-	if (how.si_code == CLD_EXITED)
+	if (c->asked_to_end)
+		log_info("worker %d ended: started again", (int)how.si_pid);
+	else if (how.si_code == CLD_EXITED)
 		log_error("worker %d ended with exit code %d: started again", (int)how.si_pid, how.si_status);
 	else
 		log_error("worker %d was killed by signal %d (%s): started again", (int)how.si_pid, how.si_status,
 			  strsignal(how.si_status));
 	forget_worker(c);
-	set_ready(c, false, "the worker died and is being started again; the kernel goes on deciding");
-	start_later(c, young);
+	set_ready(c, false,
+		  c->asked_to_end ? "the worker is being started again; the kernel goes on deciding"
+				  : "the worker died and is being started again; the kernel goes on deciding");
+	start_later(c, young && !c->asked_to_end);
+	c->asked_to_end = false;
 }
 
 static int start(struct channel *c)
@@ -522,6 +528,14 @@ void channel_read_again(struct channel *c)
 	c->read_again = !c->answered;
 	if (c->answered && syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGHUP, NULL, 0))
 		log_warning("worker %d cannot be told to read again: %s", (int)c->worker.pid, strerror(errno));
+}
+
+void channel_restart(struct channel *c)
+{
+	if (!c->running)
+		return; /* the next one is due */
+	c->asked_to_end = true;
+	(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);
 }
 
 bool channel_ready(const struct channel *c, char *why, size_t size)

@@ -153,6 +153,30 @@ static int set_splice(void *ctx, bool on)
 	return 0;
 }
 
+/* The folder may be another one by now: renamed away, or removed and made again. */
+static void read_again(struct supervisor *s)
+{
+	int fd = open(s->start.manifests, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat held, there;
+
+	if (fd < 0) {
+		log_error("SIGHUP: manifest folder %s cannot be opened: %s; its objects stay in force",
+			  s->start.manifests, strerror(errno));
+		return;
+	}
+	if (!fstat(fd, &there) && !fstat(s->manifests, &held) &&
+	    (there.st_dev != held.st_dev || there.st_ino != held.st_ino) &&
+	    dup3(fd, s->manifests, O_CLOEXEC) >= 0) { /* in its place: every worker is started with that number */
+		log_info("SIGHUP: %s is another folder now: the worker starts again to read it",
+			 s->start.manifests);
+		channel_restart(s->channel);
+	} else {
+		log_info("SIGHUP: reading the manifests again");
+		channel_read_again(s->channel);
+	}
+	close(fd);
+}
+
 static void got_signal(struct loop_watch *w, uint32_t events)
 {
 	struct supervisor *s = container_of(w, struct supervisor, signals);
@@ -161,8 +185,7 @@ static void got_signal(struct loop_watch *w, uint32_t events)
 	(void)events;
 	while (read(w->fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGHUP) {
-			log_info("SIGHUP: reading the manifests again");
-			channel_read_again(s->channel);
+			read_again(s);
 			continue;
 		}
 		log_info("%s: ending; the kernel goes on deciding", strsignal((int)info.ssi_signo));
@@ -229,7 +252,8 @@ static int open_manifests(struct supervisor *s)
 	if (s->manifests < 0) {
 		int err = -errno;
 
-		log_error("manifest folder %s cannot be opened: %s", path, strerror(-err));
+		log_error("manifest folder %s cannot be opened: %s; make it, or give --manifests another one", path,
+			  strerror(-err));
 		return err;
 	}
 	text_copy(s->start.manifests, sizeof(s->start.manifests), path);
