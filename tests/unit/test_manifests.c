@@ -572,8 +572,7 @@ static void folder_gone(void **state)
 	assert_true(source_ready(f.source) > 0);
 	assert_true(source_load(f.source) >= 0);
 	expect_problems(&f, "(folder):0  |  | the folder is gone; its objects stay in force: make it again "
-			    "and restart "
-			    "weftd\n");
+			    "and send weftd SIGHUP\n");
 	end(&f);
 }
 

@@ -304,16 +304,28 @@ static void read_file(struct manifests *m, struct file *f, int fd)
 	set_problem(m, &f->problem, f->name, NULL);
 }
 
+/* What is no link and could not be opened is gone, or came after it was looked for: then an event comes too. */
+static bool dangles(const struct manifests *m, const char *name)
+{
+	struct stat st;
+
+	return !fstatat(m->config.folder, name, &st, AT_SYMLINK_NOFOLLOW) && S_ISLNK(st.st_mode);
+}
+
 /* `fd` is taken, or -errno. May free the file. */
 static void look(struct manifests *m, struct file *f, int fd)
 {
-	if (fd == -ENOENT) {
+	if (fd == -ENOENT && !dangles(m, f->name)) {
 		file_free(m, f);
 		return;
 	}
 	if (fd >= 0) {
 		read_file(m, f, fd);
 		close(fd);
+	} else if (fd == -ENOENT) {
+		set_problem(m, &f->problem, f->name, "is a link that leads nowhere");
+	} else if (fd == -ENXIO) { /* a socket */
+		set_problem(m, &f->problem, f->name, "is not a regular file");
 	} else {
 		set_problem(m, &f->problem, f->name, "cannot be opened: %s%s", strerror(-fd),
 			    fd == -EACCES ? " (make it readable for weft's user)" : "");
@@ -459,7 +471,7 @@ static void look_at_folder(struct manifests *m)
 		rc = list_folder(m);
 	if (rc == -ENOENT)
 		set_problem(m, &m->folder_problem, "",
-			    "the folder is gone; its objects stay in force: make it again and restart weftd");
+			    "the folder is gone; its objects stay in force: make it again and send weftd SIGHUP");
 	else if (rc)
 		set_problem(m, &m->folder_problem, "", "the folder cannot be listed: %s", strerror(-rc));
 }
@@ -490,8 +502,8 @@ static void on_event(struct manifests *m, const struct inotify_event *e, bool *r
 		*ret_all = true;
 	} else if (e->mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT)) {
 		set_problem(m, &m->folder_problem, "",
-			    "the folder was moved or removed; its objects stay in force: restart weftd to "
-			    "read the one that is there now");
+			    "the folder was moved or removed; its objects stay in force: send weftd SIGHUP "
+			    "to read the one that is there now");
 	} else if (text_starts(name, "..")) {
 		*ret_all = true; /* a mounted ConfigMap: all files changed when ..data did */
 	} else if (eligible(name) && (!(e->mask & IN_CREATE) || is_link(m, name))) {
