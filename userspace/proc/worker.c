@@ -66,38 +66,52 @@ static void update(struct worker *w);
 /* ------------------------------------------------------------------ what is wrong, said once */
 
 struct told {
-	char *text;
+	char *key;
 	unsigned round; /* the last one in which it was wrong */
 	struct table_link link;
 };
 
-static void tell_once(struct worker *w, enum log_level level, const char *text)
+/* `key`: what makes it the same problem; lines move while files are edited. */
+static void tell_once(struct worker *w, enum log_level level, const char *key, const char *text)
 {
-	uint64_t hash = table_hash(text, strlen(text));
+	uint64_t hash = table_hash(key, strlen(key));
 	struct table_link *l = table_first(&w->told, hash);
 	struct told *t;
 
 	for (; l; l = table_next_same(l)) {
 		t = container_of(l, struct told, link);
-		if (text_equal(t->text, text)) {
+		if (text_equal(t->key, key)) {
 			t->round = w->round;
 			return;
 		}
 	}
 	t = mem_alloc(sizeof(*t));
-	t->text = mem_string(text);
+	t->key = mem_string(key);
 	t->round = w->round;
 	table_add(&w->told, &t->link, hash);
 	log_line(level, "%s", text);
 }
 
+/* "service.yaml line 3: Service shop/web: spec.selector: matches no pod ..." */
+static void add_problem(struct text *to, const struct problem *p, bool line)
+{
+	if (p->file[0])
+		text_add(to, "%s", p->file);
+	if (p->file[0] && p->line && line)
+		text_add(to, " line %u", p->line);
+	text_add(to, "%s%s%s%s%s%s", p->file[0] ? ": " : "", p->object, p->object[0] ? ": " : "", p->field,
+		 p->field[0] ? ": " : "", p->reason);
+}
+
 static void tell_problem(void *ctx, const struct problem *p)
 {
-	char *text = mem_format("%s%s%s%s%s", p->file, p->file[0] ? ": " : "", p->object,
-				p->object[0] ? ": " : "", p->reason);
+	struct text key = {0}, text = {0};
 
-	tell_once(ctx, p->warning ? LOG_WARNING : LOG_ERROR, text);
-	free(text);
+	add_problem(&key, p, false);
+	add_problem(&text, p, true);
+	tell_once(ctx, p->warning ? LOG_WARNING : LOG_ERROR, key.data, text.data);
+	text_free(&key);
+	text_free(&text);
 }
 
 /* The source logs what is wrong with files; here it is the world and the kernel's maps. */
@@ -109,7 +123,7 @@ static void tell_problems(struct worker *w)
 	w->round++;
 	world_problems(w->report.world, tell_problem, w);
 	for (unsigned i = 0; i < count; i++)
-		tell_once(w, LOG_ERROR, error[i]);
+		tell_once(w, LOG_ERROR, error[i], error[i]);
 	for (struct table_link *l = table_walk(&w->told, NULL), *next; l; l = next) {
 		struct told *t = container_of(l, struct told, link);
 
@@ -117,7 +131,7 @@ static void tell_problems(struct worker *w)
 		if (t->round == w->round)
 			continue;
 		table_del(&w->told, l);
-		free(t->text);
+		free(t->key);
 		free(t);
 	}
 }
@@ -130,10 +144,7 @@ static void first_error(void *ctx, const struct problem *p)
 
 	if (p->warning || first->len)
 		return;
-	if (p->file[0])
-		text_add(first, "%s line %u: ", p->file, p->line);
-	text_add(first, "%s%s%s%s%s", p->object, p->object[0] ? ": " : "", p->field, p->field[0] ? ": " : "",
-		 p->reason);
+	add_problem(first, p, true);
 }
 
 static void say_ready(struct worker *w)
@@ -217,9 +228,8 @@ static void sweep_due(struct loop_timer *t)
 	int err = live_sweep(r->fd[WIRE_FD_CONNS], r->fd[WIRE_FD_LIVE], clock_ns(), &count);
 
 	if (err)
-		tell_once(
-			w, LOG_WARNING,
-			"the sockets of live connections cannot be listed: stale records stay in the kernel");
+		tell_once(w, LOG_WARNING, "sweep",
+			  "the sockets of live connections cannot be listed: stale records stay in the kernel");
 	if (count)
 		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
 	r->swept += count;
@@ -309,7 +319,7 @@ static void took(struct worker *w, int changed)
 		char *text = mem_format("%s: %s: tried again every second", w->report.source->name,
 					strerror(-changed));
 
-		tell_once(w, LOG_ERROR, text);
+		tell_once(w, LOG_ERROR, text, text);
 		free(text);
 		loop_arm(w->loop, &w->retry, AGAIN_NS);
 		return;
