@@ -12,6 +12,7 @@ import pathlib
 import platform
 import re
 import shutil
+import signal
 import statistics
 import time
 
@@ -147,12 +148,14 @@ class Kernel:
         pins = pathlib.Path("/sys/fs/bpf/weft", lab.instance())
         self.services, self.endpoints = Map(pins / "services", 104), Map(pins / "endpoints", 36)
 
+    def row(self, ip, port=80):
+        """(number, generation, count) of a service."""
+        row = self.services.get(address_bytes(ip) + port.to_bytes(2, "little") + bytes(2))
+        return tuple(int.from_bytes(row[i:i + 4], "little") for i in (0, 4, 8)) if row else (0, 0, 0)
+
     def behind(self, ip, port=80):
         """Addresses of the endpoints, as the connect hook would find them."""
-        row = self.services.get(address_bytes(ip) + port.to_bytes(2, "little") + bytes(2))
-        if not row:
-            return []
-        number, generation, count = (int.from_bytes(row[i:i + 4], "little") for i in (0, 4, 8))
+        number, generation, count = self.row(ip, port)
         values = [self.endpoints.get(u32(number, generation, i)) for i in range(count)]
         return [str(ipaddress.ip_address(v[12:16])) for v in values if v]
 
@@ -295,3 +298,28 @@ def test_a_change_reaches_a_connect(make_lab, files):
     kernel.close()
     (folder / ".new").write_text(before)
     (folder / ".new").rename(folder / f"f{at:05}.yaml")
+
+
+def test_a_killed_worker_takes_a_large_world_back(make_lab, files, capsys):
+    """The kernel goes on with what it has, and the next worker has nothing to write."""
+    name, _, folder = files
+    lab = start(make_lab, folder)
+    kernel = Kernel(lab)
+    watched = [vip(s) for s in range(0, SERVICES, SERVICES // 10)]
+    before = [(kernel.row(v), kernel.behind(v)) for v in watched]  # with its generation: it is not written again
+    killed = processes(lab)["weft-worker"]
+    os.kill(killed, signal.SIGKILL)
+
+    def back():
+        assert [(kernel.row(v), kernel.behind(v)) for v in watched] == before
+        now = processes(lab).get("weft-worker", killed)
+        return now != killed and lab.ready() and now
+    worker = labrun.wait_for(back, 20, "the next worker", 0.02)
+    status = lab.weftctl("status")
+    assert status["worker"]["restarts"] == 1
+    used, waited = cpu(worker)
+    with capsys.disabled():
+        print(f"\n{name}: the next worker took {used:.2f} s of CPU, has {memory(worker)[0] >> 20} MiB")
+    assert used <= READY_SECONDS
+    assert memory(worker)[0] <= MEMORY
+    kernel.close()
