@@ -201,7 +201,7 @@ class Running:
                 process.kill()
         return process.wait()
 
-    def sockets(self, name, count=1, family=socket.AF_INET, kind=socket.SOCK_STREAM):
+    def sockets(self, name, count=1, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
         """
         Sockets that belong to a pod (netns and cgroup, as if an app there had made them), for use here.
         A child makes them inside and hands them over.
@@ -212,7 +212,7 @@ class Running:
             try:
                 lab_module.enter(*self.place(name))
                 for left in range(count, 0, -200):
-                    made = [socket.socket(family, kind) for _ in range(min(left, 200))]
+                    made = [socket.socket(family, kind, protocol) for _ in range(min(left, 200))]
                     theirs.sendmsg([b"s"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
                                              array.array("i", [s.fileno() for s in made]))])
                     del made
@@ -232,8 +232,8 @@ class Running:
             raise LabError(f"{name}: got {len(fds)} of {count} sockets")
         return [socket.socket(fileno=fd) for fd in fds]
 
-    def socket(self, name, family=socket.AF_INET, kind=socket.SOCK_STREAM):
-        return self.sockets(name, 1, family, kind)[0]
+    def socket(self, name, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
+        return self.sockets(name, 1, family, kind, protocol)[0]
 
     def cpu(self, *names):
         """CPU seconds that the processes of pods have used, user + system."""

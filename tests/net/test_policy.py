@@ -70,7 +70,11 @@ SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "api", "n
            "spec": {"clusterIPs": [VIP], "selector": {"app": "api"},
                     "ports": [{"name": "a", "port": 80, "targetPort": 8080},
                               {"name": "b", "port": 81, "targetPort": 9090}]}}
-MANIFESTS = {"service.json": json.dumps(SERVICE)}
+FAR = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "far", "namespace": "shop", "labels": {"app": "web"}},
+       "spec": {"serviceAccountName": "web", "nodeName": "n2"},
+       "status": {"podIPs": [{"ip": "10.244.2.10"}, {"ip": "fd00:244:0:2::a"}]}}
+# n1 knows that `far` is a pod of the mesh: that proves nothing about who comes from its address.
+MANIFESTS = {"service.json": json.dumps(SERVICE), "far.json": json.dumps(FAR)}
 
 
 # ---------------------------------------------------------------- connects
@@ -444,7 +448,7 @@ def test_no_way_around_by_link_local_addresses(lab, net, empty, source):
 def test_a_closed_pod_reaches_itself(lab, net, empty):
     empty.put(CLOSED)
     assert not net.connect("front", lab.ip("api"), 8080)
-    for address in ("127.0.0.1", "::1", "127.0.0.9", lab.ip("api"), lab.ip("api", 6), mapped(lab.ip("api"))):
+    for address in ("127.0.0.1", "::1", "127.0.0.9", "0.0.0.0", "::", lab.ip("api"), lab.ip("api", 6), mapped(lab.ip("api"))):
         assert net.connect("api", address, 8080), address
     address, index = link_local(lab, "api")
     with net.sockets.take("api", socket.AF_INET6) as s:

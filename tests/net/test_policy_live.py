@@ -5,6 +5,7 @@ deciding without the worker and without weftd; policies switched under load give
 """
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -251,19 +252,45 @@ def test_every_state_of_a_connection_ends(lab, empty, talk):
         with pytest.raises(BlockingIOError):
             while True:
                 s.send(b"x" * 65536)
+    mapped = lab.socket("client", socket.AF_INET6)
+    mapped.connect((f"::ffff:{address[0]}", 7200))
+    mapped = mapped, listener.accept()[0]
     sockets[3].connect(address)  # and stays in the accept queue
     empty.put(DENY_CLIENT)
     for name, pair in {"half closed by the client": half_client, "half closed by the server": half_server,
-                       "full": full, "via the service": via_service, "not accepted": (sockets[3],)}.items():
+                       "full": full, "via the service": via_service, "mapped": mapped,
+                       "not accepted": (sockets[3],)}.items():
         for s in pair:
             assert labrun.wait_for(lambda s=s: s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x07", 5,
                                    f"the end of a connection that is {name}")
     with listener.accept()[0] as waited, pytest.raises(OSError):
         waited.recv(1)
-    for s in sockets:
+    for s in [*sockets, *mapped] + [pair[1] for pair in (half_client, half_server, full, via_service)]:
         s.close()
-    for pair in (half_client, half_server, full, via_service):
-        pair[1].close()
+
+
+def test_mptcp_is_refused_and_cut(lab, empty):
+    """Its app hears of it late (net.mptcp.close_timeout), but no byte passes any more."""
+    listener, client, another = (lab.socket(pod, protocol=socket.IPPROTO_MPTCP)
+                                 for pod in ("server", "client", "client"))
+    with listener, client, another:
+        listener.bind(("", 7205))
+        listener.listen()
+        client.connect((lab.ip("server"), 7205))
+        server = listener.accept()[0]
+        client.sendall(b"before")
+        assert server.recv(100) == b"before"
+        empty.put([policy("shop", "closed", "DENY", [{}])])
+        with pytest.raises(ConnectionRefusedError):
+            another.connect((lab.ip("server"), 7205))
+        labrun.wait_for(lambda: not paths(lab, 7205), 5, "the end of its only subflow")
+        for one, other in ((client, server), (server, client)):
+            with contextlib.suppress(OSError):
+                one.send(b"after")
+            other.settimeout(0.3)
+            with contextlib.suppress(OSError):  # a time-out, or the end
+                assert not other.recv(100)
+        server.close()
 
 
 def test_new_labels_of_a_pod_count_for_its_live_connections(lab, empty, talk):

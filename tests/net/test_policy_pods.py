@@ -4,6 +4,7 @@ Random policies while pods come and go and the worker dies, against the oracle o
 unusual way; and sets that are very large.
 """
 
+import json
 import os
 import random
 import signal
@@ -194,6 +195,31 @@ def test_connects_that_do_not_block(lab, net, empty, target):
             assert said in (0, 115)
             labrun.wait_for(lambda: s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\1", 5, "connected")
     net.drain()
+
+
+def test_another_trust_domain(make_lab):
+    """Principals are of the mesh's trust domain; cluster.local is no other name of it."""
+    lab = make_lab(TWO, {"p.yaml": json.dumps(policy("default", "only", rules=[{"from": [{"source": {
+        "principals": ["example.org/ns/default/sa/a", "cluster.local/ns/default/sa/b"]}}]}], selector={"app": "s"}))})
+    with lab.socket("s") as listener, lab.socket("a") as a, lab.socket("b") as b:
+        listener.bind(("", 80))
+        listener.listen()
+        a.connect((lab.ip("s"), 80))
+        with pytest.raises(ConnectionRefusedError):
+            b.connect((lab.ip("s"), 80))
+        listener.accept()[0].close()
+
+
+TWO = """
+args = ["--trust-domain", "example.org"]
+[nodes.td]
+[pods.s]
+labels = { app = "s" }
+[pods.a]
+service_account = "a"
+[pods.b]
+service_account = "b"
+"""
 
 
 # ---------------------------------------------------------------- large sets
