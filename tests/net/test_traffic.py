@@ -4,6 +4,7 @@
 import collections
 import errno
 import itertools
+import subprocess
 
 import labrun
 import pytest
@@ -128,8 +129,8 @@ def test_both_nodes_count_the_same(lab, mesh):
     before = inbound(lab, "n2", "default/far")
     sent = got = 0
     for path in ("", "mb", "mb"):
-        said = lab.run("client", "curl", "-sS", "-o", "/dev/null", "-w", "%{size_request} %{size_header} %{size_download}",
-                       f"http://{mesh.vip}/{path}").stdout
+        said = lab.run("client", "curl", "-sS", "-o", "/dev/null", "-w",
+                       "%{size_request} %{size_header} %{size_download}", f"http://{mesh.vip}/{path}").stdout
         request, header, download = map(int, said.split())
         sent, got = sent + request, got + header + download
     want = {"opened": 3, "closed": 3, "sent_bytes": sent, "received_bytes": got}
@@ -157,3 +158,22 @@ def test_a_connect_that_is_given_up_is_counted_and_forgotten(lab, mesh):
     rows = labrun.wait_for(lambda: traffic(lab, mesh.name), 5, "the row")
     assert [(r["opened"], r["closed"], r["failed"]) for r in rows.values()] == [(0, 0, 1)]
     assert not [c for c in lab.weftctl("connections")["connections"] if c["service"] == f"default/{mesh.name}"]
+
+
+def test_no_connection_of_a_burst_is_miscounted(lab, mesh, load):
+    """Thousands of short connections from two pods at once, on every CPU: the sums are exact."""
+    lab.start("a", load, "answer", f"{lab.ip('a')}:8091", ready=8091)
+    mesh.run(mesh.service(), mesh.slice("a", ports=[{"name": "http", "port": 8091}]))
+    mesh.wait("a", at=8091)
+    callers = {pod: lab.start(pod, load, "crr", f"{mesh.vip}:80", "--seconds", "1", "--clients", "16",
+                              stdout=subprocess.PIPE) for pod in ("client", "other", "b")}
+    said = {pod: labrun.json_lines(p.communicate(timeout=20)[0])[0]["count"] for pod, p in callers.items()}
+    said = collections.Counter({f"cluster.local/ns/default/sa/{'default' if pod == 'b' else pod}": n
+                                for pod, n in said.items()})
+
+    def counted(what):
+        return {source: r[what] for (source, _), r in traffic(lab, mesh.name).items()}
+    labrun.wait_for(lambda: sum(counted("closed").values()) >= said.total(), 10, f"{said} closed")
+    assert counted("opened") == counted("closed") == said
+    assert counted("sent_bytes") == counted("received_bytes") == {who: 100 * n for who, n in said.items()}
+    assert not any(counted("failed").values())
