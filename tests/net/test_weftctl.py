@@ -309,7 +309,7 @@ def test_a_record_without_a_socket_is_swept_and_a_live_one_is_not(lab):
     known = entry["formatted"]["value"]
     old = patched(lab, entry, known["opened_ns"], 1)  # as old as the machine
     stale = old
-    for end in known["end"]:
+    for end in known.get("who", known["end"]):
         stale = patched(lab, stale, end["cookie"], end["cookie"] + (1 << 40))
     key = bytearray(int(b, 16) for b in entry["key"])
     at = bytes(key).index(port.to_bytes(2, "little"), 32)
