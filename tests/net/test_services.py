@@ -6,6 +6,8 @@ Services as pods see them: addresses, ports, endpoints and their conditions, aff
 import collections
 import errno
 import math
+import os
+import signal
 import socket
 import struct
 import sys
@@ -30,6 +32,8 @@ labels = { app = "web" }
 labels = { app = "web", tier = "back" }
 [pods.far]
 node = "n2"
+[pods.stranger]
+enrol = false
 """
 MANIFESTS = {}
 TCP_FASTOPEN_CONNECT = 30  # linux/tcp.h
@@ -343,6 +347,32 @@ def test_labels_of_enrolled_pods_select_them(lab, mesh):
     assert pods(reached(lab, "client", mesh.vip, 5)) == {"c"}
 
 
+def test_a_pod_that_is_released_is_no_endpoint(lab, mesh):
+    mesh.run(mesh.service(selector={"app": "web"}))
+    mesh.wait("a", "b", "c")
+    pod = next(p for p in labrun.lab_module.Lab(lab.path, lab.prefix).pods if p.key == "b")
+    lab.weftctl("pod", "del", "default/b", text=True)
+    mesh.wait("a", "c")
+    assert pods(reached(lab, "client", mesh.vip, 20)) == {"a", "c"}
+    lab.weftctl(*labrun.lab_module.pod_add(pod), text=True)
+    mesh.wait("a", "b", "c")
+    assert pods(reached(lab, "client", mesh.vip, 40)) == {"a", "b", "c"}
+
+
+def test_a_pod_that_is_not_enrolled_sees_no_service(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a"))
+    mesh.wait("a")
+    before = lab.weftctl("traffic")
+    s = lab.socket("stranger")
+    s.settimeout(0.2)
+    with pytest.raises(OSError) as e:
+        s.connect((mesh.vip, 80))
+    assert e.value.errno in (None, errno.ENETUNREACH, errno.EHOSTUNREACH)  # None: the time was up
+    s.close()
+    assert reach(lab, "stranger", lab.ip("a"), 8080).peer == (lab.ip("a"), 8080)
+    assert lab.weftctl("traffic")["refusals"] == before["refusals"]
+
+
 def test_services_that_share_a_vip(lab, mesh):
     """Two services, one address, different ports: as an operator may write; the ports are told apart."""
     mesh.run(mesh.service([{"name": "x", "port": 81, "targetPort": 8081}], name="one", selector={"tier": "front"}),
@@ -447,6 +477,12 @@ def caller(lab):
         lab.stop(p)
 
 
+def answered(calls):
+    """Every call had an answer of a greeter."""
+    errors = [c for c in calls if c[2].split(":")[0] not in ("a", "b", "c")]
+    assert not errors, f"{len(errors)} of {len(calls)}: {errors[:3]}"
+
+
 @pytest.mark.parametrize("family", [4, 6])
 def test_endpoints_are_swapped_under_load(lab, mesh, caller, family):
     """100 swaps: nobody is refused, and nobody reaches an endpoint that weftctl no longer shows."""
@@ -466,8 +502,7 @@ def test_endpoints_are_swapped_under_load(lab, mesh, caller, family):
             stop = caller(vip)
         time.sleep(0.005)  # calls that begin and end while nothing changes
     calls = stop()
-    errors = [c for c in calls if c[2].split(":")[0] not in "abc"]
-    assert not errors, f"{len(errors)} of {len(calls)}: {errors[:3]}"
+    answered(calls)
     assert len(calls) > 500
     judged = 0
     for shown, ended, there in phases[:-1]:
@@ -475,3 +510,26 @@ def test_endpoints_are_swapped_under_load(lab, mesh, caller, family):
         judged += len(inside)
         assert set(inside) <= set(there), f"{there}: {collections.Counter(inside)}"
     assert judged > 20
+
+
+def test_the_worker_is_killed_while_endpoints_change_under_load(lab, mesh, caller):
+    """The kernel answers by what it has, the next worker finds the folder changed and the maps as they were left."""
+    mesh.put("service.json", mesh.service())
+    mesh.put("slice.json", mesh.slice("a", "b"))
+    mesh.wait("a", "b")
+    stop = caller(mesh.vip)
+    worker = lab.weftctl("status")["worker"]
+    for turn in range(3):
+        there = ("bc", "ac", "ab")[turn]
+        mesh.put("slice.json", mesh.slice(*there))  # it may have been seen, or half written, or not
+        os.kill(worker["pid"], signal.SIGKILL)
+        labrun.wait_for(lambda: lab.weftctl("status", check=False)["worker"]["pid"] not in (0, worker["pid"])
+                        and lab.ready(), 10, "the next worker")
+        mesh.wait(*there)
+        worker = lab.weftctl("status")["worker"]
+    began = time.monotonic()
+    time.sleep(0.05)  # calls that begin after the last change
+    calls = stop()
+    answered(calls)
+    assert {who[0] for t, _, who in calls if t > began} <= {"a", "b"}
+    labrun.wait_for(lambda: len(lab.map("endpoints")) == 2, 5, "nothing left of other generations")
