@@ -216,6 +216,10 @@ def test_what_a_new_policy_forbids_ends(lab, empty, talk, splice, busy):
     assert paths(lab, 7200) == {"splice" if splice == "splice" else "tcp": 3}
 
 
+def ended(s):
+    return s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x07"
+
+
 def test_many_connections_end_in_time(lab, empty):
     """800 of 1000."""
     took = []
@@ -261,8 +265,7 @@ def test_every_state_of_a_connection_ends(lab, empty, talk):
                        "full": full, "via the service": via_service, "mapped": mapped,
                        "not accepted": (sockets[3],)}.items():
         for s in pair:
-            assert labrun.wait_for(lambda s=s: s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == b"\x07", 5,
-                                   f"the end of a connection that is {name}")
+            assert labrun.wait_for(lambda s=s: ended(s), 5, f"the end of a connection that is {name}")
     with listener.accept()[0] as waited, pytest.raises(OSError):
         waited.recv(1)
     for s in [*sockets, *mapped] + [pair[1] for pair in (half_client, half_server, full, via_service)]:
@@ -321,6 +324,25 @@ def test_strict_ends_the_connections_of_strangers(lab, empty, talk):
     took = ended_after(talk, empty, [peer(ROOT, "strict", "STRICT")], [e for pair in strangers for e in pair])
     assert took < 10 * LIMIT
     talk.exchange([c for c, _ in node + client], 3)
+
+
+@pytest.mark.parametrize("source", ["stranger", "client"])
+def test_a_handshake_under_way_does_not_outlive_the_policy(lab, empty, source):
+    """
+    TCP_DEFER_ACCEPT leaves the server without a socket until the client speaks: at the switch there is nothing to end.
+    Who was let in by the old policy speaks when the new one has been in force for a while.
+    """
+    with lab.socket("server") as listener, lab.socket(source) as s:
+        listener.bind(("", 7206))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 20)
+        listener.listen()
+        s.connect((lab.ip("server"), 7206))
+        empty.put([policy("shop", "closed", "DENY", [{}])])
+        time.sleep(1.5)  # the worker's second look is over
+        with contextlib.suppress(OSError):
+            s.send(b"hello")
+        labrun.wait_for(lambda: ended(s), 10, "the end of the connection")
+        labrun.wait_for(lambda: not paths(lab, 7206), 5, "its record gone")
 
 
 def test_an_object_that_goes_wrong_ends_nothing_and_one_that_starts_wrong_closes(lab, empty, talk):

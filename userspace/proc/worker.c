@@ -32,6 +32,7 @@
 #define SWEEP_NS 30000000000ull /* records that no socket backs */
 #define AGAIN_NS \
 	1000000000ull /* handshakes that were under way when a policy changed; a folder that failed */
+#define STRAGGLER_NS 16000000000ull /* the longest wait for those; then the sweep looks */
 #define NODE_ADDRS 1024
 
 struct asked { /* a pod whose ENROL or RELEASE is answered when the kernel has it */
@@ -58,6 +59,7 @@ struct worker {
 	unsigned round;	   /* of `told` */
 	struct loop_watch signals, addresses, files;
 	struct loop_timer sweep, straggler, retry;
+	uint64_t straggler_ns; /* until the next look */
 	int exit_code;
 };
 
@@ -203,9 +205,18 @@ static void destroy_forbidden(struct worker *w)
 		log_debug("counter policy_changed: %s", strerror(-err));
 }
 
+/*
+ * A handshake that was under way when the policy changed leaves no socket to end until it is over, and the peer
+ * decides when: with TCP_DEFER_ACCEPT when it first speaks. So look again, less and less often, and with each sweep.
+ */
 static void straggler_due(struct loop_timer *t)
 {
-	destroy_forbidden(container_of(t, struct worker, straggler));
+	struct worker *w = container_of(t, struct worker, straggler);
+
+	destroy_forbidden(w);
+	w->straggler_ns *= 2;
+	if (w->straggler_ns <= STRAGGLER_NS)
+		loop_arm(w->loop, &w->straggler, w->straggler_ns);
 }
 
 /* Will this publish() switch the policy of a pod? Only then live connections are looked at. */
@@ -233,6 +244,8 @@ static void sweep_due(struct loop_timer *t)
 	if (count)
 		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
 	r->swept += count;
+	if (w->published)
+		destroy_forbidden(w);
 	loop_arm(w->loop, &w->sweep, SWEEP_NS);
 }
 
@@ -290,7 +303,8 @@ static void publish_world(struct worker *w)
 	w->published = true;
 	if (switches) {
 		destroy_forbidden(w);
-		loop_arm(w->loop, &w->straggler, AGAIN_NS);
+		w->straggler_ns = AGAIN_NS;
+		loop_arm(w->loop, &w->straggler, w->straggler_ns);
 	}
 	log_debug("published: %u updates, %u deletes, %llu us", publish_stats(r->publish)->updates,
 		  publish_stats(r->publish)->deletes,
