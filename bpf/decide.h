@@ -191,6 +191,12 @@ static __always_inline enum decide_look decide_look(const struct abi_flow *me,
 static __always_inline int decide_message(struct abi_flow *me, const struct abi_settings *set,
 					  __u64 heard, __u32 size, enum decide_look look, int free)
 {
+	if (look != DECIDE_LOOK_NOT) {
+		if (me->turn_bytes > me->queue_bytes)
+			me->queue_bytes = me->turn_bytes;
+		if (me->turn_msgs > me->queue_msgs)
+			me->queue_msgs = me->turn_msgs;
+	}
 	if (look == DECIDE_LOOK_ORDER && !free)
 		return 0;
 	if (look != DECIDE_LOOK_NOT && free &&

@@ -130,11 +130,6 @@ static __always_inline void flow_count(struct abi_flow *me, const struct abi_flo
 	me->spliced_msgs++;
 	me->turn_bytes += size;
 	me->turn_msgs++;
-	if (me->turn_bytes > me->queue_bytes)
-		me->queue_bytes = me->turn_bytes;
-	if (me->turn_msgs > me->queue_msgs)
-		me->queue_msgs = me->turn_msgs;
-	me->last_ns = bpf_ktime_get_coarse_ns();
 }
 
 /* Is what decide_look asks for true? */
@@ -200,6 +195,7 @@ int weft_msg(struct sk_msg_md *msg)
 	}
 	flow_count(me, peer, set, msg->size, redirect);
 	if (!redirect && me->turn_tcp >= set->bulk_bytes && !c->leaving && c->path == ABI_PATH_SPLICE) {
+		c->leaving_ns = bpf_ktime_get_ns();
 		c->leaving = 1;
 		c->reason = ABI_BULK;
 		c->path = ABI_PATH_TCP;
@@ -292,7 +288,10 @@ static __always_inline struct abi_traffic *traffic_of(const struct abi_conn *c)
 	if (t)
 		return t;
 	bpf_map_update_elem(&traffic, &key, &zero, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&traffic, &key);
+	t = bpf_map_lookup_elem(&traffic, &key);
+	if (!t)
+		reason_count(ABI_MAP_FULL);
+	return t;
 }
 
 /* ------------------------------------------------------------------ sockops: entering the splice */
@@ -500,6 +499,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 	reason_count(why ? why : ABI_SPLICED);
 	if (why) {
 		c->reason = why;
+		c->leaving_ns = bpf_ktime_get_ns();
 		c->leaving = 1;
 		return;
 	}
@@ -509,19 +509,17 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 	bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS | BPF_SOCK_OPS_RTT_CB_FLAG);
 }
 
-/* Nothing waits in the splice queue of this end, and nothing was redirected for a while. */
-static __always_inline int flow_quiet(const struct abi_flow *f, __u64 now, __u64 quiet_ns)
+/* Nothing waits in the splice queue of this end. */
+static __always_inline int flow_quiet(const struct abi_flow *f)
 {
 	const struct sock *sk = (const struct sock *)f->sock;
 
-	if (!f->in_map)
-		return 1;
-	return now - f->last_ns > quiet_ns && sock_is(sk, f->cookie) && sock_queue_empty(sk);
+	return !f->in_map || (sock_is(sk, f->cookie) && sock_queue_empty(sk));
 }
 
 /*
  * An ACK came for data that TCP carried: the moment at which a connection that turned out to be bulk may leave the
- * map. No new redirect starts (`leaving`), the last one is older than leave_ns, so that a sender that was preempted
+ * map. No redirect has been allowed since `leaving` was set, leave_ns ago, so that a sender that was preempted
  * between its verdict and its delivery is done, and both queues are empty: nothing can be lost with the entry.
  */
 static __always_inline void on_rtt(struct bpf_sock_ops *ops)
@@ -534,8 +532,8 @@ static __always_inline void on_rtt(struct bpf_sock_ops *ops)
 	if (!c || !set || c->leaving != 1)
 		return;
 	now = bpf_ktime_get_ns();
-	if (!flow_quiet(&c->end[ABI_CLIENT], now, set->leave_ns) ||
-	    !flow_quiet(&c->end[ABI_SERVER], now, set->leave_ns))
+	if (now - c->leaving_ns < set->leave_ns || !flow_quiet(&c->end[ABI_CLIENT]) ||
+	    !flow_quiet(&c->end[ABI_SERVER]))
 		return;
 	c->leaving = 2;
 	for (int i = 0; i < 2; i++) {

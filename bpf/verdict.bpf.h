@@ -86,14 +86,18 @@ static __always_inline void refusal_count(__u32 source, __u32 service, __u32 pod
 {
 	struct abi_refusal_key key = {
 		.source = source, .service = service, .pod = pod, .reason = reason};
-	__u64 one = 1, *n;
+	__u64 zero = 0, *n;
 
 	reason_count(reason);
 	n = bpf_map_lookup_elem(&refusals, &key);
+	if (!n) {
+		bpf_map_update_elem(&refusals, &key, &zero, BPF_NOEXIST);
+		n = bpf_map_lookup_elem(&refusals, &key); /* also where another CPU was first */
+	}
 	if (n)
 		*n += 1;
 	else
-		bpf_map_update_elem(&refusals, &key, &one, BPF_NOEXIST);
+		reason_count(ABI_MAP_FULL);
 }
 
 /* ------------------------------------------------------------------ policy */

@@ -159,7 +159,7 @@ struct abi_settings {
 	__u32 small_bytes; /* messages up to here may stream one-way by redirect (4096) */
 	__u32 stream_bytes; /* bytes of small messages that may wait for one reader (917504) */
 	__u32 bulk_bytes;   /* bytes of larger messages by TCP in one turn that make a connection bulk (1 MiB) */
-	__u64 leave_ns; /* no redirect for so long before a bulk connection leaves the splice map */
+	__u64 leave_ns; /* from a connection's last possible redirect until it leaves the splice map as bulk */
 };
 
 /* ------------------------------------------------------------------ pods and addresses */
@@ -384,7 +384,6 @@ struct abi_flow {
 	__u64 spliced_msgs;
 	__u64 tcp_bytes; /* passed to TCP while in the map; of the whole connection once it is closed */
 	__u64 switches;	 /* splice -> TCP and TCP -> splice */
-	__u64 last_ns;	 /* last redirect */
 	__u64 turns;	 /* times that this end spoke after its peer */
 	__u64 heard;	 /* messages of the peer when this end last spoke */
 	__u64 said;	 /* messages that this end has sent while in the map */
@@ -392,7 +391,7 @@ struct abi_flow {
 	__u32 turn_bytes;
 	__u32 turn_msgs;   /* both: redirected since the reader's queue was last seen empty */
 	__u32 turn_tcp;	   /* bytes of messages above small_bytes by TCP since the peer last spoke */
-	__u32 queue_bytes; /* most that was ever let onto the reader's queue */
+	__u32 queue_bytes; /* most that was let onto the reader's queue, noted whenever it is looked at */
 	__u32 queue_msgs;
 	__u8 by_tcp; /* 1: the last message (or the handshake) went by TCP: prove the order before a redirect */
 	__u8 in_map;
@@ -419,6 +418,7 @@ struct abi_conn {
 	__u64 server_netns;
 	__u64 opened_ns;      /* connect() */
 	__u64 established_ns; /* 0: not yet */
+	__u64 leaving_ns;     /* when `leaving` became 1 */
 	__u32 policy;	      /* set that allowed it at connect, 0 none asked */
 	__u32 live;	      /* local ends that are open; the one that brings it to 0 removes the record */
 	__u32 reserved;
