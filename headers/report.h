@@ -60,6 +60,11 @@ void destination_from(struct destination *d); /* chooses `from` by the family of
 struct answer *connections_answer(struct report *r, const json_t *request);
 /* control/traffic.c */
 struct answer *traffic_answer(struct report *r, const json_t *request);
+/*
+ * Counters of pods and services that are gone stay for whoever asks late, until their map has more than `above` rows:
+ * then they make room. Returns how many went, or -errno.
+ */
+int traffic_make_room(const struct report *r, unsigned above) must_check;
 /* One counter of map `reasons`, of all CPUs. 0 or -errno */
 int traffic_reason(int map, uint32_t reason, uint64_t *ret) must_check;
 /* Adds to a counter that only the worker counts. */

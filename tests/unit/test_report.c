@@ -389,10 +389,42 @@ static void commands(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* Rows of what is gone go, and only when there are too many. */
+static void traffic_room(void **state)
+{
+	struct stage *g = *state;
+	const struct world_front *f = world_front_each(g->scene.world, NULL);
+	struct abi_traffic *t = mem_alloc(kernel_cpus() * sizeof(*t));
+	uint64_t *n = mem_alloc(kernel_cpus() * sizeof(*n));
+	int traffic = g->report.fd[WIRE_FD_TRAFFIC], refusals = g->report.fd[WIRE_FD_REFUSALS];
+	struct abi_traffic_key stays[] = {{.pod = 2}, {.service = f->number, .pod = 3}, {.source = 77}, {0}};
+	struct abi_refusal_key told = {.service = f->number, .reason = ABI_NO_ENDPOINT};
+
+	for (uint32_t i = 0; i < 20; i++) {
+		struct abi_traffic_key key = {.source = 1, .service = i % 2 ? 1000 + i : 0, .pod = i % 2 ? 2 : 1000 + i};
+		struct abi_refusal_key refusal = {.pod = 1000 + i, .reason = ABI_DENIED};
+
+		assert_int_equal(kernel_update(traffic, &key, t), 0);
+		assert_int_equal(kernel_update(refusals, &refusal, n), 0);
+	}
+	for (size_t i = 0; i < array_size(stays); i++)
+		assert_int_equal(kernel_update(traffic, &stays[i], t), 0);
+	assert_int_equal(kernel_update(refusals, &told, n), 0);
+	assert_int_equal(traffic_make_room(&g->report, 24), 0);
+	assert_int_equal(traffic_make_room(&g->report, 22), 20); /* of traffic alone: there are 24 and 21 */
+	assert_int_equal(traffic_make_room(&g->report, 0), 20);
+	assert_int_equal(traffic_make_room(&g->report, 0), 0);
+	for (size_t i = 0; i < array_size(stays); i++)
+		assert_int_equal(kernel_lookup(traffic, &stays[i], t), 0);
+	assert_int_equal(kernel_lookup(refusals, &told, n), 0);
+	free(t);
+	free(n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {TEST(pods), TEST(services), TEST(policies), TEST(connections),
-					   TEST(traffic), TEST(status), TEST(commands)};
+					   TEST(traffic), TEST(traffic_room), TEST(status), TEST(commands)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

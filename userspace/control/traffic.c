@@ -137,3 +137,45 @@ struct answer *traffic_answer(struct report *r, const json_t *request)
 	qsort(list[1].keys, list[1].count, list[1].size, refusal_order);
 	return answer_lists(list, 2, r, NULL);
 }
+
+/* ------------------------------------------------------------------ room */
+
+struct row_key { /* as both keys begin */
+	uint32_t source, service, pod, more;
+};
+_Static_assert(sizeof(struct row_key) == sizeof(struct abi_traffic_key), "abi_traffic_key");
+_Static_assert(sizeof(struct row_key) == sizeof(struct abi_refusal_key), "abi_refusal_key");
+
+static bool gone(const struct world *w, const struct row_key *k)
+{
+	return (k->pod && !world_pod_numbered(w, k->pod)) || (k->service && !world_front_numbered(w, k->service));
+}
+
+static int make_room(const struct world *w, int map, size_t value_size, unsigned above)
+{
+	unsigned count, going = 0;
+	struct row_key *key;
+	void *keys, *values;
+	int r = kernel_dump(map, sizeof(*key), kernel_cpus() * value_size, &keys, &values, &count);
+
+	if (r)
+		return r;
+	key = keys;
+	for (unsigned i = 0; count > above && i < count; i++)
+		if (gone(w, &key[i]))
+			key[going++] = key[i];
+	r = kernel_delete_batch(map, key, going, sizeof(*key));
+	free(keys);
+	free(values);
+	return r ? r : (int)going;
+}
+
+int traffic_make_room(const struct report *r, unsigned above)
+{
+	int traffic = make_room(r->world, r->fd[WIRE_FD_TRAFFIC], sizeof(struct abi_traffic), above), refusals;
+
+	if (traffic < 0)
+		return traffic;
+	refusals = make_room(r->world, r->fd[WIRE_FD_REFUSALS], sizeof(uint64_t), above);
+	return refusals < 0 ? refusals : traffic + refusals;
+}

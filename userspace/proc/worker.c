@@ -231,6 +231,16 @@ static bool policy_switches(const struct world *w)
 	return false;
 }
 
+static void make_room(const struct report *r)
+{
+	int went = traffic_make_room(r, ABI_MAX_TRAFFIC / 2);
+
+	if (went < 0)
+		log_warning("counters of what is gone cannot be removed: %s", strerror(-went));
+	else if (went)
+		log_info("%d counters of pods and services that are gone made room", went);
+}
+
 static void sweep_due(struct loop_timer *t)
 {
 	struct worker *w = container_of(t, struct worker, sweep);
@@ -244,8 +254,10 @@ static void sweep_due(struct loop_timer *t)
 	if (count)
 		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
 	r->swept += count;
-	if (w->published)
+	if (w->published) { /* so every pod is known */
 		destroy_forbidden(w);
+		make_room(r);
+	}
 	loop_arm(w->loop, &w->sweep, SWEEP_NS);
 }
 
