@@ -314,27 +314,55 @@ static void who_leaves(void **state)
 	assert_int_equal(ended, 1); /* the answer was freed, and half of it never made */
 }
 
+/* More clients than places, none of whom says anything: the one who does is answered soon. */
 static void too_many(void **state)
 {
 	static const char request[] = "{\"command\": \"echo\", \"word\": 5}\n";
-	struct peer p[ADMIN_CLIENTS], next;
+	enum { SILENT = 3 * ADMIN_CLIENTS };
+	struct peer silent[SILENT], next;
+	uint64_t began = clock_ns();
 
-	for (unsigned i = 0; i < ADMIN_CLIENTS; i++)
-		dial(&p[i]);
+	for (unsigned i = 0; i < SILENT; i++) {
+		dial(&silent[i]);
+		if (i % 3 == 1)
+			say(&silent[i], request, 10);
+	}
 	breathe();
 	dial(&next);
 	say(&next, request, sizeof(request) - 1);
 	breathe();
 	assert_int_equal(asked, 0); /* it waits */
-	hang_up(&p[3]);
 	hear(&next, 0);
 	assert_string_equal(next.got.data, "{\"echo\":5}\n");
+	assert_true(clock_ns() - began < 5000000000ull); /* far less than ADMIN_SECONDS */
 	hang_up(&next);
-	for (unsigned i = 0; i < ADMIN_CLIENTS; i++)
-		if (i != 3)
-			hang_up(&p[i]);
+	for (unsigned i = 0; i < SILENT; i++)
+		hang_up(&silent[i]);
 	breathe();
 	expect_error("{}\n", "command");
+}
+
+/* Readers that do not read give way too. */
+static void too_many_readers(void **state)
+{
+	static const char request[] = "{\"command\": \"many\"}\n";
+	struct peer stuck[ADMIN_CLIENTS], next;
+
+	for (unsigned i = 0; i < ADMIN_CLIENTS; i++) {
+		dial(&stuck[i]);
+		say(&stuck[i], request, sizeof(request) - 1);
+	}
+	breathe();
+	dial(&next);
+	say(&next, request, sizeof(request) - 1);
+	hear(&next, 0);
+	check_numbers(&next.got);
+	hang_up(&next);
+	assert_int_equal(ended, 2); /* one gave way */
+	for (unsigned i = 0; i < ADMIN_CLIENTS; i++)
+		hang_up(&stuck[i]);
+	breathe();
+	assert_int_equal(ended, ADMIN_CLIENTS + 1);
 }
 
 static void texts(void **state)
@@ -373,6 +401,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(answers_in_parts, setup, teardown),
 		cmocka_unit_test_setup_teardown(who_leaves, setup, teardown),
 		cmocka_unit_test_setup_teardown(too_many, setup, teardown),
+		cmocka_unit_test_setup_teardown(too_many_readers, setup, teardown),
 		cmocka_unit_test(texts),
 	};
 

@@ -395,7 +395,7 @@ int command_help(const struct ctl *c, const struct args *a)
 	const struct command *k = a->command;
 	char two[64];
 
-	if (k && text_equal(k->name, "help")) {
+	if (k && text_equal(k->name, "help") && !command_given(a, "--help")) {
 		k = NULL;
 		if (a->words) {
 			snprintf(two, sizeof(two), "%s%s%s", a->word[0], a->words > 1 ? " " : "",

@@ -377,6 +377,10 @@ int list_names(const struct ctl *c, const struct args *a)
 	json_t *answer, *one;
 	size_t i;
 
+	if (of && !pods && !text_equal(of, "services")) {
+		ctl_error("--of %s: pods or services", of);
+		return CTL_USAGE;
+	}
 	/* In the middle of a completion nobody wants to read why there are no names. */
 	if (ask_worker(c, json_pack("{s:s}", "command", pods ? "pods" : "services"), &answer, why))
 		return CTL_FAILED;

@@ -9,6 +9,9 @@
 
 #include "admin.h"
 
+#define SILENT_NS 100000000ull /* without a request for so long: gives way when others wait */
+#define STUCK_NS 1000000000ull /* the same for one that does not read its answer */
+#define FULL_AGAIN_NS 50000000ull
 #define PARTS_A_TURN 1 /* some milliseconds: a fast reader must not keep the loop to itself */
 
 struct admin;
@@ -19,6 +22,7 @@ struct client {
 	struct text in, out;
 	size_t sent;
 	struct answer *answer; /* NULL: still reading */
+	uint64_t progress_ns;  /* of the last byte from or to it */
 	bool all;	       /* the last part is in `out` */
 	struct list link;
 };
@@ -29,7 +33,7 @@ struct admin {
 	struct loop_timer again; /* no fd was left: try again later */
 	admin_ask *ask;
 	void *ctx;
-	struct list clients;
+	struct list clients; /* who made progress last stands last */
 	unsigned count;
 };
 
@@ -238,6 +242,9 @@ static void client_due(struct loop_timer *t)
 
 static void progress(struct client *k)
 {
+	k->progress_ns = clock_ns();
+	list_del(&k->link);
+	list_add(&k->admin->clients, &k->link);
 	loop_arm(k->admin->loop, &k->deadline, ADMIN_SECONDS * 1000000000ull);
 }
 
@@ -308,6 +315,7 @@ static void client_read(struct client *k)
 	}
 	end = memchr(buf, '\n', (size_t)n);
 	text_add_bytes(&k->in, buf, end ? (size_t)(end - buf) : (size_t)n);
+	progress(k);
 	if (k->in.len > ADMIN_LINE)
 		client_answer(k, answer_error("the request is longer than %d bytes", ADMIN_LINE));
 	else if (end || !n) /* who ends its side has ended its line */
@@ -324,17 +332,44 @@ static void client_ready(struct loop_watch *w, uint32_t events)
 		client_end(k);
 }
 
+/* All places are taken: the client that has been silent longest gives way. False: none has been so for long. */
+static bool make_place(struct admin *a)
+{
+	uint64_t now = clock_ns();
+
+	list_each(at, &a->clients) {
+		struct client *k = container_of(at, struct client, link);
+
+		if (now - k->progress_ns < (k->answer ? STUCK_NS : SILENT_NS))
+			continue;
+		client_end(k);
+		return true;
+	}
+	return false;
+}
+
+/* Others wait in the backlog meanwhile. */
+static void listen_later(struct admin *a, uint64_t after_ns)
+{
+	loop_unwatch(a->loop, &a->listener);
+	loop_arm(a->loop, &a->again, after_ns);
+}
+
 static void listener_ready(struct loop_watch *w, uint32_t events)
 {
 	struct admin *a = container_of(w, struct admin, listener);
 	struct client *k;
-	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd;
 
+	if (a->count >= ADMIN_CLIENTS && !make_place(a)) {
+		listen_later(a, FULL_AGAIN_NS);
+		return;
+	}
+	fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-			loop_unwatch(a->loop, w); /* else it would be ready again at once */
-			loop_arm(a->loop, &a->again, 1000000000ull);
-		}
+		/* Out of fds or memory: it would be ready again at once */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			listen_later(a, 1000000000ull);
 		return;
 	}
 	k = mem_alloc(sizeof(*k));
@@ -346,8 +381,6 @@ static void listener_ready(struct loop_watch *w, uint32_t events)
 	progress(k);
 	if (loop_watch(a->loop, &k->watch))
 		client_end(k);
-	else if (a->count == ADMIN_CLIENTS)
-		loop_unwatch(a->loop, w); /* the others wait in the backlog */
 }
 
 int admin_open(struct admin **ret, struct loop *loop, int listener, admin_ask *ask, void *ctx)
