@@ -27,11 +27,14 @@ struct ask { /* one connect(), families folded into one */
 	__u8 splice;  /* enum abi_splice of the service */
 };
 
-/* The address that the pod will connect from: bound, or the pod's only one of the family; else unknown (zero). */
+/*
+ * The address that the pod will connect from: bound, or the pod's only one of the family; else unknown (zero). A
+ * socket that is bound to ::ffff:0.0.0.0 is as free as one that is not bound.
+ */
 static __always_inline void ask_source(const struct ask *q, struct abi_addr *ret)
 {
 	__builtin_memset(ret, 0, sizeof(*ret));
-	if (!addr_zero(&q->bound))
+	if (addr_word(&q->bound, 3) || !(addr_v4(&q->bound) || addr_zero(&q->bound)))
 		*ret = q->bound;
 	else if (addr_v4(&q->dst) && !q->pod->many_ipv4)
 		*ret = q->pod->ipv4;
