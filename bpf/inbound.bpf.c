@@ -5,9 +5,9 @@
  *
  *	1. is the local address one that the pod was enrolled with?	else pass, counted; but a link-local one, which
  *			every pod has and no policy can tell from another's, is refused
- *	2. does it come from this node itself (kubelet, host)?		pass: probes must work under STRICT
- *	3. who is it?	A local client is known by the record that its connect() made, under a tuple that only its
- *			own netns can make (sockops checks the source address). Anybody else is identity 0.
+ *	2. who is it?	A local client is known by the record that its connect() made, whatever address it uses.
+ *	3. else: does it come from this node itself (kubelet, host)?	pass: probes must work under STRICT
+ *			Anybody else is identity 0.
  *	4. does the policy of the pod allow it?			pass, or drop: the kernel answers RST
  */
 #include "verdict.bpf.h"
@@ -47,16 +47,18 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	}
 	pod = to->pod;
-	from = bpf_map_lookup_elem(&addresses, &t.src);
-	if (from && from->kind == ABI_KIND_LOCAL_POD && from->netns == to->netns)
-		return SK_PASS; /* the pod talks to itself, by one of its addresses to one of them */
-	if (from && from->kind == ABI_KIND_NODE)
-		return SK_PASS; /* sockops counts it when it stands */
+	/* The record first: a pod that connects from an address of the node, or of `to`, is what its socket says. */
 	c = bpf_map_lookup_elem(&conns, &t);
 	if (c && c->client_netns) {
 		if (c->policy && c->policy == to->policy)
 			return SK_PASS; /* asked at connect(), and nothing changed since */
 		identity = c->source;
+	} else {
+		from = bpf_map_lookup_elem(&addresses, &t.src);
+		if (from && from->kind == ABI_KIND_LOCAL_POD && from->netns == to->netns)
+			return SK_PASS; /* the pod talks to itself, by one of its addresses to one of them */
+		if (from && from->kind == ABI_KIND_NODE)
+			return SK_PASS; /* sockops counts it when it stands */
 	}
 	why = policy_ask(&t.dst, identity, &t.src, t.dst_port, &set);
 	if (!why)

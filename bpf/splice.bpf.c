@@ -345,6 +345,25 @@ static __always_inline void flow_open(struct bpf_sock_ops *ops, struct abi_flow 
 
 /* ------------------------------------------------------------------ sockops: the events */
 
+/*
+ * The record of a client. One that uses an address that it was not enrolled with has a record too, so that it is
+ * judged as what it is; it replaces no record. If another pod's is there it becomes this client's for the policy: who
+ * uses an address of others gains nothing by it.
+ */
+static __always_inline int record_client(const struct abi_tuple *t, const struct abi_conn *c, int own)
+{
+	struct abi_conn *there;
+
+	if (!bpf_map_update_elem(&conns, t, c, own ? BPF_ANY : BPF_NOEXIST))
+		return 0;
+	there = own ? NULL : bpf_map_lookup_elem(&conns, t);
+	if (there && there->client_netns != c->client_netns) {
+		there->policy = 0;
+		there->source = c->source;
+	}
+	return -1;
+}
+
 /* A client of ours is about to send its SYN. */
 static __always_inline void on_connect(struct bpf_sock_ops *ops)
 {
@@ -352,6 +371,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	const struct abi_address *from, *to;
 	struct abi_conn c = {};
 	struct abi_sock *s;
+	int own;
 
 	if (!pod)
 		return;
@@ -362,12 +382,13 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	if (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst))
 		return;
 	from = bpf_map_lookup_elem(&addresses, &s->tuple.src);
-	if (!from || from->netns != pod->netns || from->kind != ABI_KIND_LOCAL_POD) {
+	own = from && from->netns == pod->netns && from->kind == ABI_KIND_LOCAL_POD;
+	if (!own)
 		reason_count(ABI_UNKNOWN_ADDRESS);
-		return;
-	}
 	to = bpf_map_lookup_elem(&addresses, &s->tuple.dst);
 	if (to && to->netns == pod->netns && to->kind == ABI_KIND_LOCAL_POD)
+		return;
+	if (!own && (!to || to->kind != ABI_KIND_LOCAL_POD))
 		return;
 	flow_open(ops, &c.end[ABI_CLIENT]);
 	c.conn = (__u32)c.end[ABI_CLIENT].cookie;
@@ -377,20 +398,20 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	c.client_pod = pod->pod;
 	c.client_netns = pod->netns;
 	c.opened_ns = s->connect_ns ? s->connect_ns : bpf_ktime_get_ns();
-	c.policy = s->policy;
+	c.policy = own ? s->policy : 0; /* it was asked for an address of the pod */
 	c.asked = s->asked;
 	c.asked_port = s->asked_port;
 	if (to && to->kind == ABI_KIND_LOCAL_POD) {
 		c.server_pod = to->pod;
 		c.server_netns = to->netns;
-		c.reason = enter_ask(s, pod, to);
+		c.reason = own ? enter_ask(s, pod, to) : ABI_UNKNOWN_ADDRESS;
 	} else {
 		c.path = ABI_PATH_DIRECT;
 		c.reason = outside_reason(to);
 	}
 	s->conn = c.conn;
 	s->end = ABI_CLIENT;
-	if (bpf_map_update_elem(&conns, &s->tuple, &c, BPF_ANY)) {
+	if (record_client(&s->tuple, &c, own)) {
 		reason_count(ABI_MAP_FULL);
 		return;
 	}

@@ -156,8 +156,8 @@ enum abi_reason world_forbids(const struct world *w, const struct abi_tuple *t, 
 		return ABI_NONE;
 	if (!to || to->pod != server)
 		return ABI_NONE; /* reached at an address that it was not enrolled with */
-	if (from && !from->pod && from->node)
-		return ABI_NONE;
+	if (!c->client_netns && from && !from->pod && from->node)
+		return ABI_NONE; /* the node itself, not a pod that uses its address */
 	if (c->source)
 		who = identity_by_number(&w->identities, c->source);
 	if (!who && client)
