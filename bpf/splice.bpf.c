@@ -346,6 +346,22 @@ static __always_inline void flow_open(struct bpf_sock_ops *ops, struct abi_flow 
 /* ------------------------------------------------------------------ sockops: the events */
 
 /*
+ * A socket that was spliced connects again (after connect(AF_UNSPEC)). What its first peer sent and nobody read
+ * would be read as the second one's: it goes with the entry.
+ */
+static __always_inline void enter_undo(struct bpf_sock_ops *ops)
+{
+	struct abi_sock *s = ops_sock(ops, 0);
+	__u64 key;
+
+	if (!s || !(s->flags & ABI_SOCK_IN_MAP))
+		return;
+	s->flags &= ~ABI_SOCK_IN_MAP;
+	key = bpf_get_socket_cookie(ops);
+	bpf_map_delete_elem(&splices, &key);
+}
+
+/*
  * The record of a client. One that uses an address that it was not enrolled with has a record too, so that it is
  * judged as what it is; it replaces no record. If another pod's is there it becomes this client's for the policy: who
  * uses an address of others gains nothing by it.
@@ -373,6 +389,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	struct abi_sock *s;
 	int own;
 
+	enter_undo(ops);
 	if (!pod)
 		return;
 	s = ops_sock(ops, 1);
