@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A pod that does all to get past the policy of another: with addresses that it was not given, of other families, of
+the node; with sockets that connect in unusual ways. What it is known by is its socket, whatever it does.
+"""
+
+import ctypes
+import errno
+import json
+import socket
+import struct
+import time
+
+import pairs
+import pytest
+from test_policy import World, policy
+
+LAB = """
+[nodes.n1]
+[pods.evil]
+namespace = "evil"
+service_account = "evil"
+ips = ["10.244.1.66"]
+[pods.good]
+namespace = "good"
+service_account = "good"
+[pods.server]
+namespace = "shop"
+service_account = "server"
+labels = { app = "api" }
+annotations = { "weft.io/splice" = "always" }
+[pods.second]
+namespace = "shop"
+service_account = "second"
+annotations = { "weft.io/splice" = "always" }
+[pods.stranger]
+enrol = false
+"""
+SPLICE = ("splice",)
+PORT = 8080
+MSG_FASTOPEN = 0x20000000
+TCP_FASTOPEN, TCP_FASTOPEN_CONNECT = 23, 30
+IPPROTO_MPTCP = 262
+
+DENY_EVIL = policy("shop", "no-evil", "DENY", [{"from": [{"source": {"namespaces": ["evil"]}}]}])
+ALLOW_GOOD = policy("shop", "only-good", "ALLOW", [{"from": [{"source": {"namespaces": ["good"]}}]}])
+
+
+@pytest.fixture(scope="module")
+def world(lab):
+    return World(lab)
+
+
+@pytest.fixture
+def empty(world):
+    world.put([])
+    yield world
+    world.put([])
+
+
+@pytest.fixture(scope="module")
+def listener(lab):
+    s = pairs.listen(lab, "server", PORT, socket.AF_INET6, any_family=True)
+    s.settimeout(1)
+    yield s
+    s.close()
+
+
+def attempt(lab, pod, address, bind=None, family=None, seconds=1.5):
+    """How a connect ends: "connected" or the name of its errno."""
+    family = family or (socket.AF_INET6 if ":" in address else socket.AF_INET)
+    with lab.socket(pod, family) as s:
+        s.settimeout(seconds)
+        try:
+            if bind:
+                s.bind((bind, 0))
+            s.connect((address, PORT))
+        except TimeoutError:
+            return "ETIMEDOUT"
+        except OSError as e:
+            return errno.errorcode[e.errno]
+    return "connected"
+
+
+class Address:
+    """An address that a pod gives to itself."""
+
+    def __init__(self, lab, pod, address):
+        self.lab, self.pod, self.address = lab, pod, address
+
+    def __enter__(self):
+        flags = ["nodad"] if ":" in self.address else []
+        self.lab.run(self.pod, "ip", "addr", "add", self.address, "dev", "eth0", *flags)
+
+    def __exit__(self, *_):
+        self.lab.run(self.pod, "ip", "addr", "del", self.address, "dev", "eth0")
+
+
+class Neighbour:
+    """`pod` sends what is for `address` to another pod, as if that one had won the race to answer."""
+
+    def __init__(self, lab, pod, address, other):
+        self.lab, self.pod, self.address = lab, pod, address
+        self.mac = json.loads(lab.run(other, "ip", "-j", "link", "show", "eth0").stdout)[0]["address"]
+
+    def __enter__(self):
+        self.lab.run(self.pod, "ip", "neigh", "replace", self.address, "lladdr", self.mac, "dev", "eth0", "nud",
+                     "permanent")
+
+    def __exit__(self, *_):
+        self.lab.run(self.pod, "ip", "neigh", "del", self.address, "dev", "eth0")
+
+
+# ---------------------------------------------------------------- the source
+
+
+@pytest.mark.parametrize("bind", [None, "::ffff:0.0.0.0", "::"])
+def test_bind_to_nothing_in_another_notation(lab, empty, listener, bind):
+    """The mapped form of 0.0.0.0 is no address to be judged by."""
+    target = "::ffff:" + lab.ip("server")
+    empty.put([policy("shop", "block", "DENY", [{"from": [{"source": {"ipBlocks": [lab.ip("evil")]}}]}])])
+    assert attempt(lab, "evil", target, bind) == "ECONNREFUSED"
+    empty.put([policy("shop", "block", "ALLOW", [{"from": [{"source": {"ipBlocks": [lab.ip("evil")]}}]}])])
+    assert attempt(lab, "evil", target, bind) == "connected"
+
+
+@pytest.mark.parametrize("what", [DENY_EVIL, ALLOW_GOOD], ids=["deny", "allow"])
+def test_address_of_a_family_that_the_pod_was_not_given(lab, empty, listener, what):
+    """weft knows evil's IPv4 alone: with an IPv6 address of its own making it is evil all the same."""
+    empty.put([what])
+    prefix = lab.ip("server", 6).rpartition(":")[0]
+    with Address(lab, "evil", f"{prefix}:6666/64"):
+        assert attempt(lab, "evil", lab.ip("server", 6)) == "ECONNREFUSED"
+        empty.put([])
+        assert attempt(lab, "evil", lab.ip("server", 6)) == "connected"
+
+
+def test_address_of_the_node(lab, empty, listener):
+    """The node passes, a pod that gives itself the node's address does not."""
+    empty.put([ALLOW_GOOD])
+    node = lab.ip("n1", 6)
+    with Address(lab, "evil", f"{node}/64"):
+        with Neighbour(lab, "server", node, "evil"):
+            assert attempt(lab, "evil", lab.ip("server", 6)) == "ECONNREFUSED"
+            assert attempt(lab, "evil", lab.ip("server", 6), bind=node) == "ECONNREFUSED"
+            empty.put([])
+            assert attempt(lab, "evil", lab.ip("server", 6)) == "connected"  # nothing else was in the way
+            empty.put([ALLOW_GOOD])
+    assert attempt(lab, "n1", lab.ip("server", 6)) == "connected"
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_address_of_another_pod(lab, empty, listener, family):
+    empty.put([ALLOW_GOOD])
+    other = lab.ip("good", family)
+    with Address(lab, "evil", other + ("/64" if family == 6 else "/24")):
+        with Neighbour(lab, "server", other, "evil"):
+            assert attempt(lab, "evil", lab.ip("server", family), bind=other) == "ECONNREFUSED"
+            assert attempt(lab, "evil", lab.ip("server", family)) == "ECONNREFUSED"
+    assert attempt(lab, "good", lab.ip("server", family)) == "connected"
+
+
+# ---------------------------------------------------------------- ways to connect
+
+
+@pytest.mark.parametrize("what", [DENY_EVIL, ALLOW_GOOD], ids=["deny", "allow"])
+def test_unusual_connects_are_asked_too(lab, empty, listener, what):
+    empty.put([what])
+    target = (lab.ip("server"), PORT)
+    with lab.socket("evil") as s:  # the SYN carries data
+        s.settimeout(1.5)
+        with pytest.raises(ConnectionRefusedError):
+            s.sendto(b"x", MSG_FASTOPEN, target)
+            s.recv(1)
+    with lab.socket("evil") as s:  # connect() sends nothing
+        s.settimeout(1.5)
+        s.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)
+        with pytest.raises(ConnectionRefusedError):
+            s.connect(target)
+            s.send(b"x")
+            s.recv(1)
+    with lab.socket("evil", protocol=IPPROTO_MPTCP) as s:
+        s.settimeout(1.5)
+        with pytest.raises(ConnectionRefusedError):
+            s.connect(target)
+
+
+def test_socket_that_goes_elsewhere(lab, empty, listener):
+    """connect(AF_UNSPEC): what was decided for the first destination is not good for the second."""
+    empty.put([policy("shop", "no-evil", "DENY", [{"from": [{"source": {"namespaces": ["evil"]}}]}],
+                      {"app": "api"})])
+    with pairs.listen(lab, "second", PORT) as other, lab.socket("evil") as s:
+        s.settimeout(1.5)
+        s.connect((lab.ip("second"), PORT))
+        other.accept()[0].close()
+        unconnect(s)
+        with pytest.raises(ConnectionRefusedError):
+            s.connect((lab.ip("server"), PORT))
+
+
+def unconnect(s):
+    """Python has no connect(AF_UNSPEC)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    name = struct.pack("=H14x", socket.AF_UNSPEC)
+    if libc.connect(s.fileno(), name, len(name)):
+        raise OSError(ctypes.get_errno(), "connect(AF_UNSPEC)")
+
+
+# ---------------------------------------------------------------- in time
+
+
+def test_handshake_that_outlives_a_policy(lab, empty):
+    """A handshake that ends seconds after the policy began to forbid it: the connection ends too."""
+    with pairs.listen(lab, "server", 8082) as deferred, lab.socket("stranger") as s:
+        deferred.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
+        deferred.settimeout(2)
+        s.settimeout(5)
+        s.connect((lab.ip("server"), 8082))  # the server waits for data before it takes it for established
+        empty.put([ALLOW_GOOD])
+        time.sleep(2.5)  # what was under way when the policy changed is looked at for a while
+        s.send(b"let me in")
+        with pytest.raises((ConnectionResetError, ConnectionAbortedError)):
+            got = deferred.accept()[0]
+            got.settimeout(5)
+            while got.recv(100):
+                pass
+            got.recv(1)
+            raise AssertionError("served")
+
+
+# ---------------------------------------------------------------- the splice
+
+
+def test_socket_that_connects_again_gets_no_old_bytes(lab, empty):
+    """Bytes of the first server that nobody has read are gone with its connection."""
+    with pairs.listen(lab, "second", PORT) as other:
+        other.settimeout(2)
+        c, s = pairs.pair(lab, "good", "server")
+        pairs.talk(c, s)
+        assert pairs.shown(lab, c)["path"] == "splice"
+        for _ in range(5):
+            s.send(b"old secret")
+        unconnect(c)
+        c.connect((lab.ip("second"), PORT))
+        t, _ = other.accept()
+        t.settimeout(5)
+        t.send(b"new")
+        assert c.recv(100) == b"new"
+        pairs.talk(c, t)
+        pairs.close(c, s, t)
+
+
+def test_data_in_the_syn(lab, empty):
+    """TCP Fast Open: the server stands before its client does. Bytes in order, and a reason that says something."""
+    with pairs.listen(lab, "second", 8083) as quick:
+        quick.settimeout(2)
+        lab.run("second", "sysctl", "-qw", "net.ipv4.tcp_fastopen=0x603")  # no cookie is asked for
+        lab.run("good", "sysctl", "-qw", "net.ipv4.tcp_fastopen=0x5")
+        quick.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN, 16)
+        c = lab.socket("good")
+        c.settimeout(5)
+        c.sendto(b"first", MSG_FASTOPEN, (lab.ip("second"), 8083))
+        s, _ = quick.accept()
+        s.settimeout(5)
+        assert s.recv(100) == b"first"
+        pairs.talk(c, s, 100)
+        shown = pairs.shown(lab, c)
+        assert (shown["path"], shown["reason"]) in (("splice", "spliced"), ("tcp", "socket_option")), shown
+        pairs.close(c, s)
