@@ -49,7 +49,7 @@ FLOORS := \
 	control/report \
 	proc/folders proc/privilege proc/probe proc/pins proc/loader proc/spawn proc/netns proc/podfile \
 	proc/vigil proc/pods proc/clients proc/channel proc/options proc/supervisor proc/weftd \
-	proc/worker_link proc/worker_pods proc/worker
+	proc/worker_link proc/worker_pods proc/worker_addresses proc/worker
 
 ROOMS := base io mesh control proc
 

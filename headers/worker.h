@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker.h: the rooms of the worker's main program: its socket to the supervisor (proc/worker_link.c) and the
- * listeners in pods (proc/worker_pods.c). proc/worker.c puts them together.
+ * worker.h: the rooms of the worker's main program: its socket to the supervisor (proc/worker_link.c), the
+ * listeners in pods (proc/worker_pods.c) and the node's addresses (proc/worker_addresses.c). proc/worker.c puts
+ * them together.
  */
 #ifndef WEFT_WORKER_H
 #define WEFT_WORKER_H
@@ -45,5 +46,13 @@ void worker_pods_free(struct worker_pods *p);
 void worker_pods_listen(struct worker_pods *p, uint64_t netns, uint32_t number, const int *fds,
 			unsigned nfds);
 void worker_pods_leave(struct worker_pods *p, uint64_t netns); /* harmless if there are none */
+
+/* ------------------------------------------------------------------ proc/worker_addresses.c */
+
+/* Addresses of the netns we are in that say who it is: not loopback, not link-local. free(*ret). 0 or -errno */
+int worker_addresses_read(struct abi_addr **ret, unsigned *ret_count) must_check;
+/* An fd that is readable when they may have changed (close it), or -errno. */
+int worker_addresses_watch(void) must_check;
+void worker_addresses_changed(int fd); /* it was readable: empties it */
 
 #endif

@@ -10,10 +10,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,11 +30,14 @@
 #define AGAIN_NS \
 	1000000000ull /* handshakes that were under way when a policy changed; a folder that failed */
 #define STRAGGLER_NS 16000000000ull /* the longest wait for those; then the sweep looks */
+<<<<<<<
+=======
 =======
 #define SWEEP_NS 30000000000ull /* see sweep_due() */
 #define AGAIN_NS 1000000000ull	/* after a policy changed; a folder that failed */
 >>>>>>> Stashed changes
 #define NODE_ADDRS 1024
+>>>>>>>
 
 struct asked { /* a pod whose ENROL or RELEASE is answered when the kernel has it */
 	uint64_t netns;
@@ -419,40 +418,18 @@ static int open_file(void *ctx, const char *name)
 
 /* ------------------------------------------------------------------ addresses of the node */
 
-static bool node_address(const struct sockaddr *sa, struct abi_addr *ret)
-{
-	memset(ret, 0, sizeof(*ret));
-	if (sa && sa->sa_family == AF_INET) {
-		ret->byte[10] = ret->byte[11] = 0xff;
-		memcpy(ret->byte + 12, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, 4);
-	} else if (sa && sa->sa_family == AF_INET6) {
-		memcpy(ret->byte, &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, 16);
-		/* fe80::/10 says nothing about who it is: every link has its own */
-		if (ret->byte[0] == 0xfe && (ret->byte[1] & 0xc0) == 0x80)
-			return false;
-	} else {
-		return false;
-	}
-	return !addr_is_loopback(ret) && !addr_is_zero(ret);
-}
-
 static void read_addresses(struct worker *w)
 {
-	struct abi_addr *addr = mem_alloc(NODE_ADDRS * sizeof(*addr));
-	struct ifaddrs *list, *at;
-	unsigned count = 0;
+	struct abi_addr *addr;
+	unsigned count;
+	int err = worker_addresses_read(&addr, &count);
 
-	if (getifaddrs(&list)) {
+	if (err) {
 		log_warning("the addresses of this node cannot be read: %s: probes of the kubelet may be "
 			    "refused under STRICT",
-			    strerror(errno));
-		free(addr);
+			    strerror(-err));
 		return;
 	}
-	for (at = list; at && count < NODE_ADDRS; at = at->ifa_next)
-		if (node_address(at->ifa_addr, &addr[count]))
-			count++;
-	freeifaddrs(list);
 	world_node_addresses(w->report.world, addr, count);
 	free(addr);
 }
@@ -460,23 +437,16 @@ static void read_addresses(struct worker *w)
 static void addresses_ready(struct loop_watch *at, uint32_t events)
 {
 	struct worker *w = container_of(at, struct worker, addresses);
-	char buf[8192];
 
-	/* What changed does not matter: all are read anew. ENOBUFS says that there was more. */
-	while (recv(at->fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
-		;
+	worker_addresses_changed(at->fd);
 	read_addresses(w);
 	update(w);
 }
 
 static void watch_addresses(struct worker *w)
 {
-	struct sockaddr_nl nl = {.nl_family = AF_NETLINK,
-				 .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR};
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE), err = 0;
+	int fd = worker_addresses_watch(), err = fd < 0 ? fd : 0;
 
-	if (fd < 0 || bind(fd, (struct sockaddr *)&nl, sizeof(nl)))
-		err = -errno;
 	w->addresses = (struct loop_watch){.fd = fd, .events = EPOLLIN, .ready = addresses_ready};
 	if (!err)
 		err = loop_watch(w->loop, &w->addresses);
