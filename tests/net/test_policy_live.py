@@ -187,8 +187,8 @@ def ended_after(talk, world, objects, ends):
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 def test_what_a_new_policy_forbids_ends(lab, empty, talk, splice, busy):
     """
-    Both ends of each forbidden connection, IPv4 and IPv6, while others of the same pods and of other sources to the same
-    port go on. All rounds but one must keep the limit: other processes of the machine may delay it.
+    Both ends of each forbidden connection, IPv4 and IPv6, while others of the same pods and of other sources to the
+    same port go on. All rounds but one must keep the limit: other processes of the machine may delay it.
     """
     forbidden, allowed = talk.listen("server", 7200), talk.listen("server", 7201)
     keep = talk.open("client", "server", allowed, 3) + talk.open("other", "server", forbidden, 3, socket.AF_INET6)
@@ -226,7 +226,8 @@ def test_many_connections_end_in_time(lab, empty):
     for _ in range(3):
         talk = Conversations(lab)
         forbidden, allowed = talk.listen("server", 7200), talk.listen("server", 7203)
-        keep = [c for c, _ in talk.open("client", "server", allowed, 100) + talk.open("other", "server", forbidden, 100)]
+        keep = talk.open("client", "server", allowed, 100) + talk.open("other", "server", forbidden, 100)
+        keep = [client for client, _ in keep]
         pairs = talk.open("client", "server", forbidden, 400) + talk.open("client", "server", forbidden, 400,
                                                                          socket.AF_INET6)
         took.append(ended_after(talk, empty, DENY_CLIENT, [end for pair in pairs for end in pair]))
@@ -338,7 +339,7 @@ def test_a_handshake_under_way_does_not_outlive_the_policy(lab, empty, source):
         listener.listen()
         s.connect((lab.ip("server"), 7206))
         empty.put([policy("shop", "closed", "DENY", [{}])])
-        time.sleep(1.5)  # the worker's second look is over
+        time.sleep(1.5)  # not a wait: the time in which the client says nothing, past the worker's second look
         with contextlib.suppress(OSError):
             s.send(b"hello")
         labrun.wait_for(lambda: ended(s), 10, "the end of the connection")

@@ -247,7 +247,8 @@ def test_thousands_of_blocks(lab, net, empty):
 
 def test_more_terms_than_bits_close(lab, net, empty):
     """300 rules that differ in every dimension cannot be held: what they select is closed, and says so."""
-    rules = [{"from": [{"source": {"principals": [f"cluster.local/ns/x/sa/s{i}"], "ipBlocks": [f"192.0.2.{i % 250}/32"]}}],
+    rules = [{"from": [{"source": {"principals": [f"cluster.local/ns/x/sa/s{i}"],
+                                   "ipBlocks": [f"192.0.2.{i % 250}/32"]}}],
               "to": [{"operation": {"ports": [str(10000 + i)]}}]} for i in range(300)]
     empty.write([policy("shop", "many", "DENY", rules, {"app": "api"})])
     assert labrun.wait_for(lambda: problem(lab, "policies.yaml"), 10, "the problem")["object"] == \
