@@ -25,19 +25,10 @@
 #include "worker.h"
 
 #define WORKER_SOCK 3
-<<<<<<< Updated upstream
 #define SWEEP_NS 30000000000ull /* records that no socket backs */
 #define AGAIN_NS \
 	1000000000ull /* handshakes that were under way when a policy changed; a folder that failed */
 #define STRAGGLER_NS 16000000000ull /* the longest wait for those; then the sweep looks */
-<<<<<<<
-=======
-=======
-#define SWEEP_NS 30000000000ull /* see sweep_due() */
-#define AGAIN_NS 1000000000ull	/* after a policy changed; a folder that failed */
->>>>>>> Stashed changes
-#define NODE_ADDRS 1024
->>>>>>>
 
 struct asked { /* a pod whose ENROL or RELEASE is answered when the kernel has it */
 	uint64_t netns;
@@ -62,13 +53,8 @@ struct worker {
 	struct table told; /* problems that are in the log */
 	unsigned round;	   /* of `told` */
 	struct loop_watch signals, addresses, files;
-<<<<<<< Updated upstream
 	struct loop_timer sweep, straggler, retry;
 	uint64_t straggler_ns; /* until the next look */
-=======
-	struct loop_timer sweep, retry;
-	uint64_t sweep_ns;
->>>>>>> Stashed changes
 	int exit_code;
 };
 
@@ -214,7 +200,6 @@ static void destroy_forbidden(struct worker *w)
 		log_debug("counter policy_changed: %s", strerror(-err));
 }
 
-<<<<<<< Updated upstream
 /*
  * A handshake that was under way when the policy changed leaves no socket to end until it is over, and the peer
  * decides when: with TCP_DEFER_ACCEPT when it first speaks. So look again, less and less often, and with each sweep.
@@ -229,8 +214,6 @@ static void straggler_due(struct loop_timer *t)
 		loop_arm(w->loop, &w->straggler, w->straggler_ns);
 }
 
-=======
->>>>>>> Stashed changes
 /* Will this publish() switch the policy of a pod? Only then live connections are looked at. */
 static bool policy_switches(const struct world *w)
 {
@@ -243,7 +226,6 @@ static bool policy_switches(const struct world *w)
 	return false;
 }
 
-<<<<<<< Updated upstream
 static void make_room(const struct report *r)
 {
 	int went = traffic_make_room(r, ABI_MAX_TRAFFIC / 2);
@@ -254,12 +236,6 @@ static void make_room(const struct report *r)
 		log_info("%d counters of pods and services that are gone made room", went);
 }
 
-=======
-/*
- * Stale records, and connections that a policy forbids and that had no record when it came: a handshake from outside has
- * none until it ends, which its other end can put off. So this is done 1, 2, 4 ... seconds after a policy changed.
- */
->>>>>>> Stashed changes
 static void sweep_due(struct loop_timer *t)
 {
 	struct worker *w = container_of(t, struct worker, sweep);
@@ -273,18 +249,11 @@ static void sweep_due(struct loop_timer *t)
 	if (count)
 		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
 	r->swept += count;
-<<<<<<< Updated upstream
 	if (w->published) { /* so every pod is known */
 		destroy_forbidden(w);
 		make_room(r);
 	}
 	loop_arm(w->loop, &w->sweep, SWEEP_NS);
-=======
-	if (w->published)
-		destroy_forbidden(w);
-	w->sweep_ns = 2 * w->sweep_ns < SWEEP_NS && w->sweep_ns ? 2 * w->sweep_ns : SWEEP_NS;
-	loop_arm(w->loop, &w->sweep, w->sweep_ns);
->>>>>>> Stashed changes
 }
 
 /* ------------------------------------------------------------------ the world into the kernel */
@@ -341,13 +310,8 @@ static void publish_world(struct worker *w)
 	w->published = true;
 	if (switches) {
 		destroy_forbidden(w);
-<<<<<<< Updated upstream
 		w->straggler_ns = AGAIN_NS;
 		loop_arm(w->loop, &w->straggler, w->straggler_ns);
-=======
-		w->sweep_ns = AGAIN_NS;
-		loop_arm(w->loop, &w->sweep, w->sweep_ns);
->>>>>>> Stashed changes
 	}
 	log_debug("published: %u updates, %u deletes, %llu us", publish_stats(r->publish)->updates,
 		  publish_stats(r->publish)->deletes,
@@ -700,6 +664,7 @@ int main(int argc, char **argv)
 {
 	static struct worker w = {
 		.sweep.due = sweep_due,
+		.straggler.due = straggler_due,
 		.retry.due = retry_due,
 	};
 	int type;
