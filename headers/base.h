@@ -123,6 +123,7 @@ int addr_parse_block(const char *s, struct abi_addr *ret, unsigned *ret_bits) mu
 bool addr_is_v4(const struct abi_addr *a);
 bool addr_is_zero(const struct abi_addr *a); /* all zero, or ::ffff:0.0.0.0 */
 bool addr_is_loopback(const struct abi_addr *a);
+bool addr_is_link_local(const struct abi_addr *a); /* fe80::/10 */
 bool addr_equal(const struct abi_addr *a, const struct abi_addr *b);
 bool addr_in_block(const struct abi_addr *a, const struct abi_addr *block, unsigned bits);
 const char *addr_text(const struct abi_addr *a, char buf[ADDR_TEXT]); /* returns buf */

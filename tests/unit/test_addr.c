@@ -249,7 +249,7 @@ static void kinds(void **state)
 {
 	static const struct {
 		const char *text;
-		bool v4, zero, loopback;
+		bool v4, zero, loopback, link_local;
 	} cases[] = {
 		{"0.0.0.0", true, true, false},
 		{"::", false, true, false},
@@ -260,6 +260,10 @@ static void kinds(void **state)
 		{"::2", false, false, false},
 		{"::ffff:127.0.0.1", true, false, true},
 		{"fd00::1", false, false, false},
+		{"fe80::1", false, false, false, true},
+		{"febf:ffff::", false, false, false, true},
+		{"fec0::1", false, false, false},
+		{"::ffff:254.128.0.1", true, false, false},
 		{"10.0.0.0", true, false, false},
 		{"::127.0.0.1", false, false, false},
 		{"::fffe:10.0.0.1", false, false, false},
@@ -272,6 +276,7 @@ static void kinds(void **state)
 		assert_int_equal(addr_is_v4(&a), cases[i].v4);
 		assert_int_equal(addr_is_zero(&a), cases[i].zero);
 		assert_int_equal(addr_is_loopback(&a), cases[i].loopback);
+		assert_int_equal(addr_is_link_local(&a), cases[i].link_local);
 	}
 }
 

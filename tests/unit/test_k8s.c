@@ -392,6 +392,10 @@ static void problems(void **state)
 		 "4 Pod default/p | status.podIP | \"127.0.0.1\" is a loopback address; it cannot be reached from "
 		 "another pod\n",
 		 "Pod default/p"},
+		{"apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: {podIP: \"fe80::1\"}\n",
+		 "4 Pod default/p | status.podIP | \"fe80::1\" is a link-local address; it cannot be reached from "
+		 "another pod\n",
+		 "Pod default/p"},
 		{"apiVersion: v1\nkind: Service\nmetadata: {name: web}\n", "1 Service default/web | spec | "
 									   "is missing\n",
 		 "Service default/web"},

@@ -73,6 +73,11 @@ bool addr_is_zero(const struct abi_addr *a)
 	return !memcmp(a->byte, zero, 16);
 }
 
+bool addr_is_link_local(const struct abi_addr *a)
+{
+	return a->byte[0] == 0xfe && (a->byte[1] & 0xc0) == 0x80;
+}
+
 bool addr_is_loopback(const struct abi_addr *a)
 {
 	static const unsigned char one[16] = {[15] = 1};

@@ -35,6 +35,8 @@ static bool usable_address(const struct field *f, struct abi_addr *ret)
 		what = "the unspecified address";
 	else if (addr_is_loopback(ret))
 		what = "a loopback address";
+	else if (addr_is_link_local(ret))
+		what = "a link-local address";
 	else if (addr_is_v4(ret) ? ret->byte[12] >= 224 : ret->byte[0] == 0xff)
 		what = "a multicast or reserved address";
 	if (what)

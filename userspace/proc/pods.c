@@ -250,7 +250,8 @@ static int check_addrs(const struct pods *p, const struct wire_pod *a, const str
 		struct pod *other;
 
 		addr_text(addr, text);
-		if (unspecified(addr) || addr_is_loopback(addr) || multicast(addr))
+		if (unspecified(addr) || addr_is_loopback(addr) || addr_is_link_local(addr) ||
+		    multicast(addr))
 			return say(why, -EINVAL, "%s cannot be a pod's address", text);
 		for (unsigned k = 0; k < i; k++)
 			if (addr_equal(addr, &a->addr[k]))
