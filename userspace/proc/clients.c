@@ -4,6 +4,7 @@
  * Only root: the folder is 0700, and the peer is asked all the same.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -16,10 +17,12 @@
 #define MAX_CLIENTS 64
 #define ANSWER_NS 5000000000ull /* for the worker to answer; wire.h promises no longer wait to clients */
 #define IDLE_NS 30000000000ull	/* a connection that asks nothing */
+#define CROWD_NS 200000000ull	/* the same, while all places are taken and somebody waits */
 
 struct clients {
 	struct clients_plan plan;
 	struct loop_watch watch;
+	struct loop_timer crowd; /* all places are taken */
 	struct list all;
 	unsigned count;
 };
@@ -198,6 +201,8 @@ static void accept_ready(struct loop_watch *w, uint32_t events)
 	(void)events;
 	while (c->count < MAX_CLIENTS) {
 		fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
+			break; /* else it would be ready again at once */
 		if (fd < 0)
 			return;
 		if (!is_root(fd)) {
@@ -218,6 +223,28 @@ static void accept_ready(struct loop_watch *w, uint32_t events)
 		loop_arm(c->plan.loop, &k->timer, IDLE_NS);
 	}
 	loop_unwatch(c->plan.loop, &c->watch); /* the others wait in the backlog */
+	loop_arm(c->plan.loop, &c->crowd, CROWD_NS);
+}
+
+static void crowd_due(struct loop_timer *t)
+{
+	struct clients *c = container_of(t, struct clients, crowd);
+	uint64_t late = clock_ns() + IDLE_NS - CROWD_NS;
+	struct pollfd waiting = {.fd = c->watch.fd, .events = POLLIN};
+
+	if (c->count < MAX_CLIENTS) {
+		if (!c->watch.active && loop_watch(c->plan.loop, &c->watch))
+			abort(); /* see listen_for() in channel.c */
+		return;
+	}
+	if (poll(&waiting, 1, 0) > 0)
+		list_each_safe(at, next, &c->all) {
+			struct client *k = container_of(at, struct client, link);
+
+			if (!k->pod && k->timer.due_ns <= late)
+				hang_up(k);
+		}
+	loop_arm(c->plan.loop, &c->crowd, CROWD_NS);
 }
 
 void clients_enrolled(struct clients *c, const struct pod *pod, int error, const char *why)
@@ -254,6 +281,7 @@ struct clients *clients_open(const struct clients_plan *plan)
 
 	c->plan = *plan;
 	list_init(&c->all);
+	c->crowd.due = crowd_due;
 	c->watch = (struct loop_watch){.fd = plan->listener, .events = EPOLLIN, .ready = accept_ready};
 	if (loop_watch(plan->loop, &c->watch)) {
 		free(c);
@@ -269,5 +297,6 @@ void clients_close(struct clients *c)
 	list_each_safe(at, next, &c->all)
 		hang_up(container_of(at, struct client, link));
 	loop_unwatch(c->plan.loop, &c->watch);
+	loop_disarm(c->plan.loop, &c->crowd);
 	free(c);
 }
