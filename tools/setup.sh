@@ -43,8 +43,8 @@ packages() {
 	test | bpf-native) echo "$BUILD $TEST" ;;
 	lint) echo "make $LINT" ;;
 	demo | bench) echo "$BUILD $NET" ;;
-	net) echo "$BUILD $NET python3-pytest" ;;
-	check) echo "$BUILD $TEST $LINT $NET python3-pytest" ;;
+	net) echo "$BUILD $NET python3-pytest groff-base" ;;
+	check) echo "$BUILD $TEST $LINT $NET python3-pytest groff-base" ;;
 	fuzz) echo "$BUILD libclang-rt-$(clang_version)-dev" ;;
 	check-kernels) echo "$BUILD qemu-system-x86 busybox-static cpio" ;;
 	*) usage ;;
