@@ -4,8 +4,8 @@
  * docs/admin.md has the commands.
  *
  * A client that is slow, silent or hostile costs one of ADMIN_CLIENTS places for ADMIN_SECONDS and a bounded buffer,
- * never a turn of the loop, and gives way when others wait for its place. An answer is made in parts of about ADMIN_PART
- * bytes, each when the last one is sent.
+ * never a turn of the loop, and gives way when others wait for its place. An answer is made in parts of about
+ * ADMIN_PART bytes, each when the last one is sent.
  */
 #ifndef WEFT_ADMIN_H
 #define WEFT_ADMIN_H
