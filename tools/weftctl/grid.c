@@ -110,21 +110,32 @@ static int bytes_of(const char *s, unsigned columns)
 	return (int)(p - s);
 }
 
-static void print_cell(const struct ctl *c, const char *s, unsigned width, enum grid_kind kind, bool last)
+/* Spaces are owed until something follows: lines do not end in them. */
+static void print_cell(const struct ctl *c, const char *s, unsigned width, enum grid_kind kind, unsigned *owed)
 {
 	unsigned len = grid_columns_of(s);
 	unsigned pad = len < width ? width - len : 0;
 
 	if (kind == GRID_RIGHT)
-		fprintf(c->out, "%*s", (int)pad, "");
+		*owed += pad;
+	if (len) {
+		fprintf(c->out, "%*s", (int)*owed, "");
+		*owed = 0;
+	}
 	if (len > width)
 		fprintf(c->out, "%.*s%s", bytes_of(s, width - 1), s, c->utf8 ? "\u2026" : "~");
 	else
 		fputs(s, c->out);
-	if (last)
-		fputc('\n', c->out);
-	else
-		fprintf(c->out, "%*s", (int)(kind == GRID_RIGHT ? 0 : pad) + GAP, "");
+	*owed += (kind == GRID_RIGHT ? 0 : pad) + GAP;
+}
+
+static void print_row(const struct grid *g, const struct ctl *c, char *const *cell, const unsigned *width)
+{
+	unsigned owed = 0;
+
+	for (unsigned i = 0; i < g->columns; i++)
+		print_cell(c, cell ? cell[i] : g->column[i].title, width[i], g->column[i].kind, &owed);
+	fputc('\n', c->out);
 }
 
 void grid_print(struct grid *g, const struct ctl *c, const char *empty)
@@ -146,17 +157,14 @@ void grid_print(struct grid *g, const struct ctl *c, const char *empty)
 	} else {
 		if (c->colour)
 			fputs("\033[1m", c->out);
-		for (unsigned i = 0; i < g->columns; i++)
-			print_cell(c, g->column[i].title, width[i], g->column[i].kind, i + 1 == g->columns);
+		print_row(g, c, NULL, width);
 		if (c->colour)
 			fputs("\033[0m", c->out);
 	}
-	for (unsigned i = 0; i < g->cells; i++) {
-		unsigned at = i % g->columns;
-
-		print_cell(c, g->cell[i], width[at], g->column[at].kind, at + 1 == g->columns);
+	for (unsigned i = 0; i + g->columns <= g->cells; i += g->columns)
+		print_row(g, c, g->cell + i, width);
+	for (unsigned i = 0; i < g->cells; i++)
 		free(g->cell[i]);
-	}
 	free(g->cell);
 	free(width);
 	*g = (struct grid){0};
