@@ -338,7 +338,7 @@ help:
 #: make bpf-native      the BPF decision code compiled for user space, against oracles
 #: make net             scenarios in network namespaces, through the real programs (root)
 #: make check-kernels   loads the BPF programs on the kernels we claim, in QEMU
-#: make check-setup      tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
+#: make check-setup     tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
 #: make bench           the table of docs/performance.md (root; BENCH=row,row selects)
 #: make fuzz            fuzzers, FUZZ_SECONDS=10 each
 #: make bpf             only the BPF object and its skeleton

@@ -268,6 +268,41 @@ def test_completion_in_bash(lab):
     assert completed(lab, "--instance", "cli-nobody", "pods", "") == set()
 
 
+# ---------------------------------------------------------------- what the documents tell one to type
+
+
+def typed(document):
+    """Commands of bpftool in code blocks: `$ bpftool ...`, or the start of a line, up to a comment."""
+    for block in re.findall(r"```\n(.*?)```", (labrun.ROOT / "docs" / document).read_text(), re.S):
+        for line in block.splitlines():
+            command = re.match(r"(?:\$ )?(bpftool (?:\S+ )*\S+)(?: {2,}.*)?$", line)
+            if command:
+                yield command[1].split()
+
+
+TYPED = [(document, command) for document in ("bpftool.md", "policy.md", "services.md") for command in typed(document)]
+
+
+def test_documents_tell_what_to_type():
+    assert len(TYPED) > 12
+
+
+@pytest.mark.parametrize("command", [c for _, c in TYPED], ids=[f"{d[:-3]}-{'-'.join(c[-2:])}" for d, c in TYPED])
+def test_bpftool_as_in_the_documents(lab, command):
+    pins = f"/sys/fs/bpf/weft/{lab.instance()}"
+    names = {"/sys/fs/cgroup/unified": lab.nodes["node"]["cgroup"]}
+    argv = [names.get(w, w.replace("/sys/fs/bpf/weft/default", pins)) for w in command]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=pins)
+    assert done.returncode == 0 and done.stdout.strip() and not done.stderr, (argv, done.stdout, done.stderr)
+
+
+def test_pins_are_those_of_the_document(lab):
+    text = (labrun.ROOT / "docs/bpftool.md").read_text()
+    pins = pathlib.Path(f"/sys/fs/bpf/weft/{lab.instance()}")
+    listed = text.split("ls -p\n")[1].split("```")[0].split()
+    assert sorted(p.name + "/" * p.is_dir() for p in pins.iterdir()) == sorted(listed)
+
+
 # ---------------------------------------------------------------- pods that cannot be enrolled
 
 
