@@ -488,6 +488,18 @@ def test_a_policy_counts_the_port_of_the_pod(lab, net, empty):
     net.drain()
 
 
+def test_explain_knows_of_several_source_addresses(lab, net, empty):
+    """The kernel chooses among them, or the app does."""
+    empty.put([policy("shop", "one", "DENY", [{"from": [{"source": {"ipBlocks": ["10.244.1.31"]}}]}], {"app": "api"})])
+    assert net.connect("two", lab.ip("api"), 8080, "10.244.1.30")
+    assert not net.connect("two", lab.ip("api"), 8080, "10.244.1.31")
+    said = explained(lab, "two", lab.ip("api"), 8080)
+    assert (said["verdict"], said["reason"]) == ("mixed", "denied")
+    assert "10.244.1.31" in " ".join(s["text"] for s in said["steps"])
+    assert explained(lab, "two", lab.ip("api", 6), 8080)["verdict"] == "allowed"
+    net.drain()
+
+
 # ---------------------------------------------------------------- rules that connections cannot answer
 
 

@@ -393,32 +393,69 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 	return false;
 }
 
-/* One endpoint, or the address itself. Returns the reason of a refusal, or of the path; *ret_refused tells which. */
-static enum abi_reason explain_address(struct explain *x, const struct abi_addr *to, uint16_t port,
-				       bool *ret_refused)
+struct verdict {
+	bool any_allowed, any_refused;
+	enum abi_reason why; /* of the first refusal, else of the path */
+};
+
+static void note(struct verdict *v, enum abi_reason why, bool refused)
+{
+	if (refused ? !v->any_refused : !v->any_refused && !v->any_allowed)
+		v->why = why;
+	*(refused ? &v->any_refused : &v->any_allowed) = true;
+}
+
+/* A pod with several addresses of a family may bind to any, and the kernel chooses if it does not. */
+static void explain_other_sources(struct explain *x, const struct world_pod *to, uint16_t port, enum abi_reason why,
+				  struct verdict *v)
+{
+	char buf[ADDR_TEXT];
+
+	if (!to->set || !to->in_kernel || !to->set->published)
+		return;
+	for (unsigned i = 0; i < x->source->addrs; i++) {
+		const struct abi_addr *from = &x->source->addr[i];
+		enum abi_reason other;
+
+		if (addr_is_v4(from) != addr_is_v4(&x->to.from) || addr_equal(from, &x->to.from))
+			continue;
+		other = policy_decide(to->set, x->who, from, port, NULL);
+		if (other == why)
+			continue;
+		addr_text(from, buf);
+		step(x, "policy", NULL, NULL, "from its other address %s it is %s%s%s%s", buf,
+		     other ? "refused" : "allowed", other ? " (" : "", other ? reason_name(other) : "",
+		     other ? ")" : "");
+		note(v, other, other != ABI_NONE);
+	}
+}
+
+/* One endpoint, or the address itself. */
+static void explain_address(struct explain *x, const struct abi_addr *to, uint16_t port, struct verdict *v)
 {
 	const struct world_pod *pod;
 	enum abi_reason why;
 
-	*ret_refused = false;
 	if (!explain_kind(x, to, &pod, &why)) {
 		if (why != ABI_SAME_POD && x->source->enrolled)
 			explain_live(x, NULL);
-		return why;
+		note(v, why, false);
+		return;
 	}
 	if (addr_is_zero(&x->to.from)) {
 		step(x, "policy", NULL, NULL,
 		     "the source has no address of this family: it cannot connect there");
-		return ABI_NONE;
+		note(v, ABI_NONE, false);
+		return;
 	}
 	why = explain_policy(x, pod, port);
-	*ret_refused = why != ABI_NONE;
+	note(v, why, why != ABI_NONE);
+	explain_other_sources(x, pod, port, why, v);
 	if (x->source->enrolled) {
 		if (!why)
 			explain_splice(x, pod, port);
 		explain_live(x, pod);
 	}
-	return why;
 }
 
 /* Would this endpoint be judged as that one was? Then it needs no paragraph of its own. */
@@ -434,18 +471,6 @@ static bool same_judgement(const struct explain *x, const struct abi_endpoint *a
 	       p->pod != x->source && q->pod != x->source;
 }
 
-struct verdict {
-	bool any_allowed, any_refused;
-	enum abi_reason why; /* of the first refusal, else of the path */
-};
-
-static void note(struct verdict *v, enum abi_reason why, bool refused)
-{
-	if (refused ? !v->any_refused : !v->any_refused && !v->any_allowed)
-		v->why = why;
-	*(refused ? &v->any_refused : &v->any_allowed) = true;
-}
-
 /* Endpoints that are judged alike share a paragraph; a service with very many kinds of them is cut. */
 static void explain_endpoints(struct explain *x, struct verdict *v)
 {
@@ -454,8 +479,7 @@ static void explain_endpoints(struct explain *x, struct verdict *v)
 
 	for (unsigned i = 0; i < x->front->count; i++) {
 		const struct abi_endpoint *e = &x->front->endpoint[i];
-		bool known = false, refused;
-		enum abi_reason why;
+		bool known = false;
 
 		for (unsigned k = 0; k < count && !known; k++)
 			known = same_judgement(x, told[k], e);
@@ -466,8 +490,7 @@ static void explain_endpoints(struct explain *x, struct verdict *v)
 			continue;
 		}
 		told[count++] = e;
-		why = explain_address(x, &e->addr, e->port, &refused);
-		note(v, why, refused);
+		explain_address(x, &e->addr, e->port, v);
 	}
 	if (more)
 		step(x, "endpoints", NULL, NULL,
@@ -477,7 +500,7 @@ static void explain_endpoints(struct explain *x, struct verdict *v)
 static void explain_all(struct explain *x, struct verdict *v)
 {
 	const struct world_address *a = world_address(x->world, &x->to.addr);
-	bool refused, service = a && a->vip && !a->pod && !a->node;
+	bool service = a && a->vip && !a->pod && !a->node;
 	enum abi_reason why;
 
 	destination_from(&x->to);
@@ -494,8 +517,7 @@ static void explain_all(struct explain *x, struct verdict *v)
 	if (service)
 		step(x, "service", NULL, NULL,
 		     "the address is a service's: weft translates it only for pods that are enrolled");
-	why = explain_address(x, &x->to.addr, x->to.port, &refused);
-	note(v, why, refused);
+	explain_address(x, &x->to.addr, x->to.port, v);
 }
 
 struct answer *explain_answer(struct report *r, const json_t *request)
@@ -519,7 +541,7 @@ struct answer *explain_answer(struct report *r, const json_t *request)
 							     : "refused";
 	summary = v.why == ABI_NONE ? mem_format("the kernel lets it through")
 		  : v.any_refused && v.any_allowed
-			  ? mem_format("it depends on the endpoint; one refuses (%s): %s", reason_name(v.why),
+			  ? mem_format("it depends on the endpoint or on the source's address; one is refused (%s): %s", reason_name(v.why),
 				       reason_text(v.why))
 			  : mem_format("%s: %s", reason_name(v.why), reason_text(v.why));
 	answer = json_pack("{s:{s:o, s:o, s:o}, s:{s:o, s:o, s:i}, s:o, s:s, s:s, s:o}", "source", "pod",
