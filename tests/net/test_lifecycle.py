@@ -585,6 +585,7 @@ def test_privileges(daemon):
     status = pathlib.Path(f"/proc/{worker}/status").read_text()
     uid = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1:]
     assert len(set(uid)) == 1 and uid[0] != "0"
+    assert "Seccomp:\t2" in status  # what it refuses: tests/unit/test_privilege.c
     assert "Groups:\t \n" in status or "Groups:\t\n" in status
     assert pathlib.Path(f"/proc/{worker}/environ").read_bytes() in (b"PATH=/usr/bin:/bin\0LC_ALL=C\0", b"")
 
