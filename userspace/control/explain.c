@@ -541,8 +541,8 @@ struct answer *explain_answer(struct report *r, const json_t *request)
 							     : "refused";
 	summary = v.why == ABI_NONE ? mem_format("the kernel lets it through")
 		  : v.any_refused && v.any_allowed
-			  ? mem_format("it depends on the endpoint or on the source's address; one is refused (%s): %s", reason_name(v.why),
-				       reason_text(v.why))
+			  ? mem_format("it depends on the endpoint or on the source's address; one is refused (%s): %s",
+				       reason_name(v.why), reason_text(v.why))
 			  : mem_format("%s: %s", reason_name(v.why), reason_text(v.why));
 	answer = json_pack("{s:{s:o, s:o, s:o}, s:{s:o, s:o, s:i}, s:o, s:s, s:s, s:o}", "source", "pod",
 			   answer_text(source), "address",
