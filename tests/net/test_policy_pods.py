@@ -141,6 +141,44 @@ def test_nothing_is_left_of_old_sets(lab, world):
         assert len(dump) == rows[name], (name, dump)
 
 
+# ---------------------------------------------------------------- objects that want what a pod has
+
+
+def pod_object(namespace, name, ips, status=None, **spec):
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace,
+                                                           "labels": PODS.get(name, (0, 0, {}))[2]},
+            "spec": {"serviceAccountName": PODS.get(name, (0, "x"))[1], **spec},
+            "status": {"podIPs": [{"ip": ip} for ip in ips], **(status or {})}}
+
+
+def rivals(api, front):
+    """Objects that say something else of the addresses of two enrolled pods."""
+    yield pod_object("ops", "evil", api, nodeName="n2")
+    yield pod_object("ops", "evil", api, nodeName="n1", hostNetwork=True)
+    yield pod_object("bank", "evil", front, nodeName="n2")
+    yield pod_object("shop", "api", ["10.244.1.99"], nodeName="n1")
+    yield pod_object("shop", "api", api, nodeName="n2")
+    yield pod_object("shop", "api", api, {"phase": "Succeeded"}, nodeName="n1")
+    yield pod_object("shop", "api", api, nodeName="n1", hostNetwork=True)
+    yield pod_object("shop", "front", front + api, nodeName="n1")
+    for ips in (api, front):
+        yield {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "evil", "namespace": "ops"},
+               "spec": {"clusterIPs": ips, "selector": {"app": "web"}, "ports": [{"port": 8080}]}}
+    yield {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
+           "status": {"addresses": [{"type": "InternalIP", "address": ip} for ip in api + front]}}
+
+
+@pytest.mark.parametrize("number", range(11))
+def test_no_object_takes_the_address_of_an_enrolled_pod(lab, net, empty, number):
+    deny = [policy("shop", "bank-only", "DENY", [{"from": [{"source": {"notNamespaces": ["bank"]}}]}], {"app": "api"})]
+    rival = list(rivals(lab.pods["api"]["ips"], lab.pods["front"]["ips"]))[number]
+    lab.manifest("rival.json", json.dumps(rival))
+    empty.write(deny)
+    labrun.wait_for(empty.settled, 10, "in force")
+    assert not wrong_answers(lab, net, deny, PODS)
+    assert not wrong_answers(lab, net, deny, PODS, [("stranger", "api"), ("stranger", "bank")])
+
+
 # ---------------------------------------------------------------- unusual ways to connect
 
 
