@@ -30,6 +30,10 @@ static unsigned sequence(const unsigned char *s)
 			return 0;
 	if (n == 2 && s[0] == 0xc2 && s[1] < 0xa0)
 		return 0; /* C1 controls */
+	if (n == 3 && ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)))
+		return 0; /* too long, or half of a surrogate pair: JSON takes neither */
+	if (n == 4 && ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)))
+		return 0;
 	return n;
 }
 

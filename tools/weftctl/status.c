@@ -59,22 +59,32 @@ static int look_until(const struct ctl *c, struct wire *ret, unsigned wait_ms)
 
 /* ------------------------------------------------------------------ JSON */
 
+/* Texts of the supervisor may be cut in the middle of a character, and file names may be any bytes. */
+static json_t *text_of(const char *s)
+{
+	char *safe = grid_safe(s);
+	json_t *ret = json_string(safe);
+
+	free(safe);
+	return ret;
+}
+
 static json_t *status_json(const struct ctl *c, const struct wire_status *s, json_t *worker, const char *why)
 {
 	json_t *probes = json_array();
 
 	for (uint32_t i = 0; i < s->probes && i < WIRE_PROBES; i++)
-		json_array_append_new(probes, json_pack("{s:s, s:s, s:s}", "name", s->probe[i].name, "state",
-							probe_state(s->probe[i].state), "detail",
-							s->probe[i].detail));
+		json_array_append_new(probes, json_pack("{s:o, s:s, s:o}", "name", text_of(s->probe[i].name),
+							"state", probe_state(s->probe[i].state), "detail",
+							text_of(s->probe[i].detail)));
 	return json_pack(
-		"{s:s, s:b, s:s, s:s, s:s, s:s, s:I, s:{s:b, s:i, s:i}, s:i, s:{s:b, s:b}, s:o, s:o*, s:s*}",
-		"instance", c->instance, "ready", s->ready != 0, "why", s->why, "version", s->version,
-		"kernel", s->kernel, "node", s->node, "uptime_ms",
+		"{s:s, s:b, s:o, s:o, s:o, s:o, s:I, s:{s:b, s:i, s:i}, s:i, s:{s:b, s:b}, s:o, s:o*, s:o*}",
+		"instance", c->instance, "ready", s->ready != 0, "why", text_of(s->why), "version",
+		text_of(s->version), "kernel", text_of(s->kernel), "node", text_of(s->node), "uptime_ms",
 		(json_int_t)((clock_ns() - s->started_ns) / 1000000), "worker", "running", s->worker_pid != 0,
 		"pid", (int)s->worker_pid, "restarts", (int)s->worker_restarts, "pods", (int)s->pods,
 		"splice", "on", s->splice_on != 0, "kernel_safe", s->kernel_safe != 0, "probes", probes,
-		"control", worker, "control_error", worker ? NULL : why);
+		"control", worker, "control_error", worker ? NULL : text_of(why));
 }
 
 /* ------------------------------------------------------------------ for people */
