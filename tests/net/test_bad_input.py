@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -319,6 +320,93 @@ def test_a_folder_that_only_root_may_enter(lab):
         lab.manifests.chmod(0o755)
 
 
+# ---------------------------------------------------------------- text that would deceive a reader
+
+
+def lines_are_honest(text, extra=""):
+    """No control character got through, so nobody can write lines or colours of their own."""
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f" + extra + "]", text), repr(text)
+    assert not any(line.startswith("2026 forged") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", [b"a\n2026 forged.yaml", b"\x1b[31mred.yaml", b"\xff\xfe.yaml", b"x" * 250 + b".yaml",
+                                  "\u202eyaml.yaml".encode(), b"%s%n.yaml", b"'; rm -rf $(x).yaml"],
+                         ids=["newline", "colour", "no-utf8", "long", "backwards", "format", "shell"])
+def test_file_names_do_not_deceive(lab, name):
+    since = len(lab.log())
+    path = os.path.join(os.fsencode(lab.manifests), name)
+    with open(path, "w", encoding="ascii") as f:
+        f.write("kind: [\n")
+    found = labrun.wait_for(lambda: problems(lab), 10, "the problem")
+    assert len(found) == 1 and found[0]["line"] == 2 and not lab.ready()
+    lines_are_honest(lab.weftctl("status", check=False, text=True).stdout)
+    lines_are_honest(lab.log()[since:])
+    os.unlink(path)
+
+
+@pytest.mark.parametrize("text", ["x\\n2026 forged", "\\e[2J", "\\0", "\\u0085", "\\u2028", "%n%s", "a" * 5000, "",
+                                  "../../x"])
+def test_values_do_not_deceive(lab, text):
+    since = put(lab, "lie.yaml", f'apiVersion: v1\nkind: Service\nmetadata: {{ name: "{text}" }}\n'
+                f'spec: {{ clusterIP: "{text}", ports: [{{ port: 80, name: "{text}" }}] }}\n')
+    labrun.wait_for(lambda: problems(lab), 10, "the problem")
+    lines_are_honest(lab.weftctl("status", check=False, text=True).stdout)
+    lines_are_honest(lab.log()[since:])
+    assert all(len(line) < 2000 for line in lab.log()[since:].splitlines())
+
+
+# ---------------------------------------------------------------- what is not wrong
+
+
+@pytest.mark.parametrize("body", [b"", b"\n\n", b"# nothing\n", b"---\n---\n---\n", b"null\n"],
+                         ids=["empty", "blank", "comment", "separators", "null"])
+def test_a_file_without_objects_is_no_mistake(lab, body):
+    put(lab, "empty.yaml", body)
+    put(lab, "more.yaml", service("more", OTHER_VIP))  # read after it
+    labrun.wait_for(lambda: lab.weftctl("services", "default/more")["services"], 10, "the other file")
+    assert lab.ready() and not [p for p in problems(lab) if p["file"] == "empty.yaml"]
+
+
+@pytest.mark.parametrize("how", ["CRLF", "BOM", "JSON in YAML", "kubectl list"])
+def test_other_ways_to_write_the_same(lab, how):
+    data = {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"clusterIP": OTHER_VIP, "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}
+    text = SERVICE.replace(VIP, OTHER_VIP)
+    body = {"CRLF": text.replace("\n", "\r\n").encode(), "BOM": b"\xef\xbb\xbf" + text.encode(),
+            "JSON in YAML": json.dumps(data, indent=1).encode(),
+            "kubectl list": json.dumps({"apiVersion": "v1", "kind": "List", "items": [data]}).encode()}[how]
+    put(lab, "service.yaml", body)
+    labrun.wait_for(lambda: [s["vip"] for s in lab.weftctl("services")["services"]] == [OTHER_VIP], 10,
+                    "the new address")
+    assert lab.ready() and not problems(lab)
+
+
+def test_one_item_of_a_list_is_wrong(lab):
+    items = [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"item-{n}"},
+              "spec": {"clusterIP": ip, "ports": [{"port": 80}]}}
+             for n, ip in enumerate(("10.96.1.0", "10.96.0.300", "10.96.1.2"))]
+    since = put(lab, "list.json", json.dumps({"apiVersion": "v1", "kind": "ServiceList", "items": items}))
+    expect(lab, "list.json", since=since, object="Service default/item-1", field="spec.clusterIP")
+    assert [s["service"] for s in lab.weftctl("services")["services"] if "item" in s["service"]] == \
+        ["default/item-0", "default/item-2"]
+
+
+# ---------------------------------------------------------------- the worker starts again
+
+
+def test_a_worker_that_starts_again_says_it_again(lab):
+    """It has no last good one then; the kernel has: nobody is cut off, and what is wrong is still said."""
+    put(lab, "service.yaml", SERVICE + "---\n" + service("new", "10.96.0.300"))
+    expect(lab, "service.yaml", line=18, field="spec.clusterIP")
+    pid = lab.weftctl("status", check=False)["worker"]["pid"]
+    since = len(lab.log())
+    os.kill(pid, signal.SIGKILL)
+    labrun.wait_for(lambda: lab.weftctl("status", check=False)["worker"]["pid"] not in (0, pid), 10, "another worker")
+    expect(lab, "service.yaml", since=since, line=18, field="spec.clusterIP")
+    assert reaches(lab)
+
+
 # ---------------------------------------------------------------- the folder itself
 
 
@@ -380,6 +468,10 @@ def test_the_log_in_json_names_the_same(make_lab):
     running = make_lab('args = ["--log-format", "json"]\n' + LAB,
                        {"service.yaml": SERVICE.replace("port: 80\n", 'port: "\\"\\n\\u00e9"\n')}, name="bad-json",
                        wait=False)
-    labrun.wait_for(lambda: problems(running), 10, "the problem")
-    lines = [json.loads(line) for line in running.log().splitlines()]
+    with open(os.path.join(os.fsencode(running.manifests), b"\xff\x1b\"\xed\xa0\x80.yaml"), "w", encoding="ascii") as f:
+        f.write("kind: [\n")
+    labrun.wait_for(lambda: len(problems(running)) == 2, 10, "both problems")
+    log = labrun.lab_module.STATE / running.state["lab"] / f"{running.instance()}.log"
+    lines = [json.loads(line) for line in log.read_bytes().decode().splitlines()]  # every byte of it is UTF-8
     assert any("service.yaml line 11" in line["message"] for line in lines if line["level"] == "error"), lines
+    assert any(".yaml line 2: not valid YAML" in line["message"] for line in lines), lines
