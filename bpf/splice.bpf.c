@@ -556,9 +556,20 @@ static __always_inline int flow_quiet(const struct abi_flow *f)
 }
 
 /*
+ * How long after `leaving` was set is the last redirect delivered? It was allowed before that; its sender may have
+ * been preempted between the verdict and the delivery. Where nothing was ever redirected, as in a connection that
+ * carries bulk from its first message, there is hardly anything to wait for.
+ */
+static __always_inline __u64 leave_after(const struct abi_conn *c, const struct abi_settings *set)
+{
+	__u64 spliced = c->end[ABI_CLIENT].spliced_msgs + c->end[ABI_SERVER].spliced_msgs;
+
+	return spliced ? set->leave_ns : set->leave_ns >> 3;
+}
+
+/*
  * An ACK came for data that TCP carried: the moment at which a connection that turned out to be bulk may leave the
- * map. No redirect has been allowed since `leaving` was set, leave_ns ago, so that a sender that was preempted
- * between its verdict and its delivery is done, and both queues are empty: nothing can be lost with the entry.
+ * map. The last redirect has been delivered, and both queues are empty: nothing can be lost with the entry.
  */
 static __always_inline void on_rtt(struct bpf_sock_ops *ops)
 {
@@ -570,7 +581,7 @@ static __always_inline void on_rtt(struct bpf_sock_ops *ops)
 	if (!c || !set || c->leaving != 1)
 		return;
 	now = bpf_ktime_get_ns();
-	if (now - c->leaving_ns < set->leave_ns || !flow_quiet(&c->end[ABI_CLIENT]) ||
+	if (now - c->leaving_ns < leave_after(c, set) || !flow_quiet(&c->end[ABI_CLIENT]) ||
 	    !flow_quiet(&c->end[ABI_SERVER]))
 		return;
 	c->leaving = 2;
