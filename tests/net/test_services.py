@@ -512,6 +512,28 @@ def test_endpoints_are_swapped_under_load(lab, mesh, caller, family):
     assert judged > 20
 
 
+def test_a_service_moves_between_files_and_names_under_load(lab, mesh, caller):
+    """Its file is renamed, its objects go to another file, another Service takes over its address: nobody notices."""
+    objects = mesh.service(), mesh.slice("a", "b")
+    mesh.put("m0.json", *objects)
+    mesh.wait("a", "b")
+    stop = caller(mesh.vip)
+    for i in range(280):
+        (lab.manifests / f"m{i}.json").rename(lab.manifests / f"m{i + 1}.json")
+        mesh.files.add(f"m{i + 1}.json")
+        time.sleep(0.001 + 0.002 * (i % 2))  # while the last one is read
+    for i in range(280, 300):
+        mesh.put(f"m{i + 1}.json", *objects)
+        (lab.manifests / f"m{i}.json").unlink()
+        time.sleep(0.002)  # the same
+    for i in range(20):
+        name = f"{mesh.name}-{i}"
+        mesh.put("m300.json", mesh.service(name=name), mesh.slice("a", "b", service=name))
+        labrun.wait_for(lambda want=f"default/{name}": want in {s["service"] for s in
+                                                               lab.weftctl("services")["services"]}, 5, name, 0.001)
+    answered(stop())
+
+
 def test_the_worker_is_killed_while_endpoints_change_under_load(lab, mesh, caller):
     """The kernel answers by what it has, the next worker finds the folder changed and the maps as they were left."""
     mesh.put("service.json", mesh.service())

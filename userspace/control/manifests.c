@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -21,28 +22,24 @@
 
 #include "documents.h"
 #include "source.h"
+#include "stamp.h"
 
 #define WINDOW (256u << 10) /* bytes of a file at a time */
 #define OPENS_MAX 16	    /* answers waited for at a time */
 #define LOGGED 20	    /* names given twice that the log tells one by one */
 #define READS_MAX 64	    /* of the event queue in one turn */
-
-struct identity { /* the same: the content is the same */
-	dev_t dev;
-	ino_t ino;
-	off_t size;
-	struct timespec modified, changed;
-};
+#define RENAME_MS 10	    /* between the two events of a rename, where the one who renames is interrupted */
 
 struct file {
 	struct table_link link;
 	struct list dirty; /* while it is to be looked at */
 	struct list troubled; /* while something is wrong with it */
-	struct identity identity;
+	struct stamp stamp;
 	struct documents documents;
 	bool waiting;		 /* for manifests_opened */
+	bool deleted;		 /* as the last event says */
 	bool again;		 /* look at it once more after that */
-	bool read;		 /* identity is valid, and was old enough: a later write has another time */
+	bool read;		 /* stamp is valid, and was old enough: a later write has another time */
 	uint64_t bytes;		 /* counted in manifests.bytes */
 	struct problem *problem; /* with the file as a whole, or NULL */
 	char name[];
@@ -58,6 +55,7 @@ struct manifests {
 	unsigned waiting;
 	uint64_t bytes; /* of all files */
 	int room;	/* for problems */
+	bool missed;	/* a file was not there, and nobody has deleted it */
 	bool changed;	/* since the last settling: objects or problems */
 	struct problem *folder_problem;
 	struct problem *listed; /* answer of source_problems, made when asked */
@@ -122,7 +120,7 @@ static void file_free(struct manifests *m, struct file *f)
 	m->changed = true;
 }
 
-static void mark(struct manifests *m, const char *name)
+static void mark(struct manifests *m, const char *name, bool deleted)
 {
 	struct file *f = file_get(m, name);
 
@@ -130,6 +128,7 @@ static void mark(struct manifests *m, const char *name)
 		return; /* list_folder reports it */
 	if (!f)
 		f = file_new(m, name);
+	f->deleted = deleted;
 	if (list_empty(&f->dirty))
 		list_add(&m->dirty, &f->dirty);
 }
@@ -157,35 +156,6 @@ static void set_problem(struct manifests *m, struct problem **where, const char 
 }
 
 /* ------------------------------------------------------------------ reading one file */
-
-static struct identity identity_of(const struct stat *st)
-{
-	return (struct identity){.dev = st->st_dev,
-				 .ino = st->st_ino,
-				 .size = st->st_size,
-				 .modified = st->st_mtim,
-				 .changed = st->st_ctim};
-}
-
-static bool time_equal(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
-static bool identical(const struct identity *a, const struct identity *b)
-{
-	return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
-	       time_equal(a->modified, b->modified) && time_equal(a->changed, b->changed);
-}
-
-/* Kernels before 6.13 stamp files with the time of the last tick: two writes in one tick look the same. */
-static bool settled(const struct identity *id)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec > id->modified.tv_sec + 1 && now.tv_sec > id->changed.tv_sec + 1;
-}
 
 static bool check_file(struct manifests *m, struct file *f, const struct stat *st)
 {
@@ -248,19 +218,19 @@ static int feed(int fd, size_t size, struct reading *r)
 }
 
 /* A file that changes while it is read is left as it was: its writer has still to close it. */
-static int read_documents(struct manifests *m, struct file *f, int fd, const struct identity *before)
+static int read_documents(struct manifests *m, struct file *f, int fd, const struct stamp *before)
 {
 	struct reading *r = documents_begin(&f->documents, m->claims, is_json(f->name), &m->room);
 	int rc = feed(fd, (size_t)before->size, r);
-	struct identity after;
+	struct stamp after;
 	struct stat st;
 
 	if (!rc && fstat(fd, &st))
 		rc = -errno;
 	if (!rc) {
-		after = identity_of(&st);
+		after = stamp_of(&st);
 		after.changed = before->changed; /* another name or mode does not matter */
-		rc = identical(before, &after) ? 0 : -EAGAIN;
+		rc = stamp_same(before, &after) ? 0 : -EAGAIN;
 	}
 	if (rc)
 		documents_abort(r);
@@ -271,7 +241,7 @@ static int read_documents(struct manifests *m, struct file *f, int fd, const str
 
 static void read_file(struct manifests *m, struct file *f, int fd)
 {
-	struct identity id;
+	struct stamp stamp;
 	struct stat st;
 	int rc;
 
@@ -279,12 +249,12 @@ static void read_file(struct manifests *m, struct file *f, int fd)
 		set_problem(m, &f->problem, f->name, "cannot be read: %s", strerror(errno));
 		return;
 	}
-	id = identity_of(&st);
+	stamp = stamp_of(&st);
 	if (!check_file(m, f, &st))
 		return;
-	if (f->read && !f->problem && identical(&id, &f->identity))
+	if (f->read && !f->problem && stamp_same(&stamp, &f->stamp))
 		return;
-	rc = read_documents(m, f, fd, &id);
+	rc = read_documents(m, f, fd, &stamp);
 	if (rc == -EAGAIN) {
 		log_info("%s: is being written; it is read when its writer closes it", f->name);
 		return;
@@ -297,10 +267,10 @@ static void read_file(struct manifests *m, struct file *f, int fd)
 		set_problem(m, &f->problem, f->name, "cannot be read: %s", strerror(-rc));
 		return;
 	}
-	m->bytes += (uint64_t)id.size - f->bytes;
-	f->bytes = (uint64_t)id.size;
-	f->identity = id;
-	f->read = settled(&id);
+	m->bytes += (uint64_t)stamp.size - f->bytes;
+	f->bytes = (uint64_t)stamp.size;
+	f->stamp = stamp;
+	f->read = stamp_old_enough(&stamp);
 	set_problem(m, &f->problem, f->name, NULL);
 }
 
@@ -316,6 +286,7 @@ static bool dangles(const struct manifests *m, const char *name)
 static void look(struct manifests *m, struct file *f, int fd)
 {
 	if (fd == -ENOENT && !dangles(m, f->name)) {
+		m->missed = m->missed || !f->deleted;
 		file_free(m, f);
 		return;
 	}
@@ -362,12 +333,9 @@ static void log_loser(void *ctx, struct claim *loser, const struct object *winne
 			  winner->file, winner->line);
 }
 
-/* Looks at all dirty files, as far as their opens are answered. >0 changed, 0 not, or not yet. */
-static int settle(struct manifests *m)
+/* Looks at all dirty files, as far as their opens are answered. */
+static void look_at_dirty(struct manifests *m)
 {
-	unsigned logged = 0;
-	bool changed;
-
 	while (!list_empty(&m->dirty) && m->waiting < OPENS_MAX) {
 		struct file *f = container_of(m->dirty.next, struct file, dirty);
 		int fd;
@@ -384,8 +352,34 @@ static int settle(struct manifests *m)
 		f->waiting = true;
 		m->waiting++;
 	}
-	if (m->waiting)
-		return 0;
+}
+
+static int read_events(struct manifests *m);
+
+/*
+ * A file that is not there was deleted, or has another name now: a rename is two events, and we may be between them,
+ * or late. To settle now would take its objects away for a moment, so the other name is waited for.
+ */
+static bool missed_more(struct manifests *m)
+{
+	struct pollfd p = {.fd = m->config.notify, .events = POLLIN};
+	bool missed = m->missed;
+
+	m->missed = false;
+	return missed && p.fd >= 0 && poll(&p, 1, RENAME_MS) > 0 && !read_events(m);
+}
+
+/* >0 changed, 0 not, or not yet. */
+static int settle(struct manifests *m)
+{
+	unsigned logged = 0, turns = 0;
+	bool changed;
+
+	do {
+		look_at_dirty(m);
+		if (m->waiting)
+			return 0;
+	} while (turns++ < READS_MAX && missed_more(m));
 	m->source.loaded = true;
 	changed = claims_settle(m->claims) || m->changed;
 	if (changed)
@@ -447,12 +441,12 @@ static int list_folder(struct manifests *m)
 	if (count)
 		qsort(name, count, sizeof(*name), by_name);
 	for (size_t i = 0; i < count; i++) {
-		mark(m, name[i]);
+		mark(m, name[i], false);
 		free(name[i]);
 	}
 	free(name);
 	for (struct table_link *l = table_walk(&m->files, NULL); l; l = table_walk(&m->files, l))
-		mark(m, container_of(l, struct file, link)->name);
+		mark(m, container_of(l, struct file, link)->name, false);
 	return 0;
 }
 
@@ -507,13 +501,12 @@ static void on_event(struct manifests *m, const struct inotify_event *e, bool *r
 	} else if (text_starts(name, "..")) {
 		*ret_all = true; /* a mounted ConfigMap: all files changed when ..data did */
 	} else if (eligible(name) && (!(e->mask & IN_CREATE) || is_link(m, name))) {
-		mark(m, name);
+		mark(m, name, e->mask & IN_DELETE);
 	}
 }
 
-static int on_ready(struct source *s)
+static int read_events(struct manifests *m)
 {
-	struct manifests *m = of(s);
 	_Alignas(struct inotify_event) char buf[32768];
 	bool all = false;
 
@@ -535,7 +528,15 @@ static int on_ready(struct source *s)
 	}
 	if (all)
 		look_at_folder(m);
-	return settle(m);
+	return 0;
+}
+
+static int on_ready(struct source *s)
+{
+	struct manifests *m = of(s);
+	int rc = read_events(m);
+
+	return rc ? rc : settle(m);
 }
 
 int manifests_opened(struct source *s, const char *name, int fd)
@@ -551,7 +552,7 @@ int manifests_opened(struct source *s, const char *name, int fd)
 	f->waiting = false;
 	m->waiting--;
 	if (f->again)
-		mark(m, name);
+		mark(m, name, f->deleted);
 	look(m, f, fd);
 	return settle(m);
 }
