@@ -512,6 +512,29 @@ def test_endpoints_are_swapped_under_load(lab, mesh, caller, family):
     assert judged > 20
 
 
+def test_pods_change_places_under_load(lab, mesh, caller):
+    """Without slices: readiness and labels go from pod to pod, in one file or in two; one is always there."""
+    mesh.put("service.json", mesh.service(selector={"app": "named"}))
+    mesh.put("a.json", pod_object(lab, "a"))
+    mesh.put("b.json", pod_object(lab, "b"))
+    mesh.wait("a", "b")
+    stop = caller(mesh.vip)
+    for turn in range(60):
+        one, other = "ab" if turn % 2 else "ba"
+        away = {"ready": False} if turn % 4 < 2 else {"labels": {"app": "other"}}
+        mesh.put(f"{one}.json", pod_object(lab, one))
+        mesh.put(f"{other}.json", pod_object(lab, other, **away))
+        mesh.wait(one)
+    mesh.put("b.json")
+    mesh.put("a.json", pod_object(lab, "a"), pod_object(lab, "b"))
+    mesh.wait("a", "b")
+    for turn in range(60):
+        one, other = "ab" if turn % 2 else "ba"
+        mesh.put("a.json", pod_object(lab, one), pod_object(lab, other, ready=False))
+        mesh.wait(one)
+    answered(stop())
+
+
 def test_a_service_moves_between_files_and_names_under_load(lab, mesh, caller):
     """Its file is renamed, its objects go to another file, another Service takes over its address: nobody notices."""
     objects = mesh.service(), mesh.slice("a", "b")
