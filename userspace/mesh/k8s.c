@@ -9,7 +9,7 @@
 #include "k8s_kinds.h"
 
 #define SECURITY "security.istio.io"
-#define BROKEN_STAND_INS 256 /* of one unreadable document */
+#define BROKEN_STAND_INS 4096 /* of one unreadable document */
 
 struct kind {
 	const char *group; /* "" for core */
@@ -394,28 +394,43 @@ static const char *scan(const char *at, const char *end, const char *key, char *
 	return NULL;
 }
 
-static void broken_policy(enum object_kind kind, const char *part, const char *part_end, const char *bytes,
-			  const char *end, uint32_t line, const char *file, struct k8s_sink *sink)
+struct broken { /* a text that no parser understood */
+	const char *bytes, *end, *file;
+	uint32_t line;
+	struct k8s_sink *sink;
+	char name[254], namespace[64]; /* the first of each in it, else what stands for them */
+};
+
+static void broken_names(struct broken *b)
+{
+	if (!scan(b->bytes, b->end, "name", b->name, sizeof(b->name)) || !is_dns(b->name, false))
+		snprintf(b->name, sizeof(b->name), "(unreadable, line %u)", b->line);
+	if (!scan(b->bytes, b->end, "namespace", b->namespace, sizeof(b->namespace)) || !is_dns(b->namespace, true))
+		text_copy(b->namespace, sizeof(b->namespace), "default");
+}
+
+/* A policy whose kind is in this part of the text. */
+static void broken_policy(struct broken *b, enum object_kind kind, const char *part, const char *part_end)
 {
 	struct object *o = object_new(kind);
 	char name[254], space[64];
 
-	if ((!scan(part, part_end, "name", name, sizeof(name)) &&
-	     !scan(bytes, end, "name", name, sizeof(name))) ||
-	    !is_dns(name, false))
-		snprintf(name, sizeof(name), "(unreadable, line %u)", line);
-	if ((!scan(part, part_end, "namespace", space, sizeof(space)) &&
-	     !scan(bytes, end, "namespace", space, sizeof(space))) ||
-	    !is_dns(space, true))
+	if (!scan(part, part_end, "name", name, sizeof(name)))
+		text_copy(name, sizeof(name), b->name);
+	else if (!is_dns(name, false))
+		snprintf(name, sizeof(name), "(unreadable, line %u)", b->line);
+	if (!scan(part, part_end, "namespace", space, sizeof(space)))
+		text_copy(space, sizeof(space), b->namespace);
+	else if (!is_dns(space, true))
 		text_copy(space, sizeof(space), "default");
 	o->name = arena_string(&o->arena, name, strlen(name));
 	o->namespace = arena_string(&o->arena, space, strlen(space));
-	o->file = arena_string(&o->arena, file, strlen(file));
-	o->line = line;
+	o->file = arena_string(&o->arena, b->file, strlen(b->file));
+	o->line = b->line;
 	if (kind == KIND_AUTHORIZATION_POLICY)
 		o->authorization.action = POLICY_DENY;
 	k8s_security_stand_in(o);
-	sink->reject(sink, kind, o->namespace, o->name, o);
+	b->sink->reject(b->sink, kind, o->namespace, o->name, o);
 }
 
 void k8s_broken(const char *bytes, size_t len, uint32_t first_line, const struct doc_error *error,
@@ -423,9 +438,11 @@ void k8s_broken(const char *bytes, size_t len, uint32_t first_line, const struct
 {
 	struct problem p = {.line = error->line};
 	const char *end = bytes + len, *at = bytes;
+	struct broken b = {.bytes = bytes, .end = end, .file = file, .line = first_line, .sink = sink};
 	unsigned count = 0, others = 0;
 	char value[64];
 
+	broken_names(&b);
 	text_copy(p.file, sizeof(p.file), file);
 	text_copy(p.reason, sizeof(p.reason), error->reason);
 	sink->report(sink, &p);
@@ -436,12 +453,11 @@ void k8s_broken(const char *bytes, size_t len, uint32_t first_line, const struct
 		others += !strcmp(value, "RequestAuthentication");
 		if (!peer && strcmp(value, "AuthorizationPolicy"))
 			continue;
-		broken_policy(peer ? KIND_PEER_AUTHENTICATION : KIND_AUTHORIZATION_POLICY, at,
-			      next ? next : end, bytes, end, first_line, file, sink);
+		broken_policy(&b, peer ? KIND_PEER_AUTHENTICATION : KIND_AUTHORIZATION_POLICY, at, next ? next : end);
 		count++;
 	}
 	if (!count && !others && memmem(bytes, len, SECURITY, strlen(SECURITY))) {
-		broken_policy(KIND_AUTHORIZATION_POLICY, bytes, end, bytes, end, first_line, file, sink);
+		broken_policy(&b, KIND_AUTHORIZATION_POLICY, bytes, end);
 		count++;
 	}
 	if (!count)
