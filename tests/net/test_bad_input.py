@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 
 import labrun
 import pytest
@@ -232,6 +233,27 @@ def test_a_file_of_50_megabytes(lab):
 def memory(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM:"))
+
+
+# 16 MiB that a parser would choke on
+CHOKING = {
+    "brackets": "[" * (16 * MIB), "dashes": "- " * (8 * MIB), "one word": "a: " + "x" * (16 * MIB),
+    "no end": 'a: "' + "x" * (16 * MIB), "keys": "".join(f"k{n}: 1\n" for n in range(1300000)),
+    "JSON": '{"a":' * (3 * MIB), "policies": "kind: AuthorizationPolicy\n" * 600000 + "[",
+    "anchors": "".join(f"- &a{n} x\n" for n in range(1200000)), "questions": "? " * (8 * MIB),
+}
+
+
+@pytest.mark.parametrize("what", CHOKING)
+def test_a_large_file_that_is_hard_to_parse(lab, what):
+    pid = lab.weftctl("status")["worker"]["pid"]
+    pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak counts from here
+    began = time.monotonic()
+    put(lab, "choke.yaml", CHOKING[what])
+    labrun.wait_for(lambda: [p for p in problems(lab) if p["file"] == "choke.yaml"], 10, "the problem")
+    assert time.monotonic() - began < 4  # nothing is quadratic
+    assert memory(pid) < 160 * MIB
+    assert reaches(lab) == (what != "policies")  # those close the namespace that they may have meant
 
 
 def test_a_thousand_mistakes_are_counted_and_some_are_told(lab):
