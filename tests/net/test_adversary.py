@@ -7,6 +7,8 @@ the node; with sockets that connect in unusual ways. What it is known by is its 
 import ctypes
 import errno
 import json
+import os
+import signal
 import socket
 import struct
 import time
@@ -267,3 +269,46 @@ def test_data_in_the_syn(lab, empty):
         shown = pairs.shown(lab, c)
         assert (shown["path"], shown["reason"]) in (("splice", "spliced"), ("tcp", "socket_option")), shown
         pairs.close(c, s)
+
+
+# Several processes share one socket, as a pre-forking server or fork() without exec make it: each sends whole records.
+SENDERS, RECORDS, RECORD = 4, 4000, struct.Struct("=II56s")
+
+
+def send_records(s, who):
+    for n in range(RECORDS):
+        s.sendall(RECORD.pack(who, n, bytes([who]) * 56))
+
+
+def test_processes_that_share_a_socket(lab, empty):
+    """Each record whole, those of one sender in order, through switches of the splice."""
+    c, s = pairs.pair(lab, "good", "second")
+    children = []
+    for who in range(SENDERS):
+        pid = os.fork()
+        if not pid:
+            try:
+                send_records(c, who)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(pid)
+    next_of, data, seen = [0] * SENDERS, b"", 0
+    try:
+        while seen < SENDERS * RECORDS:
+            data += s.recv(1 << 16)
+            whole = len(data) // RECORD.size * RECORD.size
+            for who, n, body in RECORD.iter_unpack(data[:whole]):
+                assert who < SENDERS and n == next_of[who] and body == bytes([who]) * 56, (who, n, next_of)
+                next_of[who] += 1
+                seen += 1
+                if seen % 1500 == 0:
+                    lab.weftctl("splice", ("off", "on")[seen // 1500 % 2], text=True)
+            data = data[whole:]
+    finally:
+        for pid in children:
+            if seen < SENDERS * RECORDS:
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        lab.weftctl("splice", "on", text=True)
+    pairs.close(c, s)
