@@ -512,6 +512,19 @@ def test_endpoints_are_swapped_under_load(lab, mesh, caller, family):
     assert judged > 20
 
 
+def test_a_client_stays_while_others_come_and_go(lab, mesh, caller):
+    """Several processes of one pod, under affinity; every change of the others makes a new generation of the table."""
+    sticky(mesh, 60)
+    who = next(iter(reached(lab, "client", mesh.vip, 10)))
+    pod, port = who.split(":")
+    stops = [caller(mesh.vip) for _ in range(2)]
+    for turn in range(100):
+        others = ("abc".replace(pod, "")[turn % 2], "")[turn % 3 == 0]
+        ports = sorted({int(port), PORTS[turn % 4]})
+        sticky(mesh, 60, ports, pod + others)
+    assert {who for stop in stops for *_, who in stop()} == {who}
+
+
 def test_pods_change_places_under_load(lab, mesh, caller):
     """Without slices: readiness and labels go from pod to pod, in one file or in two; one is always there."""
     mesh.put("service.json", mesh.service(selector={"app": "named"}))
