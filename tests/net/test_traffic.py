@@ -177,3 +177,23 @@ def test_no_connection_of_a_burst_is_miscounted(lab, mesh, load):
     assert counted("opened") == counted("closed") == said
     assert counted("sent_bytes") == counted("received_bytes") == {who: 100 * n for who, n in said.items()}
     assert not any(counted("failed").values())
+
+
+def test_refusals_name_source_service_and_pod(lab, mesh):
+    mesh.run(mesh.service(), mesh.slice("a"), {
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "no-other", "namespace": "default"},
+        "spec": {"action": "DENY", "rules": [{"from": [{"source": {
+            "principals": ["cluster.local/ns/default/sa/other"]}}], "to": [{"operation": {"ports": ["8080"]}}]}]}})
+    mesh.wait("a")
+    labrun.wait_for(lambda: any(p["pod"] == "default/a" and p["policies"] for p in lab.weftctl("pods")["pods"]), 5,
+                    "the policy in force")
+    for _ in range(3):
+        refused(lab, "other", mesh.vip)
+    refused(lab, "other", mesh.vip, 81)
+    rows = {(r["source"], r["service"], r["pod"], r["reason"]): r["count"]
+            for r in lab.weftctl("traffic")["refusals"]}
+    who = "cluster.local/ns/default/sa/other"
+    assert rows[who, f"default/{mesh.name}", "default/a", "denied"] == 3
+    assert rows[who, "", "", "no_service_port"] == 1
+    assert not traffic(lab, mesh.name)  # nothing was opened
