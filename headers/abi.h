@@ -112,7 +112,8 @@ struct abi_tuple {
 	X(42, NODE_ITSELF, "node_itself",                                                          \
 	  "the peer is this node (kubelet, host process): passed untouched")                       \
 	X(43, UNKNOWN_ADDRESS, "unknown_address",                                                  \
-	  "the pod was reached at an address that it was not enrolled with: passed untouched")     \
+	  "an end has an address that its pod was not enrolled with: not spliced; reached at it, " \
+	  "a pod is not asked")                                                                    \
 	/* refused */                                                                              \
 	X(64, DENIED, "denied", "an AuthorizationPolicy with action DENY matches")                 \
 	X(65, NOT_ALLOWED, "not_allowed",                                                          \
