@@ -329,6 +329,28 @@ def test_files_that_come_and_go_while_they_are_read(lab):
     assert lab.weftctl("status", check=False)["worker"]["restarts"] == 0
 
 
+def test_more_changes_than_the_kernel_keeps(lab):
+    """The queue of inotify overflows; whatever was lost, all files are known in the end, and their end too."""
+    with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as f:
+        files = int(f.read()) // 2 + 1000  # two events each, while the worker stands still
+    pid = lab.weftctl("status")["worker"]["pid"]
+
+    def count():
+        return lab.weftctl("status", check=False).get("control", {}).get("counts", {}).get("objects")
+
+    os.kill(pid, signal.SIGSTOP)
+    for n in range(files):
+        (lab.manifests / f"many-{n}.yaml").write_text(f"apiVersion: v1\nkind: Namespace\nmetadata: {{ name: n{n} }}\n")
+    os.kill(pid, signal.SIGCONT)
+    labrun.wait_for(lambda: count() == files + 1, 10, f"{files} objects")
+    assert "too many changes at once" in lab.log()
+    os.kill(pid, signal.SIGSTOP)
+    for n in range(files):
+        (lab.manifests / f"many-{n}.yaml").unlink()
+    os.kill(pid, signal.SIGCONT)
+    labrun.wait_for(lambda: count() == 1, 10, "the end of the objects")
+
+
 def test_a_folder_that_only_root_may_enter(lab):
     """The worker's user cannot open it: the supervisor does."""
     lab.manifests.chmod(0o700)

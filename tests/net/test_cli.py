@@ -296,6 +296,31 @@ def test_bpftool_as_in_the_documents(lab, command):
     assert done.returncode == 0 and done.stdout.strip() and not done.stderr, (argv, done.stdout, done.stderr)
 
 
+def examples():
+    """Lines of code blocks that call weftctl, in all documents."""
+    for path in [labrun.ROOT / "README.md", *(labrun.ROOT / "docs").glob("*.md"), labrun.ROOT / "tools/demo.lab"]:
+        for line in path.read_text().splitlines():
+            call = re.match(r"(?:#\t)?(?:\$ )?(?:sudo )?(?:build/)?weftctl ([^#|]*?)(?: {2,}.*)?(?: *#.*)?$", line)
+            if call:
+                yield call[1].split()
+
+
+@pytest.mark.parametrize("words", list(examples()), ids=" ".join)
+def test_examples_are_understood(words):
+    if "--netns" in words:  # of a netns that is not here
+        words[words.index("--netns") + 1] = "/proc/self/ns/net"
+    assert one_line(program(*words), 1).endswith(f"weftd --instance {words[words.index('--instance') + 1]}`\n"
+                                                 if "--instance" in words else "weftd --instance cli-nobody`\n")
+
+
+def test_options_of_weftd_in_the_documents_exist():
+    known = set(re.findall(r"--[a-z-]+", subprocess.run([BUILD / "weftd", "--help"], capture_output=True, text=True,
+                                                        check=True).stdout))
+    for path in [labrun.ROOT / "README.md", *(labrun.ROOT / "docs").glob("*.md"), labrun.ROOT / "deploy/weftd.service"]:
+        for line in re.findall(r"weftd((?: --[a-z-]+| [A-Z]+| /\S+)+)", path.read_text()):
+            assert set(re.findall(r"--[a-z-]+", line)) <= known, (path, line)
+
+
 def test_pins_are_those_of_the_document(lab):
     text = (labrun.ROOT / "docs/bpftool.md").read_text()
     pins = pathlib.Path(f"/sys/fs/bpf/weft/{lab.instance()}")
