@@ -401,7 +401,8 @@ static void traffic_room(void **state)
 	struct abi_refusal_key told = {.service = f->number, .reason = ABI_NO_ENDPOINT};
 
 	for (uint32_t i = 0; i < 20; i++) {
-		struct abi_traffic_key key = {.source = 1, .service = i % 2 ? 1000 + i : 0, .pod = i % 2 ? 2 : 1000 + i};
+		struct abi_traffic_key key = {
+			.source = 1, .service = i % 2 ? 1000 + i : 0, .pod = i % 2 ? 2 : 1000 + i};
 		struct abi_refusal_key refusal = {.pod = 1000 + i, .reason = ABI_DENIED};
 
 		assert_int_equal(kernel_update(traffic, &key, t), 0);
