@@ -173,7 +173,7 @@ static void say_ready(struct worker *w)
 		log_info("ready: %u pods, %zu service ports", w->report.world->enrolled_count,
 			 w->report.world->fronts.count);
 	else
-		log_warning("not ready: %s", why);
+		log_debug("not ready: %s", why); /* weftd says it, and the problem itself is in the log */
 }
 
 /* ------------------------------------------------------------------ connections that a policy forbids */
