@@ -327,7 +327,7 @@ static void log_loser(void *ctx, struct claim *loser, const struct object *winne
 		return;
 	loser->told = true;
 	if ((*logged)++ < LOGGED)
-		log_error("%s line %u: %s %s%s%s: is already given in %s line %u: this one is not used",
+		log_error("%s line %u: %s %s%s%s: metadata.name is already given in %s line %u: this one is not used",
 			  loser->object->file, loser->object->line, object_kind_name(loser->object->kind),
 			  loser->object->namespace, *loser->object->namespace ? "/" : "", loser->object->name,
 			  winner->file, winner->line);
