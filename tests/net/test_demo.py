@@ -33,6 +33,15 @@ def test_the_demo_shows_what_it_promises():
     assert clean()
 
 
+def test_without_a_program_it_says_what_to_do(tmp_path):
+    (tmp_path / "python3").symlink_to("/usr/bin/python3")
+    done = subprocess.run([tmp_path / "python3", *DEMO], capture_output=True, text=True, check=False, timeout=30,
+                          env={"PATH": str(tmp_path)})
+    assert done.returncode == 1 and not done.stdout and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("demo: not installed: ") and "wrk iperf3; sh tools/setup.sh demo" in done.stderr
+    assert clean()
+
+
 def test_ctrl_c_takes_everything_down():
     demo = subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     labrun.wait_for(lambda: all(s.exists() for s in STATES), 20, "both labs of the demo")
