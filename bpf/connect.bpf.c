@@ -16,7 +16,8 @@
 #define REFUSE 0
 
 struct ask { /* one connect(), families folded into one */
-	const struct abi_pod *pod;
+	struct pod_now pod;
+	int known; /* see pod_of() */
 	struct abi_addr dst;
 	__u16 port;
 	struct abi_addr bound; /* source address, if the socket is bound; else all zero */
@@ -36,10 +37,10 @@ static __always_inline void ask_source(const struct ask *q, struct abi_addr *ret
 	__builtin_memset(ret, 0, sizeof(*ret));
 	if (addr_word(&q->bound, 3) || !(addr_v4(&q->bound) || addr_zero(&q->bound)))
 		*ret = q->bound;
-	else if (addr_v4(&q->dst) && !q->pod->many_ipv4)
-		*ret = q->pod->ipv4;
-	else if (!addr_v4(&q->dst) && !q->pod->many_ipv6)
-		*ret = q->pod->ipv6;
+	else if (addr_v4(&q->dst) && !q->pod.many_ipv4)
+		*ret = q->pod.ipv4;
+	else if (!addr_v4(&q->dst) && !q->pod.many_ipv6)
+		*ret = q->pod.ipv6;
 }
 
 struct search { /* an endpoint by address, after the generation changed under an affinity */
@@ -122,9 +123,17 @@ static __always_inline const struct abi_endpoint *endpoint_pick(const struct abi
 	return e;
 }
 
+static __always_inline int key_is(const volatile struct abi_service_key *a, const struct abi_service_key *b)
+{
+	for (int i = 0; i < 16; i++)
+		if (a->vip.byte[i] != b->vip.byte[i])
+			return 0;
+	return a->port == b->port;
+}
+
 /*
  * Replaces q->dst by an endpoint of the service. The worker may switch generations meanwhile: an endpoint that is
- * missing, or that the kernel recycled under us (its key does not fit), means: read the service again.
+ * missing, or a row that the kernel recycled under us (its key does not fit), means: read the service again.
  */
 static __always_inline enum abi_reason service_pick(struct ask *q)
 {
@@ -142,6 +151,9 @@ static __always_inline enum abi_reason service_pick(struct ask *q)
 		if (!found)
 			return ABI_NO_SERVICE_PORT;
 		__builtin_memcpy(&svc, found, sizeof(svc) - sizeof(svc.name));
+		barrier();
+		if (!key_is((const volatile struct abi_service_key *)&found->key, &key))
+			continue;
 		q->service = svc.service;
 		q->splice = svc.splice;
 		if (svc.flags & ABI_SERVICE_L7)
@@ -149,7 +161,7 @@ static __always_inline enum abi_reason service_pick(struct ask *q)
 		if (!svc.count)
 			return ABI_NO_ENDPOINT;
 		if (svc.flags & ABI_SERVICE_AFFINITY) {
-			client.client = addr_v4(&q->dst) ? q->pod->ipv4 : q->pod->ipv6;
+			client.client = addr_v4(&q->dst) ? q->pod.ipv4 : q->pod.ipv6;
 			client.service = svc.service;
 			e = affinity_get(&svc, &client);
 		}
@@ -180,26 +192,30 @@ static __always_inline enum abi_reason ask(struct ask *q)
 	struct abi_addr source;
 	enum abi_reason why;
 
-	if (addr_loopback(&q->dst) || addr_same(&q->dst, &q->pod->ipv4) ||
-	    addr_same(&q->dst, &q->pod->ipv6))
+	if (q->known < 0) {
+		reason_count(ABI_POLICY_UNSETTLED);
+		return ABI_POLICY_UNSETTLED;
+	}
+	if (addr_loopback(&q->dst) || addr_same(&q->dst, &q->pod.ipv4) ||
+	    addr_same(&q->dst, &q->pod.ipv6))
 		return ABI_NONE;
 	to = bpf_map_lookup_elem(&addresses, &q->dst);
 	if (to && to->kind == ABI_KIND_VIP) {
 		why = service_pick(q);
 		if (why) {
-			refusal_count(q->pod->identity, q->service, 0, why);
+			refusal_count(q->pod.identity, q->service, 0, why);
 			return why;
 		}
 		to = bpf_map_lookup_elem(&addresses, &q->dst);
 	}
-	if (!to || to->kind != ABI_KIND_LOCAL_POD || to->netns == q->pod->netns)
+	if (!to || to->kind != ABI_KIND_LOCAL_POD || to->netns == q->pod.netns)
 		return ABI_NONE;
 	ask_source(q, &source);
 	if (addr_zero(&source))
 		return ABI_NONE; /* weft_inbound knows it when the SYN is there */
-	why = policy_ask(&q->dst, q->pod->identity, &source, q->port, &q->policy);
+	why = policy_ask(&q->dst, q->pod.identity, &source, q->port, &q->policy);
 	if (why)
-		refusal_count(q->pod->identity, q->service, to->pod, why);
+		refusal_count(q->pod.identity, q->service, to->pod, why);
 	return why;
 }
 
@@ -225,22 +241,21 @@ static __always_inline void ask_remember(struct bpf_sock *sk, const struct ask *
 	s->connect_ns = bpf_ktime_get_ns();
 }
 
-static __always_inline const struct abi_pod *pod_of(struct bpf_sock_addr *ctx)
+/* 1: of a pod of ours, and TCP; 0: not our business; -1: it cannot be said */
+static __always_inline int pod_of(struct bpf_sock_addr *ctx, struct pod_now *ret)
 {
-	__u64 netns;
-
 	if (ctx->protocol != IPPROTO_TCP || ctx->type != SOCK_STREAM)
-		return NULL;
-	netns = bpf_get_netns_cookie(ctx);
-	return bpf_map_lookup_elem(&pods, &netns);
+		return 0;
+	return pod_get(bpf_get_netns_cookie(ctx), ret);
 }
 
 SEC("cgroup/connect4")
 int weft_connect4(struct bpf_sock_addr *ctx)
 {
-	struct ask q = {.pod = pod_of(ctx)};
+	struct ask q = {};
 
-	if (!q.pod)
+	q.known = pod_of(ctx, &q.pod);
+	if (!q.known)
 		return ALLOW;
 	addr_from_v4(&q.dst, ctx->user_ip4);
 	q.port = bpf_ntohs(ctx->user_port);
@@ -261,9 +276,10 @@ int weft_connect4(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int weft_connect6(struct bpf_sock_addr *ctx)
 {
-	struct ask q = {.pod = pod_of(ctx)};
+	struct ask q = {};
 
-	if (!q.pod)
+	q.known = pod_of(ctx, &q.pod);
+	if (!q.known)
 		return ALLOW;
 	addr_from_v6(&q.dst, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
 		     ctx->user_ip6[3]);

@@ -237,12 +237,10 @@ static __always_inline void ops_tuple(struct bpf_sock_ops *ops, enum abi_end end
 	}
 }
 
-/* The pod of the socket, if its local address is one of the pod's: a pod cannot pass for another by address. */
-static __always_inline const struct abi_pod *ops_pod(struct bpf_sock_ops *ops)
+/* 1: the pod of the socket */
+static __always_inline int ops_pod(struct bpf_sock_ops *ops, struct pod_now *ret)
 {
-	__u64 netns = bpf_get_netns_cookie(ops);
-
-	return bpf_map_lookup_elem(&pods, &netns);
+	return pod_get(bpf_get_netns_cookie(ops), ret) == 1;
 }
 
 static __always_inline struct abi_sock *ops_sock(struct bpf_sock_ops *ops, int create)
@@ -296,7 +294,7 @@ static __always_inline struct abi_traffic *traffic_of(const struct abi_conn *c)
 
 /* ------------------------------------------------------------------ sockops: entering the splice */
 
-static __always_inline enum abi_reason enter_ask(const struct abi_sock *s, const struct abi_pod *client,
+static __always_inline enum abi_reason enter_ask(const struct abi_sock *s, const struct pod_now *client,
 						 const struct abi_address *server)
 {
 	struct abi_class_key key = {.netns = server->netns, .port = s->tuple.dst_port};
@@ -383,14 +381,14 @@ static __always_inline int record_client(const struct abi_tuple *t, const struct
 /* A client of ours is about to send its SYN. */
 static __always_inline void on_connect(struct bpf_sock_ops *ops)
 {
-	const struct abi_pod *pod = ops_pod(ops);
 	const struct abi_address *from, *to;
 	struct abi_conn c = {};
+	struct pod_now pod;
 	struct abi_sock *s;
 	int own;
 
 	enter_undo(ops);
-	if (!pod)
+	if (!ops_pod(ops, &pod))
 		return;
 	s = ops_sock(ops, 1);
 	if (!s)
@@ -399,11 +397,11 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	if (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst))
 		return;
 	from = bpf_map_lookup_elem(&addresses, &s->tuple.src);
-	own = from && from->netns == pod->netns && from->kind == ABI_KIND_LOCAL_POD;
+	own = from && from->netns == pod.netns && from->kind == ABI_KIND_LOCAL_POD;
 	if (!own)
 		reason_count(ABI_UNKNOWN_ADDRESS);
 	to = bpf_map_lookup_elem(&addresses, &s->tuple.dst);
-	if (to && to->netns == pod->netns && to->kind == ABI_KIND_LOCAL_POD)
+	if (to && to->netns == pod.netns && to->kind == ABI_KIND_LOCAL_POD)
 		return;
 	if (!own && (!to || to->kind != ABI_KIND_LOCAL_POD))
 		return;
@@ -411,9 +409,9 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	c.conn = (__u32)c.end[ABI_CLIENT].cookie;
 	c.live = 1;
 	c.service = s->service;
-	c.source = pod->identity;
-	c.client_pod = pod->pod;
-	c.client_netns = pod->netns;
+	c.source = pod.identity;
+	c.client_pod = pod.pod;
+	c.client_netns = pod.netns;
 	c.opened_ns = s->connect_ns ? s->connect_ns : bpf_ktime_get_ns();
 	c.policy = own ? s->policy : 0; /* it was asked for an address of the pod */
 	c.asked = s->asked;
@@ -421,7 +419,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	if (to && to->kind == ABI_KIND_LOCAL_POD) {
 		c.server_pod = to->pod;
 		c.server_netns = to->netns;
-		c.reason = own ? enter_ask(s, pod, to) : ABI_UNKNOWN_ADDRESS;
+		c.reason = own ? enter_ask(s, &pod, to) : ABI_UNKNOWN_ADDRESS;
 	} else {
 		c.path = ABI_PATH_DIRECT;
 		c.reason = outside_reason(to);
@@ -466,7 +464,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops)
 
 /* A record for a connection whose client is not a socket of ours. */
 static __always_inline struct abi_conn *record_inbound(struct bpf_sock_ops *ops,
-						       const struct abi_pod *pod,
+						       const struct pod_now *pod,
 						       struct abi_sock *s)
 {
 	struct abi_conn c = {};
@@ -491,14 +489,14 @@ static __always_inline struct abi_conn *record_inbound(struct bpf_sock_ops *ops,
 /* A child of one of our listeners stands: join the client's record, or make one. */
 static __always_inline void on_passive(struct bpf_sock_ops *ops)
 {
-	const struct abi_pod *pod = ops_pod(ops);
 	const struct abi_address *to;
 	struct abi_traffic *t;
 	struct abi_sock *s;
 	struct abi_conn *c;
 	enum abi_reason why;
+	struct pod_now pod;
 
-	if (!pod)
+	if (!ops_pod(ops, &pod))
 		return;
 	s = ops_sock(ops, 1);
 	if (!s)
@@ -507,13 +505,13 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 	if (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst))
 		return;
 	to = bpf_map_lookup_elem(&addresses, &s->tuple.dst);
-	if (!to || to->kind != ABI_KIND_LOCAL_POD || to->netns != pod->netns)
+	if (!to || to->kind != ABI_KIND_LOCAL_POD || to->netns != pod.netns)
 		return;
 	s->end = ABI_SERVER;
 	s->flags = ABI_SOCK_CONNECTED;
 	c = bpf_map_lookup_elem(&conns, &s->tuple);
-	if (!c || !c->client_netns || c->server_netns != pod->netns || c->end[ABI_SERVER].cookie) {
-		c = record_inbound(ops, pod, s);
+	if (!c || !c->client_netns || c->server_netns != pod.netns || c->end[ABI_SERVER].cookie) {
+		c = record_inbound(ops, &pod, s);
 		if (!c) {
 			s->flags = 0;
 			return;

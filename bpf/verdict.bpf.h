@@ -100,6 +100,56 @@ static __always_inline void refusal_count(__u32 source, __u32 service, __u32 pod
 		reason_count(ABI_MAP_FULL);
 }
 
+/* ------------------------------------------------------------------ pods */
+
+#define POD_TRIES 8
+#define barrier() asm volatile("" ::: "memory")
+
+struct pod_now { /* abi_pod as it was at one moment */
+	__u64 netns;
+	__u32 pod, identity;
+	__u8 splice, many_ipv4, many_ipv6;
+	struct abi_addr ipv4, ipv6;
+};
+
+static __always_inline __u64 pod_netns(const struct abi_pod *p)
+{
+	__u64 netns = *(volatile const __u64 *)&p->netns;
+
+	barrier();
+	return netns;
+}
+
+/*
+ * The pod of a netns: 1 in *ret, 0 none, -1 it kept changing. A row that the worker replaces is freed, and the kernel
+ * gives its memory to the next row at once, while we read: so what was read counts only if it is still this pod's.
+ */
+static __always_inline int pod_get(__u64 netns, struct pod_now *ret)
+{
+	for (int i = 0; i < POD_TRIES; i++) {
+		const struct abi_pod *p = bpf_map_lookup_elem(&pods, &netns);
+
+		if (!p)
+			return 0;
+		if (pod_netns(p) != netns)
+			continue;
+		ret->netns = netns;
+		ret->pod = p->pod;
+		ret->identity = p->identity;
+		ret->splice = p->splice;
+		ret->many_ipv4 = p->many_ipv4;
+		ret->many_ipv6 = p->many_ipv6;
+		ret->ipv4 = p->ipv4;
+		ret->ipv6 = p->ipv6;
+		barrier();
+		/* It may have been another's in between: then what was read differs from what is there now. */
+		if (pod_netns(p) == netns && *(volatile const __u32 *)&p->identity == ret->identity &&
+		    *(volatile const __u32 *)&p->pod == ret->pod && pod_netns(p) == netns)
+			return 1;
+	}
+	return -1;
+}
+
 /* ------------------------------------------------------------------ policy */
 
 /* One evaluation of one set. A set that is not there (yet, or any more) refuses. */

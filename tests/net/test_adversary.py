@@ -11,6 +11,8 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 
 import pairs
@@ -312,3 +314,55 @@ def test_processes_that_share_a_socket(lab, empty):
             os.waitpid(pid, 0)
         lab.weftctl("splice", "on", text=True)
     pairs.close(c, s)
+
+
+# ---------------------------------------------------------------- rows that are replaced while they are read
+
+# Writes the rows of two keys of a map again and again, as they are: each frees the memory that the next one takes.
+CHURN = """
+import ctypes, os, struct, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+def bpf(command, attr):
+    return libc.syscall({"x86_64": 321, "aarch64": 280}[os.uname().machine], command, attr, len(attr))
+path = ctypes.create_string_buffer(sys.argv[1].encode())
+fd = bpf(7, ctypes.create_string_buffer(struct.pack("=QIIQ", ctypes.addressof(path), 0, 0, 0)))
+assert fd >= 0
+keys, values = b"", b""
+for key in map(bytes.fromhex, sys.argv[3:]):
+    k, v = ctypes.create_string_buffer(key), ctypes.create_string_buffer(int(sys.argv[2]))
+    assert not bpf(1, ctypes.create_string_buffer(struct.pack("=IIQQQ", fd, 0, ctypes.addressof(k),
+                                                              ctypes.addressof(v), 0)))
+    keys, values = keys + key, values + v.raw[:int(sys.argv[2])]
+n = 100
+keys, values = ctypes.create_string_buffer(keys * n), ctypes.create_string_buffer(values * n)
+batch = struct.pack("=QQQQIIQQ", 0, 0, ctypes.addressof(keys), ctypes.addressof(values), n * len(sys.argv[3:]), fd, 0, 0)
+assert not bpf(26, ctypes.create_string_buffer(batch))
+print("ready", flush=True)
+while True:
+    bpf(26, ctypes.create_string_buffer(batch))
+"""
+
+
+def test_pod_rows_that_are_replaced_while_they_are_read(lab, empty, listener):
+    """evil is never taken for good, whose row has got the memory of evil's."""
+    empty.put([DENY_EVIL])
+    rows = {r["formatted"]["value"]["name"]: r for r in lab.map("pods")}
+    keys = [bytes(int(b, 16) for b in rows[name]["key"]).hex() for name in ("evil/evil", "good/good")]
+    path = f"/sys/fs/bpf/weft/{lab.instance()}/pods"
+    churn = subprocess.Popen([sys.executable, "-c", CHURN, path, str(len(rows["evil/evil"]["value"])), *keys],
+                             stdout=subprocess.PIPE)
+    try:
+        assert churn.stdout.readline() == b"ready\n"
+        until, through, tries = time.monotonic() + 3, 0, 0
+        with lab.socket("evil") as s:
+            s.setblocking(False)
+            while time.monotonic() < until:
+                tries += 1
+                if s.connect_ex((lab.ip("server"), PORT)) != errno.ECONNREFUSED:
+                    through += 1
+                    unconnect(s)
+        assert not through, f"{through} of {tries}"
+    finally:
+        churn.kill()
+        churn.wait()
