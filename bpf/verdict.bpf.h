@@ -103,7 +103,6 @@ static __always_inline void refusal_count(__u32 source, __u32 service, __u32 pod
 /* ------------------------------------------------------------------ pods */
 
 #define POD_TRIES 8
-#define barrier() asm volatile("" ::: "memory")
 
 struct pod_now { /* abi_pod as it was at one moment */
 	__u64 netns;

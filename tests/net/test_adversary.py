@@ -336,7 +336,8 @@ for key in map(bytes.fromhex, sys.argv[3:]):
     keys, values = keys + key, values + v.raw[:int(sys.argv[2])]
 n = 100
 keys, values = ctypes.create_string_buffer(keys * n), ctypes.create_string_buffer(values * n)
-batch = struct.pack("=QQQQIIQQ", 0, 0, ctypes.addressof(keys), ctypes.addressof(values), n * len(sys.argv[3:]), fd, 0, 0)
+batch = struct.pack("=QQQQIIQQ", 0, 0, ctypes.addressof(keys), ctypes.addressof(values), n * len(sys.argv[3:]), fd,
+                    0, 0)
 assert not bpf(26, ctypes.create_string_buffer(batch))
 print("ready", flush=True)
 while True:
