@@ -59,7 +59,7 @@ struct model {
 static void model_new(struct model *m)
 {
 	memset(m, 0, sizeof(*m));
-	m->me.by_tcp = 1; /* as flow_open in splice.bpf.c */
+	m->me.by_tcp = 1; /* as flow_open in life.bpf.c */
 }
 
 /* What weft_msg does with one message; false: TCP has no room and the sender sleeps. */
