@@ -199,14 +199,14 @@ static __always_inline enum abi_reason ask(struct ask *q)
 	if (addr_loopback(&q->dst) || addr_same(&q->dst, &q->pod.ipv4) ||
 	    addr_same(&q->dst, &q->pod.ipv6))
 		return ABI_NONE;
-	to = bpf_map_lookup_elem(&addresses, &q->dst);
+	to = address_get(&q->dst);
 	if (to && to->kind == ABI_KIND_VIP) {
 		why = service_pick(q);
 		if (why) {
 			refusal_count(q->pod.identity, q->service, 0, why);
 			return why;
 		}
-		to = bpf_map_lookup_elem(&addresses, &q->dst);
+		to = address_get(&q->dst);
 	}
 	if (!to || to->kind != ABI_KIND_LOCAL_POD || to->netns == q->pod.netns)
 		return ABI_NONE;

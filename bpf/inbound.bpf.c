@@ -37,7 +37,7 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 	t.src_port = bpf_ntohs(ctx->remote_port);
 	t.dst_port = ctx->local_port;
 
-	to = bpf_map_lookup_elem(&addresses, &t.dst);
+	to = address_get(&t.dst);
 	if (!to || to->kind != ABI_KIND_LOCAL_POD) {
 		if (addr_link_local(&t.dst) && !addr_same(&t.src, &t.dst)) {
 			refusal_count(0, 0, 0, ABI_LINK_LOCAL);
@@ -54,7 +54,7 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 			return SK_PASS; /* asked at connect(), and nothing changed since */
 		identity = c->source;
 	} else {
-		from = bpf_map_lookup_elem(&addresses, &t.src);
+		from = address_get(&t.src);
 		if (from && from->kind == ABI_KIND_LOCAL_POD && from->netns == to->netns)
 			return SK_PASS; /* the pod talks to itself, by one of its addresses to one of them */
 		if (from && from->kind == ABI_KIND_NODE)

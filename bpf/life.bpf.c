@@ -204,11 +204,11 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	ops_tuple(ops, ABI_CLIENT, &s->tuple);
 	if (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst))
 		return;
-	from = bpf_map_lookup_elem(&addresses, &s->tuple.src);
+	from = address_get(&s->tuple.src);
 	own = from && from->netns == pod.netns && from->kind == ABI_KIND_LOCAL_POD;
 	if (!own)
 		reason_count(ABI_UNKNOWN_ADDRESS);
-	to = bpf_map_lookup_elem(&addresses, &s->tuple.dst);
+	to = address_get(&s->tuple.dst);
 	if (to && to->netns == pod.netns && to->kind == ABI_KIND_LOCAL_POD)
 		return;
 	if (!own && (!to || to->kind != ABI_KIND_LOCAL_POD))
@@ -285,7 +285,7 @@ static __always_inline struct abi_conn *record_inbound(struct bpf_sock_ops *ops,
 	c.server_netns = pod->netns;
 	c.opened_ns = c.established_ns = bpf_ktime_get_ns();
 	c.path = ABI_PATH_DIRECT;
-	c.reason = outside_reason(bpf_map_lookup_elem(&addresses, &s->tuple.src));
+	c.reason = outside_reason(address_get(&s->tuple.src));
 	s->conn = c.conn;
 	if (bpf_map_update_elem(&conns, &s->tuple, &c, BPF_ANY)) {
 		reason_count(ABI_MAP_FULL);
@@ -312,7 +312,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 	ops_tuple(ops, ABI_SERVER, &s->tuple);
 	if (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst))
 		return;
-	to = bpf_map_lookup_elem(&addresses, &s->tuple.dst);
+	to = address_get(&s->tuple.dst);
 	if (!to || to->kind != ABI_KIND_LOCAL_POD || to->netns != pod.netns)
 		return;
 	s->end = ABI_SERVER;

@@ -100,6 +100,17 @@ static __always_inline void refusal_count(__u32 source, __u32 service, __u32 pod
 		reason_count(ABI_MAP_FULL);
 }
 
+/*
+ * Whose address is it? Asked twice where nobody is found: a row that is replaced under the search can be missed, and
+ * what is nobody's passes.
+ */
+static __always_inline const struct abi_address *address_get(const struct abi_addr *addr)
+{
+	const struct abi_address *a = bpf_map_lookup_elem(&addresses, addr);
+
+	return a ? a : bpf_map_lookup_elem(&addresses, addr);
+}
+
 /* ------------------------------------------------------------------ pods */
 
 #define POD_TRIES 8
@@ -128,6 +139,8 @@ static __always_inline int pod_get(__u64 netns, struct pod_now *ret)
 	for (int i = 0; i < POD_TRIES; i++) {
 		const struct abi_pod *p = bpf_map_lookup_elem(&pods, &netns);
 
+		if (!p) /* a row that is replaced under the search can be missed: nobody is unknown at one look */
+			p = bpf_map_lookup_elem(&pods, &netns);
 		if (!p)
 			return 0;
 		if (pod_netns(p) != netns)
@@ -179,7 +192,7 @@ static __always_inline enum abi_reason policy_ask(const struct abi_addr *dst, __
 						  __u32 *ret_set)
 {
 	for (int i = 0; i < SETTLE_TRIES; i++) {
-		const struct abi_address *a = bpf_map_lookup_elem(&addresses, dst);
+		const struct abi_address *a = address_get(dst);
 		enum abi_reason why;
 		__u32 set;
 
@@ -187,7 +200,7 @@ static __always_inline enum abi_reason policy_ask(const struct abi_addr *dst, __
 			return ABI_POLICY_UNSETTLED; /* left between two looks */
 		set = *(volatile const __u32 *)&a->policy;
 		why = policy_ask_set(set, identity, source, port);
-		a = bpf_map_lookup_elem(&addresses, dst);
+		a = address_get(dst);
 		if (a && *(volatile const __u32 *)&a->policy == set) {
 			*ret_set = set;
 			return why;
