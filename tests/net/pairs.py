@@ -11,6 +11,25 @@ import time
 numbers = itertools.count(7200)
 
 
+def behind_a_service(vip, port):
+    """Manifests: Service `web`, port 80, in front of pods with app: web; only account `client` may speak with them."""
+    return {
+        "service.yaml": f"""
+apiVersion: v1
+kind: Service
+metadata: {{ name: web, namespace: default }}
+spec: {{ clusterIP: {vip}, selector: {{ app: web }}, ports: [{{ port: 80, targetPort: {port} }}] }}
+""",
+        "policy.yaml": """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: clients, namespace: default }
+spec:
+  selector: { matchLabels: { app: web } }
+  rules: [{ from: [{ source: { principals: [cluster.local/ns/default/sa/client] } }] }]
+"""}
+
+
 def listen(lab, pod, port=None, family=socket.AF_INET, any_family=False, backlog=4096):
     """A listener of a pod, as if an app there had made it."""
     listener = lab.socket(pod, socket.AF_INET6 if any_family else family)

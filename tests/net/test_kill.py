@@ -9,7 +9,7 @@ import subprocess
 import labrun
 import pytest
 
-from pairs import Streams, close, listen, pair, record, shown, talk
+from pairs import Streams, behind_a_service, close, listen, pair, record, shown, talk
 
 LAB = """
 [nodes.node]
@@ -21,21 +21,7 @@ labels = { app = "web" }
 """
 SPLICE = ("splice",)
 VIP = "10.96.8.1"
-MANIFESTS = {
-    "service.yaml": f"""
-apiVersion: v1
-kind: Service
-metadata: {{ name: web, namespace: default }}
-spec: {{ clusterIP: {VIP}, selector: {{ app: web }}, ports: [{{ port: 80, targetPort: 7400 }}] }}
-""",
-    "policy.yaml": """
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: { name: clients, namespace: default }
-spec:
-  selector: { matchLabels: { app: web } }
-  rules: [{ from: [{ source: { principals: [cluster.local/ns/default/sa/client] } }] }]
-"""}
+MANIFESTS = behind_a_service(VIP, 7400)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

@@ -15,7 +15,7 @@ import threading
 import labrun
 import pytest
 
-from pairs import Streams, close, listen, pair, talk
+from pairs import Streams, behind_a_service, close, listen, pair, talk
 
 LAB = """
 [nodes.node]
@@ -26,21 +26,7 @@ labels = { app = "web" }
 [pods.doomed]
 """
 VIP = "10.96.9.1"
-MANIFESTS = {
-    "service.yaml": f"""
-apiVersion: v1
-kind: Service
-metadata: {{ name: web, namespace: default }}
-spec: {{ clusterIP: {VIP}, selector: {{ app: web }}, ports: [{{ port: 80, targetPort: 7500 }}] }}
-""",
-    "policy.yaml": """
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: { name: clients, namespace: default }
-spec:
-  selector: { matchLabels: { app: web } }
-  rules: [{ from: [{ source: { principals: [cluster.local/ns/default/sa/client] } }] }]
-"""}
+MANIFESTS = behind_a_service(VIP, 7500)
 RESET = struct.pack("ii", 1, 0)
 
 

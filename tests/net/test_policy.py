@@ -209,12 +209,12 @@ def world(lab):
 
 
 @pytest.fixture
-def empty(world):
-    """Starts and ends without policies."""
+def empty(request, world):
+    """Starts and ends without policies; other modules take it from here."""
     world.put([])
     yield world
     for file in world.lab.manifests.iterdir():
-        if file.name not in MANIFESTS and file.name != "policies.yaml":
+        if file.name not in request.module.MANIFESTS and file.name != "policies.yaml":
             file.unlink()
     world.put([])
 

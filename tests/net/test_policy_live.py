@@ -18,7 +18,9 @@ import time
 
 import labrun
 import pytest
-from test_policy import GOOD, ROOT, World, bad, peer, policy, problem, reasons
+from test_policy import GOOD, ROOT, bad, empty, peer, policy, problem, reasons, world
+
+__all__ = ["empty", "world"]  # fixtures
 
 LIMIT = 0.1  # seconds from the rename of the file to the end of a connection
 ROUNDS = 5
@@ -44,21 +46,6 @@ MANIFESTS = {"service.json": json.dumps({
     "apiVersion": "v1", "kind": "Service", "metadata": {"name": "api", "namespace": "shop"},
     "spec": {"clusterIPs": [VIP], "selector": {"app": "api"}, "ports": [{"port": 72, "targetPort": 7200}]}})}
 PINGPONG = bytes(range(256)) * 2
-
-
-@pytest.fixture(scope="module")
-def world(lab):
-    return World(lab)
-
-
-@pytest.fixture
-def empty(world):
-    world.put([])
-    yield world
-    for file in world.lab.manifests.iterdir():
-        if file.name not in MANIFESTS and file.name != "policies.yaml":
-            file.unlink()
-    world.put([])
 
 
 # ---------------------------------------------------------------- conversations

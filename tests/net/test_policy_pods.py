@@ -14,11 +14,11 @@ import time
 import labrun
 import policy_oracle as oracle
 import pytest
-from test_policy import (LAB, MANIFESTS, PODS, PORTS, SEED, VIP, Draw, Net, World, explained, mapped, policy,
-                         problem)
+from test_policy import (LAB, MANIFESTS, PODS, PORTS, SEED, VIP, Draw, Net, empty, explained, mapped, policy,
+                         problem, world)
 from test_policy_live import worker_pid
 
-__all__ = ["LAB", "MANIFESTS"]  # what the fixture `lab` makes
+__all__ = ["LAB", "MANIFESTS", "empty", "world"]  # what the fixture `lab` makes, and fixtures
 ROUNDS = 4
 ONE_ADDRESS = ("front", "api", "bank", "ops")
 NEWCOMERS = [("shop", "web", {"app": "web"}), ("shop", "we-9", {"tier": "front"}), ("none", "web", {"app": "api"}),
@@ -30,21 +30,6 @@ def net(lab):
     net = Net(lab)
     yield net
     net.close()
-
-
-@pytest.fixture(scope="module")
-def world(lab):
-    return World(lab)
-
-
-@pytest.fixture
-def empty(world):
-    world.put([])
-    yield world
-    for file in world.lab.manifests.iterdir():
-        if file.name not in MANIFESTS and file.name != "policies.yaml":
-            file.unlink()
-    world.put([])
 
 
 def wrong_answers(lab, net, objects, known, pairs=None):
