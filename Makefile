@@ -47,8 +47,8 @@ FLOORS := \
 	control/publish_found control/publish \
 	control/admin control/name control/live control/traffic control/connections control/destination control/explain \
 	control/report \
-	proc/folders proc/privilege proc/probe proc/pins proc/loader proc/spawn proc/netns proc/podfile \
-	proc/vigil proc/pods proc/clients proc/channel proc/options proc/supervisor proc/weftd \
+	proc/folders proc/privilege proc/probe proc/pins proc/reader proc/loader proc/spawn proc/netns proc/podfile \
+	proc/vigil proc/pods proc/watch proc/clients proc/channel proc/options proc/supervisor proc/weftd \
 	proc/worker_link proc/worker_pods proc/worker_addresses proc/worker
 
 ROOMS := base io mesh control proc
@@ -82,7 +82,10 @@ HOMELESS := $(filter-out $(FLOORS),$(FOUND))
 LIBRARY := $(filter-out $(MAINS),$(SOURCES))
 WEFTCTL := $(sort $(wildcard tools/weftctl/*.c))
 WEFTCTL_MAIN := tools/weftctl/weftctl.c
-BPF := $(sort $(wildcard bpf/*.bpf.c))
+# Objects of their own, each with its skeleton: what the kernel may refuse does not take the rest with it.
+BPF_OWN := reader
+BPF := $(filter-out $(patsubst %,bpf/%.bpf.c,$(BPF_OWN)),$(sort $(wildcard bpf/*.bpf.c)))
+SKELETONS := $(patsubst %,$(BUILD)/%.skel.h,weft $(BPF_OWN))
 UNIT := $(patsubst tests/unit/%.c,%,$(sort $(wildcard tests/unit/test_*.c)))
 NATIVE := $(patsubst tests/bpf/%.c,%,$(sort $(wildcard tests/bpf/test_*.c)))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
@@ -149,7 +152,7 @@ $(BUILD)/obj/tools/%.o: tools/%.c | $(BUILD)/version.h
 # The skeleton is a header that does not exist before the first build.
 $(call object,obj,$(filter proc/%,$(SOURCES))) \
 $(call object,san,$(filter proc/%,$(SOURCES))) \
-$(call object,fuzz/obj,$(filter proc/%,$(SOURCES))): | $(BUILD)/weft.skel.h
+$(call object,fuzz/obj,$(filter proc/%,$(SOURCES))): | $(SKELETONS)
 
 # version.h changes only when the version does. Whoever prints it includes "version.h" (WEFT_VERSION).
 VERSION := $(shell sh tools/version.sh)
@@ -160,7 +163,7 @@ $(BUILD)/version.h: FORCE
 
 # ------------------------------------------------------------------ bpf
 
-bpf: $(BUILD)/weft.skel.h
+bpf: $(SKELETONS)
 
 $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c
 	$(say) BPF $<
@@ -171,9 +174,13 @@ $(BUILD)/weft.bpf.o: $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(BPF))
 	$(say) GEN $@
 	$(Q)$(BPFTOOL) gen object $@ $^
 
-$(BUILD)/weft.skel.h: $(BUILD)/weft.bpf.o
+$(patsubst %,$(BUILD)/%.bpf.o,$(BPF_OWN)): $(BUILD)/%.bpf.o: $(BUILD)/bpf/%.bpf.o
 	$(say) GEN $@
-	$(Q)$(BPFTOOL) gen skeleton $< name weft_bpf >$@
+	$(Q)$(BPFTOOL) gen object $@ $<
+
+$(SKELETONS): $(BUILD)/%.skel.h: $(BUILD)/%.bpf.o
+	$(say) GEN $@
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf >$@
 
 # ------------------------------------------------------------------ tests
 #

@@ -71,21 +71,24 @@ static __always_inline __u32 decide_alias(const struct abi_endpoint *e, __u32 in
 /* ------------------------------------------------------------------ who may enter the splice */
 
 struct decide_enter {
-	__u8 splice_off;    /* settings */
-	__u8 kernel_safe;   /* settings */
-	__u8 client_splice; /* enum abi_splice of the client's pod */
+	__u8 splice_off;     /* settings */
+	__u8 kernel_safe;    /* settings */
+	__u8 reader_seen;    /* settings */
+	__u8 client_splice;  /* enum abi_splice of the client's pod */
 	__u8 server_splice;
 	__u8 service_splice;
-	__u8 sample; /* 1: this connection is the one in DECIDE_SAMPLE that is tried whatever its class */
-	__u16 bulk;  /* abi_class scores */
-	__u16 brief;
-	__u8 busy;
+	__u8 count_fault;    /* settings */
+	__u8 readers;	     /* ABI_READS_BY_* of both pods */
 };
 
-#define DECIDE_SAMPLE 64       /* power of two */
-#define DECIDE_CLASS_LIMIT 128 /* of 256: above this score the class is kept out */
+/* Somebody who may say so wants it spliced, come what may. */
+static __always_inline int decide_always(const struct decide_enter *in)
+{
+	return in->client_splice == ABI_SPLICE_ALWAYS || in->server_splice == ABI_SPLICE_ALWAYS ||
+	       in->service_splice == ABI_SPLICE_ALWAYS;
+}
 
-/* ABI_NONE: both sockets may enter at establishment; else why not. Off wins over always, always over auto. */
+/* ABI_NONE: the rules let it enter; else why not. Off wins over always, always over auto. */
 static __always_inline enum abi_reason decide_enter(const struct decide_enter *in)
 {
 	if (in->splice_off)
@@ -94,54 +97,63 @@ static __always_inline enum abi_reason decide_enter(const struct decide_enter *i
 		return ABI_POD_OFF;
 	if (in->service_splice == ABI_SPLICE_OFF)
 		return ABI_SERVICE_OFF;
-	if (in->client_splice == ABI_SPLICE_ALWAYS || in->server_splice == ABI_SPLICE_ALWAYS ||
-	    in->service_splice == ABI_SPLICE_ALWAYS)
+	if (decide_always(in))
 		return ABI_NONE;
 	if (!in->kernel_safe)
 		return ABI_KERNEL_UNSAFE;
-	if (in->sample)
-		return ABI_NONE;
-	if (in->bulk > DECIDE_CLASS_LIMIT)
-		return ABI_CLASS_BULK;
-	if (in->busy && in->brief > DECIDE_CLASS_LIMIT)
-		return ABI_CLASS_SHORT;
+	if (!in->reader_seen)
+		return ABI_READER_UNSEEN;
+	if (in->readers & ABI_READS_BY_SPLICE)
+		return ABI_READER_SPLICES;
+	if (in->readers & ABI_READS_BY_COUNT && in->count_fault)
+		return ABI_READER_COUNTS;
 	return ABI_NONE;
 }
 
-/* A score moves a quarter of the way to 256 (yes) or to 0 (no), at least by one. */
-static __always_inline __u16 decide_score(__u16 score, int yes)
-{
-	return yes ? score + ((256 - score + 3) >> 2) : score - ((score + 3) >> 2);
-}
+/* ------------------------------------------------------------------ what does it carry? */
 
-#define DECIDE_VOTE_BYTES 262144 /* a connection that moved less says nothing about bulk */
-#define DECIDE_BRIEF_TURNS 4	 /* request, answer, request, answer: a splice has paid for itself */
+struct decide_traffic { /* that TCP carried since the last judgement */
+	__u64 bytes;	   /* both directions */
+	__u32 client_segs; /* segments with data that the client sent */
+	__u32 server_segs;
+	__u32 mss; /* bytes of a full segment */
+};
 
-#define DECIDE_WINDOW 64		 /* connections; power of two */
-#define DECIDE_BUSY_NS 128000000ull /* a window that took less: above 500 connections a second */
+enum decide_kind {
+	DECIDE_WAIT = 0,   /* too little to tell */
+	DECIDE_TALK = 1,   /* one speaks, the other answers, in turns that a splice carries better */
+	DECIDE_STREAM = 2, /* one way, in small writes that TCP does not coalesce */
+	DECIDE_BULK = 3,
+};
+
+#define DECIDE_TURNS 8
+#define DECIDE_STREAM_SEGS 64
+#define DECIDE_BULK_BYTES (1u << 20)
 
 /*
- * A connection to the class is opened at `now`. Entering the map costs a few microseconds, which counts only where
- * connections are made by the hundred: elsewhere a brief one may as well be spliced, and those that last are.
+ * Whoever answers sends at least one segment, so the smaller count of segments is at least the number of turns, and
+ * bytes / turns says how long a turn is. A stream of small writes is known by its short segments: where TCP could fill
+ * them, it carries the stream well.
  */
-static __always_inline int decide_busy(struct abi_class *class, __u64 now)
+static __always_inline enum decide_kind decide_kind(const struct decide_traffic *t, __u32 turn_bytes)
 {
-	if ((class->opened++ & (DECIDE_WINDOW - 1)) == 0) {
-		class->busy = now - class->window_ns < DECIDE_BUSY_NS;
-		class->window_ns = now;
-	} else if (now - class->window_ns > DECIDE_BUSY_NS) {
-		class->busy = 0;
-	}
-	return class->busy;
+	__u64 turns = t->client_segs < t->server_segs ? t->client_segs : t->server_segs;
+	__u64 segs = (__u64)t->client_segs + t->server_segs;
+
+	if (turns >= DECIDE_TURNS && t->bytes <= turns * turn_bytes)
+		return DECIDE_TALK;
+	if (segs >= DECIDE_STREAM_SEGS && t->bytes * 4 <= segs * t->mss * 3)
+		return DECIDE_STREAM;
+	return t->bytes >= DECIDE_BULK_BYTES ? DECIDE_BULK : DECIDE_WAIT;
 }
 
-/* What a connection that was in the map teaches its class when it closes. */
-static __always_inline void decide_learn(struct abi_class *class, __u64 bytes, __u64 turns, int bulk)
+#define DECIDE_AGAIN_NS 1000000000ull /* the first time; doubled with each */
+#define DECIDE_AGAIN_MOST 6
+
+/* How long a connection that has left the splice `left` times stays out. */
+static __always_inline __u64 decide_again(__u32 left)
 {
-	class->seen++;
-	if (bytes >= DECIDE_VOTE_BYTES)
-		class->bulk = decide_score(class->bulk, bulk);
-	class->brief = decide_score(class->brief, !bulk && turns < DECIDE_BRIEF_TURNS);
+	return DECIDE_AGAIN_NS << (left < DECIDE_AGAIN_MOST ? left : DECIDE_AGAIN_MOST);
 }
 
 /* ------------------------------------------------------------------ splice: one message */
@@ -189,7 +201,7 @@ static __always_inline enum decide_look decide_look(const struct abi_flow *me,
  * Renews the grant; returns 1 to redirect, 0 to leave the message to TCP. The caller accounts what then happened.
  */
 static __always_inline int decide_message(struct abi_flow *me, const struct abi_settings *set,
-					  __u64 heard, __u32 size, enum decide_look look, int free)
+					  __u32 heard, __u32 size, enum decide_look look, int free)
 {
 	if (look != DECIDE_LOOK_NOT) {
 		if (me->turn_bytes > me->queue_bytes)

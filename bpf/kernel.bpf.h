@@ -21,6 +21,10 @@
 #define ECONNREFUSED 111
 #define EBUSY 16
 #define EEXIST 17
+#define O_NONBLOCK 04000 /* asm-generic/fcntl.h: x86-64 and arm64 */
+#define MSG_OOB 1
+#define TCP_ESTABLISHED 1 /* include/net/tcp_states.h */
+#define TCP_CLOSE_WAIT 8
 
 #define SK_USER_DATA_PTRMASK (~7ul) /* include/net/sock.h: NOCOPY, BPF, PSOCK */
 #define SK_USER_DATA_PSOCK 4ul
@@ -35,19 +39,47 @@ struct list_head {
 	struct list_head *next, *prev;
 };
 
+struct net {
+	__u64 net_cookie;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	unsigned long skc_flags;
+	possible_net_t skc_net;
 	atomic64_t skc_cookie;
 };
 
-struct socket;
+struct sock;
+
+struct file {
+	unsigned int f_flags;
+};
+
+struct proto_ops {
+	void *ioctl;
+	void *mmap;
+	void *splice_read;
+};
+
+struct socket {
+	struct file *file;
+	struct sock *sk;
+	const struct proto_ops *ops;
+};
+
 struct sk_filter;
 
 struct sock {
 	struct sock_common __sk_common;
 	int sk_rcvlowat;
+	int sk_peek_off;
+	__u32 sk_tsflags;
 	__u8 sk_kern_sock : 1;
 	struct sk_filter *sk_filter;
 	struct socket *sk_socket;
@@ -67,11 +99,18 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 snd_una;
 	__u32 write_seq;
+	__u32 rcv_nxt;
 	__u32 copied_seq;
 	__u32 srtt_us;
 	__u32 total_retrans;
+	__u32 data_segs_out;
+	__u32 mss_cache;
+	__u16 urg_data;
+	__u8 recvmsg_inq : 1;
 	__u64 bytes_acked;
 	__u64 bytes_received;
+	void *md5sig_info;
+	void *ao_info;
 	_Bool is_mptcp;
 };
 
@@ -91,7 +130,22 @@ struct sk_psock {
 
 enum sock_flags {
 	SOCK_DONE = 1,
+	SOCK_URGINLINE = 2,
+	SOCK_RCVTSTAMP = 8,
 	SOCK_ZEROCOPY = 21,
+};
+
+struct task_struct {
+	char comm[16];
+};
+
+struct pt_regs___x86 { /* arch/x86/include/asm/ptrace.h */
+	unsigned long r10, dx, si, orig_ax;
+};
+
+struct pt_regs___arm64 { /* arch/arm64/include/asm/ptrace.h */
+	__u64 regs[31];
+	__s32 syscallno;
 };
 
 struct seq_file;

@@ -47,8 +47,19 @@ MAP(ports, BPF_MAP_TYPE_HASH, struct abi_port_key, struct abi_port, ABI_MAX_PORT
     BPF_F_NO_PREALLOC);
 /* one record per connection */
 MAP(conns, BPF_MAP_TYPE_HASH, struct abi_tuple, struct abi_conn, ABI_MAX_CONNS, BPF_F_NO_PREALLOC);
-/* what connections to a port turned out to be */
-MAP(classes, BPF_MAP_TYPE_LRU_HASH, struct abi_class_key, struct abi_class, ABI_MAX_CLASSES, 0);
+/* connections that are spliced now */
+MAP(pairs, BPF_MAP_TYPE_ARRAY, __u32, struct abi_pair, ABI_MAX_PAIRS, 0);
+/* network namespaces that read by splice(2) */
+MAP(readers, BPF_MAP_TYPE_LRU_HASH, __u64, struct abi_reader, ABI_MAX_READERS, 0);
+/* how many of them */
+MAP(caught, BPF_MAP_TYPE_ARRAY, __u32, struct abi_caught, 1, BPF_F_MMAPABLE);
+/* between the programs that watch and the supervisor */
+MAP(watches, BPF_MAP_TYPE_ARRAY, __u32, struct abi_watch, 1, BPF_F_MMAPABLE);
+/* wakes the supervisor: there is something to watch */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, ABI_WAKE_BYTES);
+} wake SEC(".maps") __weak;
 /* counters of connections and bytes */
 MAP(traffic, BPF_MAP_TYPE_PERCPU_HASH, struct abi_traffic_key, struct abi_traffic, ABI_MAX_TRAFFIC,
     BPF_F_NO_PREALLOC);

@@ -3,19 +3,18 @@
  * splice.bpf.c: sk_msg, run for each message that a spliced socket sends: hand it to the peer's queue, or leave it to
  * TCP? The rule is decide_look and decide_message in decide.h; here are the facts that they ask for, and the accounts.
  *
- * Who may be redirected into: a socket that life.bpf.c put into `splices` under its own cookie at establishment. A
- * cookie is never given twice, so an entry that outlives its connection (connect(AF_UNSPEC)) can not be reached by
- * another one.
+ * Who may be redirected into: a socket that watch.bpf.c put into `splices` under its own cookie. A cookie is never
+ * given twice, so an entry that outlives its connection (connect(AF_UNSPEC)) can not be reached by another one.
  */
+#include "pair.bpf.h"
 #include "sock.bpf.h"
 
 /* Account one message that was spliced or left to TCP. */
 static __always_inline void flow_count(struct abi_flow *me, const struct abi_flow *peer,
 				       const struct abi_settings *set, __u32 size, int spliced)
 {
-	if (peer->said != me->heard || !me->said) {
+	if (peer->said != me->heard) {
 		me->heard = peer->said;
-		me->turns++;
 		me->turn_tcp = 0;
 	}
 	if (me->by_tcp == spliced) { /* was by TCP and is redirected now, or the other way */
@@ -35,7 +34,10 @@ static __always_inline void flow_count(struct abi_flow *me, const struct abi_flo
 	me->turn_msgs++;
 }
 
-/* Is what decide_look asks for true? */
+/*
+ * Is what decide_look asks for true? A reader that was inside recv() when its socket entered the map waits for TCP
+ * alone, so it must have read something since (facts/kernel.md section 8).
+ */
 static __always_inline int flow_free(struct abi_flow *me, const struct abi_flow *peer,
 				     enum decide_look look)
 {
@@ -43,52 +45,90 @@ static __always_inline int flow_free(struct abi_flow *me, const struct abi_flow 
 
 	if (look == DECIDE_LOOK_NOT)
 		return 0;
-	if (!sock_is(to, peer->cookie) || !sock_accepted(to))
+	if (!sock_is(to, peer->cookie))
 		return 0;
-	if (look == DECIDE_LOOK_ORDER && !sock_drained((const struct sock *)me->sock, to))
-		return 0;
+	if (look == DECIDE_LOOK_ORDER) {
+		__u32 read = sock_read_at(to);
+
+		if (!sock_drained((const struct sock *)me->sock, read) ||
+		    (!me->spliced_msgs && read == peer->read_at))
+			return 0;
+	}
 	return sock_queue_empty(to);
 }
 
-/* The record says what the switch does to a live connection. */
-static __always_inline void conn_switch(struct abi_conn *c, __u32 splice_off)
+/* flags of the send(2) that brought us here; 0 also where they cannot be known (io_uring, sendfile) */
+static __always_inline __u32 send_flags(void)
 {
-	if (splice_off && c->reason == ABI_SPLICED) {
-		c->path = ABI_PATH_TCP;
-		c->reason = ABI_SWITCHED_OFF;
-	} else if (!splice_off && c->reason == ABI_SWITCHED_OFF && c->end[ABI_CLIENT].in_map &&
-		   c->end[ABI_SERVER].in_map) {
-		c->path = ABI_PATH_SPLICE;
-		c->reason = ABI_SPLICED;
+	void *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	const struct pt_regs___x86 *x86 = regs;
+	const struct pt_regs___arm64 *arm64 = regs;
+
+	if (bpf_core_field_exists(x86->orig_ax)) {
+		switch (x86->orig_ax) {
+		case 44:  /* sendto, as send() is */
+		case 307: /* sendmmsg */
+			return x86->r10;
+		case 46: /* sendmsg */
+			return x86->dx;
+		}
+		return 0;
 	}
+	if (bpf_core_field_exists(arm64->syscallno)) {
+		switch (arm64->syscallno) {
+		case 206:
+		case 269:
+			return arm64->regs[3];
+		case 211:
+			return arm64->regs[2];
+		}
+	}
+	return 0;
+}
+
+/* The grant is there; is there anything about this message, or about the reader at this moment, that TCP must carry? */
+static __always_inline int message_may(struct abi_pair *p, struct abi_flow *me, const struct abi_flow *peer)
+{
+	if (me->refresh) {
+		me->refresh = 0;
+		return 0;
+	}
+	if (send_flags() & MSG_OOB) { /* row 8 */
+		pair_leave(p, ABI_URGENT);
+		return 0;
+	}
+	return !peer->file || !file_blocks((const struct file *)peer->file);
 }
 
 SEC("sk_msg")
 int weft_msg(struct sk_msg_md *msg)
 {
 	const struct abi_settings *set = settings_get();
+	const struct abi_caught *readers_now = caught_get();
 	struct abi_flow *me, *peer;
 	enum decide_look look;
+	struct abi_pair *p;
 	struct abi_sock *s;
-	struct abi_conn *c;
 	int redirect = 0;
+	__u32 end;
 	__u64 key;
 
-	if (!msg->sk || !set)
+	if (!msg->sk || !set || !readers_now || !sock_speaks(msg->sk->state))
 		return SK_PASS;
 	s = bpf_sk_storage_get(&socks, msg->sk, NULL, 0);
 	if (!s)
 		return SK_PASS;
-	c = bpf_map_lookup_elem(&conns, &s->tuple);
-	if (!c || c->conn != s->conn)
+	p = pair_get(s->slot, s->conn);
+	if (!p)
 		return SK_PASS;
-	me = &c->end[s->end & 1];
-	peer = &c->end[(s->end & 1) ^ 1];
-	conn_switch(c, set->splice_off);
-	if (!set->splice_off && !c->leaving && peer->in_map && !peer->closed) {
+	end = s->end & 1;
+	me = &p->end[end];
+	peer = &p->end[end ^ 1];
+	if (!set->splice_off && !p->leaving && peer->in_map && p->caught == readers_now->caught &&
+	    !readers_now->failed) {
 		look = decide_look(me, set, msg->size);
-		redirect = decide_message(me, set, peer->said, msg->size, look,
-					  flow_free(me, peer, look));
+		redirect = decide_message(me, set, peer->said, msg->size, look, flow_free(me, peer, look)) &&
+			   message_may(p, me, peer);
 	}
 	if (redirect) {
 		key = peer->cookie;
@@ -97,13 +137,8 @@ int weft_msg(struct sk_msg_md *msg)
 			redirect = 0;
 	}
 	flow_count(me, peer, set, msg->size, redirect);
-	if (!redirect && me->turn_tcp >= set->bulk_bytes && !c->leaving && c->path == ABI_PATH_SPLICE) {
-		c->leaving_ns = bpf_ktime_get_ns();
-		c->leaving = 1;
-		c->reason = ABI_BULK;
-		c->path = ABI_PATH_TCP;
-		reason_count(ABI_BULK);
-	}
+	if (!redirect && me->turn_tcp >= set->bulk_bytes && !p->leaving)
+		pair_leave(p, ABI_BULK);
 	return SK_PASS;
 }
 

@@ -74,6 +74,31 @@ static __always_inline const struct abi_settings *settings_get(void)
 	return bpf_map_lookup_elem(&settings, &zero);
 }
 
+static __always_inline struct abi_watch *watch_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&watches, &zero);
+}
+
+static __always_inline struct abi_caught *caught_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&caught, &zero);
+}
+
+/* There is something for the supervisor to look at. */
+static __always_inline void watch_wake(struct abi_watch *w)
+{
+	__u32 one = 1;
+
+	if (!w->asleep)
+		return;
+	w->asleep = 0;
+	bpf_ringbuf_output(&wake, &one, sizeof(one), 0);
+}
+
 static __always_inline void reason_count(__u32 reason)
 {
 	__u64 *n = bpf_map_lookup_elem(&reasons, &reason);

@@ -27,10 +27,14 @@
  *   sources    hash       abi_source_key      abi_bits            worker        connect, inbound
  *   blocks     lpm trie   abi_block_key       abi_bits            worker        connect, inbound
  *   ports      hash       abi_port_key        abi_port            worker        connect, inbound
- *   socks      sk_storage socket              abi_sock            connect, sockops   sk_msg, getpeername
- *   conns      hash       abi_tuple           abi_conn            sockops, sk_msg    worker (connections)
- *   splices    sockhash   socket cookie       socket              sockops       sk_msg
- *   classes    lru hash   abi_class_key       abi_class           sockops       sockops
+ *   socks      sk_storage socket              abi_sock            connect, sockops, watch   sk_msg, getpeername
+ *   conns      hash       abi_tuple           abi_conn            sockops, watch     worker (connections)
+ *   pairs      array      slot                abi_pair            watch, sk_msg      worker (connections)
+ *   splices    sockhash   socket cookie       socket              watch         sk_msg
+ *   readers    lru hash   netns cookie        abi_reader          reader        watch, supervisor
+ *   caught     array      0                   abi_caught          reader        watch, sk_msg, supervisor
+ *   watches    array      0                   abi_watch           sockops, watch   supervisor
+ *   wake       ringbuf    -                   number              sockops       supervisor
  *   traffic    percpu     abi_traffic_key     abi_traffic         sockops       worker (metrics)
  *   refusals   percpu     abi_refusal_key     number              connect, inbound   worker (metrics)
  *   reasons    percpu     enum abi_reason     number              all programs  worker (status)
@@ -46,7 +50,7 @@
 #include <stddef.h>
 #endif
 
-#define ABI_VERSION 1
+#define ABI_VERSION 2
 
 /* Sizes of maps: entries. The big ones are not preallocated, so an empty one costs only its buckets. */
 #define ABI_MAX_PODS 4096
@@ -59,8 +63,10 @@
 #define ABI_MAX_BLOCKS 131072
 #define ABI_MAX_PORTS 65536
 #define ABI_MAX_CONNS 131072
-#define ABI_MAX_SPLICES 131072
-#define ABI_MAX_CLASSES 16384
+#define ABI_MAX_PAIRS 16384 /* connections that are spliced at one time; power of two */
+#define ABI_MAX_SPLICES (2 * ABI_MAX_PAIRS)
+#define ABI_MAX_READERS 16384
+#define ABI_WAKE_BYTES 4096
 #define ABI_MAX_TRAFFIC 65536
 #define ABI_MAX_REFUSALS 65536
 
@@ -95,17 +101,25 @@ struct abi_tuple {
 	X(20, KERNEL_UNSAFE, "kernel_unsafe",                                                      \
 	  "this kernel has sockmap faults: see weftctl status; weft.io/splice: always overrides")  \
 	X(21, SOCKET_OPTION, "socket_option",                                                      \
-	  "the socket uses something that a splice would change (zerocopy, ULP, filter, lowat, fast open)") \
+	  "the socket uses something that a splice would change: zerocopy, ULP, filter, lowat, timestamps") \
 	X(22, FOREIGN_OWNER, "foreign_owner", "another program already owns the socket (EBUSY)")   \
 	X(23, MAP_FULL, "map_full", "a kernel map is full: see weftctl status")                    \
-	X(24, CLASS_SHORT, "class_short",                                                          \
-	  "connections to this port are opened fast and end before a splice pays; some are tried") \
-	X(25, CLASS_BULK, "class_bulk",                                                            \
-	  "connections to this port carry bulk; a sample is still tried")                          \
 	X(26, PEER_UNSEEN, "peer_unseen",                                                          \
 	  "the other end was not seen at its start (older than weft, or outside its cgroup)")      \
 	X(27, MPTCP, "mptcp", "Multipath TCP owns the socket")                                     \
 	X(28, SAME_POD, "same_pod", "both ends in one pod: not weft's business")                   \
+	X(29, WATCHED, "watched",                                                                  \
+	  "by TCP until it has shown that it is a conversation; then it is spliced")               \
+	X(30, BLOCKING, "blocking",                                                                \
+	  "an end uses its socket in blocking mode, in which a splice could be noticed")           \
+	X(31, READER_SPLICES, "reader_splices",                                                    \
+	  "a program of one of the pods reads by splice(2), which does not see spliced bytes")     \
+	X(32, READER_UNSEEN, "reader_unseen",                                                      \
+	  "this kernel gives no way to see readers by splice(2); weft.io/splice: always overrides") \
+	X(33, URGENT, "urgent", "urgent data (MSG_OOB) was sent, which TCP alone can mark")        \
+	X(35, READER_COUNTS, "reader_counts",                                                      \
+	  "a program of one of the pods asks FIONREAD, which this kernel answers wrong in a splice") \
+	X(34, UNACCEPTED, "unaccepted", "the server has not accepted it yet")                      \
 	/* not on this node */                                                                     \
 	X(40, OTHER_NODE, "other_node", "the peer is a pod of another node")                       \
 	X(41, OUTSIDE, "outside", "the peer is not in the mesh")                                   \
@@ -155,12 +169,16 @@ struct abi_settings {
 	__u32 version;	   /* ABI_VERSION */
 	__u32 splice_off;  /* 1: operator switched splice off: every message goes by TCP, nothing enters */
 	__u32 kernel_safe; /* 1: the running kernel passed: `auto` may splice */
+	__u32 reader_seen; /* 1: readers by splice(2) are seen (bpf/reader.bpf.c): `auto` may splice */
+	__u32 count_fault; /* 1: FIONREAD misses what TCP brings to a spliced socket: who asks is kept out */
 	__u32 turn_bytes;  /* bytes that one side may redirect after its peer last spoke (131072) */
 	__u32 grant_msgs;  /* redirected messages that may wait for one reader (900) */
 	__u32 small_bytes; /* messages up to here may stream one-way by redirect (4096) */
 	__u32 stream_bytes; /* bytes of small messages that may wait for one reader (917504) */
 	__u32 bulk_bytes;   /* bytes of larger messages by TCP in one turn that make a connection bulk (1 MiB) */
-	__u64 leave_ns; /* from a connection's last possible redirect until it leaves the splice map as bulk */
+	__u32 refresh_s;   /* a spliced direction sends one message by TCP that often, so that nobody thinks it idle */
+	__u32 reserved;
+	__u64 leave_ns; /* from a connection's last possible redirect until it leaves the splice map */
 };
 
 /* ------------------------------------------------------------------ pods and addresses */
@@ -372,38 +390,72 @@ struct abi_sock {
 	__u8 end;	       /* enum abi_end */
 	__u8 splice;	       /* enum abi_splice of the service */
 	__u8 flags;	       /* ABI_SOCK_* */
-	__u8 checked;	       /* 1: policy was asked at connect with set `policy` */
-	__u32 policy;
+	__u8 reserved2;
+	__u32 policy; /* set that was asked at connect */
+	__u32 slot;   /* in `pairs`; counts only while abi_pair.conn is `conn` */
 	__u64 connect_ns;
+	/* of a client: what TCP had carried when weft_watch last judged the connection */
+	__u64 mark_bytes;
+	__u32 mark_client_segs;
+	__u32 mark_server_segs;
 };
 
-/* One direction of a connection, written by the end that sends. */
+/* One direction of a pair, written by the end that sends. All of it is zero when a pair is made. */
 struct abi_flow {
-	__u64 cookie;	     /* of the sending socket; 0: not on this node or not seen */
+	__u64 cookie;	     /* of the sending socket: its key in `splices` */
 	__u64 sock;	     /* kernel address of the sending socket; trusted only while its cookie is right */
+	__u64 file;	     /* kernel address of its struct file: who reads without O_NONBLOCK is not redirected into */
 	__u64 spliced_bytes; /* redirected */
-	__u64 spliced_msgs;
-	__u64 tcp_bytes; /* passed to TCP while in the map; of the whole connection once it is closed */
-	__u64 switches;	 /* splice -> TCP and TCP -> splice */
-	__u64 turns;	 /* times that this end spoke after its peer */
-	__u64 heard;	 /* messages of the peer when this end last spoke */
-	__u64 said;	 /* messages that this end has sent while in the map */
-	__u64 granted;	 /* messages of the peer when the grant was last renewed */
-	__u32 turn_bytes;
-	__u32 turn_msgs;   /* both: redirected since the reader's queue was last seen empty */
+	__u64 tcp_bytes;     /* passed to TCP while in the map */
+	__u32 spliced_msgs;
+	__u32 said;	   /* messages that this end has sent while in the map */
+	__u32 heard;	   /* `said` of the peer when this end last spoke */
+	__u32 granted;	   /* `said` of the peer when the grant was last renewed */
+	__u32 turn_bytes;  /* redirected since the reader's queue was last seen empty */
+	__u32 turn_msgs;
 	__u32 turn_tcp;	   /* bytes of messages above small_bytes by TCP since the peer last spoke */
+	__u32 switches;	   /* splice -> TCP and TCP -> splice */
 	__u32 queue_bytes; /* most that was let onto the reader's queue, noted whenever it is looked at */
 	__u32 queue_msgs;
-	__u8 by_tcp; /* 1: the last message (or the handshake) went by TCP: prove the order before a redirect */
+	__u32 read_at; /* copied_seq of this end as it entered: nothing is redirected into it until it has moved */
+	__u8 by_tcp;   /* 1: the last message (or the handshake) went by TCP: prove the order before a redirect */
 	__u8 in_map;
-	__u8 closed;
+	__u8 refresh; /* 1: the next message goes by TCP */
 	__u8 reserved;
+};
+
+/* A connection that is in `splices`: what sk_msg reads and writes at each message. */
+struct abi_pair {
+	__u32 conn;	  /* abi_conn.conn; 0: free */
+	__u32 caught;	  /* abi_caught.caught when both readers were last judged; another value stops redirects */
+	__u64 leaving_ns; /* when `leaving` was set; of a free pair: when it was given back */
+	__u64 fresh_ns;	  /* when TCP last carried something of both directions, as far as it is known */
+	__u32 leaving;	  /* enum abi_reason: nothing is redirected any more, it leaves the map when drained */
+	__u32 reserved;
+	struct abi_flow end[2]; /* indexed by enum abi_end */
+};
+
+/* One local end of a connection, and what its earlier stays in `splices` brought. */
+struct abi_local {
+	__u64 cookie; /* of the socket; 0: not on this node or not seen */
+	__u64 sock;   /* its kernel address; trusted only while its cookie is right */
+	__u64 spliced_bytes; /* that it sent */
+	__u32 spliced_msgs;
+	__u32 switches;
+	__u32 queue_bytes;
+	__u32 queue_msgs;
+};
+
+enum abi_stage { /* of the splice */
+	ABI_STAGE_OUT = 0,	/* by TCP; weft_watch judges it if both ends are here */
+	ABI_STAGE_ENTERING = 1, /* has a pair; its sockets are entered one by one */
+	ABI_STAGE_IN = 2,	/* both are in `splices` */
 };
 
 /*
  * One connection with at least one end in a pod of this instance. Made at TCP_CONNECT_CB of a local
- * client or at establishment of a local server whose client is elsewhere; removed when the last local
- * end is closed. The count of entries therefore returns to zero.
+ * client or at establishment of a local server whose client is elsewhere; removed when the socket that made it is
+ * closed. The count of entries therefore returns to zero.
  */
 struct abi_conn {
 	__u32 conn;	/* number of this record */
@@ -413,40 +465,68 @@ struct abi_conn {
 	__u32 server_pod;
 	__u8 path;	/* enum abi_path */
 	__u8 reason;	/* enum abi_reason */
-	__u8 leaving;	/* 1: bulk: no more redirects, leaves the map when drained; 2: has left */
+	__u8 stage;	/* enum abi_stage */
 	__u8 established;
 	__u64 client_netns; /* 0: not local */
 	__u64 server_netns;
 	__u64 opened_ns;      /* connect() */
 	__u64 established_ns; /* 0: not yet */
-	__u64 leaving_ns;     /* when `leaving` became 1 */
+	__u64 again_ns;	      /* has left `splices`: may not come back before */
 	__u32 policy;	      /* set that allowed it at connect, 0 none asked */
-	__u32 live;	      /* local ends that are open; the one that brings it to 0 removes the record */
-	__u32 reserved;
+	__u32 slot;	      /* in `pairs`, unless stage is OUT */
 	__u16 asked_port;
-	__u16 reserved2;
+	__u8 splice; /* enum abi_splice of the service */
+	__u8 left;   /* times that it left `splices` */
 	struct abi_addr asked; /* VIP; all zero: none */
-	struct abi_flow end[2]; /* indexed by enum abi_end */
+	struct abi_local end[2]; /* indexed by enum abi_end */
 };
+
+#define ABI_READS_BY_SPLICE 1u /* read a TCP socket by splice(2), or mapped it for TCP_ZEROCOPY_RECEIVE */
+#define ABI_READS_BY_COUNT 2u  /* asked FIONREAD (SIOCINQ) of one */
 
 /*
- * What connections to one listening port of one pod turned out to be, among those that entered the splice:
- * scores that move with each that closes (bpf/decide.h). `auto` keeps out what does not pay, but for one in 64.
+ * `readers` and `caught` belong to all instances on the machine (/sys/fs/bpf/weft-readers-VERSION), because the
+ * hardware has only a few watchpoints. A network namespace in which a program was seen to do what does not go with a
+ * splice:
  */
-struct abi_class_key {
-	__u64 netns; /* of the server */
-	__u16 port;
-	__u16 reserved[3];
+struct abi_reader {
+	__u64 first_ns;
+	__u64 count;
+	__u32 how; /* ABI_READS_BY_* */
+	__u32 reserved;
+	char program[2][16]; /* task comm of the first that did, by bit of `how` */
 };
 
-struct abi_class {
-	__u64 window_ns; /* when the current DECIDE_WINDOW connections began to be opened */
-	__u32 opened;
-	__u32 seen;  /* connections closed that had entered */
-	__u16 bulk;  /* 0..256: share that turned out to be bulk */
-	__u16 brief; /* 0..256: share that closed before a splice could pay */
-	__u8 busy;   /* 1: opened faster than DECIDE_BUSY_NS lets them: only then it matters that they are brief */
-	__u8 reserved[3];
+struct abi_caught {
+	__u32 version; /* ABI_VERSION, written by the supervisor that attached the programs; 0: nobody yet */
+	__u32 caught;  /* new facts in `readers` so far: a pair that was not judged by the newest is not redirected */
+	__u32 failed;  /* 1: a reader could not be told: nothing is redirected any more */
+};
+
+/* Output of the iterator weft_ops: where a socket's struct proto_ops lies, and some of its pointers. */
+struct abi_ops {
+	__u64 ops;
+	__u64 ioctl; /* addresses of the pointers, not what they hold */
+	__u64 mmap;
+	__u64 splice_read;
+};
+
+/* How sockops and weft_watch talk with the supervisor, who maps it into its memory. */
+struct abi_watch {
+	__u32 asleep; /* 1: the supervisor waits for `wake`; who wakes it sets 0 */
+	/* of one pass of weft_watch, zeroed before it */
+	__u32 young;	/* by TCP, and may be spliced any moment */
+	__u32 pending;	/* by TCP for a while, or leaving */
+	__u32 entering; /* pairs of which a socket is still missing */
+	__u32 spliced;
+};
+
+/* Output of weft_watch: a connection that must end (reason reader_splices, reader_counts). */
+struct abi_ended {
+	struct abi_tuple tuple;
+	__u32 reason;
+	__u64 netns[2]; /* of both sockets, by enum abi_end */
+	__u64 cookie[2];
 };
 
 /* ------------------------------------------------------------------ counters */
@@ -464,7 +544,9 @@ struct abi_traffic {
 	__u64 failed;	      /* closed before it was established: no answer, reset */
 	__u64 sent_bytes;     /* client to server, spliced ones too */
 	__u64 received_bytes; /* server to client */
-	__u64 spliced_bytes;  /* both directions */
+	__u64 spliced_bytes;  /* both directions, as the rest */
+	__u64 spliced_msgs;
+	__u64 switches; /* between splice and TCP */
 	__u64 connect_ns;     /* sum over opened: connect() to established */
 	__u64 retransmits;    /* segments, sum at close */
 	__u64 srtt_us;	      /* sum at close of smoothed RTT; divide by closed */
@@ -497,7 +579,10 @@ struct abi_live {
 };
 
 _Static_assert(sizeof(struct abi_tuple) == 36, "abi_tuple");
-_Static_assert(sizeof(struct abi_settings) == 40, "abi_settings");
+_Static_assert(sizeof(struct abi_settings) == 56, "abi_settings");
+_Static_assert(sizeof(struct abi_flow) == 88, "abi_flow");
+_Static_assert(sizeof(struct abi_pair) == 32 + 2 * sizeof(struct abi_flow), "abi_pair");
+_Static_assert(sizeof(struct abi_ended) == 72, "abi_ended");
 _Static_assert(sizeof(struct abi_pod) == 56 + ABI_NAME_LEN, "abi_pod");
 _Static_assert(sizeof(struct abi_address) == 24, "abi_address");
 _Static_assert(sizeof(struct abi_service_key) == 20, "abi_service_key");

@@ -24,14 +24,14 @@ struct live_rows { /* free(row) */
 
 #define LIVE_OLD_NS 10000000000ull /* a younger record without a socket may just be in the making */
 
-/* All connections, in no order. `conns` and `iterator` are fds of abi.h's map and link. 0 or -errno */
-int live_dump(int conns, int iterator, struct live_rows *ret) must_check;
+/* All connections, in no order. `conns`, `pairs` and `iterator` are fds of abi.h's maps and link. 0 or -errno */
+int live_dump(int conns, int pairs, int iterator, struct live_rows *ret) must_check;
 
 /*
  * Remove records that no socket backs: their socket went unseen (a CPU hit the limit of nested BPF programs, weft was
  * detached for a while). Only what two looks at the sockets missed goes. 0 or -errno; *ret_count: removed.
  */
-int live_sweep(int conns, int iterator, uint64_t now_ns, unsigned *ret_count) must_check;
+int live_sweep(int conns, int pairs, int iterator, uint64_t now_ns, unsigned *ret_count) must_check;
 
 /*
  * Every connection that the world now forbids: both ends that are here, servers before clients, each ordered by
@@ -48,6 +48,8 @@ int live_forbidden(int conns, const struct world *w, struct wire_destroy **ret, 
  */
 void live_join(const struct abi_tuple *tuple, const struct abi_conn *conn, unsigned count,
 	       const struct abi_live *live, unsigned lives, struct live_row *ret);
+/* Adds what the pair of a spliced connection has counted so far to its record. */
+void live_pair(struct abi_conn *c, const struct abi_pair *p);
 /* Bytes each way; a socket that was not seen is NULL. */
 void live_bytes(const struct abi_conn *c, const struct abi_live *client, const struct abi_live *server,
 		uint64_t *ret_sent, uint64_t *ret_received);

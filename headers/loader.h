@@ -32,6 +32,14 @@ int loader_try(struct probe *p) must_check;
 
 int loader_fd(const struct loader *l, enum wire_fd which); /* borrowed; WIRE_FD_SETTINGS .. WIRE_FD_LIVE */
 
+struct loader_watch { /* fds, borrowed: what proc/watch.c works with */
+	int link;    /* iterator weft_watch; -1: the kernel refused it */
+	int watches; /* struct abi_watch, may be mapped */
+	int wake;    /* ring buffer */
+	int caught;  /* struct abi_caught, may be mapped */
+};
+const struct loader_watch *loader_watch(const struct loader *l);
+
 int loader_splice(struct loader *l, bool on) must_check; /* the operator's switch; kept over restarts */
 bool loader_splice_on(const struct loader *l);
 

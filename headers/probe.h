@@ -14,6 +14,7 @@ struct probe {
 	unsigned version[3];
 	char cgroup[WIRE_PATH]; /* where programs are attached */
 	int cgroup_fd;
+	bool counts_tcp;  /* FIONREAD counts what TCP brings to a spliced socket */
 	bool kernel_safe; /* `auto` may splice: see probe_safe() in probe.c for the rule */
 };
 

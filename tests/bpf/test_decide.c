@@ -59,7 +59,7 @@ struct model {
 static void model_new(struct model *m)
 {
 	memset(m, 0, sizeof(*m));
-	m->me.by_tcp = 1; /* as flow_open in life.bpf.c */
+	m->me.by_tcp = 1; /* as flow_begin in watch.bpf.c */
 }
 
 /* What weft_msg does with one message; false: TCP has no room and the sender sleeps. */
@@ -219,22 +219,22 @@ static void enter_table(void **state)
 		struct decide_enter in;
 		enum abi_reason why;
 	} row[] = {
-		{{.kernel_safe = 1}, ABI_NONE},
-		{{.kernel_safe = 0}, ABI_KERNEL_UNSAFE},
-		{{.kernel_safe = 0, .sample = 1}, ABI_KERNEL_UNSAFE},
-		{{.kernel_safe = 0, .client_splice = ABI_SPLICE_ALWAYS}, ABI_NONE},
-		{{.kernel_safe = 0, .service_splice = ABI_SPLICE_ALWAYS}, ABI_NONE},
+		{{.kernel_safe = 1, .reader_seen = 1}, ABI_NONE},
+		{{.kernel_safe = 0, .reader_seen = 1}, ABI_KERNEL_UNSAFE},
+		{{.kernel_safe = 1, .reader_seen = 0}, ABI_READER_UNSEEN},
+		{{.kernel_safe = 1, .reader_seen = 1, .readers = ABI_READS_BY_SPLICE}, ABI_READER_SPLICES},
+		{{.kernel_safe = 1, .reader_seen = 1, .readers = ABI_READS_BY_SPLICE, .server_splice = ABI_SPLICE_ALWAYS},
+		 ABI_NONE},
+		{{.kernel_safe = 1, .reader_seen = 1, .readers = ABI_READS_BY_COUNT}, ABI_NONE},
+		{{.kernel_safe = 1, .reader_seen = 1, .readers = ABI_READS_BY_COUNT, .count_fault = 1}, ABI_READER_COUNTS},
+		{{.client_splice = ABI_SPLICE_ALWAYS}, ABI_NONE},
+		{{.service_splice = ABI_SPLICE_ALWAYS}, ABI_NONE},
 		{{.kernel_safe = 1, .splice_off = 1, .server_splice = ABI_SPLICE_ALWAYS},
 		 ABI_SWITCHED_OFF},
 		{{.kernel_safe = 1, .client_splice = ABI_SPLICE_OFF,
 		  .server_splice = ABI_SPLICE_ALWAYS}, ABI_POD_OFF},
 		{{.kernel_safe = 1, .server_splice = ABI_SPLICE_OFF}, ABI_POD_OFF},
 		{{.kernel_safe = 1, .service_splice = ABI_SPLICE_OFF}, ABI_SERVICE_OFF},
-		{{.kernel_safe = 1, .bulk = 200}, ABI_CLASS_BULK},
-		{{.kernel_safe = 1, .brief = 200, .busy = 1}, ABI_CLASS_SHORT},
-		{{.kernel_safe = 1, .brief = 200}, ABI_NONE},
-		{{.kernel_safe = 1, .bulk = 200, .brief = 200, .sample = 1}, ABI_NONE},
-		{{.kernel_safe = 1, .bulk = 200, .client_splice = ABI_SPLICE_ALWAYS}, ABI_NONE},
 	};
 
 	(void)state;
@@ -242,43 +242,45 @@ static void enter_table(void **state)
 		assert_int_equal(decide_enter(&row[i].in), row[i].why);
 }
 
-static void a_port_is_learnt_in_a_few_connections_and_forgotten_again(void **state)
+static void what_tcp_carried_tells_a_conversation_from_bulk(void **state)
 {
-	struct abi_class c = {0};
-	int n = 0;
+	static const struct {
+		struct decide_traffic t;
+		enum decide_kind kind;
+	} row[] = {
+		{{.bytes = 0, .mss = 1448}, DECIDE_WAIT},
+		{{.bytes = 7 * 200, .client_segs = 7, .server_segs = 7, .mss = 1448}, DECIDE_WAIT},
+		{{.bytes = 8 * 200, .client_segs = 8, .server_segs = 8, .mss = 1448}, DECIDE_TALK},
+		/* HTTP: a request, an answer of 64 KiB */
+		{{.bytes = 8 * 65736, .client_segs = 8, .server_segs = 8 * 46, .mss = 1448}, DECIDE_TALK},
+		/* answers of 1 MiB */
+		{{.bytes = 8 * 1048676, .client_segs = 8, .server_segs = 8 * 725, .mss = 1448}, DECIDE_BULK},
+		/* one way: full segments, small ones, too few of them */
+		{{.bytes = 1048576, .client_segs = 725, .mss = 1448}, DECIDE_BULK},
+		{{.bytes = 64 * 1000, .client_segs = 64, .mss = 1448}, DECIDE_STREAM},
+		{{.bytes = 63 * 1000, .client_segs = 63, .mss = 1448}, DECIDE_WAIT},
+		{{.bytes = 100 * 1448, .server_segs = 100, .mss = 1448}, DECIDE_WAIT},
+		/* an upload that the server acknowledges every now and then */
+		{{.bytes = 8 << 20, .client_segs = 5800, .server_segs = 16, .mss = 1448}, DECIDE_BULK},
+		{{.bytes = 1 << 20, .client_segs = 725, .server_segs = 16, .mss = 1448}, DECIDE_TALK},
+		/* counts at their ends */
+		{{.bytes = UINT64_MAX / 8, .client_segs = UINT32_MAX, .server_segs = UINT32_MAX, .mss = 65483},
+		 DECIDE_BULK},
+	};
 
 	(void)state;
-	while (c.bulk <= DECIDE_CLASS_LIMIT)
-		decide_learn(&c, 1 << 30, 2, 1), n++;
-	assert_in_range(n, 2, 4);
-	for (int i = 0; i < 1000; i++)
-		decide_learn(&c, 1 << 30, 2, 1);
-	assert_int_equal(c.bulk, 256);
-	decide_learn(&c, 1000, 10, 0); /* a control connection has no vote on bulk */
-	assert_int_equal(c.bulk, 256);
-	for (n = 0; c.bulk > DECIDE_CLASS_LIMIT; n++)
-		decide_learn(&c, 1 << 30, 1000, 0);
-	assert_in_range(n, 2, 4);
-	for (int i = 0; i < 1000; i++)
-		decide_learn(&c, 1 << 30, 1000, 0);
-	assert_int_equal(c.bulk, 0);
-	assert_int_equal(c.brief, 0);
+	for (size_t i = 0; i < sizeof(row) / sizeof(row[0]); i++)
+		assert_int_equal(decide_kind(&row[i].t, settings.turn_bytes), row[i].kind);
 }
 
-static void a_port_is_busy_while_connections_come_fast(void **state)
+static void who_leaves_often_stays_away_longer(void **state)
 {
-	struct abi_class c = {0};
-	uint64_t now = 1000000000ull;
-	int busy = 0;
-
 	(void)state;
-	for (int i = 0; i < 1000; i++, now += 10000000) /* 100 a second */
-		busy |= decide_busy(&c, now);
-	assert_false(busy);
-	for (int i = 0; i < 1000; i++, now += 100000) /* 10 000 a second */
-		busy = decide_busy(&c, now);
-	assert_true(busy);
-	assert_false(decide_busy(&c, now + 1000000000)); /* the next one comes after a second */
+	assert_int_equal(decide_again(0), 1000000000ull);
+	for (uint32_t left = 1; left < 256; left++) {
+		assert_true(decide_again(left) >= decide_again(left - 1));
+		assert_true(decide_again(left) <= 64000000000ull);
+	}
 }
 
 static void index_stays_below_count(void **state)
@@ -301,8 +303,8 @@ int main(void)
 		cmocka_unit_test(small_stream_with_a_reader_that_keeps_up_is_spliced),
 		cmocka_unit_test(after_a_stall_the_splice_comes_back),
 		cmocka_unit_test(enter_table),
-		cmocka_unit_test(a_port_is_learnt_in_a_few_connections_and_forgotten_again),
-		cmocka_unit_test(a_port_is_busy_while_connections_come_fast),
+		cmocka_unit_test(what_tcp_carried_tells_a_conversation_from_bulk),
+		cmocka_unit_test(who_leaves_often_stays_away_longer),
 		cmocka_unit_test(index_stays_below_count),
 	};
 

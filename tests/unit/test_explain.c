@@ -28,7 +28,7 @@ static int map_new(unsigned type, unsigned key_size, unsigned value_size)
 	attr.key_size = key_size;
 	attr.value_size = value_size;
 	attr.max_entries = 4096;
-	attr.map_flags = BPF_F_NO_PREALLOC;
+	attr.map_flags = type == BPF_MAP_TYPE_ARRAY ? 0 : BPF_F_NO_PREALLOC;
 	fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr));
 	if (fd < 0)
 		fail_msg("BPF_MAP_CREATE: %s: run the tests as root", strerror(errno));
@@ -64,7 +64,9 @@ static int setup(void **state)
 	NEW(BLOCKS, LPM_TRIE, struct abi_block_key, struct abi_bits);
 	NEW(PORTS, HASH, struct abi_port_key, struct abi_port);
 	NEW(CONNS, HASH, struct abi_tuple, struct abi_conn);
-	NEW(CLASSES, HASH, struct abi_class_key, struct abi_class);
+	NEW(PAIRS, ARRAY, uint32_t, struct abi_pair);
+	NEW(READERS, HASH, uint64_t, struct abi_reader);
+	NEW(SETTINGS, ARRAY, uint32_t, struct abi_settings);
 	NEW(TRAFFIC, PERCPU_HASH, struct abi_traffic_key, struct abi_traffic);
 #undef NEW
 	g->report.publish = publish_new(g->scene.world, g->report.fd, &err);
@@ -285,19 +287,35 @@ static void not_weft(void **state)
 static void splice_said(void **state)
 {
 	static const struct {
-		bool on, safe;
+		bool on, safe, seen, fault;
+		uint32_t reads;
 		const char *says;
-	} table[] = {{true, true, "eligible"}, {false, true, "switched_off"}, {true, false, "kernel_unsafe"}};
+	} table[] = {
+		{true, true, true, false, 0, "eligible"},
+		{false, true, true, false, 0, "switched_off"},
+		{true, false, true, false, 0, "kernel_unsafe"},
+		{true, true, false, false, 0, "reader_unseen"},
+		{true, true, true, false, ABI_READS_BY_SPLICE, "program haproxy of shop/a reads by splice(2)"},
+		{true, true, true, true, ABI_READS_BY_COUNT, "program nginx of shop/a asks FIONREAD"},
+		{true, true, true, false, ABI_READS_BY_COUNT, "eligible"},
+	};
 	struct stage *g = *state;
+	uint64_t netns;
 
 	populate(g);
+	netns = name_find_pod(g->scene.world, "shop/a", true, (char[256]){0})->enrolled->netns;
 	for (size_t i = 0; i < array_size(table); i++) {
+		struct abi_settings set = {.reader_seen = table[i].seen, .count_fault = table[i].fault};
+		struct abi_reader reader = {.how = table[i].reads, .program = {"haproxy", "nginx"}};
+		uint32_t zero = 0;
 		json_t *a, *step;
 		bool said = false;
 		size_t k;
 
 		g->report.splice_on = table[i].on;
 		g->report.kernel_safe = table[i].safe;
+		assert_int_equal(kernel_update(g->report.fd[WIRE_FD_SETTINGS], &zero, &set), 0);
+		assert_int_equal(kernel_update(g->report.fd[WIRE_FD_READERS], &netns, &reader), 0);
 		a = explain(g, "shop/a", "web.shop");
 		json_array_foreach(json_object_get(a, "steps"), k, step) said =
 			said || (!strcmp(string_of(step, "step"), "splice") &&

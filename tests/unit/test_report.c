@@ -17,7 +17,7 @@ struct stage {
 
 static int map_new(unsigned type, unsigned key_size, unsigned value_size, unsigned entries)
 {
-	bool array = type == BPF_MAP_TYPE_PERCPU_ARRAY;
+	bool array = type == BPF_MAP_TYPE_PERCPU_ARRAY || type == BPF_MAP_TYPE_ARRAY;
 	union bpf_attr attr;
 	long fd;
 
@@ -91,7 +91,7 @@ static int setup(void **state)
 	NEW(BLOCKS, LPM_TRIE, struct abi_block_key, struct abi_bits, 64);
 	NEW(PORTS, HASH, struct abi_port_key, struct abi_port, 64);
 	NEW(CONNS, HASH, struct abi_tuple, struct abi_conn, 64);
-	NEW(CLASSES, HASH, struct abi_class_key, struct abi_class, 64);
+	NEW(PAIRS, ARRAY, uint32_t, struct abi_pair, 64);
 	NEW(TRAFFIC, PERCPU_HASH, struct abi_traffic_key, struct abi_traffic, 64);
 	NEW(REFUSALS, PERCPU_HASH, struct abi_refusal_key, uint64_t, 64);
 	NEW(REASONS, PERCPU_ARRAY, uint32_t, uint64_t, ABI_REASON_MAX);
@@ -259,7 +259,7 @@ static void connections(void **state)
 			     .service = world_front_numbered(g->scene.world, 1) ? 1 : 0,
 			     .asked = scene_addr("10.96.0.1"),
 			     .asked_port = 80,
-			     .end = {{.spliced_bytes = 10, .tcp_bytes = 1}, {.spliced_bytes = 20}}};
+			     .end = {{.spliced_bytes = 10}, {.spliced_bytes = 20}}};
 	json_t *a, *k;
 
 	assert_int_equal(kernel_update(g->report.fd[WIRE_FD_CONNS], &t, &c), 0);

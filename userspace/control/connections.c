@@ -79,6 +79,7 @@ static json_t *item(void *ctx, const void *key)
 	const struct listing *l = ctx;
 	const struct live_row *r = key;
 	const struct abi_conn *c = &r->conn;
+	const struct abi_local *client = &c->end[ABI_CLIENT], *server = &c->end[ABI_SERVER];
 	const struct world *w = l->report->world;
 	uint64_t age = l->now_ns > c->opened_ns ? l->now_ns - c->opened_ns : 0;
 	json_t *j = json_pack("{s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I}", "source",
@@ -91,10 +92,13 @@ static json_t *item(void *ctx, const void *key)
 
 	if (!j)
 		abort();
-	more = json_pack("{s:o, s:b, s:I, s:i, s:i, s:[i,i]}", "identity", name_identity(w, c->source),
-			 "established", c->established, "bytes_spliced",
-			 (json_int_t)(c->end[ABI_CLIENT].spliced_bytes + c->end[ABI_SERVER].spliced_bytes),
-			 "srtt_us", (int)r->srtt_us, "retransmits", (int)r->retransmits, "queued_bytes",
+	more = json_pack("{s:o, s:b, s:I, s:I, s:I, s:[i,i], s:[i,i], s:i, s:i, s:[i,i]}", "identity",
+			 name_identity(w, c->source), "established", c->established, "bytes_spliced",
+			 (json_int_t)(client->spliced_bytes + server->spliced_bytes), "messages_spliced",
+			 (json_int_t)client->spliced_msgs + server->spliced_msgs, "switches",
+			 (json_int_t)client->switches + server->switches, "queue_peak_bytes",
+			 (int)client->queue_bytes, (int)server->queue_bytes, "queue_peak_messages",
+			 (int)client->queue_msgs, (int)server->queue_msgs, "srtt_us", (int)r->srtt_us, "retransmits", (int)r->retransmits, "queued_bytes",
 			 (int)r->queued[ABI_SERVER], (int)r->queued[ABI_CLIENT]);
 	json_object_update_new(j, more);
 	if (c->asked_port)
@@ -160,7 +164,7 @@ struct answer *connections_answer(struct report *r, const json_t *request)
 
 	if (pod && !only)
 		return answer_error("%s", why);
-	err = live_dump(r->fd[WIRE_FD_CONNS], r->fd[WIRE_FD_LIVE], &rows);
+	err = live_dump(r->fd[WIRE_FD_CONNS], r->fd[WIRE_FD_PAIRS], r->fd[WIRE_FD_LIVE], &rows);
 	if (err)
 		return answer_error("the connections of the kernel cannot be read: %s", strerror(-err));
 	l = mem_alloc(sizeof(*l));

@@ -294,30 +294,52 @@ static enum abi_reason explain_policy(struct explain *x, const struct world_pod 
 
 /* ------------------------------------------------------------------ splice, and what is there already */
 
-static void explain_splice(struct explain *x, const struct world_pod *to, uint16_t port)
+/* What was seen of a pod's programs, ABI_READS_BY_*. */
+static uint32_t splice_reader(const struct explain *x, const struct world_pod *pod, struct abi_reader *ret)
 {
-	struct abi_class_key key = {.netns = to->enrolled->netns, .port = port};
-	struct abi_class class = {0};
+	if (kernel_lookup(x->report->fd[WIRE_FD_READERS], &pod->enrolled->netns, ret))
+		*ret = (struct abi_reader){0};
+	return ret->how;
+}
+
+static void explain_reader(struct explain *x, const struct world_pod *pod, const struct abi_reader *r, enum abi_reason why)
+{
+	unsigned bit = why == ABI_READER_COUNTS;
+
+	if (r->how & 1u << bit)
+		step(x, "splice", NULL, NULL, "carried by TCP (%s): program %.16s of %s/%s %s", reason_name(why),
+		     r->program[bit], pod->namespace, pod->name,
+		     bit ? "asks FIONREAD, which this kernel answers wrong in a splice" : "reads by splice(2)");
+}
+
+static void explain_splice(struct explain *x, const struct world_pod *to)
+{
+	struct abi_settings set = {0};
+	struct abi_reader client, server;
+	uint32_t zero = 0;
+	int err = kernel_lookup(x->report->fd[WIRE_FD_SETTINGS], &zero, &set);
 	struct decide_enter in = {
 		.splice_off = !x->report->splice_on,
 		.kernel_safe = x->report->kernel_safe,
+		.reader_seen = !err && set.reader_seen,
+		.count_fault = !err && set.count_fault,
+		.readers = (uint8_t)(splice_reader(x, x->source, &client) | splice_reader(x, to, &server)),
 		.client_splice = (uint8_t)x->source->splice,
 		.server_splice = (uint8_t)to->splice,
 		.service_splice = x->front ? (uint8_t)x->front->splice : ABI_SPLICE_AUTO,
 	};
-	enum abi_reason why;
+	enum abi_reason why = decide_enter(&in);
 
-	if (!kernel_lookup(x->report->fd[WIRE_FD_CLASSES], &key, &class)) {
-		in.bulk = class.bulk;
-		in.brief = class.brief;
-		in.busy = (uint8_t)decide_busy(&class, clock_ns()); /* of the copy: nothing is learnt */
-	}
-	why = decide_enter(&in);
-	if (why)
+	if (why == ABI_READER_SPLICES || why == ABI_READER_COUNTS) {
+		explain_reader(x, x->source, &client, why);
+		explain_reader(x, to, &server, why);
+	} else if (why) {
 		step(x, "splice", NULL, NULL, "carried by TCP (%s): %s", reason_name(why), reason_text(why));
-	else
+	} else {
 		step(x, "splice", NULL, NULL,
-		     "eligible: both ends are on this node; small messages skip TCP, bulk is left to it");
+		     "eligible: both ends are on this node; a conversation skips TCP once it has shown itself, bulk "
+		     "is left to TCP");
+	}
 }
 
 static void explain_live(struct explain *x, const struct world_pod *to)
@@ -326,7 +348,7 @@ static void explain_live(struct explain *x, const struct world_pod *to)
 	struct text t = {0};
 	struct live_rows rows;
 
-	if (live_dump(x->report->fd[WIRE_FD_CONNS], -1, &rows))
+	if (live_dump(x->report->fd[WIRE_FD_CONNS], x->report->fd[WIRE_FD_PAIRS], -1, &rows))
 		return;
 	for (unsigned i = 0; i < rows.count; i++) {
 		const struct live_row *r = &rows.row[i];
@@ -453,7 +475,7 @@ static void explain_address(struct explain *x, const struct abi_addr *to, uint16
 	explain_other_sources(x, pod, port, why, v);
 	if (x->source->enrolled) {
 		if (!why)
-			explain_splice(x, pod, port);
+			explain_splice(x, pod);
 		explain_live(x, pod);
 	}
 }

@@ -53,26 +53,48 @@ static int sockets(int iterator, struct abi_live **ret, unsigned *ret_count)
 
 /*
  * TCP's counters say what it carried, the record what was redirected. The receiver's count is exact; the sender's
- * includes the SYN and stands in where the receiver is elsewhere. An end that has closed left its number in tcp_bytes.
+ * includes the SYN and stands in where the receiver is elsewhere.
  */
-static uint64_t tcp_bytes(const struct abi_flow *from, const struct abi_live *sender,
-			  const struct abi_live *receiver, bool from_client)
+static uint64_t tcp_bytes(const struct abi_live *sender, const struct abi_live *receiver, bool from_client)
 {
 	uint64_t syn = from_client ? 1 : 0;
 
 	if (receiver)
 		return receiver->bytes_received;
-	if (sender)
-		return sender->bytes_acked > syn ? sender->bytes_acked - syn : 0;
-	return from->tcp_bytes;
+	return sender && sender->bytes_acked > syn ? sender->bytes_acked - syn : 0;
 }
 
 void live_bytes(const struct abi_conn *c, const struct abi_live *client, const struct abi_live *server,
 		uint64_t *ret_sent, uint64_t *ret_received)
 {
-	*ret_sent = c->end[ABI_CLIENT].spliced_bytes + tcp_bytes(&c->end[ABI_CLIENT], client, server, true);
-	*ret_received =
-		c->end[ABI_SERVER].spliced_bytes + tcp_bytes(&c->end[ABI_SERVER], server, client, false);
+	*ret_sent = c->end[ABI_CLIENT].spliced_bytes + tcp_bytes(client, server, true);
+	*ret_received = c->end[ABI_SERVER].spliced_bytes + tcp_bytes(server, client, false);
+}
+
+void live_pair(struct abi_conn *c, const struct abi_pair *p)
+{
+	for (unsigned i = 0; i < array_size(p->end); i++) {
+		const struct abi_flow *f = &p->end[i];
+		struct abi_local *to = &c->end[i];
+
+		to->spliced_bytes += f->spliced_bytes;
+		to->spliced_msgs += f->spliced_msgs;
+		to->switches += f->switches;
+		to->queue_bytes = f->queue_bytes > to->queue_bytes ? f->queue_bytes : to->queue_bytes;
+		to->queue_msgs = f->queue_msgs > to->queue_msgs ? f->queue_msgs : to->queue_msgs;
+	}
+	c->stage = ABI_STAGE_OUT; /* the sums are whole now */
+}
+
+/* What the splice counts for connections that are in it now is with their pairs. */
+static void add_pairs(int pairs, struct abi_conn *conn, unsigned count)
+{
+	struct abi_pair p;
+
+	for (unsigned i = 0; i < count; i++)
+		if (conn[i].stage != ABI_STAGE_OUT && !kernel_lookup(pairs, &conn[i].slot, &p) &&
+		    p.conn == conn[i].conn) /* else it has just left, and the record lacks that */
+			live_pair(&conn[i], &p);
 }
 
 struct socket {
@@ -135,7 +157,7 @@ void live_join(const struct abi_tuple *tuple, const struct abi_conn *conn, unsig
 	index_close(&x);
 }
 
-int live_dump(int conns, int iterator, struct live_rows *ret)
+int live_dump(int conns, int pairs, int iterator, struct live_rows *ret)
 {
 	struct abi_live *live = NULL;
 	void *tuples, *records;
@@ -148,6 +170,7 @@ int live_dump(int conns, int iterator, struct live_rows *ret)
 			  &count);
 	if (err)
 		return err;
+	add_pairs(pairs, records, count);
 	if (iterator >= 0)
 		err = sockets(iterator, &live, &lives);
 	if (!err) {
@@ -175,7 +198,7 @@ static int suspects_left(int iterator, struct live_row *row, unsigned *count)
 		return err;
 	index_open(&x, live, lives);
 	for (unsigned i = 0; i < *count; i++) {
-		const struct abi_flow *end = row[i].conn.end;
+		const struct abi_local *end = row[i].conn.end;
 
 		if (!find(&x, end[ABI_CLIENT].cookie) && !find(&x, end[ABI_SERVER].cookie))
 			memmove(&row[left++], &row[i], sizeof(*row));
@@ -186,7 +209,7 @@ static int suspects_left(int iterator, struct live_row *row, unsigned *count)
 	return 0;
 }
 
-int live_sweep(int conns, int iterator, uint64_t now_ns, unsigned *ret_count)
+int live_sweep(int conns, int pairs, int iterator, uint64_t now_ns, unsigned *ret_count)
 {
 	struct live_rows rows;
 	unsigned suspects = 0;
@@ -195,7 +218,7 @@ int live_sweep(int conns, int iterator, uint64_t now_ns, unsigned *ret_count)
 	*ret_count = 0;
 	if (iterator < 0)
 		return 0; /* without the look at sockets nothing can be said */
-	err = live_dump(conns, iterator, &rows);
+	err = live_dump(conns, pairs, iterator, &rows);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < rows.count; i++)
@@ -251,7 +274,7 @@ static void ends_add(struct ends *e, const struct abi_tuple *t, const struct abi
 {
 	uint64_t netns = end == ABI_CLIENT ? c->client_netns : c->server_netns;
 
-	if (!netns || !c->end[end].cookie || c->end[end].closed)
+	if (!netns || !c->end[end].cookie)
 		return;
 	if (e->count == e->size) {
 		e->size = e->size ? e->size * 2 : 256;

@@ -77,7 +77,7 @@ static json_t *traffic_item(void *ctx, const void *key)
 	const struct traffic_row *row = key;
 	const struct abi_traffic *t = &row->sum;
 
-	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "source",
+	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "source",
 			 name_identity(w, row->key.source), "service", name_service(w, row->key.service),
 			 "pod", name_pod(w, row->key.pod), "opened", (json_int_t)t->opened, "closed",
 			 (json_int_t)t->closed, "failed", (json_int_t)t->failed, "sent_bytes",

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "reader.h"
 #include "weft.skel.h"
 
 #define PATH (WIRE_PATH / 2)
@@ -23,6 +24,7 @@ static const struct abi_settings first_settings = {
 	.small_bytes = 4096,
 	.stream_bytes = 917504,
 	.bulk_bytes = 1 << 20,
+	.refresh_s = 60,
 	.leave_ns = 500000000, /* above the time that a cgroup with a CPU quota may hold a sender inside sendmsg */
 };
 
@@ -39,7 +41,8 @@ static const char *const map_name[] = {
 	[WIRE_FD_BLOCKS] = "blocks",
 	[WIRE_FD_PORTS] = "ports",
 	[WIRE_FD_CONNS] = "conns",
-	[WIRE_FD_CLASSES] = "classes",
+	[WIRE_FD_PAIRS] = "pairs",
+	[WIRE_FD_READERS] = "readers",
 	[WIRE_FD_TRAFFIC] = "traffic",
 	[WIRE_FD_REFUSALS] = "refusals",
 	[WIRE_FD_REASONS] = "reasons",
@@ -51,7 +54,7 @@ enum hook { HOOK_CGROUP,
 	    HOOK_ITERATOR };
 
 /*
- * Every program, in the order of attaching: sk_msg stands before sockops, which enters sockets into its map.
+ * Every program, in the order of attaching: sk_msg and setsockopt stand before the first socket is entered.
  * What is `needed` decides who may talk with whom, so there is no weft without; the rest costs a feature.
  */
 static const struct program {
@@ -63,6 +66,9 @@ static const struct program {
 } programs[] = {
 	{"weft_msg", "sk_msg", HOOK_MSG, BPF_SK_MSG_VERDICT, false, "no splice: same-node traffic by TCP"},
 	{"weft_live", "iterator", HOOK_ITERATOR, BPF_TRACE_ITER, true, NULL},
+	{"weft_watch", "watch", HOOK_ITERATOR, BPF_TRACE_ITER, false, "no splice: same-node traffic by TCP"},
+	{"weft_setopt", "setsockopt", HOOK_CGROUP, BPF_CGROUP_SETSOCKOPT, false,
+	 "no splice: an option that is set later would be missed"},
 	{"weft_sockops", "sockops", HOOK_CGROUP, BPF_CGROUP_SOCK_OPS, true, NULL},
 	{"weft_getpeer4", "getpeername4", HOOK_CGROUP, BPF_CGROUP_INET4_GETPEERNAME, false,
 	 "apps see the endpoint, not the service's address"},
@@ -77,6 +83,7 @@ struct loader {
 	char root[PATH]; /* PINS_ROOT/INSTANCE */
 	int fd[WIRE_FD_LIVE + 1];
 	int inbound; /* program weft_inbound */
+	struct loader_watch watch;
 };
 
 /* ------------------------------------------------------------------ libbpf's voice */
@@ -105,6 +112,15 @@ static int hear(enum libbpf_print_level level, const char *fmt, va_list args)
 static const char *in(char buf[WIRE_PATH], const struct loader *l, const char *folder, const char *name)
 {
 	(void)snprintf(buf, WIRE_PATH, "%s/%s%s%s", l->root, folder, folder[0] ? "/" : "", name);
+	return buf;
+}
+
+static const char *map_path(char buf[WIRE_PATH], const struct loader *l, const char *name)
+{
+	if (text_equal(name, "readers") || text_equal(name, "caught")) /* of all instances: reader.h */
+		(void)snprintf(buf, WIRE_PATH, READER_ROOT "/%s", name);
+	else
+		(void)in(buf, l, "", name);
 	return buf;
 }
 
@@ -225,7 +241,7 @@ static bool may_adopt(const struct loader *l, const struct bpf_object *obj)
 	bool same = true;
 
 	bpf_object__for_each_map(map, obj) {
-		int fd = bpf_map__is_internal(map) ? -1 : bpf_obj_get(in(path, l, "", bpf_map__name(map)));
+		int fd = bpf_map__is_internal(map) ? -1 : bpf_obj_get(map_path(path, l, bpf_map__name(map)));
 
 		if (fd < 0)
 			continue;
@@ -269,7 +285,7 @@ static int set_pins(const struct loader *l, const struct bpf_object *obj)
 	bpf_object__for_each_map(map, obj) {
 		if (err || bpf_map__is_internal(map))
 			continue;
-		err = bpf_map__set_pin_path(map, in(path, l, "", bpf_map__name(map)));
+		err = bpf_map__set_pin_path(map, map_path(path, l, bpf_map__name(map)));
 	}
 	return err;
 }
@@ -361,6 +377,8 @@ static int attach_iterator(struct loader *l, const struct program *which, int pr
 	err = pins_replace(link, dir, which->name);
 	if (err)
 		close(link);
+	else if (text_equal(which->name, "weft_watch"))
+		l->watch.link = link;
 	else
 		l->fd[WIRE_FD_LIVE] = link;
 	return err;
@@ -426,7 +444,7 @@ static bool works(const struct probe *p, const char *row)
 }
 
 /* Before anything is attached. The operator's switch is kept over restarts. */
-static int settle(int map, const struct probe *p)
+static int settle(int map, const struct probe *p, bool reader_seen)
 {
 	struct abi_settings was = {0}, now = first_settings;
 	__u32 key = 0;
@@ -434,6 +452,8 @@ static int settle(int map, const struct probe *p)
 	if (!bpf_map_lookup_elem(map, &key, &was) && was.version == ABI_VERSION)
 		now.splice_off = was.splice_off;
 	now.kernel_safe = p->kernel_safe;
+	now.reader_seen = reader_seen;
+	now.count_fault = !p->counts_tcp;
 	return bpf_map_update_elem(map, &key, &now, BPF_ANY);
 }
 
@@ -466,6 +486,8 @@ static int folders(const struct loader *l)
 	int err = pins_folder(PINS_ROOT);
 
 	if (!err)
+		err = pins_folder(READER_ROOT);
+	if (!err)
 		err = pins_folder(l->root);
 	for (unsigned i = 0; i < array_size(below) && !err; i++)
 		err = pins_folder(in(path, l, "", below[i]));
@@ -474,9 +496,23 @@ static int folders(const struct loader *l)
 	return err;
 }
 
+static int keep_one(const struct bpf_map *map, int *ret)
+{
+	*ret = fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 0);
+	return *ret < 0 ? -errno : 0;
+}
+
 /* The fds that are kept; libbpf's object goes, with its megabytes. */
 static int keep(struct loader *l, const struct weft_bpf *skel)
 {
+	int err = keep_one(skel->maps.watches, &l->watch.watches);
+
+	if (!err)
+		err = keep_one(skel->maps.wake, &l->watch.wake);
+	if (!err)
+		err = keep_one(skel->maps.caught, &l->watch.caught);
+	if (err)
+		return err;
 	for (unsigned i = 0; i < array_size(map_name); i++) {
 		const struct bpf_map *map = bpf_object__find_map_by_name(skel->obj, map_name[i]);
 
@@ -497,6 +533,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	for (unsigned i = 0; i < array_size(l->fd); i++)
 		l->fd[i] = -1;
 	l->inbound = -1;
+	l->watch = (struct loader_watch){.link = -1, .watches = -1, .wake = -1, .caught = -1};
 	(void)snprintf(l->root, sizeof(l->root), PINS_ROOT "/%s", instance);
 	err = folders(l);
 	if (!err)
@@ -504,14 +541,16 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	if (!err)
 		err = keep(l, skel);
 	if (!err) {
-		err = settle(l->fd[WIRE_FD_SETTINGS], p);
+		bool reader_seen = reader_open(p, l->fd[WIRE_FD_READERS], l->watch.caught, !p->counts_tcp);
+
+		err = settle(l->fd[WIRE_FD_SETTINGS], p, reader_seen);
 		if (!err)
 			err = attach_all(l, skel, p);
 	}
 	if (skel)
 		weft_bpf__destroy(skel);
 	(void)malloc_trim(0); /* the kernel's BTF, parsed, was 40 MB */
-	if (!err && !works(p, "sk_msg"))
+	if (!err && (!works(p, "sk_msg") || !works(p, "watch") || !works(p, "setsockopt")))
 		err = loader_splice(l, false);
 	if (err) {
 		loader_close(l);
@@ -523,6 +562,9 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 
 void loader_close(struct loader *l)
 {
+	const int watch[] = {l ? l->watch.link : -1, l ? l->watch.watches : -1, l ? l->watch.wake : -1,
+			     l ? l->watch.caught : -1};
+
 	if (!l)
 		return;
 	for (unsigned i = 0; i < array_size(l->fd); i++)
@@ -530,7 +572,15 @@ void loader_close(struct loader *l)
 			close(l->fd[i]);
 	if (l->inbound >= 0)
 		close(l->inbound);
+	for (unsigned i = 0; i < array_size(watch); i++)
+		if (watch[i] >= 0)
+			close(watch[i]);
 	free(l);
+}
+
+const struct loader_watch *loader_watch(const struct loader *l)
+{
+	return &l->watch;
 }
 
 int loader_fd(const struct loader *l, enum wire_fd which)

@@ -21,8 +21,10 @@
 
 #include "channel.h"
 #include "privilege.h"
+#include "reader.h"
 #include "spawn.h"
 #include "version.h"
+#include "watch.h"
 
 #define BACKLOG 128
 
@@ -33,6 +35,7 @@ struct supervisor {
 	struct loop *loop;
 	struct loader *loader;
 	struct pods *pods;
+	struct watch *watch;
 	struct channel *channel;
 	struct clients *clients;
 	struct loop_watch signals;
@@ -148,6 +151,7 @@ static int set_splice(void *ctx, bool on)
 	if (err)
 		return err;
 	log_info("splice switched %s", on ? "on" : "off");
+	watch_now(s->watch);
 	s->start.splice_on = on;
 	channel_splice(s->channel);
 	return 0;
@@ -355,6 +359,11 @@ static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 		err = pods_adopt(s->pods);
 	if (err)
 		return err;
+	err = watch_open(&s->watch, s->loop, loader_watch(s->loader), s->pods);
+	if (err) {
+		log_error("the splice cannot be watched: %s", strerror(-err));
+		return err;
+	}
 	err = privilege_keep();
 	if (err)
 		log_error("privileges cannot be dropped: %s", strerror(-err));
@@ -395,6 +404,7 @@ static void end(struct supervisor *s)
 	s->clients = NULL;
 	channel_close(s->channel);
 	s->channel = NULL;
+	watch_close(s->watch);
 	pods_close(s->pods);
 	loader_close(s->loader);
 	loop_free(s->loop);
@@ -468,6 +478,11 @@ int supervisor_uninstall(const struct options *o)
 		close(run);
 	}
 	err = pins_remove(o->instance);
+	if (!err && access(PINS_ROOT, F_OK)) { /* it was the last instance on the machine */
+		err = reader_remove();
+		if (err)
+			log_error("pins below " READER_ROOT " cannot be removed: %s", strerror(-err));
+	}
 	if (!err)
 		err = folders_remove(o->instance);
 	if (lock >= 0)

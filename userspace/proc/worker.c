@@ -241,7 +241,7 @@ static void sweep_due(struct loop_timer *t)
 	struct worker *w = container_of(t, struct worker, sweep);
 	struct report *r = &w->report;
 	unsigned count;
-	int err = live_sweep(r->fd[WIRE_FD_CONNS], r->fd[WIRE_FD_LIVE], clock_ns(), &count);
+	int err = live_sweep(r->fd[WIRE_FD_CONNS], r->fd[WIRE_FD_PAIRS], r->fd[WIRE_FD_LIVE], clock_ns(), &count);
 
 	if (err)
 		tell_once(w, LOG_WARNING, "sweep",

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * reader.bpf.c: who reads a TCP socket by splice(2), or maps it (TCP_ZEROCOPY_RECEIVE)? Such a reader takes from TCP's
+ * queue alone and never sees redirected bytes (facts/kernel.md sections 2, 2.2; rows 9 and 15), so its network
+ * namespace is written down in `readers` and nothing of it is spliced any more. Likewise who asks FIONREAD, which some
+ * kernels answer wrong (row 3b). An object of its own, for all instances on the machine; the kernel may refuse any of it.
+ *
+ *	weft_spliced	fentry on tcp_splice_read		no cost to anybody else
+ *	weft_mapped	fentry on tcp_mmap
+ *	weft_counted	fentry on tcp_ioctl; weft_counted_in on tcp_bpf_ioctl
+ *	weft_loaded	where there is no fentry: a hardware watchpoint (man perf_event_open, PERF_TYPE_BREAKPOINT) on
+ *			the pointer `splice_read` of inet_stream_ops and of inet6_stream_ops, which nobody loads but to
+ *			call it. A register holds the struct socket whose ops they are.
+ *	weft_asked	the same on the pointers `ioctl`, where FIONREAD has the fault; else there is room for `mmap`
+ *	weft_ops	iter/bpf_sk_storage_map: where those pointers lie
+ */
+#include "verdict.bpf.h"
+
+#include <bpf/bpf_tracing.h>
+#include <linux/bpf_perf_event.h>
+
+#define SIOCINQ 0x541b /* linux/sockios.h: FIONREAD */
+
+/* sockets of the supervisor's own, to find their proto_ops */
+MAP(own, BPF_MAP_TYPE_SK_STORAGE, int, __u32, 0, BPF_F_NO_PREALLOC);
+
+const volatile __u64 stream_ops[2]; /* of AF_INET, AF_INET6: set before the object is loaded */
+
+/* `bit`: place of `how` in abi_reader.program */
+static __always_inline int seen(const struct sock *sk, __u32 how, __u32 bit)
+{
+	struct abi_caught *c = caught_get();
+	struct abi_reader now = {}, *r;
+	struct net *net = NULL;
+	__u64 netns = 0;
+
+	if (!c)
+		return 0;
+	bpf_core_read(&net, sizeof(net), &sk->__sk_common.skc_net.net);
+	bpf_core_read(&netns, sizeof(netns), &net->net_cookie);
+	r = bpf_map_lookup_elem(&readers, &netns);
+	if (r) {
+		r->count++;
+		if (r->how & how)
+			return 0;
+		bpf_get_current_comm(r->program[bit & 1], sizeof(r->program[0]));
+		__sync_fetch_and_or(&r->how, how);
+	} else {
+		now.first_ns = bpf_ktime_get_ns();
+		now.count = 1;
+		now.how = how;
+		bpf_get_current_comm(now.program[bit & 1], sizeof(now.program[0]));
+		if (bpf_map_update_elem(&readers, &netns, &now, BPF_ANY))
+			c->failed = 1;
+	}
+	__sync_fetch_and_add(&c->caught, 1); /* after the row: whoever sees the number finds it */
+	return 0;
+}
+
+SEC("fentry/tcp_splice_read")
+int BPF_PROG(weft_spliced, struct socket *socket)
+{
+	return seen(socket->sk, ABI_READS_BY_SPLICE, 0);
+}
+
+SEC("fentry/tcp_mmap")
+int BPF_PROG(weft_mapped, struct file *file, struct socket *socket)
+{
+	return seen(socket->sk, ABI_READS_BY_SPLICE, 0);
+}
+
+SEC("fentry/tcp_ioctl")
+int BPF_PROG(weft_counted, struct sock *sk, int cmd)
+{
+	return cmd == SIOCINQ ? seen(sk, ABI_READS_BY_COUNT, 1) : 0;
+}
+
+SEC("fentry/tcp_bpf_ioctl")
+int BPF_PROG(weft_counted_in, struct sock *sk, int cmd)
+{
+	return cmd == SIOCINQ ? seen(sk, ABI_READS_BY_COUNT, 1) : 0;
+}
+
+/* Is it a struct socket with one of our proto_ops? */
+static __always_inline const struct sock *socket_at(__u64 at)
+{
+	const struct socket *socket = (const struct socket *)at;
+	const void *ops = NULL;
+	struct sock *sk = NULL;
+
+	if (!(at >> 63) || bpf_core_read(&ops, sizeof(ops), &socket->ops))
+		return NULL;
+	if (!ops || ((__u64)ops != stream_ops[0] && (__u64)ops != stream_ops[1]))
+		return NULL;
+	bpf_core_read(&sk, sizeof(sk), &socket->sk);
+	return sk;
+}
+
+#if defined(__TARGET_ARCH_x86)
+#define REGISTERS(X) X(rdi) X(rbx) X(rbp) X(rsi) X(rdx) X(rcx) X(rax) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)
+#elif defined(__TARGET_ARCH_arm64)
+#define REGISTERS(X)                                                                               \
+	X(regs[0]) X(regs[1]) X(regs[2]) X(regs[3]) X(regs[4]) X(regs[5]) X(regs[6]) X(regs[7]) X(regs[8])         \
+	X(regs[9]) X(regs[10]) X(regs[11]) X(regs[12]) X(regs[13]) X(regs[14]) X(regs[15]) X(regs[16])         \
+	X(regs[17]) X(regs[18]) X(regs[19]) X(regs[20]) X(regs[21]) X(regs[22]) X(regs[23]) X(regs[24])        \
+	X(regs[25]) X(regs[26]) X(regs[27]) X(regs[28])
+#else
+#define REGISTERS(X)
+#endif
+
+/* The TCP socket whose ops were loaded. NULL: somebody does that and we do not know who, so nobody is redirected into. */
+static __always_inline const struct sock *socket_of(struct bpf_perf_event_data *ctx)
+{
+	const struct sock *sk = NULL;
+	struct abi_caught *c;
+
+#define TRY(name)                                                                                  \
+	if (!sk)                                                                                   \
+		sk = socket_at(ctx->regs.name);
+	REGISTERS(TRY)
+#undef TRY
+	if (sk)
+		return sk;
+	c = caught_get();
+	if (c)
+		c->failed = 1;
+	return NULL;
+}
+
+SEC("perf_event")
+int weft_loaded(struct bpf_perf_event_data *ctx)
+{
+	const struct sock *sk = socket_of(ctx);
+
+	return sk ? seen(sk, ABI_READS_BY_SPLICE, 0) : 0;
+}
+
+/* The command of the ioctl(2) that we are in; SIOCINQ also where it cannot be known. */
+static __always_inline __u32 ioctl_command(void)
+{
+	void *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	const struct pt_regs___x86 *x86 = regs;
+	const struct pt_regs___arm64 *arm64 = regs;
+
+	if (bpf_core_field_exists(x86->orig_ax))
+		return x86->orig_ax == 16 ? x86->si : SIOCINQ;
+	if (bpf_core_field_exists(arm64->syscallno))
+		return arm64->syscallno == 29 ? arm64->regs[1] : SIOCINQ;
+	return SIOCINQ;
+}
+
+SEC("perf_event")
+int weft_asked(struct bpf_perf_event_data *ctx)
+{
+	const struct sock *sk;
+
+	if (ioctl_command() != SIOCINQ)
+		return 0;
+	sk = socket_of(ctx);
+	return sk ? seen(sk, ABI_READS_BY_COUNT, 1) : 0;
+}
+
+SEC("iter/bpf_sk_storage_map")
+int weft_ops(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	const struct proto_ops *ops = NULL;
+	struct abi_ops at = {};
+	struct socket *socket = NULL;
+	struct sock *sk = ctx->sk;
+
+	if (!sk)
+		return 0;
+	bpf_core_read(&socket, sizeof(socket), &sk->sk_socket);
+	bpf_core_read(&ops, sizeof(ops), &socket->ops);
+	at.ops = (__u64)ops;
+	at.ioctl = (__u64)&ops->ioctl;
+	at.mmap = (__u64)&ops->mmap;
+	at.splice_read = (__u64)&ops->splice_read;
+	bpf_seq_write(ctx->meta->seq, &at, sizeof(at));
+	return 0;
+}
+
+char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

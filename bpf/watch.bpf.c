@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * watch.bpf.c: iter/bpf_sk_storage_map over `socks`, run by the supervisor every few dozen milliseconds while there is
+ * something to watch: which connections enter the splice, which leave it, which must end.
+ *
+ *	OUT		carried by TCP. If both ends are here, the rules and the sockets allow it, and what TCP has carried
+ *			since the last look is a conversation, it gets a pair.
+ *	ENTERING	each of its two sockets is put into `splices` when the pass comes to it. Nothing is redirected yet.
+ *	IN		redirected, message by message (splice.bpf.c). Judged again at each pass: an option, a reader by
+ *			splice(2), an annotation, a blocking read take it out.
+ *	leaving		nothing is redirected any more. When the last redirect has been delivered and both queues are empty,
+ *			the entries go; deleted earlier, what a reader has not read would be lost with them.
+ *
+ * Only one pass runs at a time, so nobody but this program gives out pairs and moves the stage. A pass that is the
+ * last one for a while (the supervisor died) leaves everything as it is: no entry, no leave, redirects as before.
+ */
+#include "bytes.bpf.h"
+#include "pair.bpf.h"
+#include "sock.bpf.h"
+
+#define PAIR_TRIES 32
+#define PAIR_QUIET_NS 2000000000ull   /* a pair that was given back is not given out again earlier: a late sk_msg */
+#define YOUNG_NS 2000000000ull	      /* looked at often until then */
+#define ENTERING_NS 5000000000ull     /* a socket that cannot be entered for so long: give up */
+#define SECOND_NS 1000000000ull
+
+struct look { /* one connection, as a pass sees it from its client's socket */
+	struct abi_conn *c;
+	struct abi_sock *s;
+	struct abi_watch *w;
+	const struct abi_caught *caught;
+	const struct abi_settings *set;
+	const struct sock *client, *server;
+	__u64 now;
+	__u8 always;
+};
+
+/* ------------------------------------------------------------------ may it? */
+
+static __always_inline __u8 reader_how(__u64 netns)
+{
+	const struct abi_reader *r = bpf_map_lookup_elem(&readers, &netns);
+
+	return r ? r->how : 0;
+}
+
+static __always_inline __u8 pod_splice(__u64 netns)
+{
+	const struct abi_pod *p = bpf_map_lookup_elem(&pods, &netns);
+
+	return p && p->netns == netns ? p->splice : ABI_SPLICE_AUTO;
+}
+
+/* What operator, kernel and programs say about this connection, now. */
+static __always_inline enum abi_reason look_rules(struct look *l)
+{
+	const struct abi_conn *c = l->c;
+	struct decide_enter in = {
+		.splice_off = l->set->splice_off,
+		.kernel_safe = l->set->kernel_safe,
+		.reader_seen = l->set->reader_seen,
+		.client_splice = pod_splice(c->client_netns),
+		.server_splice = pod_splice(c->server_netns),
+		.service_splice = c->splice,
+		.count_fault = l->set->count_fault,
+		.readers = reader_how(c->client_netns) | reader_how(c->server_netns),
+	};
+
+	l->always = decide_always(&in);
+	return decide_enter(&in);
+}
+
+/* What the sockets say, now. */
+static __always_inline enum abi_reason look_sockets(const struct look *l)
+{
+	const struct file *client = sock_file(l->client), *server = sock_file(l->server);
+	enum abi_reason why;
+
+	if (!client || !server)
+		return ABI_UNACCEPTED;
+	why = sock_eligible(l->client);
+	if (!why)
+		why = sock_eligible(l->server);
+	if (!why && !l->always && (file_blocks(client) || file_blocks(server)))
+		why = ABI_BLOCKING;
+	return why;
+}
+
+/* ------------------------------------------------------------------ what does it carry? */
+
+static __always_inline __u32 segs_out(const struct sock *sk)
+{
+	__u32 n = 0;
+
+	bpf_core_read(&n, sizeof(n), &((const struct tcp_sock *)sk)->data_segs_out);
+	return n;
+}
+
+static __always_inline void look_mark(const struct look *l)
+{
+	l->s->mark_bytes = bytes_acked(l->client) + bytes_received(l->client);
+	l->s->mark_client_segs = segs_out(l->client);
+	l->s->mark_server_segs = segs_out(l->server);
+}
+
+static __always_inline enum decide_kind look_kind(const struct look *l)
+{
+	const struct tcp_sock *tp = (const struct tcp_sock *)l->client;
+	struct decide_traffic t = {
+		.bytes = bytes_acked(l->client) + bytes_received(l->client) - l->s->mark_bytes,
+		.client_segs = segs_out(l->client) - l->s->mark_client_segs,
+		.server_segs = segs_out(l->server) - l->s->mark_server_segs,
+	};
+
+	bpf_core_read(&t.mss, sizeof(t.mss), &tp->mss_cache);
+	return decide_kind(&t, l->set->turn_bytes);
+}
+
+/* Nothing has moved since the last judgement: nothing to judge. */
+static __always_inline int look_still(const struct look *l)
+{
+	return segs_out(l->client) == l->s->mark_client_segs && segs_out(l->server) == l->s->mark_server_segs;
+}
+
+/* ------------------------------------------------------------------ the pair */
+
+static __always_inline void flow_begin(struct abi_flow *f, const struct abi_local *end, int always)
+{
+	const struct sock *sk = (const struct sock *)end->sock;
+
+	__builtin_memset(f, 0, sizeof(*f));
+	f->cookie = end->cookie;
+	f->sock = end->sock;
+	f->file = always ? 0 : (__u64)sock_file(sk);
+	f->read_at = sock_read_at(sk);
+	f->by_tcp = 1;
+}
+
+static __always_inline struct abi_pair *pair_find(struct look *l)
+{
+	for (__u32 i = 0; i < PAIR_TRIES; i++) {
+		__u32 slot = (l->c->conn + i * 97) & (ABI_MAX_PAIRS - 1);
+		struct abi_pair *p = bpf_map_lookup_elem(&pairs, &slot);
+
+		if (p && !p->conn && l->now - p->leaving_ns > PAIR_QUIET_NS) {
+			l->c->slot = slot;
+			return p;
+		}
+	}
+	return NULL;
+}
+
+static __always_inline enum abi_reason pair_begin(struct look *l)
+{
+	struct abi_pair *p = pair_find(l);
+
+	if (!p)
+		return ABI_MAP_FULL;
+	flow_begin(&p->end[ABI_CLIENT], &l->c->end[ABI_CLIENT], l->always);
+	flow_begin(&p->end[ABI_SERVER], &l->c->end[ABI_SERVER], l->always);
+	p->caught = l->caught->caught;
+	p->leaving = 0;
+	p->leaving_ns = 0;
+	p->fresh_ns = l->now;
+	p->conn = l->c->conn;
+	l->c->stage = ABI_STAGE_ENTERING;
+	return ABI_NONE;
+}
+
+/* Both entries go, and the pair. */
+static __always_inline void pair_end(struct look *l, struct abi_pair *p)
+{
+	struct abi_conn *c = l->c;
+
+	for (int i = 0; i < 2; i++) {
+		__u64 key = p->end[i].cookie;
+
+		if (p->end[i].in_map)
+			bpf_map_delete_elem(&splices, &key);
+	}
+	c->path = ABI_PATH_TCP;
+	c->reason = p->leaving;
+	c->again_ns = l->now + decide_again(c->left);
+	if (c->left < 255)
+		c->left++;
+	pair_give(p, c);
+	l->s->flags &= ~ABI_SOCK_IN_MAP;
+	look_mark(l);
+}
+
+/* ------------------------------------------------------------------ the stages */
+
+/* A reason for people; how often it was given is counted when it changes. */
+static __always_inline void conn_reason(struct abi_conn *c, enum abi_reason why)
+{
+	if (c->reason == why)
+		return;
+	c->reason = why;
+	reason_count(why);
+}
+
+static __always_inline void look_out(struct look *l)
+{
+	struct abi_conn *c = l->c;
+	enum abi_reason why;
+
+	if (l->now - c->established_ns < YOUNG_NS)
+		l->w->young++;
+	else
+		l->w->pending++;
+	if (l->now < c->again_ns)
+		return;
+	why = look_rules(l);
+	if (!why && !l->always) {
+		if (look_still(l))
+			return;
+		switch (look_kind(l)) {
+		case DECIDE_WAIT:
+			return;
+		case DECIDE_BULK:
+			look_mark(l);
+			why = ABI_BULK;
+			break;
+		default:
+			break;
+		}
+	}
+	if (!why)
+		why = look_sockets(l);
+	if (!why && (sock_owned(l->client) || sock_owned(l->server)))
+		why = ABI_FOREIGN_OWNER;
+	if (!why)
+		why = pair_begin(l);
+	if (why)
+		conn_reason(c, why);
+}
+
+/* Did this end's program look at its socket in a way that shows it less than has arrived? */
+static __always_inline int flow_misread(const struct look *l, const struct abi_flow *f, __u64 netns)
+{
+	__u8 how = reader_how(netns);
+
+	if (how & ABI_READS_BY_SPLICE && !flow_quiet(f))
+		return 1;
+	return how & ABI_READS_BY_COUNT && l->set->count_fault && sock_unread((const struct sock *)f->sock);
+}
+
+/*
+ * What a program reads by splice(2) it takes from TCP alone: bytes that wait in its splice queue would be overtaken or
+ * never seen. One that asks FIONREAD, on a kernel with that fault, may wait for bytes that TCP has brought already. Such
+ * a connection ends, at once; one that has nothing waiting goes on by TCP.
+ */
+static __always_inline void look_caught(struct look *l, struct abi_pair *p, struct seq_file *seq)
+{
+	enum abi_reason why = look_rules(l);
+	struct abi_conn *c = l->c;
+	struct abi_ended e = {};
+
+	p->caught = l->caught->caught;
+	if (why != ABI_READER_SPLICES && why != ABI_READER_COUNTS)
+		return;
+	pair_leave(p, why);
+	if (!flow_misread(l, &p->end[ABI_CLIENT], c->client_netns) &&
+	    !flow_misread(l, &p->end[ABI_SERVER], c->server_netns))
+		return;
+	c->reason = why;
+	e.tuple = l->s->tuple;
+	e.reason = why;
+	e.netns[ABI_CLIENT] = c->client_netns;
+	e.netns[ABI_SERVER] = c->server_netns;
+	e.cookie[ABI_CLIENT] = c->end[ABI_CLIENT].cookie;
+	e.cookie[ABI_SERVER] = c->end[ABI_SERVER].cookie;
+	bpf_seq_write(seq, &e, sizeof(e));
+}
+
+static __always_inline void look_in(struct look *l, struct abi_pair *p)
+{
+	struct abi_conn *c = l->c;
+	enum abi_reason why = look_rules(l);
+
+	if (!p->leaving) {
+		if (why == ABI_NONE)
+			why = look_sockets(l);
+		if (why == ABI_SWITCHED_OFF) { /* stays: the switch may come back any moment */
+			c->path = ABI_PATH_TCP;
+			conn_reason(c, why);
+		} else if (why) {
+			pair_leave(p, why);
+		} else if (c->reason != ABI_SPLICED) {
+			c->path = ABI_PATH_SPLICE;
+			conn_reason(c, ABI_SPLICED);
+		}
+	}
+	if (p->leaving) {
+		c->path = ABI_PATH_TCP;
+		c->reason = p->leaving;
+		l->w->pending++;
+		if (l->now - p->leaving_ns >= l->set->leave_ns && flow_quiet(&p->end[ABI_CLIENT]) &&
+		    flow_quiet(&p->end[ABI_SERVER]))
+			pair_end(l, p);
+		return;
+	}
+	l->w->spliced++;
+	if (l->now - p->fresh_ns > l->set->refresh_s * SECOND_NS) { /* row 36 */
+		p->fresh_ns = l->now;
+		p->end[ABI_CLIENT].refresh = p->end[ABI_SERVER].refresh = 1;
+	}
+}
+
+/* This socket goes into the map. EBUSY: somebody holds its lock; the next pass tries again. */
+static __always_inline void enter(struct abi_sock *s, struct sock *sk, struct abi_conn *c, struct abi_pair *p)
+{
+	struct abi_flow *me = &p->end[s->end & 1];
+	__u64 key = me->cookie;
+
+	if (me->in_map || p->leaving || sk->__sk_common.skc_cookie.counter != key)
+		return;
+	s->slot = c->slot;
+	me->read_at = sock_read_at(sk);
+	if (bpf_map_update_elem(&splices, &key, sk, BPF_NOEXIST))
+		return;
+	me->in_map = 1;
+	s->flags |= ABI_SOCK_IN_MAP;
+}
+
+/* Both sockets are in: from now on messages may be redirected. */
+static __always_inline void entered(struct abi_conn *c, struct abi_pair *p, struct abi_watch *w)
+{
+	if (p->end[ABI_CLIENT].in_map && p->end[ABI_SERVER].in_map) {
+		c->stage = ABI_STAGE_IN;
+		c->path = ABI_PATH_SPLICE;
+		conn_reason(c, ABI_SPLICED);
+		w->spliced++;
+		return;
+	}
+	w->entering++;
+	if (bpf_ktime_get_ns() - p->fresh_ns > ENTERING_NS) {
+		pair_leave(p, ABI_FOREIGN_OWNER);
+		c->stage = ABI_STAGE_IN; /* and out again, in order */
+	}
+}
+
+/* Closed, but not by its program: out of the map it says so as any other socket does (rows 29, 30). */
+static __always_inline void gone(struct abi_sock *s, const struct sock *sk)
+{
+	__u64 key = sk->__sk_common.skc_cookie.counter;
+
+	s->flags &= ~ABI_SOCK_IN_MAP;
+	bpf_map_delete_elem(&splices, &key);
+}
+
+/* The connection of a client's socket. */
+static __always_inline void look(struct look *l, struct abi_pair *p, struct seq_file *seq)
+{
+	struct abi_conn *c = l->c;
+
+	l->now = bpf_ktime_get_ns();
+	l->client = (const struct sock *)c->end[ABI_CLIENT].sock;
+	l->server = (const struct sock *)c->end[ABI_SERVER].sock;
+	if (c->stage == ABI_STAGE_IN && p && p->caught != l->caught->caught && !p->leaving)
+		look_caught(l, p, seq);
+	if (!sock_is(l->client, c->end[ABI_CLIENT].cookie) || !sock_is(l->server, c->end[ABI_SERVER].cookie) ||
+	    !sock_live(l->client) || !sock_live(l->server))
+		return; /* closing: the entries go with the sockets, the pair with the record */
+	if (c->stage == ABI_STAGE_OUT)
+		look_out(l);
+	else if (c->stage == ABI_STAGE_IN && p)
+		look_in(l, p);
+}
+
+SEC("iter/bpf_sk_storage_map")
+int weft_watch(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct abi_sock *s = ctx->value;
+	struct sock *sk = ctx->sk;
+	struct abi_pair *p = NULL;
+	struct look l = {};
+	struct abi_tuple t;
+
+	if (!s || !sk)
+		return 0;
+	if (s->flags & ABI_SOCK_IN_MAP && !sock_speaks(sk->__sk_common.skc_state) && sock_queue_empty(sk))
+		gone(s, sk);
+	if (!(s->flags & ABI_SOCK_CONNECTED))
+		return 0;
+	t = s->tuple;
+	l.c = bpf_map_lookup_elem(&conns, &t);
+	l.w = watch_get();
+	l.caught = caught_get();
+	l.set = settings_get();
+	l.s = s;
+	if (!l.c || l.c->conn != s->conn || !l.w || !l.caught || !l.set || !l.c->established || !l.c->end[ABI_CLIENT].cookie ||
+	    !l.c->end[ABI_SERVER].cookie)
+		return 0;
+	if (l.c->stage != ABI_STAGE_OUT)
+		p = pair_get(l.c->slot, l.c->conn);
+	else if (s->end == ABI_SERVER)
+		s->flags &= ~ABI_SOCK_IN_MAP;
+	if (s->end == ABI_CLIENT)
+		look(&l, p, ctx->meta->seq);
+	if (l.c->stage != ABI_STAGE_ENTERING)
+		return 0;
+	p = pair_get(l.c->slot, l.c->conn);
+	if (p) {
+		enter(s, sk, l.c, p);
+		entered(l.c, p, l.w);
+	}
+	return 0;
+}
+
+char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

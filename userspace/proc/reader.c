@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* reader.c: see reader.h. */
+#include "reader.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "loader.h"
+#include "reader.skel.h"
+
+#define FENTRIES 4
+#define SLOTS 4	      /* pointers that are watched: two of each family */
+#define SLOT_WAIT_US 10000
+#define SLOT_TRIES 50 /* half a second: the slots of links that are gone are given back a little later */
+
+/* ------------------------------------------------------------------ what is there */
+
+static bool exists(const char *name)
+{
+	char path[WIRE_PATH];
+
+	(void)snprintf(path, sizeof(path), READER_ROOT "/%s", name);
+	return !access(path, F_OK);
+}
+
+static const char *slot_name(char buf[32], unsigned cpu, unsigned slot)
+{
+	(void)snprintf(buf, 32, "weft_loaded_%u_%u", cpu, slot);
+	return buf;
+}
+
+/* Attached by another instance, or by a predecessor? */
+static bool attached(struct probe *p, int caught)
+{
+	struct abi_caught c = {0};
+	__u32 key = 0;
+	char name[32];
+
+	if (bpf_map_lookup_elem(caught, &key, &c) || c.version != ABI_VERSION)
+		return false;
+	if (exists("weft_spliced") && exists("weft_mapped")) {
+		probe_row(p, "splice readers", WIRE_PROBE_OK, "fentry on tcp_splice_read and tcp_mmap");
+		return true;
+	}
+	if (!exists(slot_name(name, 0, 0)))
+		return false;
+	probe_row(p, "splice readers", WIRE_PROBE_OK, "hardware watchpoints on proto_ops of TCP");
+	return true;
+}
+
+/* For everybody who has these maps: the programs are there from now on. */
+static bool announce(int caught)
+{
+	struct abi_caught c = {0};
+	__u32 key = 0;
+
+	if (bpf_map_lookup_elem(caught, &key, &c))
+		return false;
+	c.version = ABI_VERSION;
+	c.caught++; /* whoever is spliced is judged again */
+	return !bpf_map_update_elem(caught, &key, &c, BPF_ANY);
+}
+
+/* ------------------------------------------------------------------ the object */
+
+static struct reader_bpf *object_open(int readers, int caught)
+{
+	struct reader_bpf *skel = reader_bpf__open();
+	struct bpf_program *prog;
+
+	if (!skel)
+		return NULL;
+	bpf_object__for_each_program(prog, skel->obj)
+		(void)bpf_program__set_autoload(prog, false);
+	if (bpf_map__reuse_fd(skel->maps.readers, readers) || bpf_map__reuse_fd(skel->maps.caught, caught)) {
+		reader_bpf__destroy(skel);
+		return NULL;
+	}
+	return skel;
+}
+
+static int attach_fentry(int readers, int caught, bool count_fault)
+{
+	struct reader_bpf *skel = object_open(readers, caught);
+	struct bpf_program *programs[FENTRIES];
+	int err = skel ? 0 : -ENOMEM;
+	unsigned count = count_fault ? FENTRIES : FENTRIES - 2;
+
+	if (skel) {
+		programs[0] = skel->progs.weft_spliced;
+		programs[1] = skel->progs.weft_mapped;
+		programs[2] = skel->progs.weft_counted;
+		programs[3] = skel->progs.weft_counted_in;
+		for (unsigned i = 0; i < count; i++)
+			(void)bpf_program__set_autoload(programs[i], true);
+		err = reader_bpf__load(skel);
+	}
+	for (unsigned i = 0; !err && i < count; i++) {
+		struct bpf_link *link = bpf_program__attach(programs[i]);
+
+		err = link ? pins_replace(bpf_link__fd(link), READER_ROOT, bpf_program__name(programs[i])) : -errno;
+		bpf_link__destroy(link);
+	}
+	reader_bpf__destroy(skel);
+	return err;
+}
+
+/* ------------------------------------------------------------------ watchpoints */
+
+/* proto_ops of a TCP socket of that family, as the kernel's own socket shows it. */
+static int ops_of(const struct reader_bpf *skel, int family, struct abi_ops *ret)
+{
+	union bpf_iter_link_info info = {.map.map_fd = (__u32)bpf_map__fd(skel->maps.own)};
+	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &info, .iter_info_len = sizeof(info));
+	int sock = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), link, fd, err = 0;
+	__u32 value = 0;
+
+	if (sock < 0)
+		return -errno;
+	if (bpf_map_update_elem((int)info.map.map_fd, &sock, &value, BPF_ANY)) {
+		err = -errno;
+		close(sock);
+		return err;
+	}
+	link = bpf_link_create(bpf_program__fd(skel->progs.weft_ops), 0, BPF_TRACE_ITER, &opts);
+	fd = link < 0 ? link : bpf_iter_create(link);
+	if (fd < 0)
+		err = fd;
+	else if (read(fd, ret, sizeof(*ret)) != sizeof(*ret) || !ret->splice_read || !ret->mmap)
+		err = -EIO;
+	if (fd >= 0)
+		close(fd);
+	if (link >= 0)
+		close(link);
+	close(sock);
+	return err;
+}
+
+/* Addresses of the pointers, 0 where there is no such family; ops of both families. */
+static int find_ops(int readers, int caught, bool count_fault, uint64_t ops[2], uint64_t pointer[SLOTS])
+{
+	static const int family[] = {AF_INET, AF_INET6};
+	struct reader_bpf *skel = object_open(readers, caught);
+	struct abi_ops at;
+	int err = skel ? 0 : -ENOMEM;
+
+	if (skel) {
+		(void)bpf_program__set_autoload(skel->progs.weft_ops, true);
+		err = reader_bpf__load(skel);
+	}
+	for (unsigned i = 0; !err && i < array_size(family); i++) {
+		err = ops_of(skel, family[i], &at);
+		if (err == -EAFNOSUPPORT) {
+			err = 0;
+			continue;
+		}
+		if (err)
+			break;
+		ops[i] = at.ops;
+		pointer[2 * i] = at.splice_read;
+		pointer[2 * i + 1] = count_fault ? at.ioctl : at.mmap;
+	}
+	reader_bpf__destroy(skel);
+	return err;
+}
+
+static int watch_pointer(int prog, unsigned cpu, unsigned slot, uint64_t address)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_BREAKPOINT,
+		.size = sizeof(attr),
+		.bp_type = HW_BREAKPOINT_RW,
+		.bp_addr = address,
+		.bp_len = HW_BREAKPOINT_LEN_8,
+		.sample_period = 1,
+	};
+	char name[32];
+	int fd, link, err;
+
+	for (unsigned i = 0;; i++) {
+		fd = (int)syscall(SYS_perf_event_open, &attr, -1, (int)cpu, -1, PERF_FLAG_FD_CLOEXEC);
+		if (fd >= 0 || errno != ENOSPC || i == SLOT_TRIES)
+			break;
+		(void)usleep(SLOT_WAIT_US);
+	}
+	if (fd < 0)
+		return -errno;
+	link = bpf_link_create(prog, fd, BPF_PERF_EVENT, NULL);
+	close(fd);
+	if (link < 0)
+		return link;
+	err = pins_replace(link, READER_ROOT, slot_name(name, cpu, slot));
+	close(link);
+	return err;
+}
+
+static int attach_watchpoints(int readers, int caught, bool count_fault)
+{
+	uint64_t ops[2] = {0}, pointer[SLOTS] = {0};
+	struct reader_bpf *skel = NULL;
+	int err = pins_unlink(READER_ROOT, false), cpus = libbpf_num_possible_cpus(), prog[2] = {-1, -1};
+
+	if (!err)
+		err = bpf_obj_pin(readers, READER_ROOT "/readers");
+	if (!err)
+		err = bpf_obj_pin(caught, READER_ROOT "/caught");
+	if (!err)
+		err = find_ops(readers, caught, count_fault, ops, pointer);
+	if (!err) {
+		skel = object_open(readers, caught);
+		err = skel ? 0 : -ENOMEM;
+	}
+	if (!err) {
+		skel->rodata->stream_ops[0] = ops[0];
+		skel->rodata->stream_ops[1] = ops[1];
+		(void)bpf_program__set_autoload(skel->progs.weft_loaded, true);
+		(void)bpf_program__set_autoload(skel->progs.weft_asked, count_fault);
+		err = reader_bpf__load(skel);
+	}
+	if (!err) {
+		prog[0] = bpf_program__fd(skel->progs.weft_loaded);
+		prog[1] = count_fault ? bpf_program__fd(skel->progs.weft_asked) : prog[0];
+	}
+	for (int cpu = 0; !err && cpu < cpus; cpu++) {
+		for (unsigned slot = 0; !err && slot < SLOTS; slot++) {
+			if (pointer[slot])
+				err = watch_pointer(prog[slot & 1], (unsigned)cpu, slot, pointer[slot]);
+			if (err == -ENODEV) { /* this CPU is not there */
+				err = 0;
+				break;
+			}
+		}
+	}
+	reader_bpf__destroy(skel);
+	return err;
+}
+
+/* ------------------------------------------------------------------ open, remove */
+
+static int lock(void)
+{
+	int dir = open(READER_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir >= 0 && flock(dir, LOCK_EX)) {
+		close(dir);
+		return -errno;
+	}
+	return dir < 0 ? -errno : dir;
+}
+
+bool reader_open(struct probe *p, int readers, int caught, bool count_fault)
+{
+	int dir = lock(), fentry, watch = 0;
+	bool seen = dir >= 0 && attached(p, caught);
+
+	if (dir >= 0 && !seen) {
+		fentry = attach_fentry(readers, caught, count_fault);
+		if (fentry)
+			watch = attach_watchpoints(readers, caught, count_fault);
+		if (!fentry || !watch)
+			seen = announce(caught) && attached(p, caught);
+		if (!seen)
+			probe_row(p, "splice readers", WIRE_PROBE_OFF,
+				  "no splice but where the annotation says always: this kernel shows no reader by splice(2): fentry: %s; "
+				  "watchpoint: %s",
+				  strerror(-fentry), strerror(-watch));
+	}
+	if (dir < 0)
+		probe_row(p, "splice readers", WIRE_PROBE_OFF, READER_ROOT ": %s", strerror(-dir));
+	else
+		close(dir);
+	return seen;
+}
+
+int reader_remove(void)
+{
+	int dir = lock(), err;
+
+	if (dir < 0)
+		return dir == -ENOENT ? 0 : dir;
+	err = pins_unlink(READER_ROOT, false);
+	if (!err && rmdir(READER_ROOT) && errno != ENOENT)
+		err = -errno;
+	close(dir);
+	return err;
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* watch.c: see watch.h. */
+#include "watch.h"
+
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kernel.h"
+#include "netlink.h"
+
+#define ENDED_MOST 64 /* to a read */
+
+struct watch {
+	struct loop *loop;
+	const struct loader_watch *from;
+	struct pods *pods;
+	struct ring_buffer *ring;
+	struct loop_watch woken;
+	struct loop_timer pass;
+	struct loop_timer poll; /* of `caught` */
+	volatile struct abi_watch *shared;
+	volatile const struct abi_caught *caught;
+	uint32_t seen;	/* abi_caught.caught */
+	bool complained; /* the iterator failed: said once */
+};
+
+/* ------------------------------------------------------------------ connections that must end */
+
+static void end_one(const struct watch *w, const struct abi_ended *e, enum abi_end end)
+{
+	const struct abi_tuple *t = &e->tuple;
+	bool client = end == ABI_CLIENT;
+	struct wire_destroy d = {
+		.netns = e->netns[end],
+		.cookie = e->cookie[end],
+		.local = client ? t->src : t->dst,
+		.remote = client ? t->dst : t->src,
+		.local_port = client ? t->src_port : t->dst_port,
+		.remote_port = client ? t->dst_port : t->src_port,
+		.ipv6_socket = !addr_is_v4(&t->src),
+	};
+	struct pod *pod = pods_by_netns(w->pods, d.netns, false);
+	int diag = pod ? pods_diag(pod) : -ENOENT, err;
+
+	if (!pod)
+		return; /* it left, and its sockets with it */
+	err = diag < 0 ? diag : netlink_diag_destroy(diag, &d);
+	if (err && err != -ENOENT)
+		log_error("pod %s/%s: a connection with bytes that its reader cannot see could not be ended: %s",
+			  pod->namespace, pod->name, strerror(-err));
+}
+
+static void end_all(const struct watch *w, const struct abi_ended *e, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++, e++) {
+		const struct pod *client = pods_by_netns(w->pods, e->netns[ABI_CLIENT], false);
+		const struct pod *server = pods_by_netns(w->pods, e->netns[ABI_SERVER], false);
+
+		end_one(w, e, ABI_SERVER);
+		end_one(w, e, ABI_CLIENT);
+		log_warning("the connection of pod %s/%s to %s/%s, port %u, was ended (%s): %s; from now on its "
+			    "pod's connections go by TCP",
+			    client ? client->namespace : "?", client ? client->name : "?",
+			    server ? server->namespace : "?", server ? server->name : "?", e->tuple.dst_port,
+			    reason_name(e->reason), reason_text(e->reason));
+	}
+}
+
+/* ------------------------------------------------------------------ a pass */
+
+static int run(const struct watch *w)
+{
+	struct abi_ended ended[ENDED_MOST];
+	int fd = kernel_iterate(w->from->link), err = 0;
+
+	if (fd < 0)
+		return fd;
+	for (;;) {
+		ssize_t n = read(fd, ended, sizeof(ended));
+
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue; /* EAGAIN: a million sockets; it goes on from there */
+		if (n < 0)
+			err = -errno;
+		if (n <= 0)
+			break;
+		end_all(w, ended, (unsigned)((size_t)n / sizeof(*ended)));
+	}
+	close(fd);
+	return err;
+}
+
+static void count_nothing(struct watch *w)
+{
+	w->shared->young = w->shared->pending = w->shared->entering = w->shared->spliced = 0;
+}
+
+/* What waits for another pass? */
+static bool busy(const struct watch *w)
+{
+	return w->shared->young || w->shared->pending || w->shared->entering || w->shared->spliced;
+}
+
+static void pass(struct watch *w)
+{
+	uint64_t began = clock_ns(), took, next;
+	int err;
+
+	w->seen = w->caught->caught;
+	count_nothing(w);
+	err = run(w);
+	if (!err && w->shared->entering) { /* the sockets that a pass met before it knew of them */
+		count_nothing(w);
+		err = run(w);
+	}
+	if (err && !w->complained)
+		log_error("the sockets of this node cannot be watched, so that none is spliced any more: %s",
+			  strerror(-err));
+	w->complained = err;
+	if (!err && !busy(w)) {
+		/* Whoever comes from now on wakes us; who came just before shows in one more pass. */
+		w->shared->asleep = 1;
+		__sync_synchronize();
+		count_nothing(w);
+		err = run(w);
+		if (!err && !busy(w)) {
+			loop_disarm(w->loop, &w->poll);
+			return;
+		}
+		w->shared->asleep = 0;
+	}
+	took = clock_ns() - began;
+	next = w->shared->young || w->shared->entering ? WATCH_YOUNG_NS : WATCH_OLD_NS;
+	loop_arm(w->loop, &w->pass, next > took * WATCH_SHARE ? next : took * WATCH_SHARE);
+	if (!w->poll.armed)
+		loop_arm(w->loop, &w->poll, WATCH_YOUNG_NS);
+}
+
+static void due(struct loop_timer *t)
+{
+	pass(container_of(t, struct watch, pass));
+}
+
+/* A reader was caught: nothing is redirected until its pairs have been judged. A look at shared memory, no syscall. */
+static void poll_caught(struct loop_timer *t)
+{
+	struct watch *w = container_of(t, struct watch, poll);
+
+	loop_arm(w->loop, &w->poll, WATCH_YOUNG_NS);
+	if (w->caught->caught != w->seen)
+		pass(w);
+}
+
+static void woken(struct loop_watch *watch, uint32_t events)
+{
+	struct watch *w = container_of(watch, struct watch, woken);
+
+	(void)events;
+	(void)ring_buffer__consume(w->ring);
+	if (!w->pass.armed)
+		loop_arm(w->loop, &w->pass, WATCH_YOUNG_NS);
+}
+
+void watch_now(struct watch *w)
+{
+	if (w->from->link >= 0)
+		pass(w);
+}
+
+/* ------------------------------------------------------------------ open, close */
+
+static int ignore(void *ctx, void *data, size_t size)
+{
+	(void)ctx;
+	(void)data;
+	(void)size;
+	return 0;
+}
+
+static void *map_page(int fd, int protection)
+{
+	void *at = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), protection, MAP_SHARED, fd, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+int watch_open(struct watch **ret, struct loop *loop, const struct loader_watch *from, struct pods *pods)
+{
+	struct watch *w = mem_alloc(sizeof(*w));
+	int err;
+
+	*w = (struct watch){.loop = loop, .from = from, .pods = pods, .pass.due = due, .poll.due = poll_caught};
+	*ret = w;
+	if (from->link < 0)
+		return 0;
+	w->shared = map_page(from->watches, PROT_READ | PROT_WRITE);
+	w->caught = w->shared ? map_page(from->caught, PROT_READ) : NULL;
+	if (!w->caught)
+		return -errno;
+	w->ring = ring_buffer__new(from->wake, ignore, w, NULL);
+	if (!w->ring)
+		return -errno;
+	w->woken = (struct loop_watch){.fd = ring_buffer__epoll_fd(w->ring), .events = EPOLLIN, .ready = woken};
+	err = loop_watch(loop, &w->woken);
+	if (!err)
+		pass(w); /* what a predecessor left */
+	return err;
+}
+
+void watch_close(struct watch *w)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (!w)
+		return;
+	loop_disarm(w->loop, &w->pass);
+	loop_disarm(w->loop, &w->poll);
+	if (w->ring) {
+		loop_unwatch(w->loop, &w->woken);
+		ring_buffer__free(w->ring);
+	}
+	if (w->shared)
+		(void)munmap((void *)(uintptr_t)w->shared, page);
+	if (w->caught)
+		(void)munmap((void *)(uintptr_t)w->caught, page);
+	free(w);
+}
