@@ -71,6 +71,17 @@ def shown(lab, c):
     return found[0]
 
 
+def settle(lab, c, s, reason="spliced", seconds=10):
+    """Talks until weft has judged the connection like that; what `weftctl connections` then shows of it."""
+    until = time.monotonic() + seconds
+    while True:
+        talk(c, s, 20)
+        seen = shown(lab, c)
+        if seen["reason"] == reason:
+            return seen
+        assert time.monotonic() < until, seen
+
+
 def record(lab, c):
     """The kernel's record of it."""
     port = c.getsockname()[1]

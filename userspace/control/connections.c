@@ -98,8 +98,9 @@ static json_t *item(void *ctx, const void *key)
 			 (json_int_t)client->spliced_msgs + server->spliced_msgs, "switches",
 			 (json_int_t)client->switches + server->switches, "queue_peak_bytes",
 			 (int)client->queue_bytes, (int)server->queue_bytes, "queue_peak_messages",
-			 (int)client->queue_msgs, (int)server->queue_msgs, "srtt_us", (int)r->srtt_us, "retransmits", (int)r->retransmits, "queued_bytes",
-			 (int)r->queued[ABI_SERVER], (int)r->queued[ABI_CLIENT]);
+			 (int)client->queue_msgs, (int)server->queue_msgs, "srtt_us", (int)r->srtt_us,
+			 "retransmits", (int)r->retransmits, "queued_bytes", (int)r->queued[ABI_SERVER],
+			 (int)r->queued[ABI_CLIENT]);
 	json_object_update_new(j, more);
 	if (c->asked_port)
 		json_object_update_new(j, json_pack("{s:o, s:i}", "asked_address", name_address(&c->asked),

@@ -82,7 +82,8 @@ static json_t *traffic_item(void *ctx, const void *key)
 			 "pod", name_pod(w, row->key.pod), "opened", (json_int_t)t->opened, "closed",
 			 (json_int_t)t->closed, "failed", (json_int_t)t->failed, "sent_bytes",
 			 (json_int_t)t->sent_bytes, "received_bytes", (json_int_t)t->received_bytes,
-			 "spliced_bytes", (json_int_t)t->spliced_bytes, "connect_us",
+			 "spliced_bytes", (json_int_t)t->spliced_bytes, "spliced_messages",
+			 (json_int_t)t->spliced_msgs, "switches", (json_int_t)t->switches, "connect_us",
 			 (json_int_t)(t->opened ? t->connect_ns / t->opened / 1000 : 0), "srtt_us",
 			 (json_int_t)(t->closed ? t->srtt_us / t->closed : 0), "retransmits",
 			 (json_int_t)t->retransmits);
