@@ -49,7 +49,9 @@ MAP(ports, BPF_MAP_TYPE_HASH, struct abi_port_key, struct abi_port, ABI_MAX_PORT
 MAP(conns, BPF_MAP_TYPE_HASH, struct abi_tuple, struct abi_conn, ABI_MAX_CONNS, BPF_F_NO_PREALLOC);
 /* connections that are spliced now */
 MAP(pairs, BPF_MAP_TYPE_ARRAY, __u32, struct abi_pair, ABI_MAX_PAIRS, 0);
-/* network namespaces that read by splice(2) */
+/* pods of all instances on the machine */
+MAP(members, BPF_MAP_TYPE_LRU_HASH, __u64, __u32, ABI_MAX_READERS, 0);
+/* those that read by splice(2) or ask FIONREAD */
 MAP(readers, BPF_MAP_TYPE_LRU_HASH, __u64, struct abi_reader, ABI_MAX_READERS, 0);
 /* how many of them */
 MAP(caught, BPF_MAP_TYPE_ARRAY, __u32, struct abi_caught, 1, BPF_F_MMAPABLE);

@@ -45,6 +45,8 @@ static __always_inline int seen(const struct sock *sk, __u32 how, __u32 bit)
 			return 0;
 		bpf_get_current_comm(r->program[bit & 1], sizeof(r->program[0]));
 		__sync_fetch_and_or(&r->how, how);
+	} else if (!bpf_map_lookup_elem(&members, &netns)) {
+		return 0;
 	} else {
 		now.first_ns = bpf_ktime_get_ns();
 		now.count = 1;

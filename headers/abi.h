@@ -31,6 +31,7 @@
  *   conns      hash       abi_tuple           abi_conn            sockops, watch     worker (connections)
  *   pairs      array      slot                abi_pair            watch, sk_msg      worker (connections)
  *   splices    sockhash   socket cookie       socket              watch         sk_msg
+ *   members    lru hash   netns cookie        number              supervisor    reader
  *   readers    lru hash   netns cookie        abi_reader          reader        watch, supervisor
  *   caught     array      0                   abi_caught          reader        watch, sk_msg, supervisor
  *   watches    array      0                   abi_watch           sockops, watch   supervisor
@@ -485,8 +486,9 @@ struct abi_conn {
 #define ABI_READS_BY_COUNT 2u  /* asked FIONREAD (SIOCINQ) of one */
 
 /*
- * `readers` and `caught` belong to all instances on the machine (/sys/fs/bpf/weft-readers-VERSION), because the
- * hardware has only a few watchpoints. A network namespace in which a program was seen to do what does not go with a
+ * `members`, `readers` and `caught` belong to all instances on the machine (/sys/fs/bpf/weft-readers-VERSION), because
+ * the hardware has only a few watchpoints. `members` are the network namespaces of all their pods: of others nothing is
+ * written down. A pod in which a program was seen to do what does not go with a
  * splice:
  */
 struct abi_reader {

@@ -37,8 +37,13 @@ struct loader_watch { /* fds, borrowed: what proc/watch.c works with */
 	int watches; /* struct abi_watch, may be mapped */
 	int wake;    /* ring buffer */
 	int caught;  /* struct abi_caught, may be mapped */
+	int members;
 };
 const struct loader_watch *loader_watch(const struct loader *l);
+
+/* The netns with that cookie is a pod's: how it reads is written down from now on. 0 or -errno */
+int loader_member(struct loader *l, uint64_t netns) must_check;
+void loader_member_gone(struct loader *l, uint64_t netns);
 
 int loader_splice(struct loader *l, bool on) must_check; /* the operator's switch; kept over restarts */
 bool loader_splice_on(const struct loader *l);

@@ -174,7 +174,8 @@ def test_a_live_conversation_is_shown_with_its_path(lab, load, server, splice):
 
     def shown():
         found = [c for c in lab.weftctl("connections")["connections"] if c["destination"]["port"] == 7104]
-        return found[0] if found and found[0]["bytes_sent"] > 100000 else None
+        wanted = "spliced" if splice == "splice" else "switched_off"
+        return found[0] if found and found[0]["bytes_sent"] > 100000 and found[0]["reason"] == wanted else None
 
     connection = labrun.wait_for(shown, 10, "the conversation in weftctl connections")
     assert connection["source"]["pod"] == "default/client"

@@ -117,7 +117,7 @@ static const char *in(char buf[WIRE_PATH], const struct loader *l, const char *f
 
 static const char *map_path(char buf[WIRE_PATH], const struct loader *l, const char *name)
 {
-	if (text_equal(name, "readers") || text_equal(name, "caught")) /* of all instances: reader.h */
+	if (text_equal(name, "members") || text_equal(name, "readers") || text_equal(name, "caught")) /* of all instances: reader.h */
 		(void)snprintf(buf, WIRE_PATH, READER_ROOT "/%s", name);
 	else
 		(void)in(buf, l, "", name);
@@ -511,6 +511,8 @@ static int keep(struct loader *l, const struct weft_bpf *skel)
 		err = keep_one(skel->maps.wake, &l->watch.wake);
 	if (!err)
 		err = keep_one(skel->maps.caught, &l->watch.caught);
+	if (!err)
+		err = keep_one(skel->maps.members, &l->watch.members);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < array_size(map_name); i++) {
@@ -533,7 +535,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	for (unsigned i = 0; i < array_size(l->fd); i++)
 		l->fd[i] = -1;
 	l->inbound = -1;
-	l->watch = (struct loader_watch){.link = -1, .watches = -1, .wake = -1, .caught = -1};
+	l->watch = (struct loader_watch){.link = -1, .watches = -1, .wake = -1, .caught = -1, .members = -1};
 	(void)snprintf(l->root, sizeof(l->root), PINS_ROOT "/%s", instance);
 	err = folders(l);
 	if (!err)
@@ -541,7 +543,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	if (!err)
 		err = keep(l, skel);
 	if (!err) {
-		bool reader_seen = reader_open(p, l->fd[WIRE_FD_READERS], l->watch.caught, !p->counts_tcp);
+		bool reader_seen = reader_open(p, l->watch.members, l->fd[WIRE_FD_READERS], l->watch.caught, !p->counts_tcp);
 
 		err = settle(l->fd[WIRE_FD_SETTINGS], p, reader_seen);
 		if (!err)
@@ -563,7 +565,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 void loader_close(struct loader *l)
 {
 	const int watch[] = {l ? l->watch.link : -1, l ? l->watch.watches : -1, l ? l->watch.wake : -1,
-			     l ? l->watch.caught : -1};
+			     l ? l->watch.caught : -1, l ? l->watch.members : -1};
 
 	if (!l)
 		return;
@@ -576,6 +578,18 @@ void loader_close(struct loader *l)
 		if (watch[i] >= 0)
 			close(watch[i]);
 	free(l);
+}
+
+int loader_member(struct loader *l, uint64_t netns)
+{
+	__u32 one = 1;
+
+	return bpf_map_update_elem(l->watch.members, &netns, &one, BPF_ANY);
+}
+
+void loader_member_gone(struct loader *l, uint64_t netns)
+{
+	(void)bpf_map_delete_elem(l->watch.members, &netns); /* no error if it has aged out */
 }
 
 const struct loader_watch *loader_watch(const struct loader *l)

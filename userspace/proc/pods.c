@@ -112,6 +112,7 @@ static void let_go(struct pod *pod)
 		close(pod->diag);
 	pod->diag = -1;
 	loader_inbound_gone(pod->pods->loader, pod->number);
+	loader_member_gone(pod->pods->loader, pod->netns);
 }
 
 /* The file says it first: a weftd that is killed from here on goes on with the release. */
@@ -157,7 +158,9 @@ static int move_in(struct pod *pod, int netns, char why[PODS_WHY])
 				   port);
 		return say(why, err, "cannot listen in the pod's network namespace: %s", strerror(-err));
 	}
-	err = loader_inbound(pod->pods->loader, pod->number, netns);
+	err = loader_member(pod->pods->loader, pod->netns);
+	if (!err)
+		err = loader_inbound(pod->pods->loader, pod->number, netns);
 	if (err) {
 		let_go(pod);
 		return say(why, err, "sk_lookup cannot be attached in the pod's network namespace: %s",

@@ -22,6 +22,10 @@
 #define SLOT_WAIT_US 10000
 #define SLOT_TRIES 50 /* half a second: the slots of links that are gone are given back a little later */
 
+struct maps { /* shared with the main object */
+	int members, readers, caught;
+};
+
 /* ------------------------------------------------------------------ what is there */
 
 static bool exists(const char *name)
@@ -72,7 +76,7 @@ static bool announce(int caught)
 
 /* ------------------------------------------------------------------ the object */
 
-static struct reader_bpf *object_open(int readers, int caught)
+static struct reader_bpf *object_open(const struct maps *m)
 {
 	struct reader_bpf *skel = reader_bpf__open();
 	struct bpf_program *prog;
@@ -81,16 +85,17 @@ static struct reader_bpf *object_open(int readers, int caught)
 		return NULL;
 	bpf_object__for_each_program(prog, skel->obj)
 		(void)bpf_program__set_autoload(prog, false);
-	if (bpf_map__reuse_fd(skel->maps.readers, readers) || bpf_map__reuse_fd(skel->maps.caught, caught)) {
+	if (bpf_map__reuse_fd(skel->maps.members, m->members) ||
+	    bpf_map__reuse_fd(skel->maps.readers, m->readers) || bpf_map__reuse_fd(skel->maps.caught, m->caught)) {
 		reader_bpf__destroy(skel);
 		return NULL;
 	}
 	return skel;
 }
 
-static int attach_fentry(int readers, int caught, bool count_fault)
+static int attach_fentry(const struct maps *m, bool count_fault)
 {
-	struct reader_bpf *skel = object_open(readers, caught);
+	struct reader_bpf *skel = object_open(m);
 	struct bpf_program *programs[FENTRIES];
 	int err = skel ? 0 : -ENOMEM;
 	unsigned count = count_fault ? FENTRIES : FENTRIES - 2;
@@ -146,10 +151,10 @@ static int ops_of(const struct reader_bpf *skel, int family, struct abi_ops *ret
 }
 
 /* Addresses of the pointers, 0 where there is no such family; ops of both families. */
-static int find_ops(int readers, int caught, bool count_fault, uint64_t ops[2], uint64_t pointer[SLOTS])
+static int find_ops(const struct maps *m, bool count_fault, uint64_t ops[2], uint64_t pointer[SLOTS])
 {
 	static const int family[] = {AF_INET, AF_INET6};
-	struct reader_bpf *skel = object_open(readers, caught);
+	struct reader_bpf *skel = object_open(m);
 	struct abi_ops at;
 	int err = skel ? 0 : -ENOMEM;
 
@@ -203,20 +208,22 @@ static int watch_pointer(int prog, unsigned cpu, unsigned slot, uint64_t address
 	return err;
 }
 
-static int attach_watchpoints(int readers, int caught, bool count_fault)
+static int attach_watchpoints(const struct maps *m, bool count_fault)
 {
 	uint64_t ops[2] = {0}, pointer[SLOTS] = {0};
 	struct reader_bpf *skel = NULL;
 	int err = pins_unlink(READER_ROOT, false), cpus = libbpf_num_possible_cpus(), prog[2] = {-1, -1};
 
 	if (!err)
-		err = bpf_obj_pin(readers, READER_ROOT "/readers");
+		err = bpf_obj_pin(m->members, READER_ROOT "/members");
 	if (!err)
-		err = bpf_obj_pin(caught, READER_ROOT "/caught");
+		err = bpf_obj_pin(m->readers, READER_ROOT "/readers");
 	if (!err)
-		err = find_ops(readers, caught, count_fault, ops, pointer);
+		err = bpf_obj_pin(m->caught, READER_ROOT "/caught");
+	if (!err)
+		err = find_ops(m, count_fault, ops, pointer);
 	if (!err) {
-		skel = object_open(readers, caught);
+		skel = object_open(m);
 		err = skel ? 0 : -ENOMEM;
 	}
 	if (!err) {
@@ -257,17 +264,18 @@ static int lock(void)
 	return dir < 0 ? -errno : dir;
 }
 
-bool reader_open(struct probe *p, int readers, int caught, bool count_fault)
+bool reader_open(struct probe *p, int members, int readers, int caught, bool count_fault)
 {
+	const struct maps all = {.members = members, .readers = readers, .caught = caught}, *m = &all;
 	int dir = lock(), fentry, watch = 0;
-	bool seen = dir >= 0 && attached(p, caught);
+	bool seen = dir >= 0 && attached(p, m->caught);
 
 	if (dir >= 0 && !seen) {
-		fentry = attach_fentry(readers, caught, count_fault);
+		fentry = attach_fentry(m, count_fault);
 		if (fentry)
-			watch = attach_watchpoints(readers, caught, count_fault);
+			watch = attach_watchpoints(m, count_fault);
 		if (!fentry || !watch)
-			seen = announce(caught) && attached(p, caught);
+			seen = announce(m->caught) && attached(p, m->caught);
 		if (!seen)
 			probe_row(p, "splice readers", WIRE_PROBE_OFF,
 				  "no splice but where the annotation says always: this kernel shows no reader by splice(2): fentry: %s; "
