@@ -46,8 +46,9 @@ FLOORS := \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
 	control/admin control/name control/live control/traffic control/connections control/destination control/explain \
-	control/report \
-	proc/folders proc/privilege proc/probe proc/pins proc/reader proc/loader proc/spawn proc/netns proc/podfile \
+	control/forced control/report \
+	proc/folders proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
+	proc/pins proc/reader proc/loader proc/spawn proc/netns proc/podfile \
 	proc/vigil proc/pods proc/watch proc/clients proc/channel proc/options proc/supervisor proc/weftd \
 	proc/worker_link proc/worker_pods proc/worker_addresses proc/worker
 
@@ -83,7 +84,7 @@ LIBRARY := $(filter-out $(MAINS),$(SOURCES))
 WEFTCTL := $(sort $(wildcard tools/weftctl/*.c))
 WEFTCTL_MAIN := tools/weftctl/weftctl.c
 # Objects of their own, each with its skeleton: what the kernel may refuse does not take the rest with it.
-BPF_OWN := reader
+BPF_OWN := reader selftest
 BPF := $(filter-out $(patsubst %,bpf/%.bpf.c,$(BPF_OWN)),$(sort $(wildcard bpf/*.bpf.c)))
 SKELETONS := $(patsubst %,$(BUILD)/%.skel.h,weft $(BPF_OWN))
 UNIT := $(patsubst tests/unit/%.c,%,$(sort $(wildcard tests/unit/test_*.c)))
@@ -149,7 +150,7 @@ $(BUILD)/obj/tools/%.o: tools/%.c | $(BUILD)/version.h
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(COMPILE) $(HARDEN) $(CFLAGS) -c -o $@ $<
 
-# The skeleton is a header that does not exist before the first build.
+# The skeletons are headers that do not exist before the first build.
 $(call object,obj,$(filter proc/%,$(SOURCES))) \
 $(call object,san,$(filter proc/%,$(SOURCES))) \
 $(call object,fuzz/obj,$(filter proc/%,$(SOURCES))): | $(SKELETONS)

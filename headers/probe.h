@@ -14,8 +14,10 @@ struct probe {
 	unsigned version[3];
 	char cgroup[WIRE_PATH]; /* where programs are attached */
 	int cgroup_fd;
-	bool counts_tcp;  /* FIONREAD counts what TCP brings to a spliced socket */
-	bool kernel_safe; /* `auto` may splice: see probe_safe() in probe.c for the rule */
+	bool fixes;	  /* faults that no test can see are fixed: see probe_fixes() in probe.c for the rule */
+	bool kernel_safe; /* `auto` may splice; selftest_settle() decides */
+	bool counts_tcp;  /* FIONREAD sees what TCP brought to a socket in the map; else who asks it is not spliced */
+	char at_stake[WIRE_STAKE]; /* what a forced splice risks; "" if nothing that is known */
 };
 
 /*

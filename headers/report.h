@@ -19,6 +19,7 @@ struct report {
 	bool ready;
 	char why[256]; /* not ready: why */
 	bool splice_on, kernel_safe;
+	char at_stake[WIRE_STAKE]; /* if not safe: what a forced splice risks */
 	uint64_t destroyed; /* connections ended because a policy forbade them */
 	uint64_t swept;	    /* records removed because no socket backed them */
 };
@@ -28,6 +29,12 @@ struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 /* Everything that makes the worker not ready or worth a warning, of sources, world and publication. */
 void report_problems(const struct report *r, void (*each)(void *ctx, const struct problem *p), void *ctx,
 		     unsigned *ret_errors, unsigned *ret_warnings);
+
+/*
+ * control/forced.c: on a kernel that is not safe a warning for each pod of this node and each service with
+ * weft.io/splice: always; part of report_problems, apart for the worker's log.
+ */
+void report_forced(const struct report *r, void (*each)(void *ctx, const struct problem *p), void *ctx);
 
 /* control/name.c: names for what the kernel numbers; JSON strings, "" where there is none */
 json_t *name_identity(const struct world *w, uint32_t identity); /* "cluster.local/ns/shop/sa/web" */

@@ -20,6 +20,8 @@
 #define WIRE_PAIRS 8192 /* labels, annotations: "key=value" NUL "key=value" NUL NUL */
 #define WIRE_ADDRS 8
 #define WIRE_PROBES 32
+#define WIRE_SELFTESTS 24
+#define WIRE_STAKE 144 /* fits a problem's reason */
 #define WIRE_FDS 32
 
 enum wire_type {
@@ -96,6 +98,7 @@ struct wire_start {
 	char root_namespace[WIRE_NAME]; /* mesh-wide policies live here: istio-system */
 	uint32_t splice_on;
 	uint32_t kernel_safe;
+	char at_stake[WIRE_STAKE]; /* if it is not: what programs of a pod with weft.io/splice: always risk */
 };
 
 struct wire_destroy {
@@ -134,6 +137,9 @@ struct wire_status {
 	char why[256]; /* if not ready: the first reason */
 	uint32_t probes;
 	struct wire_probe probe[WIRE_PROBES];
+	uint32_t selftest_ms;
+	uint32_t selftests;
+	struct wire_probe selftest[WIRE_SELFTESTS]; /* see selftest.h */
 };
 
 struct wire {

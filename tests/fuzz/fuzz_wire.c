@@ -72,6 +72,11 @@ static void read_status(const struct wire_status *s)
 		read_text(s->probe[i].name, sizeof(s->probe[i].name));
 		read_text(s->probe[i].detail, sizeof(s->probe[i].detail));
 	}
+	must(s->selftests <= WIRE_SELFTESTS);
+	for (i = 0; i < s->selftests; i++) {
+		read_text(s->selftest[i].name, sizeof(s->selftest[i].name));
+		read_text(s->selftest[i].detail, sizeof(s->selftest[i].detail));
+	}
 }
 
 static void read_message(const struct wire *w)
@@ -94,6 +99,7 @@ static void read_message(const struct wire *w)
 		read_text(w->start.trust_domain, sizeof(w->start.trust_domain));
 		read_text(w->start.manifests, sizeof(w->start.manifests));
 		read_text(w->start.root_namespace, sizeof(w->start.root_namespace));
+		read_text(w->start.at_stake, sizeof(w->start.at_stake));
 		break;
 	case WIRE_STATUS:
 		read_status(&w->status);

@@ -371,6 +371,40 @@ static void status(void **state)
 	json_decref(a);
 }
 
+/* A splice that is forced on a kernel that is not safe: a warning that names who, and what it risks. */
+static void forced(void **state)
+{
+	static const char pod[] = "apiVersion: v1\nkind: Pod\nmetadata: {name: web1, namespace: shop, "
+				  "labels: {app: web}, annotations: {weft.io/splice: always}}\n";
+	static const char service[] = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop, "
+				      "annotations: {weft.io/splice: always}}\n"
+				      "spec: {clusterIPs: [10.96.0.1, 'fd00::9'], selector: {app: web}, "
+				      "ports: [{name: a, port: 80}, {name: b, port: 81}]}\n";
+	struct stage *g = *state;
+	json_t *a, *p;
+
+	g->report.kernel_safe = false;
+	text_copy(g->report.at_stake, sizeof(g->report.at_stake), "readers hang");
+	json_decref(ask(g, "status", NULL, NULL));
+	scene_yaml(g->scene.store, pod);
+	scene_yaml(g->scene.store, service);
+	world_update(g->scene.world);
+	a = ask(g, "status", NULL, NULL);
+	assert_int_equal(number_of(a, "errors"), 0);
+	assert_int_equal(number_of(a, "warnings"), 2);
+	p = json_array_get(list_of(a, "problems", 2), 0);
+	assert_string_equal(string_of(p, "object"), "Pod shop/web1");
+	assert_string_equal(string_of(p, "field"), "weft.io/splice");
+	assert_string_equal(string_of(p, "reason"), "always, on a kernel that is not safe: readers hang");
+	p = json_array_get(list_of(a, "problems", 2), 1); /* once, though it has two ports and two VIPs */
+	assert_string_equal(string_of(p, "object"), "Service shop/web");
+	json_decref(a);
+	g->report.kernel_safe = true;
+	a = ask(g, "status", NULL, NULL);
+	list_of(a, "problems", 0);
+	json_decref(a);
+}
+
 static void commands(void **state)
 {
 	struct stage *g = *state;
@@ -425,7 +459,8 @@ static void traffic_room(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {TEST(pods), TEST(services), TEST(policies), TEST(connections),
-					   TEST(traffic), TEST(traffic_room), TEST(status), TEST(commands)};
+					   TEST(traffic), TEST(traffic_room), TEST(status), TEST(forced),
+					   TEST(commands)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -271,12 +271,15 @@ static void texts_that_do_not_end(void **state)
 		ENDLESS(WIRE_START, start.trust_domain),
 		ENDLESS(WIRE_START, start.manifests),
 		ENDLESS(WIRE_START, start.root_namespace),
+		ENDLESS(WIRE_START, start.at_stake),
 		ENDLESS(WIRE_STATUS, status.version),
 		ENDLESS(WIRE_STATUS, status.kernel),
 		ENDLESS(WIRE_STATUS, status.node),
 		ENDLESS(WIRE_STATUS, status.why),
 		ENDLESS(WIRE_STATUS, status.probe[0].name),
 		ENDLESS(WIRE_STATUS, status.probe[WIRE_PROBES - 1].detail),
+		ENDLESS(WIRE_STATUS, status.selftest[0].name),
+		ENDLESS(WIRE_STATUS, status.selftest[WIRE_SELFTESTS - 1].detail),
 	};
 	unsigned i;
 
@@ -305,6 +308,12 @@ static void counts_that_are_too_large(void **state)
 	refused(m, sizeof(*m), 0);
 	m->status.probes = WIRE_PROBES;
 	m->status.probe[3].state = WIRE_PROBE_FAILED + 1;
+	refused(m, sizeof(*m), 0);
+	m->status.probe[3].state = WIRE_PROBE_OK;
+	m->status.selftests = WIRE_SELFTESTS + 1;
+	refused(m, sizeof(*m), 0);
+	m->status.selftests = WIRE_SELFTESTS;
+	m->status.selftest[WIRE_SELFTESTS - 1].state = WIRE_PROBE_FAILED + 1;
 	refused(m, sizeof(*m), 0);
 	free(m);
 	m = wire_new(WIRE_DESTROY);

@@ -69,21 +69,37 @@ static json_t *text_of(const char *s)
 	return ret;
 }
 
+static json_t *probes_json(const struct wire_probe *probe, unsigned count)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < count; i++)
+		json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", text_of(probe[i].name),
+						      "state", probe_state(probe[i].state), "detail",
+						      text_of(probe[i].detail)));
+	return list;
+}
+
+static bool selftest_passed(const struct wire_status *s)
+{
+	for (uint32_t i = 0; i < s->selftests && i < WIRE_SELFTESTS; i++)
+		if (s->selftest[i].state == WIRE_PROBE_FAILED)
+			return false;
+	return s->selftests;
+}
+
 static json_t *status_json(const struct ctl *c, const struct wire_status *s, json_t *worker, const char *why)
 {
-	json_t *probes = json_array();
-
-	for (uint32_t i = 0; i < s->probes && i < WIRE_PROBES; i++)
-		json_array_append_new(probes, json_pack("{s:o, s:s, s:o}", "name", text_of(s->probe[i].name),
-							"state", probe_state(s->probe[i].state), "detail",
-							text_of(s->probe[i].detail)));
 	return json_pack(
-		"{s:s, s:b, s:o, s:o, s:o, s:o, s:I, s:{s:b, s:i, s:i}, s:i, s:{s:b, s:b}, s:o, s:o*, s:o*}",
+		"{s:s, s:b, s:o, s:o, s:o, s:o, s:I, s:{s:b, s:i, s:i}, s:i, s:{s:b, s:b}, s:o, "
+		"s:{s:b, s:i, s:o}, s:o*, s:o*}",
 		"instance", c->instance, "ready", s->ready != 0, "why", text_of(s->why), "version",
 		text_of(s->version), "kernel", text_of(s->kernel), "node", text_of(s->node), "uptime_ms",
 		(json_int_t)((clock_ns() - s->started_ns) / 1000000), "worker", "running", s->worker_pid != 0,
 		"pid", (int)s->worker_pid, "restarts", (int)s->worker_restarts, "pods", (int)s->pods,
-		"splice", "on", s->splice_on != 0, "kernel_safe", s->kernel_safe != 0, "probes", probes,
+		"splice", "on", s->splice_on != 0, "kernel_safe", s->kernel_safe != 0, "probes",
+		probes_json(s->probe, s->probes), "selftest", "passed", selftest_passed(s), "took_ms",
+		(int)s->selftest_ms, "rows", probes_json(s->selftest, s->selftests),
 		"control", worker, "control_error", worker ? NULL : text_of(why));
 }
 
@@ -130,20 +146,19 @@ static void print_head(const struct ctl *c, const struct wire_status *s)
 			      : "on, but this kernel is not trusted: only weft.io/splice: always");
 }
 
-static void print_probes(const struct ctl *c, const struct wire_status *s)
+static void print_probes(const struct ctl *c, const char *head, const struct wire_probe *probe, unsigned count)
 {
-	static const struct grid_column column[] = {
-		{"KERNEL", GRID_LEFT}, {"STATE", GRID_LEFT}, {"DETAIL", GRID_CUT}};
+	const struct grid_column column[] = {{head, GRID_LEFT}, {"STATE", GRID_LEFT}, {"DETAIL", GRID_CUT}};
 	struct grid g;
 
-	if (!s->probes)
+	if (!count)
 		return;
 	fputc('\n', c->out);
 	grid_open(&g, column, array_size(column));
-	for (uint32_t i = 0; i < s->probes && i < WIRE_PROBES; i++) {
-		grid_add(&g, "%s", s->probe[i].name);
-		grid_add(&g, "%s", probe_state(s->probe[i].state));
-		grid_add(&g, "%s", s->probe[i].detail);
+	for (unsigned i = 0; i < count; i++) {
+		grid_add(&g, "%s", probe[i].name);
+		grid_add(&g, "%s", probe_state(probe[i].state));
+		grid_add(&g, "%s", probe[i].detail);
 	}
 	grid_print(&g, c, "");
 }
@@ -264,7 +279,8 @@ int status_run(const struct ctl *c, const struct args *a)
 	}
 	print_head(c, &answer->status);
 	print_worker(c, worker, why);
-	print_probes(c, &answer->status);
+	print_probes(c, "KERNEL", answer->status.probe, answer->status.probes);
+	print_probes(c, "SELF-TEST", answer->status.selftest, answer->status.selftests);
 	print_maps(c, worker);
 	print_problems(c, worker);
 	json_decref(worker);

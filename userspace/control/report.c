@@ -49,6 +49,7 @@ void report_problems(const struct report *r, void (*each)(void *ctx, const struc
 			each(ctx, p);
 	if (r->world)
 		world_problems(r->world, count_problem, &t);
+	report_forced(r, count_problem, &t);
 	if (!r->publish)
 		return;
 	error = publish_errors(r->publish, &count);

@@ -67,6 +67,7 @@ static const struct field fields[] = {
 	TEXT(BODY_START, start.trust_domain),
 	TEXT(BODY_START, start.manifests),
 	TEXT(BODY_START, start.root_namespace),
+	TEXT(BODY_START, start.at_stake),
 	TEXT(BODY_STATUS, status.version),
 	TEXT(BODY_STATUS, status.kernel),
 	TEXT(BODY_STATUS, status.node),
@@ -165,18 +166,19 @@ static bool pairs_end(const char *s, size_t size)
 	return s < end;
 }
 
-static bool status_sound(const struct wire_status *s)
+static bool probes_sound(const struct wire_probe *probe, unsigned count)
 {
-	unsigned i;
-
-	if (s->probes > WIRE_PROBES)
-		return false;
-	for (i = 0; i < WIRE_PROBES; i++)
-		if (!ends(s->probe[i].name, sizeof(s->probe[i].name)) ||
-		    !ends(s->probe[i].detail, sizeof(s->probe[i].detail)) ||
-		    s->probe[i].state > WIRE_PROBE_FAILED)
+	for (unsigned i = 0; i < count; i++)
+		if (!ends(probe[i].name, sizeof(probe[i].name)) ||
+		    !ends(probe[i].detail, sizeof(probe[i].detail)) || probe[i].state > WIRE_PROBE_FAILED)
 			return false;
 	return true;
+}
+
+static bool status_sound(const struct wire_status *s)
+{
+	return s->probes <= WIRE_PROBES && probes_sound(s->probe, WIRE_PROBES) &&
+	       s->selftests <= WIRE_SELFTESTS && probes_sound(s->selftest, WIRE_SELFTESTS);
 }
 
 static bool destroys_sound(const struct wire_destroys *d)

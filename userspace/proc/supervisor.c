@@ -22,6 +22,7 @@
 #include "channel.h"
 #include "privilege.h"
 #include "reader.h"
+#include "selftest.h"
 #include "spawn.h"
 #include "version.h"
 #include "watch.h"
@@ -31,6 +32,7 @@
 struct supervisor {
 	const struct options *options;
 	struct probe probe;
+	struct selftest selftest;
 	struct folders folders;
 	struct loop *loop;
 	struct loader *loader;
@@ -141,6 +143,7 @@ static void get_status(void *ctx, struct wire_status *ret)
 	ret->started_ns = s->started_ns;
 	ret->probes = s->probe.rows;
 	memcpy(ret->probe, s->probe.row, sizeof(ret->probe));
+	selftest_report(&s->selftest, ret);
 }
 
 static int set_splice(void *ctx, bool on)
@@ -274,6 +277,7 @@ static void fill_start(struct supervisor *s)
 	text_copy(s->start.root_namespace, sizeof(s->start.root_namespace), o->root_namespace);
 	s->start.splice_on = loader_splice_on(s->loader);
 	s->start.kernel_safe = s->probe.kernel_safe;
+	text_copy(s->start.at_stake, sizeof(s->start.at_stake), s->probe.at_stake);
 }
 
 static int open_channel(struct supervisor *s, uid_t uid, gid_t gid)
@@ -346,6 +350,8 @@ static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 	if (err)
 		return err;
 	spawn_end_orphan(s->folders.run, FOLDERS_WORKER); /* it holds the pods' ports */
+	selftest_run(&s->selftest);
+	selftest_settle(&s->selftest, &s->probe);
 	err = netns_home();
 	if (!err)
 		err = open_socket(s, FOLDERS_ADMIN, SOCK_STREAM, &s->admin_listener);
@@ -445,12 +451,17 @@ int supervisor_run(const struct options *o)
 
 int supervisor_probe(const struct options *o)
 {
+	struct selftest t = {0};
 	struct probe p;
 	int err = probe_base(&p, o->cgroup[0] ? o->cgroup : NULL);
 
-	if (!err)
+	if (!err) {
+		selftest_run(&t);
+		selftest_settle(&t, &p);
 		err = loader_try(&p);
+	}
 	probe_print(&p, stdout);
+	selftest_print(&t, stdout);
 	if (p.cgroup_fd >= 0)
 		close(p.cgroup_fd);
 	return err ? 1 : 0;

@@ -119,6 +119,7 @@ static void tell_problems(struct worker *w)
 
 	w->round++;
 	world_problems(w->report.world, tell_problem, w);
+	report_forced(&w->report, tell_problem, w);
 	for (unsigned i = 0; i < count; i++)
 		tell_once(w, LOG_ERROR, error[i], error[i]);
 	for (struct table_link *l = table_walk(&w->told, NULL), *next; l; l = next) {
@@ -454,6 +455,7 @@ static int start(struct worker *w, const struct wire_start *s)
 	w->store = store_new();
 	r->splice_on = s->splice_on;
 	r->kernel_safe = s->kernel_safe;
+	text_copy(r->at_stake, sizeof(r->at_stake), s->at_stake);
 	r->world = world_new(w->store, s->node, s->trust_domain, s->root_namespace);
 	r->publish = publish_new(r->world, r->fd, &err);
 	if (!r->publish) {
