@@ -55,7 +55,7 @@ int selftest_look(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (!mark || !sk)
 		return 0;
 	port = mark->port;
-	seen.port = port;
+	seen.number = mark->number;
 	seen.sock = (__u64)sk;
 	seen.eligible = sock_eligible(sk);
 	seen.empty = sock_queue_empty(sk);

@@ -13,6 +13,8 @@ struct selftest_mark { /* map selftest_marks: what the iterator is to do with th
 	__u32 port;
 	__u32 enter; /* 1: into the sockhash; the iterator makes it 0 */
 	__u64 peer;  /* kernel address of the other end, 0 not known yet */
+	__u32 number; /* of the socket: one that was closed may still be seen when its port is another's */
+	__u32 reserved;
 };
 
 struct selftest_end { /* map selftest_ends, by port: what happens to the messages of this end */
@@ -22,7 +24,7 @@ struct selftest_end { /* map selftest_ends, by port: what happens to the message
 };
 
 struct selftest_seen { /* the iterator's record of one socket */
-	__u32 port;
+	__u32 number;
 	__s32 entered;	/* of mark.enter: 0 or -errno */
 	__u64 sock;	/* kernel address */
 	__u32 eligible; /* sock_eligible: enum abi_reason */

@@ -20,7 +20,7 @@ struct rig;
 
 struct rig_end {
 	int fd;
-	uint32_t port;
+	uint32_t port, number;
 	uint64_t said, heard; /* bytes */
 	uint64_t sock;	      /* kernel address */
 	struct rig_end *peer;

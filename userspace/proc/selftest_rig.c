@@ -18,12 +18,13 @@
 #include "selftest.skel.h"
 
 #define CHUNK 65536
-#define LOOKS 64	/* records of one look: rows close what they open */
+#define LOOKS 256	/* records of one look; closed sockets stay for a while */
 #define ENTER_TRIES 100 /* an iterator finds a socket busy while a softirq works on it */
 
 struct rig {
 	struct selftest_bpf *skel;
 	int look; /* link of the iterator */
+	uint32_t numbers;
 	char why[120];
 	bool off;
 	unsigned char chunk[CHUNK];
@@ -190,7 +191,7 @@ bool rig_look(struct rig *r, const struct rig_end *e, struct selftest_seen *ret)
 	if (count < 0)
 		return rig_fail(r, "the iterator over sockets: %s", strerror(-count));
 	for (int i = 0; i < count; i++) {
-		if (seen[i].port != e->port)
+		if (seen[i].number != e->number)
 			continue;
 		*ret = seen[i];
 		return true;
@@ -200,7 +201,8 @@ bool rig_look(struct rig *r, const struct rig_end *e, struct selftest_seen *ret)
 
 static bool mark(struct rig *r, const struct rig_end *e, bool enter)
 {
-	struct selftest_mark m = {.port = e->port, .enter = enter, .peer = e->peer->sock};
+	struct selftest_mark m = {
+		.port = e->port, .enter = enter, .peer = e->peer->sock, .number = e->number};
 
 	if (bpf_map_update_elem(bpf_map__fd(r->skel->maps.selftest_marks), &e->fd, &m, BPF_ANY))
 		return rig_failed(r, "marking a socket");
@@ -324,6 +326,7 @@ bool rig_connect(struct rig *r, struct rig_pair *p, int family, int buffers)
 		return rig_failed(r, "a connection over loopback");
 	for (unsigned i = 0; i < array_size(e); i++) {
 		e[i]->port = local_port(e[i]->fd);
+		e[i]->number = ++r->numbers;
 		if (!e[i]->port || !mark(r, e[i], false) || !find(r, e[i]))
 			return false;
 	}
