@@ -43,6 +43,15 @@ int selftest_msg(struct sk_msg_md *msg)
 	return SK_PASS;
 }
 
+static __always_inline int arrived(const struct sock *from, const struct sock *to)
+{
+	__u32 written = 0, got = 1;
+
+	bpf_core_read(&written, sizeof(written), &((const struct tcp_sock *)from)->write_seq);
+	bpf_core_read(&got, sizeof(got), &((const struct tcp_sock *)to)->rcv_nxt);
+	return written == got;
+}
+
 SEC("iter/bpf_sk_storage_map")
 int selftest_look(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -60,6 +69,7 @@ int selftest_look(struct bpf_iter__bpf_sk_storage_map *ctx)
 	seen.eligible = sock_eligible(sk);
 	seen.empty = sock_queue_empty(sk);
 	seen.drained = mark->peer && sock_drained((const struct sock *)mark->peer, sock_read_at(sk));
+	seen.arrived = mark->peer && arrived((const struct sock *)mark->peer, sk);
 	seen.unread = sock_unread(sk);
 	seen.live = sock_live(sk);
 	file = sock_file(sk);

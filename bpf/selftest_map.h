@@ -31,10 +31,11 @@ struct selftest_seen { /* the iterator's record of one socket */
 	__u8 empty;	/* sock_queue_empty */
 	__u8 drained;	/* sock_drained: this one has read all that the peer gave to TCP */
 	__u8 unread;	/* sock_unread */
+	__u8 arrived;	/* TCP has nothing under way from the peer to this one */
 	__u8 live;	/* sock_live */
 	__u8 accepted;	/* sock_file */
 	__u8 blocks;	/* file_blocks */
-	__u8 reserved[2];
+	__u8 reserved;
 };
 
 #endif

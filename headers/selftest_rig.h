@@ -52,7 +52,8 @@ bool rig_fill(struct rig *r, struct rig_end *from, size_t size, size_t most, siz
 int rig_await(const struct rig_end *e, int events);
 bool rig_nothing(struct rig *r, struct rig_end *to); /* recv says EAGAIN */
 bool rig_end_of_stream(struct rig *r, struct rig_end *to);
-bool rig_inq(struct rig *r, const struct rig_end *e, int want); /* FIONREAD */
+bool rig_arrived(struct rig *r, const struct rig_end *e);	/* waits until TCP has brought all that was said */
+bool rig_inq(struct rig *r, const struct rig_end *e, int want); /* then FIONREAD */
 
 bool rig_look(struct rig *r, const struct rig_end *e, struct selftest_seen *ret);
 int rig_other_owner(struct rig *r, const struct rig_end *e); /* into another program's sockhash: 0 or -errno */

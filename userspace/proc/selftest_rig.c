@@ -470,10 +470,27 @@ bool rig_end_of_stream(struct rig *r, struct rig_end *to)
 	return rig_fail(r, "recv says %s in place of the end", n < 0 ? strerror(errno) : "bytes");
 }
 
+bool rig_arrived(struct rig *r, const struct rig_end *e)
+{
+	uint64_t deadline = clock_ns() + RIG_WAIT_MS * 1000000ull;
+	struct selftest_seen seen;
+
+	while (rig_look(r, e, &seen)) {
+		if (seen.arrived)
+			return true;
+		if (clock_ns() > deadline)
+			return rig_fail(r, "bytes by TCP do not arrive");
+		(void)poll(NULL, 0, 1);
+	}
+	return false;
+}
+
 bool rig_inq(struct rig *r, const struct rig_end *e, int want)
 {
 	int is = -1;
 
+	if (!rig_arrived(r, e))
+		return false;
 	if (!(rig_await(e, POLLIN) & POLLIN))
 		return rig_fail(r, "poll does not see %d bytes", want);
 	if (ioctl(e->fd, FIONREAD, &is))
