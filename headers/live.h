@@ -34,10 +34,11 @@ int live_dump(int conns, int pairs, int iterator, struct live_rows *ret) must_ch
 int live_sweep(int conns, int pairs, int iterator, uint64_t now_ns, unsigned *ret_count) must_check;
 
 /*
- * Every connection that the world now forbids: both ends that are here, servers before clients, each ordered by
- * netns. *ret is count items to free(); *ret_conns counts connections. 0 or -errno
+ * Every connection that the world now forbids, ordered by netns: one end of each, the server's if it is open still, for
+ * it resets the other one; or `both`, for what an earlier look has left over (a reset that got lost). *ret is count
+ * items to free(); *ret_conns counts connections. 0 or -errno
  */
-int live_forbidden(int conns, const struct world *w, struct wire_destroy **ret, unsigned *ret_count,
+int live_forbidden(int conns, const struct world *w, bool both, struct wire_destroy **ret, unsigned *ret_count,
 		   unsigned *ret_conns) must_check;
 
 /* -------- the pure parts, for tests */

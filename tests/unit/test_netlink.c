@@ -221,7 +221,7 @@ static void a_listener_behind_the_tuple_stays(void **state)
 
 static void many_at_once(void **state)
 {
-	enum { CONNS = 150 };
+	enum { CONNS = 601 }; /* several threads, and a batch that is not full */
 	struct conn c[CONNS];
 	struct wire_destroy d[CONNS];
 	int result[CONNS];

@@ -270,26 +270,26 @@ struct ends {
 	unsigned count, size;
 };
 
-static void ends_add(struct ends *e, const struct abi_tuple *t, const struct abi_conn *c, enum abi_end end)
+static bool ends_add(struct ends *e, const struct abi_tuple *t, const struct abi_conn *c, enum abi_end end)
 {
 	uint64_t netns = end == ABI_CLIENT ? c->client_netns : c->server_netns;
 
 	if (!netns || !c->end[end].cookie)
-		return;
+		return false;
 	if (e->count == e->size) {
 		e->size = e->size ? e->size * 2 : 256;
 		e->item = mem_grow(e->item, e->size, sizeof(*e->item));
 	}
 	add_end(&e->item[e->count++], t, c, end);
+	return true;
 }
 
-int live_forbidden(int conns, const struct world *w, struct wire_destroy **ret, unsigned *ret_count,
+int live_forbidden(int conns, const struct world *w, bool both, struct wire_destroy **ret, unsigned *ret_count,
 		   unsigned *ret_conns)
 {
-	/* Servers first: each of them resets its client too, so that half of the work ends all of them. */
-	struct ends server = {0}, client = {0};
 	const struct abi_tuple *tuple;
 	const struct abi_conn *conn;
+	struct ends ends = {0};
 	void *tuples, *records;
 	unsigned count;
 	int err = kernel_dump(conns, sizeof(*tuple), sizeof(*conn), &tuples, &records, &count);
@@ -304,22 +304,14 @@ int live_forbidden(int conns, const struct world *w, struct wire_destroy **ret, 
 		if (!conn[i].server_netns || !world_forbids(w, &tuple[i], &conn[i]))
 			continue;
 		++*ret_conns;
-		ends_add(&server, &tuple[i], &conn[i], ABI_SERVER);
-		ends_add(&client, &tuple[i], &conn[i], ABI_CLIENT);
+		if (!ends_add(&ends, &tuple[i], &conn[i], ABI_SERVER) || both)
+			(void)ends_add(&ends, &tuple[i], &conn[i], ABI_CLIENT);
 	}
 	free(tuples);
 	free(records);
-	if (server.count)
-		qsort(server.item, server.count, sizeof(*server.item), by_netns);
-	if (client.count)
-		qsort(client.item, client.count, sizeof(*client.item), by_netns);
-	*ret_count = server.count + client.count;
-	if (!*ret_count)
-		return 0;
-	server.item = mem_grow(server.item, *ret_count, sizeof(*server.item));
-	if (client.count)
-		memcpy(server.item + server.count, client.item, client.count * sizeof(*client.item));
-	free(client.item);
-	*ret = server.item;
+	if (ends.count)
+		qsort(ends.item, ends.count, sizeof(*ends.item), by_netns);
+	*ret = ends.item;
+	*ret_count = ends.count;
 	return 0;
 }

@@ -1,5 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* netlink.c: SOCK_DESTROY by sock_diag. The kernel does the work inside sendmsg, so answers are there at once. */
+/*
+ * netlink.c: SOCK_DESTROY by sock_diag. The kernel does the work inside sendmsg, so answers are there at once.
+ *
+ * Of one sendmsg it takes the requests in order and answers those that fail (netlink_rcv_skb). The last of them asks
+ * for an answer in any case, which says that all were looked at: silence about the others means that they are done.
+ *
+ * To end a connection costs the kernel some 10 us, the way of the RST to the other pod with it, and it ends several at
+ * once (until 6.8 one after the other: sock_diag_mutex). So many of them are shared out among the CPUs.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
@@ -7,6 +15,7 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,10 +24,16 @@
 #include "netlink.h"
 
 /*
- * Requests of one sendmsg. Each answer waits in our receive buffer, at about 1 KiB of truesize: 32 of them
- * fit the default of 208 KiB many times.
+ * Requests of one sendmsg. All may fail, and each answer waits in our receive buffer, at about 1 KiB of truesize: those
+ * of all threads fit the default of 208 KiB many times.
  */
-#define BATCH 32
+#define BATCH 16
+
+#define THREADS_MAX 4
+#define THREAD_MIN (2 * BATCH) /* connections that pay a thread */
+
+#define SILENT (-EINPROGRESS) /* result while it is under way: 0 if no answer comes */
+#define ASKED (-EALREADY)     /* the same for the last of a batch, which must be answered */
 
 #define REQUEST_LEN (MNL_ALIGN(sizeof(struct nlmsghdr)) + MNL_ALIGN(sizeof(struct inet_diag_req_v2)))
 
@@ -39,13 +54,13 @@ int netlink_diag_open(void)
 }
 
 /* idiag_src is the socket's own side. A mapped address of an AF_INET6 socket stays mapped: the kernel looks. */
-static void put_request(void *at, uint32_t seq, const struct wire_destroy *d)
+static void put_request(void *at, uint32_t seq, const struct wire_destroy *d, bool answer)
 {
 	struct nlmsghdr *h = mnl_nlmsg_put_header(at);
 	struct inet_diag_req_v2 *req;
 
 	h->nlmsg_type = SOCK_DESTROY;
-	h->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+	h->nlmsg_flags = NLM_F_REQUEST | (answer ? NLM_F_ACK : 0);
 	h->nlmsg_seq = seq;
 	req = mnl_nlmsg_put_extra_header(h, sizeof(*req)); /* zeroed */
 	req->sdiag_protocol = IPPROTO_TCP;
@@ -73,95 +88,128 @@ static bool sound(const struct wire_destroy *d)
 	return d->ipv6_socket || (addr_is_v4(&d->local) && addr_is_v4(&d->remote));
 }
 
-struct answers {
-	uint32_t first; /* seq of ret[0] */
-	unsigned count, missing;
+/* One call of netlink_diag_destroy_many. */
+struct job {
+	int diag;
+	const struct wire_destroy *d;
+	unsigned count;
 	int *ret;
+	uint32_t first;	       /* seq of d[0] */
+	_Atomic unsigned next; /* not begun yet */
+	_Atomic int error;     /* of the socket */
 };
 
-static int take_answer(const struct nlmsghdr *h, void *data)
+/* Whoever receives it notes it: nobody else looks at that result meanwhile. */
+static void take_answer(const struct nlmsghdr *h, struct job *j)
 {
-	struct answers *a = data;
 	const struct nlmsgerr *e = mnl_nlmsg_get_payload(h);
-	uint32_t i = h->nlmsg_seq - a->first;
+	uint32_t i = h->nlmsg_seq - j->first;
 
 	if (h->nlmsg_type != NLMSG_ERROR || mnl_nlmsg_get_payload_len(h) < sizeof(e->error))
-		return MNL_CB_OK;
-	if (i >= a->count || a->ret[i] != -EINPROGRESS)
-		return MNL_CB_OK; /* of an earlier batch that failed */
+		return;
+	if (i >= j->count || (j->ret[i] != SILENT && j->ret[i] != ASKED))
+		return; /* of an earlier call that failed */
 	/* -ESTALE: another socket has these addresses now. */
-	a->ret[i] = e->error == -ESTALE ? -ENOENT : e->error;
-	a->missing--;
-	return MNL_CB_OK;
+	j->ret[i] = e->error == -ESTALE ? -ENOENT : e->error;
 }
 
-static int read_answers(int diag, struct answers *a)
+/* All that have come: none is still to come for what sendmsg has returned from. */
+static int read_answers(struct job *j)
 {
 	char buf[8192] __attribute__((aligned(8)));
 
-	while (a->missing) {
+	for (;;) {
 		struct sockaddr_nl from = {0};
 		socklen_t len = sizeof(from);
-		ssize_t n = recvfrom(diag, buf, sizeof(buf), MSG_DONTWAIT, (struct sockaddr *)&from, &len);
+		ssize_t n = recvfrom(j->diag, buf, sizeof(buf), MSG_DONTWAIT, (struct sockaddr *)&from, &len);
 		const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
 		int left;
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return errno == EAGAIN ? -EIO : -errno; /* the kernel answers before sendmsg returns */
+			return errno == EAGAIN ? 0 : -errno;
 		if (from.nl_pid)
 			continue; /* not from the kernel */
 		for (left = (int)n; mnl_nlmsg_ok(h, left); h = mnl_nlmsg_next(h, &left))
-			take_answer(h, a);
+			take_answer(h, j);
 	}
-	return 0;
 }
 
-static int destroy_batch(int diag, const struct wire_destroy *d, unsigned count, int *ret)
+static int destroy_batch(struct job *j, unsigned at, unsigned end)
 {
-	static _Atomic uint32_t next_seq = 1;
 	char buf[BATCH * REQUEST_LEN] __attribute__((aligned(8))) = {0};
 	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-	struct answers a = {.count = count, .ret = ret};
 	size_t len = 0;
-	unsigned i;
 	ssize_t n;
 
-	a.first = atomic_fetch_add_explicit(&next_seq, count, memory_order_relaxed);
-	for (i = 0; i < count; i++) {
-		ret[i] = -EINVAL;
-		if (!sound(&d[i]))
+	for (; at < end; at++) {
+		if (!sound(&j->d[at]))
 			continue;
-		put_request(buf + len, a.first + i, &d[i]);
+		put_request(buf + len, j->first + at, &j->d[at], j->ret[at] == ASKED);
 		len += REQUEST_LEN;
-		ret[i] = -EINPROGRESS;
-		a.missing++;
 	}
-	if (!a.missing)
+	if (!len)
 		return 0;
 	do {
-		n = sendto(diag, buf, len, 0, (struct sockaddr *)&kernel, sizeof(kernel));
+		n = sendto(j->diag, buf, len, 0, (struct sockaddr *)&kernel, sizeof(kernel));
 	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	return read_answers(diag, &a);
+	return n < 0 ? -errno : read_answers(j);
+}
+
+static void *destroy_batches(void *arg)
+{
+	struct job *j = arg;
+	unsigned at;
+	int r;
+
+	while (!j->error && (at = atomic_fetch_add(&j->next, BATCH)) < j->count) {
+		r = destroy_batch(j, at, at + BATCH < j->count ? at + BATCH : j->count);
+		if (r)
+			j->error = r;
+	}
+	return NULL;
+}
+
+/* This thread is one of them. */
+static void share_out(struct job *j)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	pthread_t thread[THREADS_MAX - 1];
+	unsigned threads = 0;
+
+	while (threads < THREADS_MAX - 1 && threads + 1 < cpus && (threads + 2) * THREAD_MIN <= j->count &&
+	       !pthread_create(&thread[threads], NULL, destroy_batches, j))
+		threads++;
+	(void)destroy_batches(j);
+	while (threads)
+		pthread_join(thread[--threads], NULL);
 }
 
 int netlink_diag_destroy_many(int diag, const struct wire_destroy *d, unsigned count, int *ret_result)
 {
-	unsigned i, at, n;
-	int r = 0;
+	static _Atomic uint32_t next_seq = 1;
+	struct job j = {.diag = diag, .d = d, .count = count, .ret = ret_result};
+	bool asked = false;
+	int r;
 
-	for (at = 0; at < count; at += n) {
-		n = count - at < BATCH ? count - at : BATCH;
-		for (i = 0; i < n; i++)
-			ret_result[at + i] = -EINPROGRESS;
-		if (!r)
-			r = destroy_batch(diag, d + at, n, ret_result + at);
-		for (i = 0; i < n; i++)
-			if (ret_result[at + i] == -EINPROGRESS)
-				ret_result[at + i] = r;
+	j.first = atomic_fetch_add(&next_seq, count);
+	for (unsigned i = count; i-- > 0;) {
+		asked = asked && i % BATCH != BATCH - 1;
+		ret_result[i] = !sound(&d[i]) ? -EINVAL : asked ? SILENT : ASKED;
+		asked = asked || ret_result[i] == ASKED;
+	}
+	share_out(&j);
+	r = j.error ? j.error : read_answers(&j);
+	for (unsigned i = count; i-- > 0;) {
+		if (i % BATCH == BATCH - 1 || i == count - 1)
+			asked = true;
+		if (ret_result[i] == ASKED)
+			asked = false; /* it was not answered, so that nothing is known of those before it either */
+		if (ret_result[i] == SILENT && asked && !r)
+			ret_result[i] = 0;
+		else if (ret_result[i] == SILENT || ret_result[i] == ASKED)
+			ret_result[i] = r ? r : -EIO;
 	}
 	return r;
 }

@@ -29,6 +29,8 @@
 #define AGAIN_NS \
 	1000000000ull /* handshakes that were under way when a policy changed; a folder that failed */
 #define STRAGGLER_NS 16000000000ull /* the longest wait for those; then the sweep looks */
+#define LEFT_OVER_NS 20000000ull    /* until the first look at what should be gone by now, */
+#define A_DESTROY_NS 20000ull	    /* and for each connection what weftd needs to end it, twice over */
 
 struct asked { /* a pod whose ENROL or RELEASE is answered when the kernel has it */
 	uint64_t netns;
@@ -179,26 +181,28 @@ static void say_ready(struct worker *w)
 
 /* ------------------------------------------------------------------ connections that a policy forbids */
 
-static void destroy_forbidden(struct worker *w)
+/* Connections. `both` ends: of what should have gone by now. */
+static unsigned destroy_forbidden(struct worker *w, bool both)
 {
 	struct report *r = &w->report;
 	struct wire_destroy *list;
 	unsigned count, conns;
-	int err = live_forbidden(r->fd[WIRE_FD_CONNS], r->world, &list, &count, &conns);
+	int err = live_forbidden(r->fd[WIRE_FD_CONNS], r->world, both, &list, &count, &conns);
 
 	if (err) {
 		log_error("live connections cannot be read, so that none is ended: %s", strerror(-err));
-		return;
+		return 0;
 	}
 	worker_link_destroy(w->link, list, count);
 	free(list);
 	if (!conns)
-		return;
+		return 0;
 	r->destroyed += conns;
 	log_info("policy ends %u live connection%s that it now forbids", conns, conns == 1 ? "" : "s");
 	err = traffic_reason_add(r->fd[WIRE_FD_REASONS], ABI_POLICY_CHANGED, conns);
 	if (err)
 		log_debug("counter policy_changed: %s", strerror(-err));
+	return conns;
 }
 
 /*
@@ -209,10 +213,16 @@ static void straggler_due(struct loop_timer *t)
 {
 	struct worker *w = container_of(t, struct worker, straggler);
 
-	destroy_forbidden(w);
-	w->straggler_ns *= 2;
+	(void)destroy_forbidden(w, true);
+	w->straggler_ns = w->straggler_ns < AGAIN_NS ? AGAIN_NS : 2 * w->straggler_ns;
 	if (w->straggler_ns <= STRAGGLER_NS)
 		loop_arm(w->loop, &w->straggler, w->straggler_ns);
+}
+
+static void policy_switched(struct worker *w)
+{
+	w->straggler_ns = LEFT_OVER_NS + A_DESTROY_NS * destroy_forbidden(w, false);
+	loop_arm(w->loop, &w->straggler, w->straggler_ns);
 }
 
 /* Will this publish() switch the policy of a pod? Only then live connections are looked at. */
@@ -251,7 +261,7 @@ static void sweep_due(struct loop_timer *t)
 		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
 	r->swept += count;
 	if (w->published) { /* so every pod is known */
-		destroy_forbidden(w);
+		(void)destroy_forbidden(w, true);
 		make_room(r);
 	}
 	loop_arm(w->loop, &w->sweep, SWEEP_NS);
@@ -309,11 +319,8 @@ static void publish_world(struct worker *w)
 	if (err)
 		loop_arm(w->loop, &w->retry, AGAIN_NS);
 	w->published = true;
-	if (switches) {
-		destroy_forbidden(w);
-		w->straggler_ns = AGAIN_NS;
-		loop_arm(w->loop, &w->straggler, w->straggler_ns);
-	}
+	if (switches)
+		policy_switched(w);
 	log_debug("published: %u updates, %u deletes, %llu us", publish_stats(r->publish)->updates,
 		  publish_stats(r->publish)->deletes,
 		  (unsigned long long)publish_stats(r->publish)->took_ns / 1000);
