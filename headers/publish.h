@@ -30,6 +30,13 @@ void publish_free(struct publish *p); /* the kernel keeps what it has */
  */
 int publish(struct publish *p) must_check;
 /*
+ * publish() in two halves, for a caller that has something to do as soon as the kernel decides by the new world: first
+ * everything that it reads from now on, then away with what it reads no longer. The sweep follows each switch, before
+ * the world changes again, and returns what publish() does.
+ */
+void publish_switch(struct publish *p);
+int publish_sweep(struct publish *p) must_check;
+/*
  * Pods that the kernel had at the start stay as they are until they are enrolled again. When the supervisor has
  * named all: forget the others with the next publish().
  */

@@ -218,6 +218,35 @@ static void small_mesh(void **state)
 	maps_free(&m);
 }
 
+/* Between the halves the kernel decides by the new set, and the old one is still whole for who reads it. */
+static void the_switch_comes_before_the_sweep(void **state)
+{
+	struct abi_addr web = scene_addr("10.1.0.1"), lab = scene_addr("192.168.1.1");
+	struct maps m = maps_new(1024);
+	struct scene s = scene_new();
+	struct publish *p = start(s.world, &m);
+	unsigned sets, blocks;
+
+	shop_load(&s);
+	shop_pods(&s);
+	must_publish(s.world, p);
+	sets = entries(m.fd[WIRE_FD_POLICIES], 4);
+	blocks = entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key));
+	assert_int_equal(kernel_decides(&m, &web, identity_in_kernel(&m, 3), &lab, 8080), ABI_DENIED);
+	store_del(s.store, KIND_AUTHORIZATION_POLICY, "istio-system", "no-lab");
+	world_update(s.world);
+	publish_switch(p);
+	assert_int_equal(kernel_decides(&m, &web, identity_in_kernel(&m, 3), &lab, 8080), ABI_NONE);
+	assert_int_equal(entries(m.fd[WIRE_FD_POLICIES], 4), 2 * sets);
+	assert_int_equal(entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), blocks);
+	assert_int_equal(publish_sweep(p), 0);
+	assert_int_equal(entries(m.fd[WIRE_FD_POLICIES], 4), sets);
+	assert_int_equal(entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), 0);
+	publish_free(p);
+	scene_free(&s);
+	maps_free(&m);
+}
+
 /* ------------------------------------------------------------------ restart */
 
 static void restart_writes_nothing(void **state)
@@ -405,6 +434,50 @@ static void full_map(void **state)
 	maps_free(&m);
 }
 
+static const char few_blocks[] =
+	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: few, namespace: shop}\n"
+	"spec: {selector: {matchLabels: {app: front}}, action: DENY, rules: [{from: [{source: {ipBlocks: "
+	"[192.168.0.0/16]}}]}]}\n";
+static const char many_blocks[] =
+	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: many, namespace: shop}\n"
+	"spec: {selector: {matchLabels: {app: web}}, action: DENY, rules: [{from: [{source: {ipBlocks: "
+	"[10.9.1.0/24, 10.9.2.0/24, 10.9.3.0/24, 10.9.4.0/24, 10.9.5.0/24, 10.9.6.0/24]}}]}]}\n";
+
+/* Of two sets one does not fit: it is named and leaves nothing behind, and the other one is in force. */
+static void full_map_of_blocks(void **state)
+{
+	struct abi_addr web = scene_addr("10.1.0.1"), front = scene_addr("10.1.0.3");
+	struct abi_addr lab = scene_addr("192.168.1.1"), nine = scene_addr("10.9.1.1");
+	struct maps m = maps_new(30);
+	struct scene s = scene_new();
+	struct publish *p;
+	unsigned n;
+
+	close(m.fd[WIRE_FD_BLOCKS]);
+	m.fd[WIRE_FD_BLOCKS] =
+		map_new(BPF_MAP_TYPE_LPM_TRIE, sizeof(struct abi_block_key), sizeof(struct abi_bits), 4);
+	p = start(s.world, &m);
+	shop_pods(&s);
+	must_publish(s.world, p);
+	for (int again = 0; again < 2; again++) {
+		scene_yaml(s.store, many_blocks);
+		scene_yaml(s.store, few_blocks);
+		world_update(s.world);
+		assert_int_equal(publish(p), -ENOSPC);
+		assert_non_null(strstr(publish_errors(p, &n)[0], "with shop/many: kernel map blocks is full"));
+		assert_int_equal(n, 1);
+		assert_int_equal(kernel_decides(&m, &front, 0, &lab, 80), ABI_DENIED);
+		assert_int_equal(kernel_decides(&m, &web, 0, &nine, 80), ABI_NONE); /* the set of before */
+		assert_int_equal(entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), 1);
+	}
+	store_del(s.store, KIND_AUTHORIZATION_POLICY, "shop", "many");
+	must_publish(s.world, p);
+	assert_int_equal(entries(m.fd[WIRE_FD_POLICIES], 4), 2);
+	publish_free(p);
+	scene_free(&s);
+	maps_free(&m);
+}
+
 /* ------------------------------------------------------------------ readers see no half change */
 
 struct reader {
@@ -562,11 +635,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(small_mesh),
+		cmocka_unit_test(the_switch_comes_before_the_sweep),
 		cmocka_unit_test(restart_writes_nothing),
 		cmocka_unit_test(restart_keeps_pods_that_are_late),
 		cmocka_unit_test(restart_removes_what_was_half_written),
 		cmocka_unit_test(restart_with_another_account),
 		cmocka_unit_test(full_map),
+		cmocka_unit_test(full_map_of_blocks),
 		cmocka_unit_test(readers_see_whole_changes),
 		cmocka_unit_test(full_load),
 	};

@@ -42,6 +42,7 @@ void publish_free(struct publish *p)
 	publish_found_free(p);
 	free(p->orphan);
 	free(p->stray.key);
+	free(p->old_endpoints.key);
 	free(p);
 }
 
@@ -203,9 +204,8 @@ static void delete_pods(struct publish *p)
  * What the kernel may read comes before what leads there, and is removed after it:
  * identities, sets, pods with their addresses; endpoints, services, VIPs; then backwards what is gone.
  */
-int publish(struct publish *p)
+void publish_switch(struct publish *p)
 {
-	struct publish_keys old_endpoints = {0};
 	uint64_t start = clock_ns();
 
 	p->stats = (struct publish_stats){0};
@@ -219,19 +219,31 @@ int publish(struct publish *p)
 	publish_identities(p);
 	publish_sets(p);
 	write_pods(p);
-	publish_fronts(p, &old_endpoints);
+	publish_fronts(p);
 	list_each_safe(l, next, &p->world->dirty_addresses)
 		publish_address(p, container_of(l, struct world_address, dirty_link));
+	p->stats.took_ns = clock_ns() - start;
+}
 
-	publish_gone_fronts(p, &old_endpoints);
-	publish_del_all(p, WIRE_FD_ENDPOINTS, &old_endpoints, "endpoints of before");
+int publish_sweep(struct publish *p)
+{
+	uint64_t start = clock_ns();
+
+	publish_gone_fronts(p);
+	publish_del_all(p, WIRE_FD_ENDPOINTS, &p->old_endpoints, "endpoints of before");
 	delete_pods(p);
 	if (p->all_enrolled)
 		delete_orphans(p);
 	publish_dead_sets(p);
 	publish_sweep_found(p);
-	p->stats.took_ns = clock_ns() - start;
+	p->stats.took_ns += clock_ns() - start;
 	return p->first_error;
+}
+
+int publish(struct publish *p)
+{
+	publish_switch(p);
+	return publish_sweep(p);
 }
 
 const char *const *publish_errors(const struct publish *p, unsigned *ret_count)

@@ -340,6 +340,7 @@ static bool in_use(const struct publish *p, uint32_t number)
 
 void publish_sweep_found(struct publish *p)
 {
+	struct publish_rows old = {0};
 	struct table_link *l, *next;
 
 	for (l = table_walk(&p->found, NULL); l; l = next) {
@@ -349,10 +350,10 @@ void publish_sweep_found(struct publish *p)
 		if (!f->taken && in_use(p, f->number))
 			continue;
 		if (!f->taken)
-			publish_delete_set(p, f->number, f->source, f->sources, f->block, f->blocks, f->port,
-					   f->ports);
+			publish_rows_found(&old, f);
 		found_free(p, f);
 	}
+	publish_delete_rows(p, &old, "policy sets of before");
 }
 
 void publish_found_free(struct publish *p)

@@ -39,7 +39,8 @@ struct publish {
 	unsigned orphans;
 	bool all_enrolled;
 	struct table found;
-	struct publish_keys stray; /* endpoints of no generation in force */
+	struct publish_keys stray;	   /* endpoints of no generation in force */
+	struct publish_keys old_endpoints; /* of generations that are no longer in force */
 	char *error[PUBLISH_ERRORS + 1];
 	unsigned errors;
 	int first_error;
@@ -70,15 +71,20 @@ void publish_found_free(struct publish *p);
 void publish_identities(struct publish *p);
 void publish_sets(struct publish *p);
 void publish_dead_sets(struct publish *p);
-void publish_delete_set(struct publish *p, uint32_t number, const struct policy_source_row *source,
-			unsigned sources, const struct policy_block_row *block, unsigned blocks,
-			const struct policy_port_row *port, unsigned ports);
+
+/* The rows of sets as the maps have them, to be written or deleted in one go. */
+struct publish_rows {
+	struct publish_keys keys[WIRE_FD_COUNT]; /* of sources, blocks, ports, policies */
+	struct publish_keys values[WIRE_FD_COUNT];
+};
+void publish_rows_found(struct publish_rows *to, const struct publish_found *f);
+void publish_delete_rows(struct publish *p, struct publish_rows *rows, const char *what); /* and forgets them */
 
 /* ------------------------------------------------------------------ publish_services.c */
 
-/* Next generations and their switch; what they replace goes to the lists. */
-void publish_fronts(struct publish *p, struct publish_keys *old_endpoints);
+/* Next generations and their switch; what they replace goes to old_endpoints. */
+void publish_fronts(struct publish *p);
 /* Services that are gone: after their VIPs. */
-void publish_gone_fronts(struct publish *p, struct publish_keys *old_endpoints);
+void publish_gone_fronts(struct publish *p);
 
 #endif

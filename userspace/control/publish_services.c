@@ -71,18 +71,18 @@ static void group_add(struct group *g, struct world_front *f)
 	}
 }
 
-static void retire(struct publish_keys *old, const struct abi_service *row)
+static void retire(struct publish *p, const struct abi_service *row)
 {
 	struct abi_endpoint_key key = {.service = row->service, .generation = row->generation};
 
 	for (; key.index < row->count; key.index++)
-		publish_later(old, &key, sizeof(key));
+		publish_later(&p->old_endpoints, &key, sizeof(key));
 }
 
-static void done(struct world_front *f, const struct abi_service *row, struct publish_keys *old)
+static void done(struct publish *p, struct world_front *f, const struct abi_service *row)
 {
 	if (f->in_kernel && (f->kernel.service != row->service || f->kernel.generation != row->generation))
-		retire(old, &f->kernel);
+		retire(p, &f->kernel);
 	f->kernel = *row;
 	f->in_kernel = true;
 	f->endpoints_changed = false;
@@ -91,7 +91,7 @@ static void done(struct world_front *f, const struct abi_service *row, struct pu
 }
 
 /* The group did not fit: one front at a time, so that the one that does not is named and the others are served. */
-static void write_one(struct publish *p, struct world_front *f, struct publish_keys *old)
+static void write_one(struct publish *p, struct world_front *f)
 {
 	struct group g = {0};
 	enum wire_fd map = WIRE_FD_ENDPOINTS;
@@ -106,7 +106,7 @@ static void write_one(struct publish *p, struct world_front *f, struct publish_k
 	}
 	if (!r) {
 		p->stats.updates += g.count + 1;
-		done(f, g.row, old);
+		done(p, f, g.row);
 	} else {
 		publish_fail(p, r, map, f->name);
 		r = kernel_delete_batch(p->fd[WIRE_FD_ENDPOINTS], g.key, g.count, sizeof(*g.key));
@@ -119,7 +119,7 @@ static void write_one(struct publish *p, struct world_front *f, struct publish_k
 	free(g.value);
 }
 
-static void group_write(struct publish *p, struct group *g, struct publish_keys *old)
+static void group_write(struct publish *p, struct group *g)
 {
 	struct abi_service_key *key = mem_alloc(g->fronts * sizeof(*key) + 1);
 	int r;
@@ -133,9 +133,9 @@ static void group_write(struct publish *p, struct group *g, struct publish_keys 
 					sizeof(*g->row));
 	for (unsigned i = 0; i < g->fronts; i++) {
 		if (r)
-			write_one(p, g->front[i], old);
+			write_one(p, g->front[i]);
 		else
-			done(g->front[i], &g->row[i], old);
+			done(p, g->front[i], &g->row[i]);
 	}
 	if (!r)
 		p->stats.updates += g->count + g->fronts;
@@ -143,7 +143,7 @@ static void group_write(struct publish *p, struct group *g, struct publish_keys 
 	free(key);
 }
 
-void publish_fronts(struct publish *p, struct publish_keys *old)
+void publish_fronts(struct publish *p)
 {
 	struct group g = {0};
 
@@ -161,17 +161,17 @@ void publish_fronts(struct publish *p, struct publish_keys *old)
 		/* `next` stays on the list while this group is written: it is not in the group */
 		group_add(&g, f);
 		if (g.count >= GROUP || g.fronts >= GROUP)
-			group_write(p, &g, old);
+			group_write(p, &g);
 	}
 	if (g.fronts)
-		group_write(p, &g, old);
+		group_write(p, &g);
 	free(g.front);
 	free(g.row);
 	free(g.key);
 	free(g.value);
 }
 
-void publish_gone_fronts(struct publish *p, struct publish_keys *old)
+void publish_gone_fronts(struct publish *p)
 {
 	struct publish_keys gone = {0};
 
@@ -182,7 +182,7 @@ void publish_gone_fronts(struct publish *p, struct publish_keys *old)
 			continue; /* could not be written */
 		if (f->in_kernel) {
 			publish_later(&gone, &f->key, sizeof(f->key));
-			retire(old, &f->kernel);
+			retire(p, &f->kernel);
 		}
 		world_front_drop(p->world, f);
 	}

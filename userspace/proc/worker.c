@@ -315,12 +315,13 @@ static void publish_world(struct worker *w)
 
 	world_update(r->world);
 	switches = first || policy_switches(r->world);
-	err = publish(r->publish);
-	if (err)
-		loop_arm(w->loop, &w->retry, AGAIN_NS);
+	publish_switch(r->publish);
 	w->published = true;
 	if (switches)
 		policy_switched(w);
+	err = publish_sweep(r->publish);
+	if (err)
+		loop_arm(w->loop, &w->retry, AGAIN_NS);
 	log_debug("published: %u updates, %u deletes, %llu us", publish_stats(r->publish)->updates,
 		  publish_stats(r->publish)->deletes,
 		  (unsigned long long)publish_stats(r->publish)->took_ns / 1000);
