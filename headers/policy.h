@@ -64,6 +64,8 @@ struct test {
 	bool invert;
 	unsigned count;
 	const char **text;
+	uint64_t *hash; /* of each text */
+	bool *pattern;	/* for each text: it has a *, so that others than itself may fit */
 	const struct block *block;
 	const uint16_t *port;
 };
@@ -74,7 +76,7 @@ struct test_all { /* every test holds; none: always */
 struct predicate { /* one of the alternatives holds */
 	struct test_all *alt;
 	unsigned alts;
-	uint64_t hash;
+	uint64_t hash; /* 0: not asked for yet */
 };
 struct policy_origin {
 	const char *namespace, *name; /* AuthorizationPolicy */
@@ -103,10 +105,13 @@ void terms_compile(struct arena *a, const struct object *const *policy, unsigned
 		   const struct abi_addr *addr, unsigned addrs, struct terms *ret);
 /* `text` fits a pattern: "*" anything, "prefix*", "*suffix", else equal (Istio's order of asking). */
 bool terms_fit(const char *pattern, const char *text);
-/* Do the tests of the source dimension hold? NULL: nobody proved anything, so that only not-forms hold. */
-bool terms_source_holds(const struct predicate *p, const struct identity *who);
-bool terms_port_holds(const struct predicate *p, uint16_t port);
-bool terms_block_holds(const struct predicate *p, const struct abi_addr *addr); /* slow: for explain */
+/* Who asks, as the tests of the source dimension compare it. NULL: nobody proved anything, so only not-forms hold. */
+struct terms_who {
+	const char *name[TEST_TRUST_DOMAIN + 1]; /* by enum test_what; the identity's */
+	uint64_t hash[TEST_TRUST_DOMAIN + 1];
+};
+struct terms_who terms_who(const struct identity *who);
+bool terms_source_holds(const struct predicate *p, const struct terms_who *who);
 /* Family counts: ::/0 holds no IPv4 address. */
 bool terms_in_block(const struct abi_addr *addr, const struct block *b);
 

@@ -6,6 +6,7 @@
  * any_source are the bits of a stranger: an identity of the mesh's trust domain in a namespace that no policy
  * names. So `sources` lists only identities that some pattern tells from a stranger, and usually 0.
  */
+#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,9 +88,11 @@ void policy_mtls(const struct object *const *object, unsigned count, const char 
 
 static void source_bits(const struct policy_set *s, const struct identity *who, struct abi_bits *ret)
 {
+	const struct terms_who asking = terms_who(who);
+
 	memset(ret, 0, sizeof(*ret));
 	for (unsigned i = 0; i < s->terms.count; i++)
-		if (terms_source_holds(&s->terms.term[i].dim[DIM_SOURCE], who))
+		if (terms_source_holds(&s->terms.term[i].dim[DIM_SOURCE], &asking))
 			bit_set(ret, i);
 }
 
@@ -154,22 +157,79 @@ static void build_sources(struct policy_set *s, const char *trust_domain, const 
 		source_add(s, ids->all[i]->number, ids->all[i]);
 }
 
+/* ------------------------------------------------------------------ dimensions whose keys the tests list */
+
+/*
+ * The bits of all terms in one dimension. mark() sets mark[row] where the list of a test holds; the row behind the
+ * last one stands for every key that is not listed.
+ */
+static void build_rows(struct policy_set *s, enum dimension dim, unsigned rows,
+		       void (*mark)(const struct policy_set *s, const struct test *t, uint8_t *mark),
+		       struct abi_bits *(*bits)(struct policy_set *s, unsigned row))
+{
+	uint8_t *holds = mem_alloc(rows + 1), *marked = mem_alloc(rows + 1);
+
+	for (unsigned i = 0; i < s->terms.count; i++) {
+		const struct predicate *p = &s->terms.term[i].dim[dim];
+
+		for (unsigned a = 0; a < p->alts; a++) {
+			memset(holds, 1, rows + 1);
+			for (unsigned t = 0; t < p->alt[a].count; t++) {
+				const struct test *test = p->alt[a].test[t];
+
+				memset(marked, 0, rows + 1);
+				mark(s, test, marked);
+				for (unsigned r = 0; r <= rows; r++)
+					holds[r] &= marked[r] != test->invert;
+			}
+			for (unsigned r = 0; r <= rows; r++)
+				if (holds[r])
+					bit_set(bits(s, r), i);
+		}
+	}
+	free(holds);
+	free(marked);
+}
+
+/* How many keys the tests of one dimension list, doubles counted. */
+static unsigned count_listed(const struct policy_set *s, enum dimension dim)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < s->terms.count; i++) {
+		const struct predicate *p = &s->terms.term[i].dim[dim];
+
+		for (unsigned a = 0; a < p->alts; a++)
+			for (unsigned t = 0; t < p->alt[a].count; t++)
+				count += p->alt[a].test[t]->count;
+	}
+	return count;
+}
+
 /* ------------------------------------------------------------------ blocks */
 
-static int compare_blocks(const struct block *a, const struct block *b)
+static uint64_t half(const struct abi_addr *a, unsigned at)
 {
-	int c = memcmp(&a->addr, &b->addr, sizeof(a->addr));
+	uint64_t n;
 
-	return c ? c : (a->bits > b->bits) - (a->bits < b->bits);
+	memcpy(&n, a->byte + at, sizeof(n));
+	return be64toh(n);
 }
 
-static int compare_block_rows(const void *a, const void *b)
+static int compare_blocks(const void *pa, const void *pb)
 {
-	return compare_blocks(&((const struct policy_block_row *)a)->block,
-			      &((const struct policy_block_row *)b)->block);
+	const struct block *a = pa, *b = pb;
+
+	for (unsigned at = 0; at < 16; at += 8) {
+		uint64_t x = half(&a->addr, at), y = half(&b->addr, at);
+
+		if (x != y)
+			return x < y ? -1 : 1;
+	}
+	return (a->bits > b->bits) - (a->bits < b->bits);
 }
 
-/* Bits of the last row that is not after `b`, in the order of the rows; -1 if all are. */
+/* The last row that is not after `b`, in the order of the rows; -1 if all are. */
 static int block_last(const struct policy_set *s, const struct block *b)
 {
 	int low = 0, high = s->blocks;
@@ -185,56 +245,58 @@ static int block_last(const struct policy_set *s, const struct block *b)
 	return low - 1;
 }
 
-static void add_block(struct policy_set *s, unsigned *size, const struct block *b)
-{
-	if (s->blocks == *size) {
-		*size = *size ? *size * 2 : 16;
-		s->block = mem_grow(s->block, *size, sizeof(*s->block));
-	}
-	s->block[s->blocks++] = (struct policy_block_row){.block = *b, .parent = -1};
-}
-
-/* Every block that some test names, once, in order, each with the one around it. */
-static void list_blocks(struct policy_set *s)
+/* Every block that some test names, in order, doubles too; one more place is left. */
+static struct block *listed_blocks(const struct policy_set *s, unsigned *ret_count)
 {
 	static const struct block all_v4 = {.addr.byte = {[10] = 0xff, [11] = 0xff}, .bits = 96};
-	unsigned size = 0, kept = 0;
+	struct block *list = mem_alloc((count_listed(s, DIM_BLOCK) + 1) * sizeof(*list));
+	unsigned count = 0, named;
 
 	for (unsigned i = 0; i < s->terms.count; i++) {
 		const struct predicate *p = &s->terms.term[i].dim[DIM_BLOCK];
 
-		for (unsigned a = 0; a < p->alts; a++)
-			for (unsigned t = 0; t < p->alt[a].count; t++)
-				for (unsigned b = 0; b < p->alt[a].test[t]->count; b++)
-					add_block(s, &size, &p->alt[a].test[t]->block[b]);
-	}
-	for (unsigned i = 0, n = s->blocks; i < n; i++) {
-		const struct block *b = &s->block[i].block;
+		for (unsigned a = 0; a < p->alts; a++) {
+			for (unsigned t = 0; t < p->alt[a].count; t++) {
+				const struct test *test = p->alt[a].test[t];
 
-		if (b->bits < 96 && addr_in_block(&all_v4.addr, &b->addr, b->bits)) {
-			add_block(s, &size, &all_v4); /* ::/0 holds no IPv4: fence it off */
-			break;
+				memcpy(list + count, test->block, test->count * sizeof(*list));
+				count += test->count;
+			}
 		}
 	}
-	if (!s->blocks)
-		return;
-	qsort(s->block, s->blocks, sizeof(*s->block), compare_block_rows);
-	for (unsigned i = 0; i < s->blocks; i++) {
-		int parent = (int)kept - 1;
-
-		if (kept && !compare_blocks(&s->block[i].block, &s->block[kept - 1].block))
-			continue;
-		while (parent >= 0 && !addr_in_block(&s->block[i].block.addr, &s->block[parent].block.addr,
-						     s->block[parent].block.bits))
-			parent = s->block[parent].parent;
-		s->block[kept] = s->block[i];
-		s->block[kept++].parent = parent;
-	}
-	s->blocks = kept;
+	named = count;
+	for (unsigned i = 0; i < named && count == named; i++)
+		if (list[i].bits < 96 && addr_in_block(&all_v4.addr, &list[i].addr, list[i].bits))
+			list[count++] = all_v4; /* ::/0 holds no IPv4: fence it off */
+	if (count)
+		qsort(list, count, sizeof(*list), compare_blocks);
+	*ret_count = count;
+	return list;
 }
 
-/* mark[i] = 1 for each row whose addresses are in one of the blocks of the test. */
-static void mark_test(const struct policy_set *s, const struct test *t, uint8_t *mark)
+/* Each of them once, with the one around it. */
+static void list_blocks(struct policy_set *s)
+{
+	unsigned count, kept = 0;
+	struct block *list = listed_blocks(s, &count);
+
+	s->block = mem_alloc(count * sizeof(*s->block) + 1);
+	for (unsigned i = 0; i < count; i++) {
+		int parent = (int)kept - 1;
+
+		if (kept && !compare_blocks(&list[i], &s->block[kept - 1].block))
+			continue;
+		while (parent >= 0 && !addr_in_block(&list[i].addr, &s->block[parent].block.addr,
+						     s->block[parent].block.bits))
+			parent = s->block[parent].parent;
+		s->block[kept++] = (struct policy_block_row){.block = list[i], .parent = parent};
+	}
+	s->blocks = kept;
+	free(list);
+}
+
+/* The rows whose addresses are in one of the blocks of the test. */
+static void mark_blocks(const struct policy_set *s, const struct test *t, uint8_t *mark)
 {
 	for (unsigned b = 0; b < t->count; b++) {
 		const struct block *block = &t->block[b];
@@ -250,35 +312,15 @@ static void mark_test(const struct policy_set *s, const struct test *t, uint8_t 
 	}
 }
 
+static struct abi_bits *block_bits(struct policy_set *s, unsigned row)
+{
+	return row < s->blocks ? &s->block[row].bits : &s->head.any_block;
+}
+
 static void build_blocks(struct policy_set *s)
 {
-	uint8_t *holds, *mark;
-
 	list_blocks(s);
-	holds = mem_alloc(s->blocks + 1); /* one more: outside of all blocks */
-	mark = mem_alloc(s->blocks + 1);
-	for (unsigned i = 0; i < s->terms.count; i++) {
-		const struct predicate *p = &s->terms.term[i].dim[DIM_BLOCK];
-
-		for (unsigned a = 0; a < p->alts; a++) {
-			memset(holds, 1, s->blocks + 1);
-			for (unsigned t = 0; t < p->alt[a].count; t++) {
-				const struct test *test = p->alt[a].test[t];
-
-				memset(mark, 0, s->blocks + 1);
-				mark_test(s, test, mark);
-				for (unsigned b = 0; b <= s->blocks; b++)
-					holds[b] &= mark[b] != test->invert;
-			}
-			for (unsigned b = 0; b < s->blocks; b++)
-				if (holds[b])
-					bit_set(&s->block[b].bits, i);
-			if (holds[s->blocks])
-				bit_set(&s->head.any_block, i);
-		}
-	}
-	free(holds);
-	free(mark);
+	build_rows(s, DIM_BLOCK, s->blocks, mark_blocks, block_bits);
 }
 
 /* ------------------------------------------------------------------ ports */
@@ -290,56 +332,56 @@ static int compare_ports(const void *pa, const void *pb)
 	return (a->port > b->port) - (a->port < b->port);
 }
 
-static void add_port(struct policy_set *s, uint8_t *seen, uint16_t port)
+static struct policy_port_row *port_row(const struct policy_set *s, uint16_t port)
 {
-	if (seen[port / 8] & 1 << port % 8)
-		return;
-	seen[port / 8] |= 1 << port % 8;
-	s->ports++;
+	struct policy_port_row key = {.port = port};
+
+	return s->ports ? bsearch(&key, s->port, s->ports, sizeof(*s->port), compare_ports) : NULL;
 }
 
-static void port_bits(const struct policy_set *s, uint16_t port, struct abi_bits *ret)
+/* Every port that some test or PeerAuthentication names, once, in order. */
+static void list_ports(struct policy_set *s)
 {
-	memset(ret, 0, sizeof(*ret));
-	for (unsigned i = 0; i < s->terms.count; i++)
-		if (terms_port_holds(&s->terms.term[i].dim[DIM_PORT], port))
-			bit_set(ret, i);
-}
+	unsigned count = 0, kept = 0;
 
-static void build_ports(struct policy_set *s)
-{
-	uint8_t *seen = mem_alloc(65536 / 8);
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < s->mtls_ports; i++)
-		add_port(s, seen, s->mtls_port[i].port);
+	s->port = mem_alloc((s->mtls_ports + count_listed(s, DIM_PORT)) * sizeof(*s->port) + 1);
+	for (; count < s->mtls_ports; count++)
+		s->port[count].port = s->mtls_port[count].port;
 	for (unsigned i = 0; i < s->terms.count; i++) {
 		const struct predicate *p = &s->terms.term[i].dim[DIM_PORT];
 
 		for (unsigned a = 0; a < p->alts; a++)
 			for (unsigned t = 0; t < p->alt[a].count; t++)
-				for (unsigned b = 0; b < p->alt[a].test[t]->count; b++)
-					add_port(s, seen, p->alt[a].test[t]->port[b]);
+				for (unsigned v = 0; v < p->alt[a].test[t]->count; v++)
+					s->port[count++].port = p->alt[a].test[t]->port[v];
 	}
-	s->port = mem_alloc((s->ports + 1) * sizeof(*s->port));
-	for (unsigned port = 0; port < 65536; port++) {
-		if (!(seen[port / 8] & 1 << port % 8))
-			continue;
-		s->port[n].port = port;
-		s->port[n].value.mtls = s->head.mtls;
-		port_bits(s, port, &s->port[n++].value.bits);
-	}
-	for (unsigned i = 0; i < s->mtls_ports; i++) {
-		struct policy_port_row key = {.port = s->mtls_port[i].port};
-		struct policy_port_row *row =
-			bsearch(&key, s->port, s->ports, sizeof(*s->port), compare_ports);
+	if (count)
+		qsort(s->port, count, sizeof(*s->port), compare_ports);
+	for (unsigned i = 0; i < count; i++)
+		if (!kept || s->port[i].port != s->port[kept - 1].port)
+			s->port[kept++] = s->port[i];
+	s->ports = kept;
+}
 
-		row->value.mtls = s->mtls_port[i].mtls;
-	}
-	for (n = 0; n < 65535 && seen[n / 8] & 1 << n % 8; n++)
-		; /* some port that no list names */
-	port_bits(s, n, &s->head.any_port);
-	free(seen);
+static void mark_ports(const struct policy_set *s, const struct test *t, uint8_t *mark)
+{
+	for (unsigned i = 0; i < t->count; i++)
+		mark[port_row(s, t->port[i]) - s->port] = 1;
+}
+
+static struct abi_bits *port_bits(struct policy_set *s, unsigned row)
+{
+	return row < s->ports ? &s->port[row].value.bits : &s->head.any_port;
+}
+
+static void build_ports(struct policy_set *s)
+{
+	list_ports(s);
+	for (unsigned i = 0; i < s->ports; i++)
+		s->port[i].value.mtls = s->head.mtls;
+	for (unsigned i = 0; i < s->mtls_ports; i++)
+		port_row(s, s->mtls_port[i].port)->value.mtls = s->mtls_port[i].mtls;
+	build_rows(s, DIM_PORT, s->ports, mark_ports, port_bits);
 }
 
 /* ------------------------------------------------------------------ sets */
@@ -351,17 +393,14 @@ static void sign_predicate(struct text *t, const struct predicate *p)
 		for (unsigned i = 0; i < p->alt[a].count; i++) {
 			const struct test *test = p->alt[a].test[i];
 
-			text_add(t, "&%d%d", test->what, test->invert);
+			text_add(t, "&%d%d=%u ", test->what, test->invert, test->count);
 			for (unsigned v = 0; v < test->count; v++) {
-				if (test->what == TEST_BLOCK) {
-					text_add(t, "=%u ", test->block[v].bits);
-					text_add_bytes(t, &test->block[v].addr, 16);
-				} else if (test->what == TEST_PORT) {
-					text_add(t, "=%u", test->port[v]);
-				} else {
-					text_add(t, "=%zu ", strlen(test->text[v]));
-					text_add_bytes(t, test->text[v], strlen(test->text[v]));
-				}
+				if (test->what == TEST_BLOCK)
+					text_add_bytes(t, &test->block[v], sizeof(test->block[v]));
+				else if (test->what == TEST_PORT)
+					text_add_bytes(t, &test->port[v], sizeof(test->port[v]));
+				else
+					text_add_bytes(t, test->text[v], strlen(test->text[v]) + 1);
 			}
 		}
 	}
@@ -471,12 +510,8 @@ static const struct abi_bits *block_find(const struct policy_set *s, const struc
 
 static const struct abi_port *port_find(const struct policy_set *s, uint16_t port)
 {
-	struct policy_port_row key = {.port = port};
-	struct policy_port_row *row;
+	const struct policy_port_row *row = port_row(s, port);
 
-	if (!s->ports)
-		return NULL;
-	row = bsearch(&key, s->port, s->ports, sizeof(*s->port), compare_ports);
 	return row ? &row->value : NULL;
 }
 

@@ -36,32 +36,34 @@ bool terms_in_block(const struct abi_addr *addr, const struct block *b)
 	return v4_block(b) == addr_is_v4(addr) && addr_in_block(addr, &b->addr, b->bits);
 }
 
-static bool text_test_holds(const struct test *t, const struct identity *who)
+struct terms_who terms_who(const struct identity *who)
 {
-	const char *text;
+	struct terms_who w = {0};
+	const char *name[] = {
+		[TEST_PRINCIPAL] = who ? who->principal : NULL,
+		[TEST_NAMESPACE] = who ? who->namespace : NULL,
+		[TEST_SERVICE_ACCOUNT] = who ? who->account : NULL,
+		[TEST_TRUST_DOMAIN] = who ? who->trust_domain : NULL,
+	};
 
-	if (!who)
-		return false;
-	switch (t->what) {
-	case TEST_PRINCIPAL:
-		text = who->principal;
-		break;
-	case TEST_NAMESPACE:
-		text = who->namespace;
-		break;
-	case TEST_TRUST_DOMAIN:
-		text = who->trust_domain;
-		break;
-	default:
-		text = who->account;
+	for (unsigned what = 0; who && what < array_size(name); what++) {
+		w.name[what] = name[what];
+		w.hash[what] = table_hash(name[what], strlen(name[what]));
 	}
-	for (unsigned i = 0; i < t->count; i++)
-		if (terms_fit(t->text[i], text))
+	return w;
+}
+
+static bool text_test_holds(const struct test *t, const struct terms_who *who)
+{
+	const char *name = who->name[t->what];
+
+	for (unsigned i = 0; name && i < t->count; i++)
+		if ((t->pattern[i] || t->hash[i] == who->hash[t->what]) && terms_fit(t->text[i], name))
 			return true;
 	return false;
 }
 
-bool terms_source_holds(const struct predicate *p, const struct identity *who)
+bool terms_source_holds(const struct predicate *p, const struct terms_who *who)
 {
 	for (unsigned a = 0; a < p->alts; a++) {
 		const struct test_all *all = &p->alt[a];
@@ -75,47 +77,11 @@ bool terms_source_holds(const struct predicate *p, const struct identity *who)
 	return false;
 }
 
-static bool port_test_holds(const struct test *t, uint16_t port)
-{
-	for (unsigned i = 0; i < t->count; i++)
-		if (t->port[i] == port)
-			return true;
-	return false;
-}
-
-bool terms_port_holds(const struct predicate *p, uint16_t port)
-{
-	for (unsigned a = 0; a < p->alts; a++) {
-		const struct test_all *all = &p->alt[a];
-		unsigned i = 0;
-
-		while (i < all->count && port_test_holds(all->test[i], port) != all->test[i]->invert)
-			i++;
-		if (i == all->count)
-			return true;
-	}
-	return false;
-}
-
 static bool block_test_holds(const struct test *t, const struct abi_addr *addr)
 {
 	for (unsigned i = 0; i < t->count; i++)
 		if (terms_in_block(addr, &t->block[i]))
 			return true;
-	return false;
-}
-
-bool terms_block_holds(const struct predicate *p, const struct abi_addr *addr)
-{
-	for (unsigned a = 0; a < p->alts; a++) {
-		const struct test_all *all = &p->alt[a];
-		unsigned i = 0;
-
-		while (i < all->count && block_test_holds(all->test[i], addr) != all->test[i]->invert)
-			i++;
-		if (i == all->count)
-			return true;
-	}
 	return false;
 }
 
@@ -146,6 +112,7 @@ static uint64_t test_hash(const struct test *t)
 	return hash;
 }
 
+/* Its hash, for who has to compare it. */
 static void predicate_seal(struct predicate *p)
 {
 	p->hash = table_hash(&p->alts, sizeof(p->alts));
@@ -288,6 +255,10 @@ static unsigned merge(struct arena *a, struct term *term, unsigned count, enum d
 
 	if (count < 2)
 		return count;
+	for (unsigned i = 0; i < count; i++)
+		for (enum dimension d = 0; d < DIM_COUNT; d++)
+			if (!term[i].dim[d].hash)
+				predicate_seal(&term[i].dim[d]);
 	qsort_r(term, count, sizeof(*term), compare_terms, &dim);
 	for (unsigned i = 0; i < count; i = end) {
 		for (end = i + 1; end < count && mergeable(&term[i], &term[end], dim); end++)
@@ -308,15 +279,17 @@ struct vec { /* tests under construction */
 	bool never; /* a list that was given empty: nothing fits */
 };
 
-static void add_test(struct arena *a, struct vec *v, struct test *t, bool given)
+/* A test of `count` values, to be filled in; NULL: the list says nothing, or that nothing fits. */
+static struct test *add_test(struct arena *a, struct vec *v, enum test_what what, bool invert, bool given,
+			     unsigned count)
 {
-	struct test **more;
+	struct test **more, *t;
 
-	if (!given || (t->invert && !t->count))
-		return;
-	if (!t->count) {
+	if (!given || (invert && !count))
+		return NULL;
+	if (!count) {
 		v->never = true;
-		return;
+		return NULL;
 	}
 	if (v->count == v->size) {
 		v->size = v->size ? v->size * 2 : 4;
@@ -325,51 +298,62 @@ static void add_test(struct arena *a, struct vec *v, struct test *t, bool given)
 			memcpy(more, v->test, v->count * sizeof(*more));
 		v->test = more;
 	}
+	t = arena_alloc(a, sizeof(*t));
+	*t = (struct test){.what = what, .invert = invert, .count = count};
 	v->test[v->count++] = t;
+	return t;
 }
 
 static void add_texts(struct arena *a, struct vec *v, enum test_what what, bool invert,
 		      const struct match_strings *m, const char *namespace)
 {
-	struct test *t = arena_alloc(a, sizeof(*t));
+	struct test *t = add_test(a, v, what, invert, m->given, m->values.count);
 
-	*t = (struct test){.what = what, .invert = invert, .count = m->values.count};
-	t->text = arena_alloc(a, t->count * sizeof(char *) + 1);
+	if (!t)
+		return;
+	t->text = arena_alloc(a, t->count * sizeof(char *));
+	t->hash = arena_alloc(a, t->count * sizeof(*t->hash));
+	t->pattern = arena_alloc(a, t->count * sizeof(*t->pattern));
 	for (unsigned i = 0; i < t->count; i++) {
 		const char *s = m->values.item[i];
+		size_t len = strlen(s);
 
+		t->pattern[i] = memchr(s, '*', len);
 		if (what == TEST_SERVICE_ACCOUNT && !strchr(s, '/') && strcmp(s, "*")) {
 			char *full = mem_format("%s/%s", namespace, s);
 
-			t->text[i] = arena_string(a, full, strlen(full));
+			len = strlen(full);
+			t->text[i] = arena_string(a, full, len);
 			free(full);
 		} else {
-			t->text[i] = arena_string(a, s, strlen(s));
+			t->text[i] = arena_string(a, s, len);
 		}
+		t->hash[i] = table_hash(t->text[i], len);
 	}
-	add_test(a, v, t, m->given);
 }
 
 static void add_blocks(struct arena *a, struct vec *v, bool invert, const struct match_blocks *m)
 {
-	struct test *t = arena_alloc(a, sizeof(*t));
-	struct block *b = arena_alloc(a, m->values.count * sizeof(*b) + 1);
+	struct test *t = add_test(a, v, TEST_BLOCK, invert, m->given, m->values.count);
+	struct block *b;
 
-	if (m->values.count)
-		memcpy(b, m->values.item, m->values.count * sizeof(*b));
-	*t = (struct test){.what = TEST_BLOCK, .invert = invert, .count = m->values.count, .block = b};
-	add_test(a, v, t, m->given);
+	if (!t)
+		return;
+	b = arena_alloc(a, t->count * sizeof(*b));
+	memcpy(b, m->values.item, t->count * sizeof(*b));
+	t->block = b;
 }
 
 static void add_ports(struct arena *a, struct vec *v, bool invert, const struct match_ports *m)
 {
-	struct test *t = arena_alloc(a, sizeof(*t));
-	uint16_t *p = arena_alloc(a, m->values.count * sizeof(*p) + 1);
+	struct test *t = add_test(a, v, TEST_PORT, invert, m->given, m->values.count);
+	uint16_t *p;
 
-	if (m->values.count)
-		memcpy(p, m->values.item, m->values.count * sizeof(*p));
-	*t = (struct test){.what = TEST_PORT, .invert = invert, .count = m->values.count, .port = p};
-	add_test(a, v, t, m->given);
+	if (!t)
+		return;
+	p = arena_alloc(a, t->count * sizeof(*p));
+	memcpy(p, m->values.item, t->count * sizeof(*p));
+	t->port = p;
 }
 
 /* The conjunction of two lists of tests as a predicate of one alternative. */
@@ -383,7 +367,6 @@ static struct predicate conjunction(struct arena *a, const struct vec *x, const 
 	if (y->count)
 		memcpy(p.alt->test + x->count, y->test, y->count * sizeof(struct test *));
 	p.alt->count = x->count + y->count;
-	predicate_seal(&p);
 	return p;
 }
 
@@ -434,9 +417,8 @@ static void fold_destination(struct build *b, const struct policy_rule *r, const
 		b->when[DIM_SOURCE].never = true;
 	if ((no[0] && !yes[0]) == (no[1] && !yes[1]))
 		return;
-	t = arena_alloc(b->arena, sizeof(*t));
-	*t = (struct test){.what = TEST_BLOCK, .invert = no[1] && !yes[1], .count = 1, .block = &all_v4};
-	add_test(b->arena, &b->when[DIM_BLOCK], t, true);
+	t = add_test(b->arena, &b->when[DIM_BLOCK], TEST_BLOCK, no[1] && !yes[1], true, 1);
+	t->block = &all_v4;
 }
 
 static void add_condition(struct build *b, const struct policy_condition *c)
@@ -510,7 +492,6 @@ static bool fold_operations(struct build *b, const struct policy_rule *r, bool l
 		alt[0] = (struct test_all){0};
 	}
 	*ret = (struct predicate){.alt = alt, .alts = alts};
-	predicate_seal(ret);
 	return alts;
 }
 

@@ -35,14 +35,28 @@ static bool affected(const struct world *w, const struct world_pod *p)
 
 /* ------------------------------------------------------------------ selection */
 
+/*
+ * A namespace may have thousands of policies and a node hundreds of pods. Most policies select by labels that the pod
+ * has not: that is seen by one number.
+ */
+struct entry {
+	const struct object *object;
+	uint64_t wants; /* label_hash of the first pair of the selector, 0 if it has none */
+};
+
 struct objects { /* of the store, in order of namespace and name */
-	const struct object **item;
+	struct entry *item;
 	unsigned count, size;
 };
 
+static uint64_t label_hash(const struct pair *label)
+{
+	return world_name_hash(label->key, label->value) | 1;
+}
+
 static int compare(const void *pa, const void *pb)
 {
-	const struct object *a = *(const struct object *const *)pa, *b = *(const struct object *const *)pb;
+	const struct object *a = ((const struct entry *)pa)->object, *b = ((const struct entry *)pb)->object;
 	int c = strcmp(a->namespace, b->namespace);
 
 	return c ? c : strcmp(a->name, b->name);
@@ -51,48 +65,62 @@ static int compare(const void *pa, const void *pb)
 static void gather(const struct world *w, enum object_kind kind, struct objects *ret)
 {
 	for (struct object *o = store_each(w->store, kind, NULL); o; o = store_each(w->store, kind, o)) {
+		const struct pairs *selector =
+			kind == KIND_AUTHORIZATION_POLICY ? &o->authorization.selector : &o->peer.selector;
+
 		if (ret->count == ret->size) {
 			ret->size = ret->size ? ret->size * 2 : 64;
 			ret->item = mem_grow(ret->item, ret->size, sizeof(*ret->item));
 		}
-		ret->item[ret->count++] = o;
+		ret->item[ret->count++] = (struct entry){
+			.object = o, .wants = selector->count ? label_hash(&selector->item[0]) : 0};
 	}
 	if (ret->count)
 		qsort(ret->item, ret->count, sizeof(*ret->item), compare);
 }
 
-/* Those of one namespace: [*ret_first, return value). */
-static unsigned slice_of(const struct objects *all, const char *namespace, unsigned *ret_first)
+/* The first item whose namespace is not before this one, or (`behind`) is after it. */
+static unsigned edge(const struct objects *all, const char *namespace, bool behind)
 {
-	unsigned low = 0, high = all->count, end;
+	unsigned low = 0, high = all->count;
 
 	while (low < high) {
 		unsigned mid = (low + high) / 2;
 
-		if (strcmp(all->item[mid]->namespace, namespace) < 0)
+		if (strcmp(all->item[mid].object->namespace, namespace) < behind)
 			low = mid + 1;
 		else
 			high = mid;
 	}
-	for (end = low; end < all->count && !strcmp(all->item[end]->namespace, namespace); end++)
-		;
-	*ret_first = low;
-	return end;
+	return low;
 }
 
-/* All of the pod's namespace and of the root namespace into `out`, in order of namespace. */
+/* What may select a pod, of its namespace and of the root namespace, into `out` in order of namespace and name. */
 static unsigned candidates(const struct world *w, const struct objects *all, const char *namespace,
-			   const struct object **out)
+			   const struct pairs *labels, const struct object **out)
 {
 	const char *space[2] = {namespace, w->root_namespace};
 	int order = strcmp(namespace, w->root_namespace);
-	unsigned n = 0, first, end;
+	uint64_t *has = mem_alloc(labels->count * sizeof(*has) + 1);
+	unsigned n = 0;
 
+	for (unsigned l = 0; l < labels->count; l++)
+		has[l] = label_hash(&labels->item[l]);
 	for (int i = 0; i < (order ? 2 : 1); i++) {
-		end = slice_of(all, space[order > 0 ? !i : i], &first);
-		for (; first < end; first++)
-			out[n++] = all->item[first];
+		const char *in = space[order > 0 ? !i : i];
+		unsigned end = edge(all, in, true);
+
+		for (unsigned at = edge(all, in, false); at < end; at++) {
+			uint64_t wants = all->item[at].wants;
+			unsigned l = 0;
+
+			while (wants && l < labels->count && has[l] != wants)
+				l++;
+			if (!wants || l < labels->count)
+				out[n++] = all->item[at].object;
+		}
 	}
+	free(has);
 	return n;
 }
 
@@ -190,11 +218,11 @@ static void update_pods(struct world *w)
 
 		if (!affected(w, p))
 			continue;
-		n = candidates(w, &policies, p->namespace, policy);
+		n = candidates(w, &policies, p->namespace, labels, policy);
 		for (unsigned i = 0; i < n; i++)
 			if (policy_selects(policy[i], w->root_namespace, p->namespace, labels))
 				policy[in.policies++] = policy[i];
-		n = candidates(w, &peers, p->namespace, peer);
+		n = candidates(w, &peers, p->namespace, labels, peer);
 		policy_mtls(peer, n, w->root_namespace, p->namespace, labels, &in.mtls);
 		assign(w, p, choose(w, &seen, &in));
 	}
