@@ -51,6 +51,8 @@ int doc_parse(struct arena *a, const char *bytes, size_t len, bool json, uint32_
  * starts the next ("---" at the start of a line; for JSON: the end of the first value). `len` if it is the last.
  */
 size_t doc_split(const char *bytes, size_t len, bool json);
+/* Does the line at `line` start a YAML document ("---")? `end` is that of the stream. */
+bool doc_starts(const char *line, const char *end);
 
 /*
  * The items of a document that is a `kind: List`, written plainly, as parts of it: JSON maps, or YAML lists of one

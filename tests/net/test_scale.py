@@ -32,7 +32,7 @@ manifests = "{folder}"
 [pods.server]
 labels = { app = "server" }
 """
-LAYOUTS = {"10000 files": 1, "20 files": 500}  # services per file
+LAYOUTS = {"10000 files": 1, "20 files": 500, "1 file": 10000}  # services per file
 
 
 def vip(service):
@@ -242,7 +242,7 @@ def test_one_endpoint_of_a_large_folder_changes(make_lab, files, capsys):
     name, per_file, folder = files
     lab = start(make_lab, folder)
     kernel = Kernel(lab)
-    at = SERVICES // 2
+    at = SERVICES // 2 // per_file * per_file
     changed = at + per_file // 2
     path, beside = folder / f"f{at:05}.yaml", folder / ".new"
     worker = processes(lab)["weft-worker"]

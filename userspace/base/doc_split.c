@@ -22,6 +22,11 @@ static bool marker(const char *line, const char *end, char c)
 	       (end - line == 3 || blank(line[3]));
 }
 
+bool doc_starts(const char *line, const char *end)
+{
+	return marker(line, end, '-');
+}
+
 /* Is there anything but blank lines, comments, directives and end markers in these lines? */
 static bool has_content(const char *at, const char *end)
 {

@@ -66,7 +66,6 @@ struct reading {
 	bool unreadable; /* a document whose objects are not all known by name */
 	bool parsed;	 /* of `at` */
 	bool by_hash_built;
-	bool begun; /* something was fed */
 	bool item;  /* the part is an item of a List, not a document */
 };
 
@@ -270,35 +269,46 @@ static uint32_t count_lines(const char *bytes, size_t len)
 	return n;
 }
 
-static void take_part(struct reading *r, const char *bytes, size_t len)
+/* The next one: documents.entry[was] again, or new (-1). */
+static struct entry *push(struct reading *r, int was)
 {
-	uint64_t hash = table_hash(bytes, len) ^ r->item;
-	int was = find_old(r, hash, len);
 	struct entry *e;
 
 	if (r->count == r->size) {
-		r->size = r->size ? 2 * r->size : 16;
+		r->size = r->size ? 2 * r->size : r->documents->count + 16;
 		r->entry = mem_grow(r->entry, r->size, sizeof(*r->entry));
 		r->from = mem_grow(r->from, r->size, sizeof(*r->from));
 	}
 	e = &r->entry[r->count];
 	r->from[r->count++] = (uint32_t)(was + 1);
-	if (was >= 0) {
-		*e = r->documents->entry[was];
-		r->matched[was] = true;
-		r->expected = (unsigned)was + 1;
-	} else {
-		*e = (struct entry){.document = document_new(r->documents->file),
-				    .hash = hash,
-				    .len = (uint32_t)len,
-				    .lines = count_lines(bytes, len)};
-		r->at = e->document;
-		r->at->place.index = r->count - 1;
-		decode(r, bytes, len);
-		if (r->at->dropped)
-			e->len = 0;
-	}
+	if (was < 0)
+		return e;
+	*e = r->documents->entry[was];
 	e->line = r->line;
+	r->matched[was] = true;
+	r->expected = (unsigned)was + 1;
+	r->line += e->lines;
+	return e;
+}
+
+static void take_part(struct reading *r, const char *bytes, size_t len)
+{
+	uint64_t hash = table_hash(bytes, len) ^ r->item;
+	int was = find_old(r, hash, len);
+	struct entry *e = push(r, was);
+
+	if (was >= 0)
+		return;
+	*e = (struct entry){.document = document_new(r->documents->file),
+			    .hash = hash,
+			    .len = (uint32_t)len,
+			    .line = r->line,
+			    .lines = count_lines(bytes, len)};
+	r->at = e->document;
+	r->at->place.index = r->count - 1;
+	decode(r, bytes, len);
+	if (r->at->dropped)
+		e->len = 0;
 	r->line += e->lines;
 }
 
@@ -458,26 +468,46 @@ struct reading *documents_begin(struct documents *d, struct claims *c, bool json
 	return r;
 }
 
-ssize_t documents_feed(struct reading *r, const char *bytes, size_t len, bool last)
+/*
+ * Bytes of the document at `at` if it is the expected one, as most are when a large file changes: it need not be split
+ * off, nor copied. 0: it is not, or that takes a closer look.
+ */
+static ssize_t take_expected(struct reading *r, const struct content *c, size_t at)
 {
-	size_t at = 0;
+	unsigned expected = r->expected;
+	const struct entry *e;
+	int same;
 
-	if (!r->begun && !last && len < 4)
+	if (r->json || expected >= r->documents->count || r->matched[expected] || r->count == DOCUMENTS_MAX)
 		return 0;
-	if (!r->begun && len >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3))
-		at = 3; /* the mark of UTF-8 */
-	r->begun = true;
-	while (at < len) {
-		size_t part = doc_split(bytes + at, len - at, r->json);
+	e = &r->documents->entry[expected];
+	same = e->len ? content_same(c, at, e->len, e->hash) : 0;
+	if (same <= 0)
+		return same;
+	(void)push(r, (int)expected);
+	return (ssize_t)e->len;
+}
 
-		/* The marker of the next document counts only with what stands behind it. */
-		if (!last && at + part + 4 > len)
-			break;
-		if (!take_document(r, bytes + at, part))
-			return -E2BIG;
-		at += part;
+int documents_read(struct reading *r, struct content *c)
+{
+	size_t at = c->begin, len;
+	const char *bytes;
+
+	while (at < c->size) {
+		ssize_t took = take_expected(r, c, at);
+
+		if (!took) {
+			took = content_document(c, at, r->json, &bytes, &len);
+			if (!took && !take_document(r, bytes, len))
+				took = -E2BIG;
+			if (!took)
+				took = (ssize_t)len;
+		}
+		if (took < 0)
+			return (int)took;
+		at += (size_t)took;
 	}
-	return (ssize_t)at;
+	return 0;
 }
 
 static void reading_free(struct reading *r)

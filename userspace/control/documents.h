@@ -12,6 +12,7 @@
 #define WEFT_DOCUMENTS_H
 
 #include "claims.h"
+#include "content.h"
 
 #define DOCUMENTS_MAX 131072 /* of one file */
 
@@ -25,18 +26,15 @@ struct documents {	  /* of one file */
 
 void documents_init(struct documents *d, const char *file);
 /*
- * The file has new content: begin, feed it in pieces, then commit or abort. Until commit nothing changes but what
- * is claimed; claims_settle after abort forgets that too.
+ * The file has new content: begin, read, then commit or abort. Until commit nothing changes but what is claimed;
+ * claims_settle after abort forgets that too.
  *
  * `*room` is how many problems may still be kept, over all files; a reading may borrow what its file had.
  */
 struct reading;
 struct reading *documents_begin(struct documents *d, struct claims *c, bool json, int *room) must_check;
-/*
- * Takes the documents that are complete, and all of it when `last`. Returns how many bytes it took: the rest comes
- * again with the next piece, in front. -E2BIG: too many documents: abort.
- */
-ssize_t documents_feed(struct reading *r, const char *bytes, size_t len, bool last) must_check;
+/* Takes all documents. 0, -E2BIG: too many, or -EIO: the content cannot be read: abort. */
+int documents_read(struct reading *r, struct content *c) must_check;
 /* Frees r. True: something changed, if only a line. */
 bool documents_commit(struct reading *r) must_check;
 void documents_abort(struct reading *r);			       /* frees r */

@@ -24,7 +24,6 @@
 #include "source.h"
 #include "stamp.h"
 
-#define WINDOW (256u << 10) /* bytes of a file at a time */
 #define OPENS_MAX 16	    /* answers waited for at a time */
 #define LOGGED 20	    /* names given twice that the log tells one by one */
 #define READS_MAX 64	    /* of the event queue in one turn */
@@ -183,54 +182,26 @@ static bool check_file(struct manifests *m, struct file *f, const struct stat *s
 	return true;
 }
 
-/*
- * Feeds a file of known size through a window that stays in the CPU's cache. It grows while a document does not
- * fit. 0, -EAGAIN if the file is not of that size any more, -E2BIG, or what read says.
- */
-static int feed(int fd, size_t size, struct reading *r)
-{
-	size_t room = size < WINDOW ? size + 1 : WINDOW, have = 0, total = 0;
-	char *window = mem_grow(NULL, room, 1);
-	ssize_t n;
-
-	do {
-		n = read(fd, window + have, room - have);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			n = -errno;
-		else if ((n == 0 && total < size) || (size_t)n > size - total)
-			n = -EAGAIN;
-		if (n < 0)
-			break;
-		have += (size_t)n;
-		total += (size_t)n;
-		n = documents_feed(r, window, have, total == size);
-		if (n < 0)
-			break;
-		have -= (size_t)n;
-		memmove(window, window + n, have);
-		if (have > room / 2 && total < size)
-			window = mem_grow(window, room *= 2, 1);
-	} while (total < size);
-	free(window);
-	return n < 0 ? (int)n : 0;
-}
-
 /* A file that changes while it is read is left as it was: its writer has still to close it. */
 static int read_documents(struct manifests *m, struct file *f, int fd, const struct stamp *before)
 {
 	struct reading *r = documents_begin(&f->documents, m->claims, is_json(f->name), &m->room);
-	int rc = feed(fd, (size_t)before->size, r);
+	struct content content;
 	struct stamp after;
 	struct stat st;
+	int rc = content_open(&content, fd, (size_t)before->size);
 
-	if (!rc && fstat(fd, &st))
-		rc = -errno;
 	if (!rc) {
+		rc = documents_read(r, &content);
+		content_close(&content);
+	}
+	if (!fstat(fd, &st)) {
 		after = stamp_of(&st);
 		after.changed = before->changed; /* another name or mode does not matter */
-		rc = stamp_same(before, &after) ? 0 : -EAGAIN;
+		if (!stamp_same(before, &after))
+			rc = -EAGAIN; /* whatever was seen of it */
+	} else if (!rc) {
+		rc = -errno;
 	}
 	if (rc)
 		documents_abort(r);
