@@ -14,7 +14,7 @@ struct probe {
 	unsigned version[3];
 	char cgroup[WIRE_PATH]; /* where programs are attached */
 	int cgroup_fd;
-	bool fixes;	  /* faults that no test can see are fixed: see probe_fixes() in probe.c for the rule */
+	bool fixes;	  /* faults that no test can see are fixed: see probe_has_fixes() */
 	bool kernel_safe; /* `auto` may splice; selftest_settle() decides */
 	bool counts_tcp;  /* FIONREAD sees what TCP brought to a socket in the map; else who asks it is not spliced */
 	char at_stake[WIRE_STAKE]; /* what a forced splice risks; "" if nothing that is known */
@@ -30,6 +30,9 @@ int probe_base(struct probe *p, const char *cgroup) must_check;
 /* Adds a row, or changes the row of that name. */
 void probe_row(struct probe *p, const char *name, enum wire_probe_state state, const char *fmt, ...)
 	printf_like(4, 5);
+
+/* Is the known fault that no test can see (it needs a race) fixed in this version? The rule is in probe.c. */
+bool probe_has_fixes(const unsigned version[3]);
 
 void probe_print(const struct probe *p, FILE *to);
 

@@ -90,18 +90,19 @@ static void version_read(struct probe *p)
 		text_copy(p->kernel, sizeof(p->kernel), u.release);
 }
 
-static bool at_least(const struct probe *p, unsigned major, unsigned minor, unsigned patch)
+static bool at_least(const unsigned v[3], unsigned major, unsigned minor, unsigned patch)
 {
-	if (p->version[0] != major)
-		return p->version[0] > major;
-	if (p->version[1] != minor)
-		return p->version[1] > minor;
-	return p->version[2] >= patch;
+	if (v[0] != major)
+		return v[0] > major;
+	if (v[1] != minor)
+		return v[1] > minor;
+	return v[2] >= patch;
 }
 
-static bool series(const struct probe *p, unsigned major, unsigned minor)
+/* Of the series major.minor, from `patch` on? */
+static bool series(const unsigned v[3], unsigned major, unsigned minor, unsigned patch)
 {
-	return p->version[0] == major && p->version[1] == minor;
+	return v[0] == major && v[1] == minor && v[2] >= patch;
 }
 
 /*
@@ -111,11 +112,15 @@ static bool series(const struct probe *p, unsigned major, unsigned minor)
  * came is not known, and unknown is unsafe), 7.2 and later. 6.19 to 7.1 ended before the fix. A kernel whose
  * distribution took the fix alone is taken for unsafe too. How the kernel behaves is asked of itself: selftest.h.
  */
+bool probe_has_fixes(const unsigned version[3])
+{
+	return series(version, 6, 1, 183) || series(version, 6, 12, 104) || series(version, 6, 18, 44) ||
+	       at_least(version, 7, 2, 0);
+}
+
 static void probe_fixes(struct probe *p)
 {
-	p->fixes = (series(p, 6, 1) && at_least(p, 6, 1, 183)) ||
-		   (series(p, 6, 12) && at_least(p, 6, 12, 104)) ||
-		   (series(p, 6, 18) && at_least(p, 6, 18, 44)) || at_least(p, 7, 2, 0);
+	p->fixes = probe_has_fixes(p->version);
 	if (p->fixes)
 		probe_row(p, "known fixes", WIRE_PROBE_OK, "use after free in the sockmap's send verdict");
 	else
@@ -251,7 +256,7 @@ int probe_base(struct probe *p, const char *cgroup)
 		return -EPERM;
 	}
 	version_read(p);
-	if (!at_least(p, 6, 1, 0)) {
+	if (!at_least(p->version, 6, 1, 0)) {
 		log_error("kernel %s is too old: weft needs Linux 6.1 or later", p->kernel);
 		return -ENOSYS;
 	}
