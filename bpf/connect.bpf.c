@@ -213,7 +213,7 @@ static __always_inline enum abi_reason ask(struct ask *q)
 	ask_source(q, &source);
 	if (addr_zero(&source))
 		return ABI_NONE; /* weft_inbound knows it when the SYN is there */
-	why = policy_ask(&q->dst, q->pod.identity, &source, q->port, &q->policy);
+	why = policy_ask(&q->dst, to, q->pod.identity, &source, q->port, &q->policy);
 	if (why)
 		refusal_count(q->pod.identity, q->service, to->pod, why);
 	return why;

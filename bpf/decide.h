@@ -117,6 +117,7 @@ struct decide_traffic { /* that TCP carried since the last judgement */
 	__u32 client_segs; /* segments with data that the client sent */
 	__u32 server_segs;
 	__u32 mss; /* bytes of a full segment */
+	__u8 nodelay; /* TCP_NODELAY of the end that sends most */
 };
 
 enum decide_kind {
@@ -128,12 +129,13 @@ enum decide_kind {
 
 #define DECIDE_TURNS 8
 #define DECIDE_STREAM_SEGS 64
+#define DECIDE_STREAM_WRITE 512
 #define DECIDE_BULK_BYTES (1u << 20)
 
 /*
  * Whoever answers sends at least one segment, so the smaller count of segments is at least the number of turns, and
  * bytes / turns says how long a turn is. A stream of small writes is known by its short segments: where TCP could fill
- * them, it carries the stream well.
+ * them, it carries the stream well; and tiny writes that Nagle may gather are better off with him.
  */
 static __always_inline enum decide_kind decide_kind(const struct decide_traffic *t, __u32 turn_bytes)
 {
@@ -142,7 +144,8 @@ static __always_inline enum decide_kind decide_kind(const struct decide_traffic 
 
 	if (turns >= DECIDE_TURNS && t->bytes <= turns * turn_bytes)
 		return DECIDE_TALK;
-	if (segs >= DECIDE_STREAM_SEGS && t->bytes * 4 <= segs * t->mss * 3)
+	if (segs >= DECIDE_STREAM_SEGS && t->bytes * 4 <= segs * t->mss * 3 &&
+	    (t->nodelay || t->bytes >= segs * DECIDE_STREAM_WRITE))
 		return DECIDE_STREAM;
 	return t->bytes >= DECIDE_BULK_BYTES ? DECIDE_BULK : DECIDE_WAIT;
 }

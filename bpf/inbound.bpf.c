@@ -60,7 +60,7 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 		if (from && from->kind == ABI_KIND_NODE)
 			return SK_PASS; /* sockops counts it when it stands */
 	}
-	why = policy_ask(&t.dst, identity, &t.src, t.dst_port, &set);
+	why = policy_ask(&t.dst, address_get(&t.dst), identity, &t.src, t.dst_port, &set);
 	if (!why)
 		return SK_PASS;
 	refusal_count(identity, 0, pod, why);

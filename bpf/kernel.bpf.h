@@ -107,6 +107,7 @@ struct tcp_sock {
 	__u32 mss_cache;
 	__u16 urg_data;
 	__u8 recvmsg_inq : 1;
+	__u8 nonagle : 4;
 	__u64 bytes_acked;
 	__u64 bytes_received;
 	void *md5sig_info;

@@ -53,6 +53,8 @@ MAP(pairs, BPF_MAP_TYPE_ARRAY, __u32, struct abi_pair, ABI_MAX_PAIRS, 0);
 MAP(members, BPF_MAP_TYPE_LRU_HASH, __u64, __u32, ABI_MAX_READERS, 0);
 /* those that read by splice(2) or ask FIONREAD */
 MAP(readers, BPF_MAP_TYPE_LRU_HASH, __u64, struct abi_reader, ABI_MAX_READERS, 0);
+/* spliced sockets of which FIONREAD was answered wrong */
+MAP(misled, BPF_MAP_TYPE_LRU_HASH, __u64, __u32, ABI_MAX_MISLED, 0);
 /* how many of them */
 MAP(caught, BPF_MAP_TYPE_ARRAY, __u32, struct abi_caught, 1, BPF_F_MMAPABLE);
 /* between the programs that watch and the supervisor */

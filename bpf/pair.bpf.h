@@ -14,6 +14,13 @@ static __always_inline struct abi_pair *pair_get(__u32 slot, __u32 conn)
 	return p && p->conn == conn ? p : NULL;
 }
 
+static __always_inline __u8 reader_how(__u64 netns)
+{
+	const struct abi_reader *r = bpf_map_lookup_elem(&readers, &netns);
+
+	return r ? r->how : 0;
+}
+
 /* Nothing is redirected from now on; weft_watch takes both sockets out of the map when they are drained. */
 static __always_inline void pair_leave(struct abi_pair *p, enum abi_reason why)
 {

@@ -14,7 +14,7 @@
  *	weft_asked	the same on the pointers `ioctl`, where FIONREAD has the fault; else there is room for `mmap`
  *	weft_ops	iter/bpf_sk_storage_map: where those pointers lie
  */
-#include "verdict.bpf.h"
+#include "sock.bpf.h"
 
 #include <bpf/bpf_tracing.h>
 #include <linux/bpf_perf_event.h>
@@ -25,6 +25,20 @@
 MAP(own, BPF_MAP_TYPE_SK_STORAGE, int, __u32, 0, BPF_F_NO_PREALLOC);
 
 const volatile __u64 stream_ops[2]; /* of AF_INET, AF_INET6: set before the object is loaded */
+
+/* It is spliced, and TCP has brought bytes that were not read: FIONREAD answers without them. */
+static __always_inline void misled_by(const struct sock *sk, struct abi_caught *c)
+{
+	__u32 one = 1;
+	__u64 cookie;
+
+	if (!sock_queue(sk) || !sock_unread(sk))
+		return;
+	bpf_core_read(&cookie, sizeof(cookie), &sk->__sk_common.skc_cookie.counter);
+	if (bpf_map_update_elem(&misled, &cookie, &one, BPF_ANY))
+		c->failed = 1;
+	__sync_fetch_and_add(&c->caught, 1);
+}
 
 /* `bit`: place of `how` in abi_reader.program */
 static __always_inline int seen(const struct sock *sk, __u32 how, __u32 bit)
@@ -38,6 +52,8 @@ static __always_inline int seen(const struct sock *sk, __u32 how, __u32 bit)
 		return 0;
 	bpf_core_read(&net, sizeof(net), &sk->__sk_common.skc_net.net);
 	bpf_core_read(&netns, sizeof(netns), &net->net_cookie);
+	if (how == ABI_READS_BY_COUNT)
+		misled_by(sk, c);
 	r = bpf_map_lookup_elem(&readers, &netns);
 	if (r) {
 		r->count++;

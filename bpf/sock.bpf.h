@@ -75,6 +75,12 @@ static __always_inline int flow_quiet(const struct abi_flow *f)
 	return !f->in_map || !sock_is(sk, f->cookie) || sock_queue_empty(sk);
 }
 
+/* TCP_NODELAY: its small writes travel as they are */
+static __always_inline int sock_nodelay(const struct sock *sk)
+{
+	return BPF_CORE_READ_BITFIELD_PROBED((const struct tcp_sock *)sk, nonagle) & 1;
+}
+
 /* The file of the socket; NULL before somebody has accepted it: then nothing bounds what is queued (row 41). */
 static __always_inline const struct file *sock_file(const struct sock *sk)
 {

@@ -100,6 +100,24 @@ static __always_inline int message_may(struct abi_pair *p, struct abi_flow *me, 
 	return !peer->file || !file_blocks((const struct file *)peer->file);
 }
 
+/*
+ * Something new is known of readers: of these two? A reader by splice(2) takes from TCP alone, so while redirected bytes
+ * wait for it, nothing may go by TCP: it would overtake them. The supervisor ends such a connection (watch.bpf.c).
+ */
+static __always_inline void pair_judge(struct abi_pair *p, __u32 caught)
+{
+	p->caught = caught;
+	if (!p->leaving && !p->always &&
+	    (reader_how(p->netns[ABI_CLIENT]) | reader_how(p->netns[ABI_SERVER])) & ABI_READS_BY_SPLICE)
+		pair_leave(p, ABI_READER_SPLICES);
+}
+
+static __always_inline int pair_overtakes(const struct abi_pair *p, const struct abi_flow *peer, __u32 peer_end)
+{
+	return p->leaving == ABI_READER_SPLICES && reader_how(p->netns[peer_end & 1]) & ABI_READS_BY_SPLICE &&
+	       !flow_quiet(peer);
+}
+
 SEC("sk_msg")
 int weft_msg(struct sk_msg_md *msg)
 {
@@ -124,8 +142,13 @@ int weft_msg(struct sk_msg_md *msg)
 	end = s->end & 1;
 	me = &p->end[end];
 	peer = &p->end[end ^ 1];
-	if (!set->splice_off && !p->leaving && peer->in_map && p->caught == readers_now->caught &&
-	    !readers_now->failed) {
+	if (p->caught != readers_now->caught)
+		pair_judge(p, readers_now->caught);
+	if (p->leaving && pair_overtakes(p, peer, end ^ 1)) {
+		redirect = decide_granted(me, set, msg->size);
+		if (!redirect)
+			return SK_DROP;
+	} else if (!set->splice_off && !p->leaving && peer->in_map && !readers_now->failed) {
 		look = decide_look(me, set, msg->size);
 		redirect = decide_message(me, set, peer->said, msg->size, look, flow_free(me, peer, look)) &&
 			   message_may(p, me, peer);

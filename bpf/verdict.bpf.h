@@ -196,28 +196,32 @@ static __always_inline enum abi_reason policy_ask_set(__u32 set, __u32 identity,
 	struct abi_source_key source_key = {.set = set, .identity = identity};
 	struct abi_port_key port_key = {.set = set, .port = port};
 	struct abi_block_key block_key = {.prefixlen = 32 + 128, .set = set};
+	const struct abi_bits *by_block = NULL;
+	const struct abi_port *by_port = NULL;
 	const struct abi_policy *p;
 
 	p = bpf_map_lookup_elem(&policies, &set);
 	if (!p || p->set != set)
 		return ABI_POLICY_UNSETTLED;
-	block_key.addr = *source;
-	return decide_policy(p, bpf_map_lookup_elem(&sources, &source_key),
-			     bpf_map_lookup_elem(&blocks, &block_key),
-			     bpf_map_lookup_elem(&ports, &port_key), identity, NULL);
+	if (p->rows & ABI_POLICY_BLOCKS) {
+		block_key.addr = *source;
+		by_block = bpf_map_lookup_elem(&blocks, &block_key);
+	}
+	if (p->rows & ABI_POLICY_PORTS)
+		by_port = bpf_map_lookup_elem(&ports, &port_key);
+	return decide_policy(p, bpf_map_lookup_elem(&sources, &source_key), by_block, by_port, identity, NULL);
 }
 
 /*
- * May `identity` at `source` reach `port` of the local pod at `dst`? The set that answered is in *ret_set. The
- * pod's switch is read again afterwards: an answer counts only if the set was in force all along, so no
- * half-written and no half-deleted set ever decides.
+ * May `identity` at `source` reach `port` of the local pod at `dst`? `a` is what address_get(dst) has just said; the
+ * set that answered is in *ret_set. The pod's switch is read again afterwards: an answer counts only if the set was in
+ * force all along, so no half-written and no half-deleted set ever decides.
  */
-static __always_inline enum abi_reason policy_ask(const struct abi_addr *dst, __u32 identity,
-						  const struct abi_addr *source, __u16 port,
+static __always_inline enum abi_reason policy_ask(const struct abi_addr *dst, const struct abi_address *a,
+						  __u32 identity, const struct abi_addr *source, __u16 port,
 						  __u32 *ret_set)
 {
 	for (int i = 0; i < SETTLE_TRIES; i++) {
-		const struct abi_address *a = address_get(dst);
 		enum abi_reason why;
 		__u32 set;
 

@@ -37,13 +37,6 @@ struct look { /* one connection, as a pass sees it from its client's socket */
 
 /* ------------------------------------------------------------------ may it? */
 
-static __always_inline __u8 reader_how(__u64 netns)
-{
-	const struct abi_reader *r = bpf_map_lookup_elem(&readers, &netns);
-
-	return r ? r->how : 0;
-}
-
 static __always_inline __u8 pod_splice(__u64 netns)
 {
 	const struct abi_pod *p = bpf_map_lookup_elem(&pods, &netns);
@@ -112,6 +105,10 @@ static __always_inline enum decide_kind look_kind(const struct look *l)
 		.server_segs = segs_out(l->server) - l->s->mark_server_segs,
 	};
 
+	if (t.server_segs > t.client_segs)
+		t.nodelay = sock_nodelay(l->server);
+	else
+		t.nodelay = sock_nodelay(l->client);
 	bpf_core_read(&t.mss, sizeof(t.mss), &tp->mss_cache);
 	return decide_kind(&t, l->set->turn_bytes);
 }
@@ -159,6 +156,9 @@ static __always_inline enum abi_reason pair_begin(struct look *l)
 	flow_begin(&p->end[ABI_CLIENT], &l->c->end[ABI_CLIENT], l->always);
 	flow_begin(&p->end[ABI_SERVER], &l->c->end[ABI_SERVER], l->always);
 	p->caught = l->caught->caught;
+	p->always = l->always;
+	p->netns[ABI_CLIENT] = l->c->client_netns;
+	p->netns[ABI_SERVER] = l->c->server_netns;
 	p->leaving = 0;
 	p->leaving_ns = 0;
 	p->fresh_ns = l->now;
@@ -236,32 +236,28 @@ static __always_inline void look_out(struct look *l)
 }
 
 /* Did this end's program look at its socket in a way that shows it less than has arrived? */
-static __always_inline int flow_misread(const struct look *l, const struct abi_flow *f, __u64 netns)
+static __always_inline int flow_misread(const struct abi_flow *f, __u64 netns, enum abi_reason why)
 {
-	__u8 how = reader_how(netns);
+	__u64 key = f->cookie;
 
-	if (how & ABI_READS_BY_SPLICE && !flow_quiet(f))
-		return 1;
-	return how & ABI_READS_BY_COUNT && l->set->count_fault && sock_unread((const struct sock *)f->sock);
+	if (why == ABI_READER_COUNTS)
+		return bpf_map_lookup_elem(&misled, &key) != NULL;
+	return reader_how(netns) & ABI_READS_BY_SPLICE && !flow_quiet(f);
 }
 
 /*
  * What a program reads by splice(2) it takes from TCP alone: bytes that wait in its splice queue would be overtaken or
- * never seen. One that asks FIONREAD, on a kernel with that fault, may wait for bytes that TCP has brought already. Such
- * a connection ends, at once; one that has nothing waiting goes on by TCP.
+ * never seen. One that was told by FIONREAD that nothing has come, though TCP had brought something, may wait for ever.
+ * Such a connection ends, at once.
  */
-static __always_inline void look_caught(struct look *l, struct abi_pair *p, struct seq_file *seq)
+static __always_inline void look_misread(struct look *l, const struct abi_pair *p, enum abi_reason why,
+					 struct seq_file *seq)
 {
-	enum abi_reason why = look_rules(l);
 	struct abi_conn *c = l->c;
 	struct abi_ended e = {};
 
-	p->caught = l->caught->caught;
-	if (why != ABI_READER_SPLICES && why != ABI_READER_COUNTS)
-		return;
-	pair_leave(p, why);
-	if (!flow_misread(l, &p->end[ABI_CLIENT], c->client_netns) &&
-	    !flow_misread(l, &p->end[ABI_SERVER], c->server_netns))
+	if (!flow_misread(&p->end[ABI_CLIENT], c->client_netns, why) &&
+	    !flow_misread(&p->end[ABI_SERVER], c->server_netns, why))
 		return;
 	c->reason = why;
 	e.tuple = l->s->tuple;
@@ -273,10 +269,25 @@ static __always_inline void look_caught(struct look *l, struct abi_pair *p, stru
 	bpf_seq_write(seq, &e, sizeof(e));
 }
 
-static __always_inline void look_in(struct look *l, struct abi_pair *p)
+/*
+ * Readers that came to be known. One that asks FIONREAD may stay: what is redirected is counted, and as long as TCP
+ * brings nothing the answer is right. Returns what the rules say beside that.
+ */
+static __always_inline enum abi_reason look_readers(struct look *l, struct abi_pair *p, struct seq_file *seq)
+{
+	enum abi_reason why = look_rules(l);
+
+	p->caught = l->caught->caught;
+	if (why == ABI_READER_SPLICES && !p->leaving)
+		pair_leave(p, why);
+	if (p->leaving == ABI_READER_SPLICES || why == ABI_READER_COUNTS)
+		look_misread(l, p, why, seq);
+	return why == ABI_READER_COUNTS ? ABI_NONE : why;
+}
+
+static __always_inline void look_in(struct look *l, struct abi_pair *p, enum abi_reason why)
 {
 	struct abi_conn *c = l->c;
-	enum abi_reason why = look_rules(l);
 
 	if (!p->leaving) {
 		if (why == ABI_NONE)
@@ -352,20 +363,21 @@ static __always_inline void gone(struct abi_sock *s, const struct sock *sk)
 /* The connection of a client's socket. */
 static __always_inline void look(struct look *l, struct abi_pair *p, struct seq_file *seq)
 {
+	enum abi_reason why = ABI_NONE;
 	struct abi_conn *c = l->c;
 
 	l->now = bpf_ktime_get_ns();
 	l->client = (const struct sock *)c->end[ABI_CLIENT].sock;
 	l->server = (const struct sock *)c->end[ABI_SERVER].sock;
-	if (c->stage == ABI_STAGE_IN && p && p->caught != l->caught->caught && !p->leaving)
-		look_caught(l, p, seq);
+	if (c->stage == ABI_STAGE_IN && p)
+		why = look_readers(l, p, seq);
 	if (!sock_is(l->client, c->end[ABI_CLIENT].cookie) || !sock_is(l->server, c->end[ABI_SERVER].cookie) ||
 	    !sock_live(l->client) || !sock_live(l->server))
 		return; /* closing: the entries go with the sockets, the pair with the record */
 	if (c->stage == ABI_STAGE_OUT)
 		look_out(l);
 	else if (c->stage == ABI_STAGE_IN && p)
-		look_in(l, p);
+		look_in(l, p, why);
 }
 
 SEC("iter/bpf_sk_storage_map")

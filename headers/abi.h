@@ -32,6 +32,7 @@
  *   pairs      array      slot                abi_pair            watch, sk_msg      worker (connections)
  *   splices    sockhash   socket cookie       socket              watch         sk_msg
  *   members    lru hash   netns cookie        number              supervisor    reader
+ *   misled     lru hash   socket cookie       number              reader        watch
  *   readers    lru hash   netns cookie        abi_reader          reader        watch, supervisor
  *   caught     array      0                   abi_caught          reader        watch, sk_msg, supervisor
  *   watches    array      0                   abi_watch           sockops, watch   supervisor
@@ -67,6 +68,7 @@
 #define ABI_MAX_PAIRS 16384 /* connections that are spliced at one time; power of two */
 #define ABI_MAX_SPLICES (2 * ABI_MAX_PAIRS)
 #define ABI_MAX_READERS 16384
+#define ABI_MAX_MISLED 4096
 #define ABI_WAKE_BYTES 4096
 #define ABI_MAX_TRAFFIC 65536
 #define ABI_MAX_REFUSALS 65536
@@ -322,12 +324,15 @@ enum abi_mtls {
 	ABI_MTLS_DISABLE = 2, /* inbound plaintext is taken, as in PERMISSIVE */
 };
 
+#define ABI_POLICY_BLOCKS 1u
+#define ABI_POLICY_PORTS 2u
+
 struct abi_policy {
 	__u32 set; /* repeats the key */
 	__u8 mtls; /* enum abi_mtls; for ports that `ports` does not list */
 	__u8 has_allow;
 	__u8 closed;
-	__u8 reserved;
+	__u8 rows; /* ABI_POLICY_*: which maps have rows of this set; the others need not be asked */
 	struct abi_bits deny;
 	struct abi_bits deny_l7;
 	struct abi_bits allow;
@@ -428,11 +433,12 @@ struct abi_flow {
 /* A connection that is in `splices`: what sk_msg reads and writes at each message. */
 struct abi_pair {
 	__u32 conn;	  /* abi_conn.conn; 0: free */
-	__u32 caught;	  /* abi_caught.caught when both readers were last judged; another value stops redirects */
+	__u32 caught;	  /* abi_caught.caught when both readers were last judged; another value: judge them */
 	__u64 leaving_ns; /* when `leaving` was set; of a free pair: when it was given back */
 	__u64 fresh_ns;	  /* when TCP last carried something of both directions, as far as it is known */
 	__u32 leaving;	  /* enum abi_reason: nothing is redirected any more, it leaves the map when drained */
-	__u32 reserved;
+	__u32 always;	  /* annotation: whatever the readers do */
+	__u64 netns[2];	  /* of both sockets */
 	struct abi_flow end[2]; /* indexed by enum abi_end */
 };
 
@@ -486,7 +492,7 @@ struct abi_conn {
 #define ABI_READS_BY_COUNT 2u  /* asked FIONREAD (SIOCINQ) of one */
 
 /*
- * `members`, `readers` and `caught` belong to all instances on the machine (/sys/fs/bpf/weft-readers-VERSION), because
+ * `members`, `readers`, `misled` and `caught` belong to all instances on the machine (/sys/fs/bpf/weft-readers-VERSION), because
  * the hardware has only a few watchpoints. `members` are the network namespaces of all their pods: of others nothing is
  * written down. A pod in which a program was seen to do what does not go with a
  * splice:
@@ -501,7 +507,7 @@ struct abi_reader {
 
 struct abi_caught {
 	__u32 version; /* ABI_VERSION, written by the supervisor that attached the programs; 0: nobody yet */
-	__u32 caught;  /* new facts in `readers` so far: a pair that was not judged by the newest is not redirected */
+	__u32 caught;  /* new facts in `readers` and `misled` so far */
 	__u32 failed;  /* 1: a reader could not be told: nothing is redirected any more */
 };
 
@@ -583,7 +589,7 @@ struct abi_live {
 _Static_assert(sizeof(struct abi_tuple) == 36, "abi_tuple");
 _Static_assert(sizeof(struct abi_settings) == 56, "abi_settings");
 _Static_assert(sizeof(struct abi_flow) == 88, "abi_flow");
-_Static_assert(sizeof(struct abi_pair) == 32 + 2 * sizeof(struct abi_flow), "abi_pair");
+_Static_assert(sizeof(struct abi_pair) == 48 + 2 * sizeof(struct abi_flow), "abi_pair");
 _Static_assert(sizeof(struct abi_ended) == 72, "abi_ended");
 _Static_assert(sizeof(struct abi_pod) == 56 + ABI_NAME_LEN, "abi_pod");
 _Static_assert(sizeof(struct abi_address) == 24, "abi_address");

@@ -37,7 +37,7 @@ struct loader_watch { /* fds, borrowed: what proc/watch.c works with */
 	int watches; /* struct abi_watch, may be mapped */
 	int wake;    /* ring buffer */
 	int caught;  /* struct abi_caught, may be mapped */
-	int members;
+	int members, misled;
 };
 const struct loader_watch *loader_watch(const struct loader *l);
 

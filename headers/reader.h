@@ -2,7 +2,7 @@
 /*
  * reader.h: the programs that see who reads a TCP socket by splice(2) (proc/reader.c, bpf/reader.bpf.c).
  *
- *	/sys/fs/bpf/weft-readers-VERSION/members, readers, caught	the maps, see abi.h
+ *	/sys/fs/bpf/weft-readers-VERSION/members, readers, misled, caught	the maps, see abi.h
  *	                                 weft_spliced ...	the links: fentry, or one watchpoint per CPU and pointer
  *
  * They serve all instances on the machine, because the hardware has four watchpoints a CPU, and outlive the daemon: as
@@ -15,13 +15,17 @@
 
 #define READER_ROOT "/sys/fs/bpf/weft-readers-2" /* ABI_VERSION */
 
+struct reader_maps { /* fds, borrowed: of the main object, pinned there */
+	int members, readers, misled, caught;
+};
+
 /*
- * Attach them, if no other instance has. `members`, `readers` and `caught` are the maps of the main object, pinned there. The row
+ * Attach them, if no other instance has. The row
  * "splice readers" of `p` says how they are seen. `count_fault`: see abi_settings. false: this kernel gives no way, so `auto` must not splice.
  */
-bool reader_open(struct probe *p, int members, int readers, int caught, bool count_fault) must_check;
+bool reader_open(struct probe *p, const struct reader_maps *m, bool count_fault) must_check;
 
-/* The last instance is gone: nothing of it stays. 0 or -errno */
+/* If no instance is left on the machine: nothing of it stays. 0 or -errno */
 int reader_remove(void) must_check;
 
 #endif

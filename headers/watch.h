@@ -4,7 +4,8 @@
  *
  * A pass of the iterator weft_watch costs some 50 us and 0.1 us for each socket. One every WATCH_YOUNG_NS while there are
  * young connections between pods of this node, one a second while there are any; none at all otherwise: a ring buffer
- * wakes us. Never more than one part in WATCH_SHARE of one CPU.
+ * wakes us. A pass for young connections waits longer, up to WATCH_YOUNG_MOST_NS, where it would take more than one part
+ * in WATCH_SHARE of one CPU.
  */
 #ifndef WEFT_WATCH_H
 #define WEFT_WATCH_H
@@ -14,6 +15,7 @@
 #include "pods.h"
 
 #define WATCH_YOUNG_NS 25000000ull
+#define WATCH_YOUNG_MOST_NS 250000000ull
 #define WATCH_OLD_NS 1000000000ull
 #define WATCH_SHARE 50
 

@@ -482,6 +482,7 @@ void policy_build(struct policy_set *s, const char *trust_domain, const struct i
 	build_ports(s);
 	build_blocks(s);
 	build_sources(s, trust_domain, ids);
+	s->head.rows = (uint8_t)((s->blocks ? ABI_POLICY_BLOCKS : 0) | (s->ports ? ABI_POLICY_PORTS : 0));
 }
 
 void policy_free(struct policy_set *s)

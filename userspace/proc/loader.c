@@ -117,7 +117,8 @@ static const char *in(char buf[WIRE_PATH], const struct loader *l, const char *f
 
 static const char *map_path(char buf[WIRE_PATH], const struct loader *l, const char *name)
 {
-	if (text_equal(name, "members") || text_equal(name, "readers") || text_equal(name, "caught")) /* of all instances: reader.h */
+	if (text_equal(name, "members") || text_equal(name, "readers") || text_equal(name, "misled") ||
+	    text_equal(name, "caught")) /* of all instances: reader.h */
 		(void)snprintf(buf, WIRE_PATH, READER_ROOT "/%s", name);
 	else
 		(void)in(buf, l, "", name);
@@ -513,6 +514,8 @@ static int keep(struct loader *l, const struct weft_bpf *skel)
 		err = keep_one(skel->maps.caught, &l->watch.caught);
 	if (!err)
 		err = keep_one(skel->maps.members, &l->watch.members);
+	if (!err)
+		err = keep_one(skel->maps.misled, &l->watch.misled);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < array_size(map_name); i++) {
@@ -535,7 +538,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	for (unsigned i = 0; i < array_size(l->fd); i++)
 		l->fd[i] = -1;
 	l->inbound = -1;
-	l->watch = (struct loader_watch){.link = -1, .watches = -1, .wake = -1, .caught = -1, .members = -1};
+	l->watch = (struct loader_watch){.link = -1, .watches = -1, .wake = -1, .caught = -1, .members = -1, .misled = -1};
 	(void)snprintf(l->root, sizeof(l->root), PINS_ROOT "/%s", instance);
 	err = folders(l);
 	if (!err)
@@ -543,7 +546,13 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	if (!err)
 		err = keep(l, skel);
 	if (!err) {
-		bool reader_seen = reader_open(p, l->watch.members, l->fd[WIRE_FD_READERS], l->watch.caught, !p->counts_tcp);
+		bool reader_seen = reader_open(
+			p,
+			&(struct reader_maps){.members = l->watch.members,
+					      .readers = l->fd[WIRE_FD_READERS],
+					      .misled = l->watch.misled,
+					      .caught = l->watch.caught},
+			!p->counts_tcp);
 
 		err = settle(l->fd[WIRE_FD_SETTINGS], p, reader_seen);
 		if (!err)
@@ -565,7 +574,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 void loader_close(struct loader *l)
 {
 	const int watch[] = {l ? l->watch.link : -1, l ? l->watch.watches : -1, l ? l->watch.wake : -1,
-			     l ? l->watch.caught : -1, l ? l->watch.members : -1};
+			     l ? l->watch.caught : -1, l ? l->watch.members : -1, l ? l->watch.misled : -1};
 
 	if (!l)
 		return;

@@ -22,10 +22,6 @@
 #define SLOT_WAIT_US 10000
 #define SLOT_TRIES 50 /* half a second: the slots of links that are gone are given back a little later */
 
-struct maps { /* shared with the main object */
-	int members, readers, caught;
-};
-
 /* ------------------------------------------------------------------ what is there */
 
 static bool exists(const char *name)
@@ -76,7 +72,7 @@ static bool announce(int caught)
 
 /* ------------------------------------------------------------------ the object */
 
-static struct reader_bpf *object_open(const struct maps *m)
+static struct reader_bpf *object_open(const struct reader_maps *m)
 {
 	struct reader_bpf *skel = reader_bpf__open();
 	struct bpf_program *prog;
@@ -86,14 +82,15 @@ static struct reader_bpf *object_open(const struct maps *m)
 	bpf_object__for_each_program(prog, skel->obj)
 		(void)bpf_program__set_autoload(prog, false);
 	if (bpf_map__reuse_fd(skel->maps.members, m->members) ||
-	    bpf_map__reuse_fd(skel->maps.readers, m->readers) || bpf_map__reuse_fd(skel->maps.caught, m->caught)) {
+	    bpf_map__reuse_fd(skel->maps.readers, m->readers) || bpf_map__reuse_fd(skel->maps.misled, m->misled) ||
+	    bpf_map__reuse_fd(skel->maps.caught, m->caught)) {
 		reader_bpf__destroy(skel);
 		return NULL;
 	}
 	return skel;
 }
 
-static int attach_fentry(const struct maps *m, bool count_fault)
+static int attach_fentry(const struct reader_maps *m, bool count_fault)
 {
 	struct reader_bpf *skel = object_open(m);
 	struct bpf_program *programs[FENTRIES];
@@ -151,7 +148,7 @@ static int ops_of(const struct reader_bpf *skel, int family, struct abi_ops *ret
 }
 
 /* Addresses of the pointers, 0 where there is no such family; ops of both families. */
-static int find_ops(const struct maps *m, bool count_fault, uint64_t ops[2], uint64_t pointer[SLOTS])
+static int find_ops(const struct reader_maps *m, bool count_fault, uint64_t ops[2], uint64_t pointer[SLOTS])
 {
 	static const int family[] = {AF_INET, AF_INET6};
 	struct reader_bpf *skel = object_open(m);
@@ -208,7 +205,7 @@ static int watch_pointer(int prog, unsigned cpu, unsigned slot, uint64_t address
 	return err;
 }
 
-static int attach_watchpoints(const struct maps *m, bool count_fault)
+static int attach_watchpoints(const struct reader_maps *m, bool count_fault)
 {
 	uint64_t ops[2] = {0}, pointer[SLOTS] = {0};
 	struct reader_bpf *skel = NULL;
@@ -218,6 +215,8 @@ static int attach_watchpoints(const struct maps *m, bool count_fault)
 		err = bpf_obj_pin(m->members, READER_ROOT "/members");
 	if (!err)
 		err = bpf_obj_pin(m->readers, READER_ROOT "/readers");
+	if (!err)
+		err = bpf_obj_pin(m->misled, READER_ROOT "/misled");
 	if (!err)
 		err = bpf_obj_pin(m->caught, READER_ROOT "/caught");
 	if (!err)
@@ -264,9 +263,8 @@ static int lock(void)
 	return dir < 0 ? -errno : dir;
 }
 
-bool reader_open(struct probe *p, int members, int readers, int caught, bool count_fault)
+bool reader_open(struct probe *p, const struct reader_maps *m, bool count_fault)
 {
-	const struct maps all = {.members = members, .readers = readers, .caught = caught}, *m = &all;
 	int dir = lock(), fentry, watch = 0;
 	bool seen = dir >= 0 && attached(p, m->caught);
 
@@ -295,6 +293,10 @@ int reader_remove(void)
 
 	if (dir < 0)
 		return dir == -ENOENT ? 0 : dir;
+	if (!access(PINS_ROOT, F_OK)) { /* another instance is there, or is just coming */
+		close(dir);
+		return 0;
+	}
 	err = pins_unlink(READER_ROOT, false);
 	if (!err && rmdir(READER_ROOT) && errno != ENOENT)
 		err = -errno;

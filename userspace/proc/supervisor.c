@@ -489,7 +489,7 @@ int supervisor_uninstall(const struct options *o)
 		close(run);
 	}
 	err = pins_remove(o->instance);
-	if (!err && access(PINS_ROOT, F_OK)) { /* it was the last instance on the machine */
+	if (!err) {
 		err = reader_remove();
 		if (err)
 			log_error("pins below " READER_ROOT " cannot be removed: %s", strerror(-err));

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kernel.h"
@@ -25,6 +26,7 @@ struct watch {
 	struct loop_timer poll; /* of `caught` */
 	volatile struct abi_watch *shared;
 	volatile const struct abi_caught *caught;
+	uint64_t next_ns; /* what `pass` was armed with */
 	uint32_t seen;	/* abi_caught.caught */
 	bool complained; /* the iterator failed: said once */
 };
@@ -73,6 +75,15 @@ static void end_all(const struct watch *w, const struct abi_ended *e, unsigned c
 
 /* ------------------------------------------------------------------ a pass */
 
+/* Of this thread: what a pass costs, however long others keep us from it. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
 static int run(const struct watch *w)
 {
 	struct abi_ended ended[ENDED_MOST];
@@ -106,12 +117,26 @@ static bool busy(const struct watch *w)
 	return w->shared->young || w->shared->pending || w->shared->entering || w->shared->spliced;
 }
 
+/* When the next pass is due, by what this one has seen and cost. */
+static uint64_t rest(const struct watch *w, uint64_t cost)
+{
+	bool young = w->shared->young || w->shared->entering;
+	uint64_t most = young ? WATCH_YOUNG_MOST_NS : WATCH_OLD_NS, share = cost * WATCH_SHARE;
+
+	if (young && share < WATCH_YOUNG_NS)
+		return WATCH_YOUNG_NS;
+	return !young || share > most ? most : share;
+}
+
 static void pass(struct watch *w)
 {
-	uint64_t began = clock_ns(), took, next;
+	uint64_t began = cpu_ns();
 	int err;
 
 	w->seen = w->caught->caught;
+	/* Whoever comes from now on wakes us, unless the next pass is near anyway. */
+	w->shared->asleep = 1;
+	__sync_synchronize();
 	count_nothing(w);
 	err = run(w);
 	if (!err && w->shared->entering) { /* the sockets that a pass met before it knew of them */
@@ -123,20 +148,14 @@ static void pass(struct watch *w)
 			  strerror(-err));
 	w->complained = err;
 	if (!err && !busy(w)) {
-		/* Whoever comes from now on wakes us; who came just before shows in one more pass. */
-		w->shared->asleep = 1;
-		__sync_synchronize();
-		count_nothing(w);
-		err = run(w);
-		if (!err && !busy(w)) {
-			loop_disarm(w->loop, &w->poll);
-			return;
-		}
-		w->shared->asleep = 0;
+		loop_disarm(w->loop, &w->pass);
+		loop_disarm(w->loop, &w->poll);
+		return;
 	}
-	took = clock_ns() - began;
-	next = w->shared->young || w->shared->entering ? WATCH_YOUNG_NS : WATCH_OLD_NS;
-	loop_arm(w->loop, &w->pass, next > took * WATCH_SHARE ? next : took * WATCH_SHARE);
+	w->next_ns = rest(w, cpu_ns() - began);
+	if (w->next_ns < WATCH_OLD_NS)
+		w->shared->asleep = 0;
+	loop_arm(w->loop, &w->pass, w->next_ns);
 	if (!w->poll.armed)
 		loop_arm(w->loop, &w->poll, WATCH_YOUNG_NS);
 }
@@ -146,7 +165,7 @@ static void due(struct loop_timer *t)
 	pass(container_of(t, struct watch, pass));
 }
 
-/* A reader was caught: nothing is redirected until its pairs have been judged. A look at shared memory, no syscall. */
+/* A reader was caught: connections of it may have to end at once. A look at shared memory, no syscall. */
 static void poll_caught(struct loop_timer *t)
 {
 	struct watch *w = container_of(t, struct watch, poll);
@@ -162,8 +181,10 @@ static void woken(struct loop_watch *watch, uint32_t events)
 
 	(void)events;
 	(void)ring_buffer__consume(w->ring);
-	if (!w->pass.armed)
+	if (!w->pass.armed || w->next_ns > WATCH_YOUNG_MOST_NS) {
+		w->next_ns = WATCH_YOUNG_NS;
 		loop_arm(w->loop, &w->pass, WATCH_YOUNG_NS);
+	}
 }
 
 void watch_now(struct watch *w)
