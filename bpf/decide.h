@@ -168,7 +168,9 @@ static __always_inline __u64 decide_again(__u32 left)
  * The grant is renewed when the queue is seen empty and the peer has spoken since (a turn), and for messages up to
  * small_bytes even if it has not: a one-way stream of small writes, which TCP carries worse; it gets stream_bytes,
  * because a fall back to TCP lasts until the reader has caught up.
- * So what waits for a reader is one grant at most, whatever it does: stream_bytes and grant_msgs.
+ * Where the grant ends while something still waits for the reader, redirects go on up to a hard limit, so that TCP brings
+ * nothing behind bytes that a reader by splice(2), if it became one now, would not see. What waits for a reader is
+ * stream_bytes and grant_msgs at most, whatever it does.
  * To look costs as much as the rest of the program, so it is done once in DECIDE_LOOK_EVERY messages, and when
  * the grant would end.
  */
@@ -186,6 +188,13 @@ static __always_inline int decide_granted(const struct abi_flow *me, const struc
 	__u32 limit = size <= set->small_bytes ? set->stream_bytes : set->turn_bytes;
 
 	return size <= limit && me->turn_bytes <= limit - size && me->turn_msgs < set->grant_msgs;
+}
+
+/* The hard limit, of bytes and of messages. */
+static __always_inline int decide_room(const struct abi_flow *me, const struct abi_settings *set, __u32 size)
+{
+	return size <= set->stream_bytes && me->turn_bytes <= set->stream_bytes - size &&
+	       me->turn_msgs < set->grant_msgs;
 }
 
 static __always_inline enum decide_look decide_look(const struct abi_flow *me,
@@ -220,7 +229,7 @@ static __always_inline int decide_message(struct abi_flow *me, const struct abi_
 		me->turn_bytes = 0;
 		me->turn_msgs = 0;
 	}
-	return decide_granted(me, set, size);
+	return decide_granted(me, set, size) || (look == DECIDE_LOOK_QUEUE && !free && decide_room(me, set, size));
 }
 
 #endif

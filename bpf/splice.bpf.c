@@ -145,7 +145,7 @@ int weft_msg(struct sk_msg_md *msg)
 	if (p->caught != readers_now->caught)
 		pair_judge(p, readers_now->caught);
 	if (p->leaving && pair_overtakes(p, peer, end ^ 1)) {
-		redirect = decide_granted(me, set, msg->size);
+		redirect = decide_room(me, set, msg->size);
 		if (!redirect)
 			return SK_DROP;
 	} else if (!set->splice_off && !p->leaving && peer->in_map && !readers_now->failed) {
