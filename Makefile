@@ -12,6 +12,7 @@ V ?= 0
 
 CC = gcc
 CLANG ?= clang
+GO ?= go
 PYTHON ?= python3
 PKG_CONFIG ?= pkg-config
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpftool)
@@ -201,7 +202,7 @@ test: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT))
 bpf-native: $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
 	$(Q)sh tests/run.sh $^
 
-net: all bench-programs
+net: all bench-programs bench-grpc
 	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 tests/net $(PYTEST_ARGS)
 
 define unit_test
@@ -263,7 +264,17 @@ $(BUILD)/bench/load: $(LOAD)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^
 
-bench: all bench-programs
+# Modules by name and checksum (go.sum), kept where Go keeps them; go.mod asks for no more than Debian 12 has.
+bench-grpc: $(BUILD)/bench/grpc
+	@:
+
+$(BUILD)/bench/grpc: $(wildcard tools/bench/grpc/*)
+	$(say) GO $@
+	@mkdir -p $(@D)
+	$(Q)cd tools/bench/grpc && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -mod=readonly -trimpath -buildvcs=false \
+		-o $(abspath $@) .
+
+bench: all bench-programs bench-grpc
 	$(Q)tools/bench/bench --build $(abspath $(BUILD)) $(BENCH_ARGS) $(if $(BENCH),--rows $(BENCH))
 
 demo: all bench-programs
@@ -357,7 +368,7 @@ help:
 #:
 #: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
 
-.PHONY: all bpf tests test bpf-native net check check-kernels bench bench-programs demo fuzz check-setup lint format \
+.PHONY: all bpf tests test bpf-native net check check-kernels bench bench-programs bench-grpc demo fuzz check-setup lint format \
 	floors install uninstall clean help FORCE
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

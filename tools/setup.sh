@@ -36,15 +36,17 @@ BUILD="make gcc libc6-dev clang bpftool libbpf-dev libelf-dev zlib1g-dev libmnl-
 TEST="libcmocka-dev"
 LINT="clang-format"
 NET="python3 iproute2 procps curl nginx wrk iperf3"
+BENCH="redis-server redis-tools postgresql postgresql-contrib $(command -v go >/dev/null || echo golang-go)"
 
 packages() {
 	case $1 in
 	all | bpf | install | floors) echo "$BUILD" ;;
 	test | bpf-native) echo "$BUILD $TEST" ;;
 	lint) echo "make $LINT" ;;
-	demo | bench) echo "$BUILD $NET" ;;
-	net) echo "$BUILD $NET python3-pytest groff-base" ;;
-	check) echo "$BUILD $TEST $LINT $NET python3-pytest groff-base" ;;
+	demo) echo "$BUILD $NET" ;;
+	bench) echo "$BUILD $NET $BENCH" ;;
+	net) echo "$BUILD $NET $BENCH python3-pytest groff-base" ;;
+	check) echo "$BUILD $TEST $LINT $NET $BENCH python3-pytest groff-base" ;;
 	fuzz) echo "$BUILD libclang-rt-$(clang_version)-dev" ;;
 	check-kernels) echo "$BUILD qemu-system-x86 busybox-static cpio" ;;
 	*) usage ;;
@@ -220,8 +222,10 @@ fi
 
 jobs=$(nproc 2>/dev/null || echo 1)
 case $target in # as the user who asked, and in parallel; root then finds it done
-demo | bench | net | check-kernels | install) make -j"$jobs" all bench-programs ;;
-test | check) make -j"$jobs" all bench-programs tests ;;
+demo | check-kernels | install) make -j"$jobs" all bench-programs ;;
+bench | net) make -j"$jobs" all bench-programs bench-grpc ;;
+test) make -j"$jobs" all bench-programs tests ;;
+check) make -j"$jobs" all bench-programs bench-grpc tests ;;
 esac
 if needs_root "$target"; then
 	root make PYTHON=/usr/bin/python3 "$target"

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * flood.c: a writer that never stops and a reader that does not read. First a conversation, so that the
- * connection is spliced if it can be; then the writer sends until the kernel takes no more for a second.
- * It prints what happened, waits for a line on stdin (the driver looks at queues and slab meanwhile), then
- * half-closes. The reader starts when it gets a line on stdin, and every byte is checked.
+ * connection is spliced if it can be (--told: until a line comes on stdin; the driver sees when it is); then
+ * the writer sends until the kernel takes no more for a second. It prints what happened, waits for a line on
+ * stdin (the driver looks at queues and slab meanwhile), then half-closes. The reader starts when it gets a
+ * line on stdin, and every byte is checked.
  */
 #include "load.h"
 
@@ -14,18 +15,45 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ROUNDS 200	/* of the conversation */
+#define ROUNDS 200	/* of the conversation, unless it is told when to end */
+#define BALL 64		/* bytes of its messages; the last one begins with LAST */
+#define LAST 'l'
 #define BLOCKED_MS 1000 /* no room for so long: blocked */
 #define FLOOD_MAX (512ull << 20)
 #define HOLD_BUFFER (64u << 10)
 
+/* Unbuffered: what told() polls must not sit in a FILE. */
 static void wait_line(void)
 {
-	int c;
+	char c;
 
-	do
-		c = getchar();
-	while (c != '\n' && c != EOF);
+	while (read(STDIN_FILENO, &c, 1) == 1 && c != '\n')
+		;
+}
+
+static bool told(void)
+{
+	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+
+	if (poll(&p, 1, 0) <= 0)
+		return false;
+	wait_line();
+	return true;
+}
+
+static bool converse(struct waiter *w, const struct load *l)
+{
+	char ball[BALL] = "flood";
+	bool last = false;
+
+	for (int i = 1; !last; i++) {
+		last = l->told ? told() : i == ROUNDS;
+		if (last)
+			ball[0] = LAST;
+		if (!waiter_write(w, ball, sizeof(ball)) || !waiter_read(w, ball, sizeof(ball)))
+			return false;
+	}
+	return true;
 }
 
 struct flood {
@@ -60,15 +88,13 @@ int flood_client(const struct load *l)
 	struct load patient = *l;
 	struct flood f;
 	struct waiter w;
-	char ball[64] = "flood", verdict;
+	char verdict;
 
 	patient.blocking = false;
 	w = waiter_open(endpoint_connect(&patient), false);
-	for (int i = 0; i < ROUNDS; i++) {
-		if (!waiter_write(&w, ball, sizeof(ball)) || !waiter_read(&w, ball, sizeof(ball))) {
-			fprintf(stderr, "load: the peer closed in the conversation\n");
-			return 1;
-		}
+	if (!converse(&w, l)) {
+		fprintf(stderr, "load: the peer closed in the conversation\n");
+		return 1;
 	}
 	f = pour(w.fd, l->size);
 	printf("{\"test\":\"flood\",\"size\":%zu,\"bytes\":%llu,\"writes\":%llu,\"blocked\":%s,"
@@ -102,8 +128,9 @@ int flood_hold(const struct load *l)
 		bool good = true;
 		size_t n;
 
-		for (int i = 0; i < ROUNDS; i++)
-			good = good && waiter_read(&w, buf, 64) && waiter_write(&w, buf, 64);
+		do
+			good = waiter_read(&w, buf, BALL) && waiter_write(&w, buf, BALL);
+		while (good && buf[0] != LAST);
 		wait_line();
 		while (good && (n = waiter_read_some(&w, buf, HOLD_BUFFER))) {
 			good = !memcmp(buf, pattern_at(bytes), n);

@@ -21,7 +21,7 @@ static int usage(void)
 {
 	fprintf(stderr, "load: usage: load pingpong|echo|stream|sink|crr|answer|flood|hold ENDPOINT "
 			"[--size BYTES] [--seconds S] [--bytes TOTAL] [--clients N] [--nodelay] "
-			"[--blocking] [--check]\n");
+			"[--blocking] [--check] [--told]\n");
 	return 2;
 }
 
@@ -31,7 +31,8 @@ static bool options(int argc, char **argv, struct load *l)
 		{ "size", required_argument, NULL, 's' },   { "seconds", required_argument, NULL, 't' },
 		{ "clients", required_argument, NULL, 'c' }, { "bytes", required_argument, NULL, 'b' },
 		{ "nodelay", no_argument, NULL, 'n' },	    { "blocking", no_argument, NULL, 'B' },
-		{ "check", no_argument, NULL, 'C' },	    {},
+		{ "check", no_argument, NULL, 'C' },	    { "told", no_argument, NULL, 'T' },
+		{},
 	};
 	int c;
 
@@ -57,6 +58,9 @@ static bool options(int argc, char **argv, struct load *l)
 			break;
 		case 'C':
 			l->check = true;
+			break;
+		case 'T':
+			l->told = true;
 			break;
 		default:
 			return false;

@@ -27,6 +27,7 @@ struct load {
 	bool blocking;
 	bool nodelay; /* TCP_NODELAY (--nodelay) */
 	bool check;   /* every byte is looked at (--check) */
+	bool told;    /* flood: the conversation goes on until a line comes on stdin (--told) */
 };
 
 /* ---- endpoint.c: sockets. All end the program with a message if the kernel says no. */

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make bench`: every row runs on both sides and says which path carried it; intervals; the names of rows."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build").resolve()
+sys.path.insert(0, str(ROOT / "tools/bench"))
+
+import rows  # noqa: E402
+import table  # noqa: E402
+
+
+def bench(*args, **options):
+    return subprocess.run([ROOT / "tools/bench/bench", "--build", BUILD, *args], capture_output=True, text=True,
+                          check=False, **options)
+
+
+def test_every_row_is_measured_on_both_sides(tmp_path):
+    """One short run of each: no figure is worth anything, but there is one for each arm of each row."""
+    done = bench("--quick", "--name", "bench-test", "--json", tmp_path / "bench.json", timeout=400)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert list(found) == list(rows.ROWS)
+    for name, row in rows.ROWS.items():
+        got = found[name]
+        assert set(got["samples"]) == set(row.arms), name
+        for arm, measures in got["samples"].items():
+            assert set(row.targets) <= set(measures), (name, arm)
+            if row.arms != rows.ALONE:
+                assert all(v > 0 for values in measures.values() for v in values), (name, arm, measures)
+        assert got["path"]["text"].startswith(("splice", "tcp")), (name, got["path"])
+        assert got["path"]["seen"], f"{name}: nobody looked at its connections"
+        assert {m["measure"] for m in got["measures"]} >= set(row.targets)
+    assert not any(m["reached"] for r in found.values() for m in r["measures"])  # a look is not judged
+    assert all(row.title in done.stdout for row in rows.ROWS.values())
+
+
+def test_unknown_names_are_wrong_usage():
+    for args in (["--rows", "nonsense"], ["--nonsense"], ["--runs"]):
+        done = bench(*args, timeout=20)
+        assert done.returncode == 2 and done.stderr.startswith("bench: "), args
+
+
+def test_groups_and_rows_are_chosen_by_name():
+    assert rows.choose("part-one,part-two") == list(rows.ROWS)
+    assert rows.choose("pgbench,nginx-1") == ["nginx-1", "pgbench"]  # in the order of the table
+    assert set(rows.choose("part-two")).isdisjoint(rows.choose("part-one"))
+
+
+@pytest.mark.parametrize("count, cut", [(1, 0), (5, 0), (6, 0), (8, 0), (9, 1), (12, 2), (20, 5)])
+def test_the_interval_of_a_median(count, cut):
+    """Signs of a fair coin: Conover, Practical Nonparametric Statistics, table of the binomial."""
+    values = list(range(count))
+    assert table.interval(values[::-1]) == (values[cut], values[-1 - cut])
+
+
+def samples(direct, weft):
+    return {"direct": {"Gbit/s": direct, "CPU s/GB": direct}, "weft": {"Gbit/s": weft, "CPU s/GB": weft}}
+
+
+def test_a_row_is_judged_by_the_median_of_its_pairs():
+    """Drift of the machine, which both runs of a pair share, cancels out."""
+    drift = [1.0, 2.0, 4.0, 8.0, 16.0]
+    lines = table.judge("bulk-1", samples(drift, [0.98 * v for v in drift]))
+    assert [line.measure for line in lines] == ["Gbit/s", "CPU s/GB"]
+    assert all(abs(line.ratio - 0.98) < 1e-9 and line.reached for line in lines)
+    assert not table.judge("bulk-1", samples(drift, [0.9 * v for v in drift]))[0].reached
+    assert table.judge("bulk-1", samples(drift, drift), judged=False)[0].reached is None
+
+
+def test_a_bound_holds_in_each_run():
+    def judge(messages):
+        found = {"weft": {"queued KiB": [1.0] * 3, "queued messages": messages, "slab MiB": [0.0] * 3,
+                          "blocked": [1.0] * 3, "intact": [1.0, 1.0, 0.0]}}
+        return {line.measure: line.reached for line in table.judge("flood-1", found)}
+    assert judge([900.0] * 3) == {"queued KiB": True, "queued messages": True, "slab MiB": True, "blocked": True,
+                                  "intact": False}
+    assert judge([900.0, 1001.0, 900.0])["queued messages"] is False

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+rows: what `make bench` measures. Part one are the "same node" rows of the design, part two real programs, more sizes
+and the floor that holds for all: nothing is slower than without weft.
+"""
+
+import typing
+
+import programs
+from programs import CLIENT_CPU, SERVER_CPU, apart
+
+BOTH = ("direct", "weft")
+UNIX = BOTH + ("AF_UNIX",)
+ALONE = ("weft",)  # no peer: bounds, not ratios
+FLOOR, TAX = 0.97, 1.05  # of the rate, of the CPU: issue 4's "no row is worse than"
+
+
+class Row(typing.NamedTuple):
+    title: str
+    run: typing.Callable  # run(sides, arm, seconds) -> {measure: value}
+    targets: dict  # {measure: (sense, target of weft / direct, or bound where there is no peer)}
+    arms: tuple = BOTH
+    pairs: int = 5
+    seconds: float = 2.0
+
+
+def at_least(rate, cpu, least=FLOOR, most=TAX):
+    """The targets of a row: its rate and its CPU per unit of work."""
+    return {rate: (">=", least), cpu: ("<=", most)}
+
+
+def web(title, port, connections, path="", least=FLOOR, most=TAX, **pins):
+    return Row(title, programs.nginx(port, connections, path, **pins),
+               at_least("requests/s", "CPU us/request", least, most))
+
+
+def ball(title, size, port, p50=None, most=TAX, **pins):
+    targets = at_least("trips/s", "CPU us/trip", FLOOR, most)
+    if p50:
+        targets["p50 us"] = ("<=", p50)
+    return Row(title, programs.pingpong(size, port, **pins), targets, UNIX)
+
+
+def writes(title, size, port, nodelay, least=FLOOR, **pins):
+    return Row(title, programs.stream(size, port, nodelay, **pins), at_least("Gbit/s", "CPU s/GB", least), UNIX)
+
+
+def bulk(title, port, *options):
+    """Short and many: what one run of bulk gives depends on more than its peers."""
+    return Row(title, programs.iperf3(port, *options), at_least("Gbit/s", "CPU s/GB", 0.97, 1.03), BOTH, 12, 1.0)
+
+
+CPU2 = "0,1" if programs.CPUS > 1 else "0"
+ONE_CORE = {"client": apart("0"), "server": apart("0")}
+APART = {"client": apart(CLIENT_CPU), "server": apart(SERVER_CPU)}
+BOUNDS = {"queued KiB": ("<=", 1024), "queued messages": ("<=", 1000), "slab MiB": ("<=", 16), "blocked": (">=", 1),
+          "intact": (">=", 1)}
+
+PART_ONE = {
+    "nginx-1": web("nginx + wrk -c32, 1 core", 8081, 32, least=2.0, most=0.5, server="0", client="0"),
+    "nginx-2": web("nginx + wrk -c32, 2 cores", 8082, 32, least=2.0, most=0.5, server=CPU2, client=CPU2),
+    "pingpong-1k": ball("ping-pong 1 KB", 1024, 7011, 0.72, 0.65),
+    "pingpong-1k-1": ball("ping-pong 1 KB, 1 core", 1024, 7013, 0.72, 0.65, **ONE_CORE),
+    "pingpong-64k": ball("ping-pong 64 KB", 65536, 7012, 0.85, 0.72),
+    "bulk-1": bulk("iperf3, 1 stream", 5201),
+    "bulk-16": bulk("iperf3, 16 streams", 5202, "-P", "16"),
+    "bulk-1-r": bulk("iperf3 -R, 1 stream", 5203, "-R"),
+    "bulk-16-r": bulk("iperf3 -R, 16 streams", 5204, "-P", "16", "-R"),
+    "bulk-bidir": bulk("iperf3 --bidir", 5205, "--bidir"),
+    "stream-1k": writes("stream of 1 KB writes, NODELAY", 1024, 7021, True, 1.5),
+    "connections": Row("new connections, Service + policy", programs.connections(7003, True),
+                       at_least("connections/s", "CPU us/connection", 0.95)),
+    "slow-reader": Row("slow reader, 16 KB writes", programs.flood(16384, 7031), BOUNDS, ALONE, 3),
+    "flood-1": Row("flood of 1-byte writes", programs.flood(1, 7032), BOUNDS, ALONE, 3),
+}
+PART_TWO = {
+    "nginx-c1": web("nginx + wrk -c1", 8101, 1),
+    "nginx-c32": web("nginx + wrk -c32", 8102, 32),
+    "nginx-c256": web("nginx + wrk -c256", 8103, 256),
+    "nginx-10k-c1": web("nginx 10 KB + wrk -c1", 8104, 1, "10k"),
+    "nginx-10k-c32": web("nginx 10 KB + wrk -c32", 8105, 32, "10k"),
+    "nginx-10k-c256": web("nginx 10 KB + wrk -c256", 8106, 256, "10k"),
+    "nginx-1m-c1": web("nginx 1 MB + wrk -c1", 8107, 1, "1m"),
+    "nginx-1m-c32": web("nginx 1 MB + wrk -c32", 8108, 32, "1m"),
+    "nginx-1m-c256": web("nginx 1 MB + wrk -c256", 8109, 256, "1m"),
+    "redis-get": Row("redis GET, -c32", programs.redis(6379, 150000), at_least("requests/s", "CPU us/request"), UNIX),
+    "redis-get-16": Row("redis GET, -c32 -P16", programs.redis(6380, 10**6, "-P", 16),
+                        at_least("requests/s", "CPU us/request"), UNIX),
+    "pgbench": Row("pgbench -S -c8", programs.pgbench(5432, 8), at_least("transactions/s", "CPU us/transaction"), UNIX),
+    "grpc-1": Row("gRPC unary, 1 in flight", programs.grpc(7041, 1), at_least("calls/s", "CPU us/call"), UNIX),
+    "grpc-32": Row("gRPC unary, 32 in flight", programs.grpc(7042, 32), at_least("calls/s", "CPU us/call"), UNIX),
+    "pingpong-1": ball("ping-pong 1 B", 1, 7014, **APART),
+    "pingpong-16k": ball("ping-pong 16 KB", 16384, 7015, **APART),
+    "pingpong-1m": ball("ping-pong 1 MB", 1 << 20, 7016, **APART),
+    "stream-64": writes("stream of 64 B writes", 64, 7022, False, **APART),
+    "stream-64-n": writes("stream of 64 B writes, NODELAY", 64, 7023, True, **APART),
+    "stream-1k-d": writes("stream of 1 KB writes", 1024, 7024, False, **APART),
+    "stream-16k": writes("stream of 16 KB writes", 16384, 7025, False, **APART),
+    "stream-16k-n": writes("stream of 16 KB writes, NODELAY", 16384, 7026, True, **APART),
+    "stream-128k": writes("stream of 128 KB writes", 131072, 7027, False, **APART),
+    "stream-128k-n": writes("stream of 128 KB writes, NODELAY", 131072, 7028, True, **APART),
+    "bulk-16-bidir": bulk("iperf3 --bidir, 16 streams", 5206, "--bidir", "-P", "16"),
+    "connections-pod": Row("new connections, pod address", programs.connections(7004, False),
+                           at_least("connections/s", "CPU us/connection")),
+}
+ROWS = PART_ONE | PART_TWO
+GROUPS = {"part-one": tuple(PART_ONE), "part-two": tuple(PART_TWO)}
+PROGRAMS = ("ip", "nginx", "wrk", "iperf3", "taskset", "redis-server", "redis-benchmark", "redis-cli", "setpriv")
+
+
+def choose(text):
+    """Names of rows from names of rows and groups, in the order of the table."""
+    wanted = set()
+    for name in text.split(","):
+        if name not in ROWS and name not in GROUPS:
+            raise ValueError(f"no row {name}; rows: {', '.join(GROUPS)}, {', '.join(ROWS)}")
+        wanted.update(GROUPS.get(name, (name,)))
+    return [row for row in ROWS if row in wanted]
