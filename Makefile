@@ -116,6 +116,7 @@ SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-saniti
 FUZZ_SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=all
 FUZZ_SECONDS ?= 10
+SOAK_GB ?= 100
 
 ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -D__TARGET_ARCH_$(ARCH) -Ibpf -Iheaders \
@@ -202,7 +203,7 @@ test: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT))
 bpf-native: $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
 	$(Q)sh tests/run.sh $^
 
-net: all bench-programs bench-grpc
+net: all bench-programs bench-grpc $(BUILD)/tests/net/soak
 	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 tests/net $(PYTEST_ARGS)
 
 define unit_test
@@ -229,6 +230,23 @@ $(BUILD)/san/tests/%.o: tests/%.c | $(BUILD)/version.h
 	$(say) SAN $<
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(COMPILE) $(SANITIZE) -c -o $@ $<
+
+# The soak of tests/net/test_soak.py, with the sockets of the load programs.
+SOAK := $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(wildcard tests/net/soak/*.c)))
+
+$(BUILD)/tests/net/soak: $(SOAK) $(BUILD)/obj/tools/bench/endpoint.o $(BUILD)/obj/tools/bench/measure.o
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^
+
+$(BUILD)/obj/tests/net/soak/%.o: tests/net/soak/%.c
+	$(say) CC $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMPILE) -Itools/bench $(HARDEN) $(CFLAGS) -c -o $@ $<
+
+soak: all $(BUILD)/tests/net/soak
+	$(Q)WEFT_SOAK_GB=$(SOAK_GB) BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -s -p no:cacheprovider \
+		tests/net/test_soak.py $(PYTEST_ARGS)
 
 # ------------------------------------------------------------------ fuzz
 
@@ -356,6 +374,7 @@ help:
 #: make test            unit tests with address and undefined behaviour sanitizers
 #: make bpf-native      the BPF decision code compiled for user space, against oracles
 #: make net             scenarios in network namespaces, through the real programs (root)
+#: make soak            SOAK_GB=100 of checked bytes while the splice is switched on and off (root)
 #: make check-kernels   loads the BPF programs on the kernels we claim, in QEMU
 #: make check-setup     tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
 #: make bench           the table of docs/performance.md (root; BENCH=row,row selects)
@@ -368,7 +387,7 @@ help:
 #:
 #: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
 
-.PHONY: all bpf tests test bpf-native net check check-kernels bench bench-programs bench-grpc demo fuzz check-setup lint format \
+.PHONY: all bpf tests test bpf-native net soak check check-kernels bench bench-programs bench-grpc demo fuzz check-setup lint format \
 	floors install uninstall clean help FORCE
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
