@@ -37,7 +37,7 @@ def nginx(port, connections=32, path="", server=SERVER_CPU, client=CLIENT_CPU):
         sides.server(arm, ("nginx", port), lambda lab: lab.nginx("server", port, cpus=server,
                                                                  files={"10k": 10 << 10, "1m": 1 << 20}))
         out, cpu = sides.measure(arm, *apart(client), "wrk", "-t1", f"-c{connections}",
-                                 f"-d{max(1, round(seconds))}s", "--latency",
+                                 f"-d{max(1, round(seconds))}s", "--latency", "--timeout", "30s",
                                  f"http://{sides.lab(arm).ip('server')}:{port}/{path}", seconds=seconds)
         return wrk(out, cpu)
     return run
@@ -49,6 +49,8 @@ def wrk(out, cpu):
         words = line.split()
         if line.startswith("Requests/sec:"):
             found["requests/s"] = float(words[1])
+        elif line.strip().startswith("0 requests in"):
+            raise labrun.LabError(f"wrk: no answer: {line.strip()}")
         elif "requests in" in line:
             found["CPU us/request"] = cpu * 1e6 / int(words[0])
         elif words[:1] == ["50%"]:
@@ -179,12 +181,13 @@ def stream(size, port, nodelay=True, client=(), server=()):
     return run
 
 
-def connections(port, service):
+def connections(port, service, client=(), server=()):
     """With weft: through a Service and under a policy, if `service`. Without: straight to the pod."""
     def run(sides, arm, seconds):
-        sides.listen(arm, "answer", port)
+        sides.listen(arm, "answer", port, pin=server)
         target = VIP if service and sides.weft(arm) else sides.lab(arm).ip("server")
-        out, cpu = sides.measure(arm, sides.load, "crr", f"{target}:{port}", "--seconds", seconds, seconds=seconds)
+        out, cpu = sides.measure(arm, *client, sides.load, "crr", f"{target}:{port}", "--seconds", seconds,
+                                 seconds=seconds)
         result = cubic_only(json.loads(out))
         return {"connections/s": result["per_second"], "p50 us": result["p50_us"],
                 "CPU us/connection": cpu * 1e6 / result["count"]}

@@ -155,7 +155,11 @@ class Sides:
             time.sleep(0.6 * seconds)
             if client.poll() is None:
                 self.look(lab)
-        out, err = (text.decode(errors="replace") for text in client.communicate(timeout=seconds * 3 + 30))
+        try:
+            out, err = (text.decode(errors="replace") for text in client.communicate(timeout=seconds * 3 + 30))
+        except subprocess.TimeoutExpired:
+            lab.stop(client)
+            raise
         if client.returncode:
             raise labrun.LabError(f"{arm}: {' '.join(map(str, command))}: exit code {client.returncode}: "
                                   f"{err.strip() or out.strip()}")
