@@ -80,11 +80,9 @@ class Kernel:
         self.grown = max(self.grown, self.memory() - self.before)
         for c in self.lab.weftctl("connections")["connections"]:
             self.waiting = max(self.waiting, *c["queued_bytes"])
-        for entry in self.lab.map("conns"):
-            for flow in entry["formatted"]["value"]["end"]:
-                self.queue_bytes = max(self.queue_bytes, flow["queue_bytes"])
-                self.queue_msgs = max(self.queue_msgs, flow["queue_msgs"])
-                self.switches = max(self.switches, flow["switches"])
+            self.queue_bytes = max(self.queue_bytes, *c["queue_peak_bytes"])
+            self.queue_msgs = max(self.queue_msgs, *c["queue_peak_messages"])
+            self.switches = max(self.switches, c["switches"])
 
 
 def carried(lab):

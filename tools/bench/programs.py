@@ -34,11 +34,11 @@ def cubic_only(result):
 
 def nginx(port, connections=32, path="", server=SERVER_CPU, client=CLIENT_CPU):
     def run(sides, arm, seconds):
-        sides.server(arm, ("nginx", port), lambda lab: lab.nginx("server", port, cpus=server,
+        sides.server(arm, ("nginx", port), lambda lab: lab.nginx(sides.server_pod, port, cpus=server,
                                                                  files={"10k": 10 << 10, "1m": 1 << 20}))
         out, cpu = sides.measure(arm, *apart(client), "wrk", "-t1", f"-c{connections}",
                                  f"-d{max(1, round(seconds))}s", "--latency", "--timeout", "30s",
-                                 f"http://{sides.lab(arm).ip('server')}:{port}/{path}", seconds=seconds)
+                                 f"http://{sides.ip(arm)}:{port}/{path}", seconds=seconds)
         return wrk(out, cpu)
     return run
 
@@ -70,19 +70,21 @@ def duration_us(text):
 # ---------------------------------------------------------------- redis, postgres, gRPC
 
 
+def start_redis(lab, pod, port):
+    """Nothing on disk."""
+    server = lab.start(pod, *apart(SERVER_CPU), "redis-server", "--bind", lab.ip(pod), "--port", port, "--unixsocket",
+                       lab.scratch / "redis.sock", "--protected-mode", "no", "--save", "", "--appendonly", "no",
+                       "--dir", lab.scratch, ready=port)
+    lab.run(pod, "redis-cli", "-h", lab.ip(pod), "-p", port, "set", "key:__rand_int__", "w" * 100)
+    return server
+
+
 def redis(port, first, *options):
     """GET of 100 bytes, 32 connections; redis-benchmark takes a count, `first` is a guess at requests/s."""
-    def start(lab):
-        server = lab.start("server", *apart(SERVER_CPU), "redis-server", "--bind", lab.ip("server"), "--port", port,
-                           "--unixsocket", lab.scratch / "redis.sock", "--protected-mode", "no", "--save", "",
-                           "--appendonly", "no", "--dir", lab.scratch, ready=port)
-        lab.run("client", "redis-cli", "-h", lab.ip("server"), "-p", port, "set", "key:__rand_int__", "w" * 100)
-        return server
-
     def run(sides, arm, seconds):
-        sides.server(sides.home(arm), ("redis", port), start)
+        sides.server(sides.home(arm), ("redis", port), lambda lab: start_redis(lab, sides.server_pod, port))
         lab = sides.lab(arm)
-        where = ("-s", lab.scratch / "redis.sock") if arm == "AF_UNIX" else ("-h", lab.ip("server"), "-p", port)
+        where = ("-s", lab.scratch / "redis.sock") if arm == "AF_UNIX" else ("-h", sides.ip(arm), "-p", port)
         key = ("redis", port, arm)
         count = sides.count(key, first, seconds)
         out, cpu = sides.measure(arm, *apart(CLIENT_CPU), "redis-benchmark", *where, "-t", "get", "-c", 32, "-n", count,
@@ -102,31 +104,30 @@ def postgres_folder():
     return found[-1].parent if found else None
 
 
-def start_postgres(lab, port):
+def start_postgres(lab, pod, port):
     """A cluster of its own, in memory as far as postgres lets it; it refuses to run as root."""
     home, programs = lab.scratch / "postgres", postgres_folder()
     home.mkdir()
     shutil.chown(home, "postgres", "postgres")
     user = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
-    lab.run("server", *user, programs / "initdb", "-D", home / "data", "-U", "bench", "-A", "trust", "--no-sync",
+    lab.run(pod, *user, programs / "initdb", "-D", home / "data", "-U", "bench", "-A", "trust", "--no-sync",
             "--locale=C", timeout=60)
     with open(home / "data/pg_hba.conf", "a", encoding="ascii") as hba:
         hba.write("host all all 0.0.0.0/0 trust\n")
-    server = lab.start("server", *user, *apart(SERVER_CPU), programs / "postgres", "-D", home / "data",
-                       "-h", lab.ip("server"), "-p", port, "-k", home, "-c", "fsync=off", "-c", "autovacuum=off",
+    server = lab.start(pod, *user, *apart(SERVER_CPU), programs / "postgres", "-D", home / "data",
+                       "-h", lab.ip(pod), "-p", port, "-k", home, "-c", "fsync=off", "-c", "autovacuum=off",
                        "-c", "shared_buffers=64MB", ready=port)
     ready = ("-h", home, "-p", port, "-U", "bench", "-d", "postgres")
-    labrun.wait_for(lambda: not lab.run("server", programs / "pg_isready", *ready, check=False).returncode, 20,
+    labrun.wait_for(lambda: not lab.run(pod, programs / "pg_isready", *ready, check=False).returncode, 20,
                     "postgres")
-    lab.run("server", programs / "pgbench", "-i", "-q", "-h", home, "-p", port, "-U", "bench", "postgres")
+    lab.run(pod, programs / "pgbench", "-i", "-q", "-h", home, "-p", port, "-U", "bench", "postgres")
     return server
 
 
 def pgbench(port, clients):
     def run(sides, arm, seconds):
-        sides.server(sides.home(arm), ("postgres", port), lambda l: start_postgres(l, port))
-        lab = sides.lab(arm)
-        where = lab.scratch / "postgres" if arm == "AF_UNIX" else lab.ip("server")
+        sides.server(sides.home(arm), ("postgres", port), lambda lab: start_postgres(lab, sides.server_pod, port))
+        where = sides.lab(arm).scratch / "postgres" if arm == "AF_UNIX" else sides.ip(arm)
         out, cpu = sides.measure(arm, *apart(CLIENT_CPU), postgres_folder() / "pgbench", "-n", "-S", "-M", "prepared",
                                  "-c", clients, "-T", max(1, round(seconds)), "-h", where, "-p", port, "-U", "bench",
                                  "postgres", seconds=seconds)
@@ -145,7 +146,7 @@ def grpc(port, calls):
     def run(sides, arm, seconds):
         endpoint, ready = sides.endpoint(arm, "grpc", port)
         sides.server(arm, ("grpc", port), lambda lab: lab.start(
-            "server", *apart(SERVER_CPU), sides.grpc, "server", endpoint, ready=ready))
+            sides.server_pod, *apart(SERVER_CPU), sides.grpc, "server", endpoint, ready=ready))
         out, cpu = sides.measure(arm, *apart(CLIENT_CPU), sides.grpc, "client", endpoint, "--calls", calls, "--size",
                                  100, "--seconds", seconds, seconds=seconds)
         result = json.loads(out)
@@ -185,7 +186,7 @@ def connections(port, service, client=(), server=()):
     """With weft: through a Service and under a policy, if `service`. Without: straight to the pod."""
     def run(sides, arm, seconds):
         sides.listen(arm, "answer", port, pin=server)
-        target = VIP if service and sides.weft(arm) else sides.lab(arm).ip("server")
+        target = VIP if service and sides.weft(arm) else sides.ip(arm)
         out, cpu = sides.measure(arm, *client, sides.load, "crr", f"{target}:{port}", "--seconds", seconds,
                                  seconds=seconds)
         result = cubic_only(json.loads(out))
@@ -201,9 +202,9 @@ def iperf3(port, *options):
     """A server for each run, so that no luck of one process lasts for a whole row; a core for each end."""
     def run(sides, arm, seconds):
         lab = sides.lab(arm)
-        server = lab.start("server", "iperf3", "-s", "-1", "-p", port, ready=port)
+        server = lab.start(sides.server_pod, "iperf3", "-s", "-1", "-p", port, ready=port)
         pin = ("-A", f"{CLIENT_CPU},{SERVER_CPU}") if CPUS > 1 else ()
-        out, cpu = sides.measure(arm, "iperf3", "-J", "-c", lab.ip("server"), "-p", port, "-t",
+        out, cpu = sides.measure(arm, "iperf3", "-J", "-c", sides.ip(arm), "-p", port, "-t",
                                  max(1, round(seconds)), *pin, *options, seconds=seconds)
         server.wait(10)
         end = json.loads(out)["end"]
@@ -221,10 +222,10 @@ def flood(size, port):
     """What piles up on a reader that does not read, and whether the writer is stopped."""
     def run(sides, arm, seconds):
         lab = sides.lab(arm)
-        reader = lab.start("server", sides.load, "hold", f"{lab.ip('server')}:{port}", ready=port,
+        reader = lab.start(sides.server_pod, sides.load, "hold", f"{sides.ip(arm)}:{port}", ready=port,
                            stdin=subprocess.PIPE)
         slab = unreclaimable()
-        writer = lab.start("client", sides.load, "flood", f"{lab.ip('server')}:{port}", "--told", "--size", size,
+        writer = lab.start(sides.client_pod, sides.load, "flood", f"{sides.ip(arm)}:{port}", "--told", "--size", size,
                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if sides.weft(arm):
             until_spliced(lab, port, sides.look)
@@ -268,9 +269,9 @@ def unreclaimable():
 
 
 def queues(lab, port):
-    """The most that weft ever let onto a reader's queue, from the kernel's own records (abi_flow)."""
-    flows = [flow for entry in lab.map("conns") for flow in entry["formatted"]["value"]["end"]
-             if entry["formatted"]["key"]["dst_port"] == port]
-    if not flows:
-        raise labrun.LabError(f"no connection to port {port} in map conns: weft does not see this lab")
-    return {"bytes": max(f["queue_bytes"] for f in flows), "messages": max(f["queue_msgs"] for f in flows)}
+    """The most that was ever seen on the queue of a reader."""
+    found = [c for c in lab.weftctl("connections")["connections"] if c["destination"]["port"] == port]
+    if not found:
+        raise labrun.LabError(f"no connection to port {port} in weftctl connections: weft does not see this lab")
+    return {"bytes": max(max(c["queue_peak_bytes"] + c["queued_bytes"]) for c in found),
+            "messages": max(max(c["queue_peak_messages"]) for c in found)}

@@ -23,6 +23,7 @@ class Row(typing.NamedTuple):
     pairs: int = 5
     seconds: float = 2.0
     least: float = 0.0  # a shorter run shows nothing, not even that it runs
+    pods: str = ""  # which pair of pods (sides.PAIRS)
 
 
 def at_least(rate, cpu, least=FLOOR, most=TAX):
@@ -32,7 +33,8 @@ def at_least(rate, cpu, least=FLOOR, most=TAX):
 
 def web(title, port, connections, path="", least=FLOOR, most=TAX, **pins):
     return Row(title, programs.nginx(port, connections, path, **pins),
-               at_least("requests/s", "CPU us/request", least, most), least=3.0 if path == "1m" else 0.0)
+               at_least("requests/s", "CPU us/request", least, most), least=3.0 if path == "1m" else 0.0,
+               pods={"10k": "files", "1m": "large"}.get(path, "web"))
 
 
 def ball(title, size, port, p50=None, most=TAX, **pins):
@@ -48,7 +50,8 @@ def writes(title, size, port, nodelay, least=FLOOR, **pins):
 
 def bulk(title, port, *options):
     """Short and many: what one run of bulk gives depends on more than its peers."""
-    return Row(title, programs.iperf3(port, *options), at_least("Gbit/s", "CPU s/GB", 0.97, 1.03), BOTH, 12, 1.0)
+    return Row(title, programs.iperf3(port, *options), at_least("Gbit/s", "CPU s/GB", 0.97, 1.03), BOTH, 12, 1.0,
+               pods="iperf")
 
 
 CPU2 = "0,1" if programs.CPUS > 1 else "0"
@@ -84,12 +87,16 @@ PART_TWO = {
     "nginx-1m-c1": web("nginx 1 MB + wrk -c1", 8107, 1, "1m"),
     "nginx-1m-c32": web("nginx 1 MB + wrk -c32", 8108, 32, "1m"),
     "nginx-1m-c256": web("nginx 1 MB + wrk -c256", 8109, 256, "1m"),
-    "redis-get": Row("redis GET, -c32", programs.redis(6379, 150000), at_least("requests/s", "CPU us/request"), UNIX),
+    "redis-get": Row("redis GET, -c32", programs.redis(6379, 150000), at_least("requests/s", "CPU us/request"), UNIX,
+                     pods="redis"),
     "redis-get-16": Row("redis GET, -c32 -P16", programs.redis(6380, 10**6, "-P", 16),
-                        at_least("requests/s", "CPU us/request"), UNIX),
-    "pgbench": Row("pgbench -S -c8", programs.pgbench(5432, 8), at_least("transactions/s", "CPU us/transaction"), UNIX),
-    "grpc-1": Row("gRPC unary, 1 in flight", programs.grpc(7041, 1), at_least("calls/s", "CPU us/call"), UNIX),
-    "grpc-32": Row("gRPC unary, 32 in flight", programs.grpc(7042, 32), at_least("calls/s", "CPU us/call"), UNIX),
+                        at_least("requests/s", "CPU us/request"), UNIX, pods="redis"),
+    "pgbench": Row("pgbench -S -c8", programs.pgbench(5432, 8), at_least("transactions/s", "CPU us/transaction"), UNIX,
+                   pods="pg"),
+    "grpc-1": Row("gRPC unary, 1 in flight", programs.grpc(7041, 1), at_least("calls/s", "CPU us/call"), UNIX,
+                  pods="grpc"),
+    "grpc-32": Row("gRPC unary, 32 in flight", programs.grpc(7042, 32), at_least("calls/s", "CPU us/call"), UNIX,
+                   pods="grpc"),
     "pingpong-1": ball("ping-pong 1 B", 1, 7014, **APART),
     "pingpong-16k": ball("ping-pong 16 KB", 16384, 7015, **APART),
     "pingpong-1m": ball("ping-pong 1 MB", 1 << 20, 7016, **APART),

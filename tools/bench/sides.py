@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-sides: two labs of one shape, `direct` and `weft`, with pods `client` and `server`; what runs in them and what it
-cost. The third arm of a row, AF_UNIX, is two pods of the direct lab that talk through a socket of the file system.
+sides: two labs of one shape, `direct` and `weft`, with pairs of pods, a client and a server; what runs in them and what
+it cost. The third arm of a row, AF_UNIX, is two pods of the direct lab that talk through a socket of the file system.
+
+What weft learns of a program's way to read holds for its pod, so each program has a pair of its own, as it would
+in a cluster; the pair without a name, `client` and `server`, is that of the load programs.
 """
 
 import os
@@ -11,14 +14,21 @@ import time
 
 import labrun
 
-LAB = """
-[nodes.node]
-[pods.client]
+PAIRS = ("", "web", "files", "large", "redis", "pg", "grpc", "iperf")
+
+
+def pods(pair):
+    """(name of the client's pod, of the server's)"""
+    return tuple(f"{pair}-{role}" if pair else role for role in ("client", "server"))
+
+
+LAB = "[nodes.node]\n" + "".join(f"""
+[pods.{pods(pair)[0]}]
 service_account = "client"
-[pods.server]
+[pods.{pods(pair)[1]}]
 service_account = "server"
-labels = { app = "server" }
-"""
+labels = {{ app = "{pods(pair)[1]}" }}
+""" for pair in PAIRS)
 VIP = "10.96.0.10"
 MANIFESTS = {
     "service.yaml": f"""
@@ -52,7 +62,7 @@ def two_labs(build, noise, name="bench"):
             weft = arm == "weft" and not noise
             labs[arm] = labrun.Running.from_text(LAB, name, MANIFESTS if weft else None, weft=weft, build=build,
                                                  prefix=f"{name}-{arm}-")
-            for pod in ("client", "server"):
+            for pod in labs[arm].pods:
                 real = labs[arm].congestion(pod)
                 if real != "cubic":
                     raise labrun.LabError(f"{arm}: {pod} uses {real}: this bench compares with cubic only")
@@ -92,6 +102,7 @@ class Sides:
     def __init__(self, build, labs, noise=False):
         self.load, self.grpc = str(build / "bench/load"), str(build / "bench/grpc")
         self.labs, self.noise = labs, noise
+        self.use("")
         self.programs = {}
         self.rates = {}  # of clients that are told a count, not a time
         self.machine = Machine()
@@ -101,6 +112,10 @@ class Sides:
         for lab in self.labs.values():
             lab.down()
 
+    def use(self, pair):
+        """The pods of the next row."""
+        self.client_pod, self.server_pod = pods(pair)
+
     @staticmethod
     def home(arm):
         """The lab of an arm, by name."""
@@ -108,6 +123,9 @@ class Sides:
 
     def lab(self, arm):
         return self.labs[self.home(arm)]
+
+    def ip(self, arm):
+        return self.lab(arm).ip(self.server_pod)
 
     def weft(self, arm):
         return arm == "weft" and not self.noise
@@ -130,19 +148,19 @@ class Sides:
         if arm == "AF_UNIX":
             path = str(lab.scratch / f"{role}-{port}.sock")
             return f"unix:{path}", path
-        return f"{lab.ip('server')}:{port}", port
+        return f"{self.ip(arm)}:{port}", port
 
     def listen(self, arm, role, port, *options, pin=()):
         """A load server; gives its endpoint."""
         endpoint, ready = self.endpoint(arm, role, port)
         self.server(arm, (role, port), lambda lab: lab.start(
-            "server", *pin, self.load, role, endpoint, *options, ready=ready))
+            self.server_pod, *pin, self.load, role, endpoint, *options, ready=ready))
         return endpoint
 
     def cpu(self, arm):
         """Both ends, and weft's own processes where there are some."""
         lab = self.lab(arm)
-        used = lab.cpu("client", "server")
+        used = lab.cpu(self.client_pod, self.server_pod)
         daemon = pathlib.Path(lab.nodes["node"]["cgroup"], "weftd/cpu.stat")
         return used + (int(daemon.read_text().split()[1]) / 1e6 if daemon.exists() else 0)
 
@@ -150,7 +168,7 @@ class Sides:
         """Runs a client; gives its output and the CPU seconds of all that took part."""
         machine, before = Machine.read(), self.cpu(arm)
         lab = self.lab(arm)
-        client = lab.start("client", *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        client = lab.start(self.client_pod, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if self.look and self.weft(arm):
             time.sleep(0.6 * seconds)
             if client.poll() is None:
@@ -180,6 +198,7 @@ class Witness:
 
     def __init__(self, sides):
         self.lab = None if sides.noise else sides.labs.get("weft")
+        self.pod = f"default/{sides.client_pod}"
         self.seen = {}  # (path, reason): bytes
         self.before = self.totals()
 
@@ -192,7 +211,7 @@ class Witness:
 
     def look(self, lab):
         for c in lab.weftctl("connections")["connections"]:
-            if c["established"] and c["source"]["pod"] == "default/client":
+            if c["established"] and c["source"]["pod"] == self.pod:
                 key = c["path"], c["reason"]
                 self.seen[key] = self.seen.get(key, 0) + 1 + c["bytes_sent"] + c["bytes_received"]
 
