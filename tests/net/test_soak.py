@@ -103,7 +103,7 @@ def test_every_byte_while_the_splice_is_switched(lab, tmp_path):
     print(f"soak: {GB:g} GB, seed {SEED}")
     pods = ("client", "server", "eager")
     before = carried(lab)
-    where = {pod: f"{lab.ip(pod)}:{PORT}" for pod in pods[1:]}
+    where = {"server": f"{lab.ip('server')}:{PORT}", "eager": f"[{lab.ip('eager', 6)}]:{PORT}"}
     servers = [start(lab, pod, tmp_path, "server", where[pod], ready=PORT) for pod in pods[1:]]
     client = start(lab, "client", tmp_path, "client", ",".join(where.values()), "--bytes", int(GB * 1e9),
                    "--connections", CONNECTIONS, "--seed", SEED)

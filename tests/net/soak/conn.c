@@ -72,8 +72,8 @@ static bool pending(const struct conn *c)
 
 static void begin_round(struct conn *c)
 {
-	c->question = rng_size(&c->script, c->phase.message_max);
-	c->answer = rng_size(&c->script, c->phase.message_max);
+	c->question = rng_between(&c->script, 1, c->phase.message_max);
+	c->answer = rng_between(&c->script, 1, c->phase.message_max);
 	c->turn = CLIENT;
 	c->last = c->side == CLIENT && now_ms() >= c->talk_until;
 	c->rounds++;

@@ -36,7 +36,7 @@ struct phase script_next(struct rng *script, const struct phase *previous)
 	struct phase p = { .kind = PHASE_TALK };
 
 	if (!previous || (previous->kind == PHASE_FLOW && rng_chance(script, 800))) {
-		p.message_max = 1u << rng_between(script, 0, 16);
+		p.message_max = 1u << rng_between(script, 0, 17); /* to the length of a turn */
 		return p;
 	}
 	p.kind = PHASE_FLOW;
