@@ -14,6 +14,7 @@
 
 #define BURST 16	/* system calls of one kind in one step, so that connections take turns */
 #define LAST_MARK 0x5a	/* what the first byte of the last message of a conversation is XORed with */
+#define PLACE_BYTES 64	/* looked at to find where they belong */
 #define TALK_MS_MIN 100 /* a conversation shorter than this would hardly be spliced */
 #define TALK_MS_MAX 500
 
@@ -39,11 +40,20 @@ static _Noreturn void wrong(const struct conn *c, const char *what)
 	exit(1);
 }
 
-static _Noreturn void wrong_byte(const struct conn *c, const unsigned char *buf, size_t size)
+static _Noreturn void wrong_byte(const struct conn *c, const unsigned char *read, size_t size)
 {
+	unsigned char buf[PLACE_BYTES];
 	char what[200];
 	uint64_t at;
 
+	if (size > sizeof(buf))
+		size = sizeof(buf);
+	memcpy(buf, read, size);
+	if (size < sizeof(buf)) { /* the place shows in eight bytes of one word */
+		ssize_t more = recv(c->fd, buf + size, sizeof(buf) - size, MSG_DONTWAIT);
+
+		size += more > 0 ? (size_t)more : 0;
+	}
 	if (pattern_place(c->key_in, buf, size, &at))
 		snprintf(what, sizeof(what),
 			 "wrong byte at %" PRIu64 ": what is there belongs at %" PRIu64 ", %" PRIu64 " %s", c->got, at,
