@@ -36,7 +36,7 @@ BUILD="make gcc libc6-dev clang bpftool libbpf-dev libelf-dev zlib1g-dev libmnl-
 TEST="libcmocka-dev"
 LINT="clang-format"
 NET="python3 iproute2 procps curl nginx wrk iperf3"
-BENCH="redis-server redis-tools postgresql postgresql-contrib $(command -v go >/dev/null || echo golang-go)"
+BENCH="redis-server redis-tools postgresql $(command -v go >/dev/null || echo golang-go)"
 
 packages() {
 	case $1 in

@@ -77,11 +77,13 @@ exit 0" ] && case $said in *"lets new services start"*) rm /usr/sbin/policy-rc.d
 		sh tools/setup.sh --install $(sh tools/setup.sh --packages check)'
 	expect "no policy-rc.d left" '[ ! -e /usr/sbin/policy-rc.d ]'
 	expect "no service enabled by it" '
-		! ls /etc/rc[2-5].d/S*nginx /etc/rc[2-5].d/S*iperf3 && ! find /etc/systemd | grep -E "nginx|iperf3"'
+		! ls /etc/rc[2-5].d/S*nginx /etc/rc[2-5].d/S*iperf3 && ! find /etc/systemd | grep -E "nginx|iperf3" &&
+		! ls /etc/rc[2-5].d/S*redis-server /etc/rc[2-5].d/S*postgresql &&
+		! find /etc/systemd -path "*.wants/*" | grep -E "redis|postgresql"'
 	expect "still disabled after a reinstallation" '
 		apt-get install -y --reinstall nginx nginx-common && ! ls /etc/rc[2-5].d/S*nginx &&
 		! find /etc/systemd | grep nginx'
-	expect "no nginx runs" '! grep -lsx nginx /proc/[0-9]*/comm'
+	expect "no server runs" '! grep -lsxE "nginx|redis-server|postgres" /proc/[0-9]*/comm'
 	expect "nothing missing: neither root nor network needed" '
 		useradd -m someone && chown -R someone /weft && mv /etc/apt/sources.list /tmp/ &&
 		setpriv --reuid someone --regid someone --clear-groups env HOME=/home/someone sh tools/setup.sh bpf'
