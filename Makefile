@@ -298,6 +298,25 @@ bench: all bench-programs bench-grpc
 demo: all bench-programs
 	$(Q)tools/demo --build $(abspath $(BUILD))
 
+# ------------------------------------------------------------------ the program of the virtual machines
+#
+# Static: what an initramfs holds needs no libraries for it.
+
+GUEST := $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(sort $(wildcard tests/kernels/*.c)))
+
+kernel-programs: $(BUILD)/tests/kernels/guest
+	@:
+
+$(BUILD)/tests/kernels/guest: $(GUEST)
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(Q)$(CC) -static $(LDFLAGS) -o $@ $^
+
+$(BUILD)/obj/tests/%.o: tests/%.c
+	$(say) CC $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMPILE) $(CFLAGS) -c -o $@ $<
+
 # ------------------------------------------------------------------ check
 
 check: all
@@ -307,7 +326,7 @@ check: all
 	$(Q)$(MAKE) bpf-native
 	$(Q)$(MAKE) net
 
-check-kernels: all
+check-kernels: all kernel-programs
 	$(Q)sh tests/kernels/run.sh $(BUILD) $(KERNELS)
 
 check-setup:
@@ -375,7 +394,7 @@ help:
 #: make bpf-native      the BPF decision code compiled for user space, against oracles
 #: make net             scenarios in network namespaces, through the real programs (root)
 #: make soak            SOAK_GB=100 of checked bytes while the splice is switched on and off (root)
-#: make check-kernels   loads the BPF programs on the kernels we claim, in QEMU
+#: make check-kernels   weft with pods on the kernels we claim, in QEMU (KERNELS="6.1 newest")
 #: make check-setup     tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
 #: make bench           the table of docs/performance.md (root; BENCH=row,row selects)
 #: make fuzz            fuzzers, FUZZ_SECONDS=10 each
@@ -387,7 +406,7 @@ help:
 #:
 #: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
 
-.PHONY: all bpf tests test bpf-native net soak check check-kernels bench bench-programs bench-grpc demo fuzz check-setup lint format \
-	floors install uninstall clean help FORCE
+.PHONY: all bpf tests test bpf-native net soak check check-kernels kernel-programs bench bench-programs bench-grpc demo \
+	fuzz check-setup lint format floors install uninstall clean help FORCE
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

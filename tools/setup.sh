@@ -48,7 +48,7 @@ packages() {
 	net) echo "$BUILD $NET $BENCH python3-pytest groff-base" ;;
 	check) echo "$BUILD $TEST $LINT $NET $BENCH python3-pytest groff-base" ;;
 	fuzz) echo "$BUILD libclang-rt-$(clang_version)-dev" ;;
-	check-kernels) echo "$BUILD qemu-system-x86 busybox-static cpio" ;;
+	check-kernels) echo "$BUILD qemu-system-x86 busybox-static cpio iproute2" ;;
 	*) usage ;;
 	esac
 }
@@ -222,7 +222,8 @@ fi
 
 jobs=$(nproc 2>/dev/null || echo 1)
 case $target in # as the user who asked, and in parallel; root then finds it done
-demo | check-kernels | install) make -j"$jobs" all bench-programs ;;
+demo | install) make -j"$jobs" all bench-programs ;;
+check-kernels) make -j"$jobs" all kernel-programs ;;
 bench | net) make -j"$jobs" all bench-programs bench-grpc ;;
 test) make -j"$jobs" all bench-programs tests ;;
 check) make -j"$jobs" all bench-programs bench-grpc tests ;;

@@ -1,14 +1,31 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# run.sh BUILD [SERIES...]: boots Debian's kernels in QEMU (no KVM needed) and loads every BPF program there with
-# `weftd --probe`. One line per kernel; all of what a failing one printed. SERIES: 6.1 6.12 6.18 newest, or a full
+# run.sh [OPTION]... BUILD [SERIES...]: boots Debian's kernels in QEMU (no KVM needed), makes a node with five pods in
+# each and drives weft there with real sockets: init and node.sh have what is done, guest.h the program that speaks for
+# the pods. A line per kernel and part; all of what a failing part printed. SERIES: 6.1 6.12 6.18 newest, or a full
 # version such as 6.18.15. `make check-kernels KERNELS="6.1 newest"`.
+#
+#	--parts A,B	only these (probe and node are what the others stand on)
+#	--races SECONDS	of the race test, in guest time (default 10)
+#	--record	write what the verifier walked through into verifier.txt, instead of comparing with it
 #
 # Kernels come by apt from sources of our own below BUILD/kernels: the machine's are not touched, nothing is installed.
 # One virtual CPU: with two, 6.18 dies at boot under multi-threaded emulation (int3 while static keys are patched).
+# Slabs are poisoned and checked, so that a use after free in the kernel does not pass unseen.
 
 set -eu
+parts=probe,node,services,policy,splice,bytes,ended,races,end,kernel
+races=10
+record=
+while :; do
+	case $1 in
+	--parts) parts=$2 && shift 2 ;;
+	--races) races=$2 && shift 2 ;;
+	--record) record=yes && shift ;;
+	*) break ;;
+	esac
+done
 build=$(cd "$1" && pwd)
 shift
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,6 +33,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 dir=$build/kernels
 mirror=${MIRROR:-http://deb.debian.org}
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
+table=$here/verifier.txt
+arguments="console=ttyS0 panic=-1 oops=panic quiet slub_debug=FZP,kmalloc-*"
+modules="veth inet_diag tcp_diag" # in the order of loading
+limit=$((${KERNEL_TIMEOUT:-180} + 3 * races))
 failed=0
 
 fail() {
@@ -28,7 +49,11 @@ for tool in qemu-system-x86_64 cpio apt-get dpkg-deb ldd; do
 	command -v "$tool" >/dev/null || fail "no $tool: sh tools/setup.sh check-kernels installs what is needed"
 done
 [ -x /bin/busybox ] || fail "no /bin/busybox: sh tools/setup.sh check-kernels installs what is needed"
-[ -x "$build/weftd" ] || fail "no $build/weftd: make"
+ip=$(PATH=$PATH:/usr/sbin:/sbin command -v ip) ||
+	fail "no ip: sh tools/setup.sh check-kernels installs what is needed"
+for program in weftd weft-worker weftctl tests/kernels/guest; do
+	[ -x "$build/$program" ] || fail "no $build/$program: make all kernel-programs"
+done
 
 # ------------------------------------------------------------------ kernels
 
@@ -67,48 +92,139 @@ newest() { # newest SERIES: the newest package version of a series
 	esac
 }
 
-fetch() { # fetch VERSION: $dir/VERSION/vmlinuz
-	[ ! -e "$dir/$1/vmlinuz" ] || return 0
-	mkdir -p "$dir/$1"
-	# Since 6.19 the kernel itself is in linux-binary.
-	package=linux-binary-$1-amd64
-	apt_own apt-cache show "$package" >/dev/null 2>&1 || package=linux-image-$1-amd64
-	(cd "$dir/$1" && apt_own apt-get download "$package" >log 2>&1) || {
-		cat "$dir/$1/log" >&2
-		fail "could not download $package"
-	}
-	dpkg-deb --fsys-tarfile "$dir/$1/$package"_*.deb |
+package() { # package VERSION PACKAGE...: downloads the first of them that there is; prints its file
+	for name in "$2-$1-amd64" "$3-$1-amd64"; do
+		apt_own apt-cache show "$name" >/dev/null 2>&1 || continue
+		[ -n "$(find "$dir/$1" -name "${name}_*.deb")" ] ||
+			(cd "$dir/$1" && apt_own apt-get download "$name" >log 2>&1) || {
+			cat "$dir/$1/log" >&2
+			fail "could not download $name"
+		}
+		find "$dir/$1" -name "${name}_*.deb"
+		return
+	done
+	fail "Debian has neither $2-$1-amd64 nor $3-$1-amd64"
+}
+
+# fetch VERSION: $dir/VERSION/vmlinuz, and modules.cpio beside it. Since 6.19 the two are packages of their own.
+fetch() {
+	[ ! -e "$dir/$1/vmlinuz" ] || [ ! -e "$dir/$1/modules.cpio" ] || return 0
+	rm -rf "${dir:?}/$1/root"
+	mkdir -p "$dir/$1/root/modules"
+	echo "  fetching Debian's kernel $1"
+	kernel=$(package "$1" linux-binary linux-image)
+	dpkg-deb --fsys-tarfile "$kernel" |
 		tar x -C "$dir/$1" --wildcards --transform 's,.*,vmlinuz.new,' '*/vmlinuz*' ||
-		fail "no kernel in $package"
-	rm -f "$dir/$1"/*.deb
+		fail "no kernel in $kernel"
+	kernel=$(package "$1" linux-modules linux-image)
+	dpkg-deb --fsys-tarfile "$kernel" | tar x -C "$dir/$1/root/modules" --wildcards --transform 's,.*/,,' \
+		$(for module in $modules; do printf '*/%s.ko* ' "$module"; done) ||
+		fail "not all of $modules in $kernel"
+	for module in $modules; do
+		[ ! -e "$dir/$1/root/modules/$module.ko.xz" ] || busybox unxz "$dir/$1/root/modules/$module.ko.xz"
+		[ -e "$dir/$1/root/modules/$module.ko" ] || fail "no $module.ko in $kernel"
+	done
+	echo "$modules" >"$dir/$1/root/modules/order"
+	(cd "$dir/$1/root" && find . | cpio -o -H newc --quiet) >"$dir/$1/modules.cpio"
+	rm -rf "$dir/$1"/*.deb "$dir/$1/root"
 	mv "$dir/$1/vmlinuz.new" "$dir/$1/vmlinuz"
 }
 
 # ------------------------------------------------------------------ what runs inside
 
-pack() { # $dir/initramfs: busybox, weftd and its libraries
+pack() { # $dir/initramfs: busybox, ip, weft and their libraries, the pods' program
 	root=$dir/root
 	rm -rf "$root"
-	mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/run" "$root/tmp" "$root/var/lib" "$root/etc"
+	mkdir -p "$root/bin" "$root/weft" "$root/proc" "$root/sys" "$root/dev" "$root/run" "$root/tmp" "$root/var/lib" \
+		"$root/etc"
 	cp /bin/busybox "$root/bin/"
-	cp "$build/weftd" "$root/bin/"
+	cp -L "$ip" "$build/weftd" "$build/weft-worker" "$build/weftctl" "$build/tests/kernels/guest" "$here/node.sh" \
+		"$root/weft/"
 	cp "$here/init" "$root/init"
 	chmod 755 "$root/init"
-	ldd "$build/weftd" | grep -oE '/[^ ]+' | grep -v ':$' | sort -u | while read -r library; do
+	strip "$root/weft/weftd" "$root/weft/weft-worker" "$root/weft/weftctl" "$root/weft/guest"
+	ldd "$root/weft/ip" "$root/weft/weftd" "$root/weft/weft-worker" "$root/weft/weftctl" | grep -oE '/[^ ]+' |
+		grep -v ':$' | sort -u | while read -r library; do
 		mkdir -p "$root$(dirname "$library")"
 		cp -L "$library" "$root$library"
 	done
 	(cd "$root" && find . | cpio -o -H newc --quiet) >"$dir/initramfs"
 }
 
-boot() { # boot VERSION: runs it; $dir/VERSION/console has what it said
-	timeout "${KERNEL_TIMEOUT:-180}" qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 1024 -nodefaults -no-reboot \
-		-display none -serial "file:$dir/$1/console" -kernel "$dir/$1/vmlinuz" -initrd "$dir/initramfs" \
-		-append "console=ttyS0 panic=-1 quiet" </dev/null >"$dir/$1/qemu" 2>&1
+# boot VERSION: runs it; $dir/VERSION/console has what it said. Shows the parts as they end.
+boot() {
+	console=$dir/$1/console
+	cat "$dir/initramfs" "$dir/$1/modules.cpio" >"$dir/$1/initramfs"
+	: >"$console"
+	rm -f "$dir/$1/code"
+	{
+		timeout "$limit" qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 1024 -nodefaults -no-reboot \
+			-display none -serial stdio -kernel "$dir/$1/vmlinuz" -initrd "$dir/$1/initramfs" \
+			-append "$arguments weft.parts=$parts weft.races=$races" \
+			</dev/null 2>"$dir/$1/qemu" || echo $? >"$dir/$1/code"
+	} | while IFS= read -r line; do
+		line=${line%"$(printf '\r')"}
+		printf '%s\n' "$line" >>"$console"
+		case $line in
+		*"guest: kernel "*) line=${line#*guest: kernel } && show ok boot "$line" ;;
+		"guest: ok "*) line=${line#guest: ok } && show ok "${line%% *}" "${line#* }" ;;
+		"guest| "*) printf '    %s\n' "${line#guest| }" ;;
+		"guest: FAILED "*) line=${line#guest: FAILED } && show FAILED "${line%% *}" "${line#* }" ;;
+		esac
+	done
+	rm -f "$dir/$1/initramfs"
 }
 
-off() { # what the kernel lacks, by name
-	sed -n 's/^probe: \(.\{14\}\) off .*/\1/p' "$1" | sed 's/ *$//; s/^/, off: /' | tr -d '\n'
+show() { # show ok|FAILED PART WHAT
+	printf '  %-6s %-8s %-9s %3d s  %s\n' "$1" "$series" "$2" $(($(date +%s) - start)) "$3"
+}
+
+# ------------------------------------------------------------------ the verifier's work
+
+# verifier KERNEL: what it walked through for each program, against verifier.txt: at most a tenth more than recorded
+# there, and none missing. A kernel that is not there is compared with the newest one that is older.
+verifier() {
+	key=$(printf '%s' "$1" | grep -oE '^[0-9]+\.[0-9]+')
+	tr -d '\r' <"$dir/$version/console" | sed -n 's/^guest: program //p' | sort >"$dir/$version/programs"
+	if [ -n "$record" ]; then
+		grep -v "^$key " "$table" >"$table.new" || [ $? -eq 1 ]
+		awk -v key="$key" '{ print key, $1, $2 }' "$dir/$version/programs" >>"$table.new"
+		{
+			grep '^#' "$table.new"
+			grep -v '^#' "$table.new" | sort -V
+		} >"$table.sorted"
+		mv "$table.sorted" "$table"
+		rm -f "$table.new"
+	fi
+	recorded=$({
+		grep -v '^#' "$table" | cut -d' ' -f1
+		echo "$key"
+	} | sort -Vu | sed "/^$key\$/q" |
+		if grep -q "^$key " "$table"; then tail -n 1; else tail -n 2 | head -n 1; fi)
+	awk -v key="$recorded" '
+	FNR == NR { if ($1 == key) was[$2] = $3; next }
+	{ now[$1] = $2; all += $2; n++; if ($2 > most) { most = $2; who = $1 } }
+	END {
+		for (p in now)
+			if (!(p in was))
+				print "    " p " is not recorded: " now[p] " instructions"
+			else if (now[p] * 10 > was[p] * 11)
+				print "    " p ": " now[p] " instructions, recorded " was[p] \
+					sprintf(" (%+.0f %%)", 100 * (now[p] / was[p] - 1))
+		for (p in was)
+			if (!(p in now))
+				print "    " p " was not loaded"
+		if (!n)
+			print "    no program was seen"
+		printf "%d programs, %d instructions verified, most by %s: %d; compared with %s\n", \
+			n, all, who, most, key
+	}' "$table" "$dir/$version/programs" >"$dir/$version/verified"
+	grep '^    ' "$dir/$version/verified" || {
+		show ok verifier "$(tail -n 1 "$dir/$version/verified")"
+		return 0
+	}
+	show FAILED verifier "$(tail -n 1 "$dir/$version/verified"); --record accepts it"
+	return 1
 }
 
 # ------------------------------------------------------------------ all of them
@@ -120,25 +236,27 @@ for series; do
 	[ -n "$version" ] || fail "Debian has no kernel $series; there are: $(tr '\n' ' ' <"$dir/versions")"
 	fetch "$version"
 	start=$(date +%s)
-	rc=0
-	boot "$version" || rc=$?
-	took=$(($(date +%s) - start))
-	console=$dir/$version/console
-	kernel=$(sed -n 's/^guest: kernel \([^[:space:]]*\).*/\1/p' "$console")
-	if grep -q '^guest: passed' "$console" && ! grep -qE 'BUG:|Oops|WARNING:|Kernel panic' "$console"; then
-		printf '  ok     %-8s %-24s %2d probes ok%s, %d s\n' "$series" "$kernel" \
-			"$(grep -cE '^probe: .{14} ok ' "$console")" "$(off "$console")" "$took"
-		continue
+	boot "$version"
+	bad=0
+	if ! grep -q '^guest: done' "$console"; then
+		tail -n 60 "$console"
+		cat "$dir/$version/qemu"
+		[ "$(cat "$dir/$version/code" 2>/dev/null)" != 124 ] ||
+			echo "check-kernels: still running after $limit s"
+		show FAILED boot "it did not come to its end: $console"
+		bad=1
+	elif grep -q '^guest: FAILED' "$console" ||
+		[ "$(grep -c '^guest: ok ' "$console")" -ne "$(printf '%s\n' "$parts" | tr , '\n' | grep -c .)" ]; then
+		bad=1
 	fi
-	failed=$((failed + 1))
-	tr -d '\r' <"$console" | tail -n 60
-	[ ! -s "$dir/$version/qemu" ] || cat "$dir/$version/qemu"
-	[ "$rc" -ne 124 ] || echo "check-kernels: still running after ${KERNEL_TIMEOUT:-180} s"
-	printf '  FAILED %-8s %-24s %s\n' "$series" "${kernel:-$version}" "$console"
+	case ,$parts, in
+	*,node,*) verifier "$(sed -n 's/.*guest: kernel //p' "$console")" || bad=1 ;;
+	esac
+	failed=$((failed + bad))
 done
 
 [ "$failed" -eq 0 ] || {
 	echo "check-kernels: $failed of $# kernels failed"
 	exit 1
 }
-echo "check-kernels: all programs load on $# kernels"
+echo "check-kernels: $# kernels, parts $parts: all ok"
