@@ -403,13 +403,11 @@ def test_uninstall_after_a_kill(daemon):
 
 
 def test_probe_leaves_nothing(daemon):
-    before = {x["id"] for x in bpftool("link", "list")}
     done = run(WEFTD, "--probe", "--instance", INSTANCE)
     programs, _, selftest = done.stdout.partition("\nself-test of the kernel")
     assert "connect4" in programs and "FAILED" not in programs
     assert "FIONREAD" in selftest  # what the kernel fails of it costs the splice, not weft
     assert not left()
-    assert {x["id"] for x in bpftool("link", "list")} == before
 
 
 # ------------------------------------------------------------------ pods

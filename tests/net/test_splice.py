@@ -190,6 +190,7 @@ def test_an_option_that_a_splice_would_change(lab, option, value):
 def test_urgent_data_goes_by_tcp(lab):
     c, s = pair(lab)
     settle(lab, c, s)
+    talk(c, s)  # the first message of each side goes by TCP
     s.setblocking(False)
     c.send(b"!", socket.MSG_OOB)
     labrun.wait_for(lambda: select.select([], [], [s], 0)[2], 5, "the urgent byte")
