@@ -43,7 +43,7 @@ FLOORS := \
 	mesh/identity mesh/terms mesh/policy mesh/service \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_service \
 	mesh/world \
-	control/claims control/content control/documents control/stamp control/manifests \
+	control/claims control/content control/items control/documents control/stamp control/manifests \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
 	control/admin control/name control/live control/traffic control/connections control/destination control/explain \

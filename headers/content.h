@@ -34,4 +34,13 @@ int content_same(const struct content *c, size_t at, size_t len, uint64_t hash) 
  */
 int content_document(struct content *c, size_t at, bool json, const char **ret, size_t *ret_len) must_check;
 
+/* The same for parts of a YAML List; all are 1 yes, 0 no, -EIO. Do these bytes stand there? */
+int content_equal(const struct content *c, size_t at, size_t len, uint64_t hash) must_check;
+/* Does a line start here, and in it an item (doc_item_starts), or the next document, or does the file end? */
+int content_item_starts(const struct content *c, size_t at, size_t dash) must_check;
+int content_document_ends(const struct content *c, size_t at) must_check;
+int content_item(const struct content *c, size_t at, size_t dash, size_t *ret_len) must_check; /* doc_item */
+/* The bytes themselves, ours until the next call: 0 or -EIO. */
+int content_copy(struct content *c, size_t at, size_t len, const char **ret) must_check;
+
 #endif

@@ -64,6 +64,11 @@ struct doc_part {
 };
 struct doc_part *doc_split_list(const char *bytes, size_t len, bool json, unsigned *ret_count) must_check;
 
+/* Does an item of a YAML list start in this line: so many spaces, a dash, a blank? `end` is that of the stream. */
+bool doc_item_starts(const char *line, const char *end, size_t dash);
+/* The length of the item that starts here, as doc_split_list splits it off; 0: none, or one that it would not. */
+size_t doc_item(const char *at, const char *end, size_t dash);
+
 struct doc *doc_get(const struct doc *map, const char *key); /* NULL if absent or not a map */
 
 #endif

@@ -125,8 +125,16 @@ static void split_lists(void **state)
 		memcpy(exact, cases[i].in, len);
 		part = doc_split_list(exact, len, cases[i].json, &count);
 		text_add(&t, "%s", "");
-		for (unsigned p = 0; p < count; p++)
+		for (unsigned p = 0; p < count; p++) {
+			const char *at = exact + part[p].at;
+			size_t dash = strspn(at, " ");
+
 			text_add(&t, "%s%zu+%zu", p ? " " : "", part[p].at, part[p].len);
+			if (cases[i].json)
+				continue;
+			assert_int_equal(doc_item(at, exact + len, dash), part[p].len);
+			assert_int_equal(doc_item(at, exact + len, dash + 1), 0);
+		}
 		if (strcmp(t.data ? t.data : "", cases[i].parts))
 			fail_msg("case %zu: \"%s\", not \"%s\"", i, t.data, cases[i].parts);
 		free(part);
@@ -135,12 +143,38 @@ static void split_lists(void **state)
 	}
 }
 
+/* An item by itself: ends where the next one starts, or whatever is not further in; with an anchor it is none. */
+static void split_item(void **state)
+{
+	static const struct {
+		const char *in;
+		size_t dash, len;
+	} cases[] = {
+		{"- a\n- b\n", 0, 4},	       {"- a\n  b: 1\n\n# c\nx: 1\n", 0, 16}, {"  - a\n - b\n", 2, 6},
+		{"  - a\n    b: 1\n", 2, 15}, {" - a\n", 2, 0},			  {"-a\n", 0, 0},
+		{"-", 0, 0},		       {"-\n", 0, 2},				  {"- &x a\n", 0, 0},
+		{"- a\n---\n", 0, 4},	       {"- a\n...\n", 0, 4},			  {"- a", 0, 3},
+	};
+
+	static const char marker[] = "----";
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		const char *end = cases[i].in + strlen(cases[i].in);
+
+		if (doc_item(cases[i].in, end, cases[i].dash) != cases[i].len)
+			fail_msg("case %zu: %zu", i, doc_item(cases[i].in, end, cases[i].dash));
+	}
+	assert_true(doc_starts(marker, marker + 3));
+	assert_false(doc_starts(marker, marker + 4));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(split_streams),
 		cmocka_unit_test(split_blocks),
 		cmocka_unit_test(split_lists),
+		cmocka_unit_test(split_item),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,69 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A real folder with real events; and random edits against a source that starts anew. */
-#include <errno.h>
-#include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/inotify.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include <cmocka.h>
-
-#include "source.h"
-
-struct folder {
-	char path[64];
-	int fd;
-	struct store *store;
-	struct source *source;
-};
-
-static struct source *new_source(const char *path, struct store *store, int notify,
-				 int (*open_file)(void *ctx, const char *name), void *ctx)
-{
-	struct manifests_config c = {.path = path, .notify = notify, .store = store, .open = open_file, .ctx = ctx};
-
-	c.folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_true(c.folder >= 0);
-	return manifests_source(&c);
-}
-
-static void begin(struct folder *f)
-{
-	static unsigned count;
-	int notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-
-	snprintf(f->path, sizeof(f->path), "/tmp/weft-manifests-%d-%u", (int)getpid(), count++);
-	assert_int_equal(mkdir(f->path, 0700), 0);
-	assert_true(inotify_add_watch(notify, f->path, MANIFESTS_EVENTS) >= 0);
-	f->fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	f->store = store_new();
-	f->source = new_source(f->path, f->store, notify, NULL, NULL);
-}
-
-static void end(struct folder *f)
-{
-	char command[96];
-
-	source_free(f->source);
-	store_free(f->store);
-	close(f->fd);
-	snprintf(command, sizeof(command), "rm -rf %s", f->path);
-	assert_int_equal(system(command), 0);
-}
-
-static void put(struct folder *f, const char *name, const char *text)
-{
-	int fd = openat(f->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-	close(fd);
-}
+/* A real folder with real events. */
+#include "folder.h"
 
 struct names {
 	char name[32][64];
@@ -122,7 +59,6 @@ static void expect_problems(struct folder *f, const char *wanted)
 	text_free(&t);
 }
 
-#define NS(name) "apiVersion: v1\nkind: Namespace\nmetadata: {name: " name "}\n"
 #define POLICY(name, spec) \
 	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: " name "}\nspec: " spec "\n"
 
@@ -576,89 +512,6 @@ static void folder_gone(void **state)
 	end(&f);
 }
 
-/* ------------------------------------------------------------------ random edits against a fresh start */
-
-static void dump(const struct store *s, struct text *t)
-{
-	for (char c = 'a'; c < 'a' + 10; c++) {
-		char name[2] = {c, 0};
-		const struct object *o = store_get(s, KIND_NAMESPACE, "", name);
-
-		if (o)
-			text_add(t, "%s %s:%u %s\n", name, o->file, o->line, pairs_get(&o->labels, "v"));
-	}
-	text_add(t, "%u\n", store_count(s, KIND_NAMESPACE));
-}
-
-static void dump_problems(const struct source *s, struct text *t)
-{
-	unsigned errors, warnings;
-	const struct problem *p = source_problems(s, &errors, &warnings);
-
-	for (; p; p = p->next)
-		text_add(t, "%s:%u %s %s\n", p->file, p->line, p->object, p->reason);
-	text_add(t, "%u\n", errors);
-}
-
-static void random_file(struct folder *f, unsigned *seed, const char *name)
-{
-	unsigned documents = (unsigned)rand_r(seed) % 6;
-	struct text t = {0};
-
-	text_add(&t, "#\n");
-	for (unsigned i = 0; i < documents; i++)
-		text_add(&t, "%s---\n%sapiVersion: v1\nkind: Namespace\nmetadata: {name: %c, labels: {v: v%d}}\n",
-			 rand_r(seed) % 4 ? "" : "# x\n", rand_r(seed) % 4 ? "" : "\n", 'a' + rand_r(seed) % 10,
-			 rand_r(seed) % 3);
-	put(f, name, t.data);
-	text_free(&t);
-}
-
-static void random_edits(void **state)
-{
-	static const char *const names[] = {"a.yaml", "b.yaml", "c.yaml", "d.yaml"};
-	const char *text = getenv("SEED");
-	long long number = 1;
-	unsigned seed;
-	struct folder f;
-
-	if (text)
-		assert_int_equal(text_number(text, 0, 1 << 30, &number), 0);
-	seed = (unsigned)number;
-	begin(&f);
-	assert_int_equal(source_load(f.source), 0);
-	for (int step = 0; step < 300; step++) {
-		struct text got = {0}, wanted = {0};
-		struct store *store = store_new();
-		struct source *fresh = new_source(f.path, store, -1, NULL, NULL);
-
-		for (int n = rand_r(&seed) % 3; n >= 0; n--) {
-			const char *name = names[rand_r(&seed) % 4];
-
-			if (rand_r(&seed) % 4)
-				random_file(&f, &seed, name);
-			else if (rand_r(&seed) % 2)
-				(void)unlinkat(f.fd, name, 0);
-			else
-				(void)renameat(f.fd, name, f.fd, names[rand_r(&seed) % 4]);
-		}
-		assert_true(source_ready(f.source) >= 0);
-		assert_true(source_load(fresh) >= 0);
-		dump(f.store, &got);
-		dump(store, &wanted);
-		assert_string_equal(got.data, wanted.data);
-		got.len = wanted.len = 0;
-		dump_problems(f.source, &got);
-		dump_problems(fresh, &wanted);
-		assert_string_equal(got.data, wanted.data);
-		source_free(fresh);
-		store_free(store);
-		text_free(&got);
-		text_free(&wanted);
-	}
-	end(&f);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -675,7 +528,6 @@ int main(void)
 		cmocka_unit_test(too_many_problems),
 		cmocka_unit_test(opened_elsewhere),
 		cmocka_unit_test(folder_gone),
-		cmocka_unit_test(random_edits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

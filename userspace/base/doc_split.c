@@ -175,13 +175,57 @@ static bool has_anchor(const char *at, const char *end)
 	return false;
 }
 
+/* Spaces in front of what stands in this line; `end` is behind it. *ret_blank: nothing does, or a comment. */
+static size_t indent_of(const char *line, const char *end, bool *ret_blank)
+{
+	size_t in = 0;
+
+	while (line + in < end && line[in] == ' ')
+		in++;
+	*ret_blank = skip_blanks(line + in, end) == end || line[in] == '#';
+	return in;
+}
+
+bool doc_item_starts(const char *line, const char *end, size_t dash)
+{
+	for (size_t i = 0; i < dash; i++)
+		if (line + i >= end || line[i] != ' ')
+			return false;
+	return end - line > (ptrdiff_t)dash + 1 && line[dash] == '-' && blank(line[dash + 1]);
+}
+
+/* Behind the item that starts at `at`: at the first line that is not further in than its dash. */
+static const char *skip_item(const char *at, const char *end, size_t dash)
+{
+	const char *next = next_line(at, end);
+	bool empty;
+
+	for (at = next; at < end; at = next) {
+		next = next_line(at, end);
+		if (indent_of(at, next, &empty) <= dash && !empty)
+			break;
+	}
+	return at;
+}
+
+size_t doc_item(const char *at, const char *end, size_t dash)
+{
+	const char *behind;
+
+	if (!doc_item_starts(at, end, dash))
+		return 0;
+	behind = skip_item(at, end, dash);
+	return has_anchor(at, behind) ? 0 : (size_t)(behind - at);
+}
+
 /*
  * "items:" at the start of a line, then lines that start with the same number of spaces and "- ", each followed by
  * lines that are further in; then the end, or a key of the List. Anything else is left to doc_parse.
  */
 static bool yaml_items(const char *bytes, const char *end, struct parts *p)
 {
-	const char *at = bytes, *item = NULL, *next;
+	const char *at = bytes, *next;
+	bool empty = true;
 	size_t dash = 0;
 
 	while (at < end && !(end - at > 6 && !memcmp(at, "items:", 6)))
@@ -191,32 +235,19 @@ static bool yaml_items(const char *bytes, const char *end, struct parts *p)
 	p->begin = next_line(at, end);
 	if (has_anchor(p->begin, end))
 		return false; /* one item may show another */
-	for (at = p->begin; at < end; at = next) {
-		size_t in = 0;
-
+	for (next = p->begin; empty && next < end;) {
+		at = next;
 		next = next_line(at, end);
-		while (at + in < next && at[in] == ' ')
-			in++;
-		if (skip_blanks(at + in, next) == next || at[in] == '#')
-			continue;
-		if (!item)
-			dash = in;
-		else if (in > dash)
-			continue;
-		if (in == dash && at[in] == '-' && at + in + 1 < next && blank(at[in + 1])) {
-			if (item)
-				add_part(p, bytes, item, at);
-			item = at;
-			continue;
-		}
-		if (!item || in)
-			return false;
-		break; /* a key behind the items */
+		dash = indent_of(at, next, &empty);
 	}
-	if (item)
-		add_part(p, bytes, item, at);
+	while (!empty && doc_item_starts(at, end, dash)) {
+		next = skip_item(at, end, dash);
+		add_part(p, bytes, at, next);
+		at = next;
+	}
 	p->end = at;
-	return item;
+	/* A key behind the items is where the List's are, not somewhere in between. */
+	return p->count && (at == end || !indent_of(at, next_line(at, end), &empty));
 }
 
 static bool json_items(const char *bytes, const char *end, struct parts *p)

@@ -120,11 +120,46 @@ void content_close(struct content *c)
 /* ------------------------------------------------------------------ looking */
 
 struct range {
-	size_t at, len;
+	size_t at, len, dash;
 	uint64_t hash;
 	bool json;
 	char *to;
 };
+
+/* Where a line starts. */
+static bool line_at(const struct content *c, size_t at)
+{
+	return at == c->begin || (at > c->begin && at <= c->size && c->bytes[at - 1] == '\n');
+}
+
+static int look_equal(const struct content *c, void *arg)
+{
+	const struct range *r = arg;
+
+	return r->len <= c->size - r->at && table_hash(c->bytes + r->at, r->len) == r->hash;
+}
+
+static int look_document_ends(const struct content *c, void *arg)
+{
+	const struct range *r = arg;
+
+	return r->at == c->size || (line_at(c, r->at) && doc_starts(c->bytes + r->at, c->bytes + c->size));
+}
+
+static int look_item_starts(const struct content *c, void *arg)
+{
+	const struct range *r = arg;
+
+	return line_at(c, r->at) && doc_item_starts(c->bytes + r->at, c->bytes + c->size, r->dash);
+}
+
+static int look_item(const struct content *c, void *arg)
+{
+	struct range *r = arg;
+
+	r->len = doc_item(c->bytes + r->at, c->bytes + c->size, r->dash);
+	return r->len > 0;
+}
 
 /*
  * A document with a marker of its own ends at the first marker behind it. None is in these bytes, or they end with
@@ -132,14 +167,10 @@ struct range {
  */
 static int look_same(const struct content *c, void *arg)
 {
-	const struct range *r = arg;
-	const char *at = c->bytes + r->at, *behind = at + r->len, *end = c->bytes + c->size;
+	struct range *r = arg, behind = {.at = r->at + r->len};
 
-	if (r->len > (size_t)(end - at) || !doc_starts(at, end))
-		return 0;
-	if (behind < end && (behind[-1] != '\n' || !doc_starts(behind, end)))
-		return 0;
-	return table_hash(at, r->len) == r->hash;
+	return r->len <= c->size - r->at && doc_starts(c->bytes + r->at, c->bytes + c->size) &&
+	       look_document_ends(c, &behind) && look_equal(c, r);
 }
 
 static int look_split(const struct content *c, void *arg)
@@ -165,23 +196,58 @@ int content_same(const struct content *c, size_t at, size_t len, uint64_t hash)
 	return guarded(c, look_same, &r);
 }
 
-int content_document(struct content *c, size_t at, bool json, const char **ret, size_t *ret_len)
+int content_equal(const struct content *c, size_t at, size_t len, uint64_t hash)
 {
-	struct range r = {.at = at, .json = json};
-	int err = guarded(c, look_split, &r);
+	struct range r = {.at = at, .len = len, .hash = hash};
 
-	if (err)
-		return err;
-	*ret = c->bytes + at;
+	return guarded(c, look_equal, &r);
+}
+
+int content_item_starts(const struct content *c, size_t at, size_t dash)
+{
+	struct range r = {.at = at, .dash = dash};
+
+	return guarded(c, look_item_starts, &r);
+}
+
+int content_document_ends(const struct content *c, size_t at)
+{
+	struct range r = {.at = at};
+
+	return guarded(c, look_document_ends, &r);
+}
+
+int content_item(const struct content *c, size_t at, size_t dash, size_t *ret_len)
+{
+	struct range r = {.at = at, .dash = dash};
+	int is = guarded(c, look_item, &r);
+
 	*ret_len = r.len;
+	return is;
+}
+
+int content_copy(struct content *c, size_t at, size_t len, const char **ret)
+{
+	struct range r = {.at = at, .len = len};
+
+	*ret = c->bytes + at;
 	if (!c->mapped)
 		return 0;
-	if (c->room < r.len) {
-		c->room = r.len > 2 * c->room ? r.len : 2 * c->room;
+	if (c->room < len) {
+		c->room = len > 2 * c->room ? len : 2 * c->room;
 		free(c->copy);
 		c->copy = mem_grow(NULL, c->room, 1);
 	}
 	r.to = c->copy;
 	*ret = c->copy;
 	return guarded(c, look_copy, &r);
+}
+
+int content_document(struct content *c, size_t at, bool json, const char **ret, size_t *ret_len)
+{
+	struct range r = {.at = at, .json = json};
+	int err = guarded(c, look_split, &r);
+
+	*ret_len = r.len;
+	return err ? err : content_copy(c, at, r.len, ret);
 }

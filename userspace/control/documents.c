@@ -20,17 +20,6 @@ struct document {
 	struct problem *problems, **problems_end;
 };
 
-/*
- * What the next reading needs to know a document again. In an array beside the documents: a file of 20 000 of them
- * is then compared without touching one of them.
- */
-struct entry {
-	struct document *document;
-	uint64_t hash;
-	uint32_t len;	      /* 0: do not know it again */
-	uint32_t line, lines; /* where it starts, how many it has */
-};
-
 struct reject { /* while reading */
 	struct list list;
 	struct document *document;
@@ -48,6 +37,8 @@ struct reading {
 	struct entry *entry;  /* found again or new, in order */
 	uint32_t *from;	      /* for each: 1 + its place in documents.entry, or 0: new */
 	unsigned count, size; /* of both */
+	struct list_shape *list;
+	unsigned lists;
 	bool *matched;	      /* for each of documents.entry */
 	unsigned expected;    /* of documents.entry: the next document, if nothing has changed */
 	unsigned missed;      /* documents that were not where they were expected */
@@ -293,7 +284,7 @@ static struct entry *push(struct reading *r, int was)
 
 static void take_part(struct reading *r, const char *bytes, size_t len)
 {
-	uint64_t hash = table_hash(bytes, len) ^ r->item;
+	uint64_t hash = table_hash(bytes, len) ^ (r->item ? ITEMS_HASH : 0);
 	int was = find_old(r, hash, len);
 	struct entry *e = push(r, was);
 
@@ -312,6 +303,40 @@ static void take_part(struct reading *r, const char *bytes, size_t len)
 	r->line += e->lines;
 }
 
+static void add_shape(struct reading *r, const struct list_shape *s, unsigned count)
+{
+	r->list = mem_grow(r->list, r->lists + 1, sizeof(*r->list));
+	r->list[r->lists] = *s;
+	r->list[r->lists].first = r->count;
+	r->list[r->lists++].count = count;
+}
+
+/* `item`: as doc_split_list found them in the List of these bytes. */
+static void take_items(struct reading *r, const char *bytes, size_t len, const struct doc_part *item, unsigned count)
+{
+	size_t head = item[0].at, end = item[count - 1].at + item[count - 1].len;
+	struct list_shape s = {.head = head,
+			       .head_hash = table_hash(bytes, head),
+			       .head_lines = count_lines(bytes, head),
+			       .tail = len - end,
+			       .tail_hash = table_hash(bytes + end, len - end),
+			       .tail_lines = count_lines(bytes + end, len - end)};
+	size_t at = 0;
+
+	while (bytes[head + s.dash] == ' ')
+		s.dash++;
+	if (!r->json)
+		add_shape(r, &s, count);
+	r->item = true;
+	for (unsigned i = 0; i < count; i++) {
+		r->line += count_lines(bytes + at, item[i].at - at);
+		take_part(r, bytes + item[i].at, item[i].len);
+		at = item[i].at + item[i].len;
+	}
+	r->item = false;
+	r->line += s.tail_lines;
+}
+
 /*
  * A document, or the items of a large List one by one: so a change in it costs one item, and its tree never stands
  * in memory as a whole. False: too many.
@@ -320,26 +345,14 @@ static bool take_document(struct reading *r, const char *bytes, size_t len)
 {
 	unsigned count = 0;
 	struct doc_part *item = len < LIST_MIN ? NULL : doc_split_list(bytes, len, r->json, &count);
-	size_t at = 0;
+	bool fits = r->count + (item ? count : 1) <= DOCUMENTS_MAX;
 
-	if (r->count + (item ? count : 1) > DOCUMENTS_MAX) {
-		free(item);
-		return false;
-	}
-	if (!item) {
+	if (fits && item)
+		take_items(r, bytes, len, item, count);
+	else if (fits)
 		take_part(r, bytes, len);
-		return true;
-	}
-	r->item = true;
-	for (unsigned i = 0; i < count; i++) {
-		r->line += count_lines(bytes + at, item[i].at - at);
-		take_part(r, bytes + item[i].at, item[i].len);
-		at = item[i].at + item[i].len;
-	}
-	r->item = false;
-	r->line += count_lines(bytes + at, len - at);
 	free(item);
-	return true;
+	return fits;
 }
 
 /* ------------------------------------------------------------------ last good versions */
@@ -468,18 +481,68 @@ struct reading *documents_begin(struct documents *d, struct claims *c, bool json
 	return r;
 }
 
+static const struct list_shape *expected_list(const struct reading *r)
+{
+	const struct documents *d = r->documents;
+
+	for (unsigned i = 0; i < d->lists; i++)
+		if (d->list[i].first == r->expected)
+			return &d->list[i];
+	return NULL;
+}
+
+/* The List at `at` if it is the expected one but for some items: only those are copied. Bytes, 0: it is not, -EIO. */
+static ssize_t take_expected_list(struct reading *r, struct content *c, size_t at, const struct list_shape *s)
+{
+	const struct entry *known = r->documents->entry + s->first;
+	struct items items;
+	int is = items_compare(c, at, s, known, &items);
+
+	if (is <= 0)
+		return is;
+	if (r->count + items.count > DOCUMENTS_MAX) {
+		free(items.item);
+		return 0;
+	}
+	add_shape(r, s, items.count);
+	r->line += s->head_lines;
+	r->item = true;
+	for (unsigned i = 0; i < items.count && is >= 0; i++) {
+		const struct item *item = &items.item[i];
+		unsigned was = s->first + (unsigned)item->was;
+		const char *bytes;
+
+		/* One that is known may be taken already, by an equal one that is new. */
+		if (item->was >= 0 && !r->matched[was]) {
+			(void)push(r, (int)was);
+			continue;
+		}
+		is = content_copy(c, item->at, item->len, &bytes);
+		if (!is)
+			take_part(r, bytes, item->len);
+	}
+	r->item = false;
+	r->line += s->tail_lines;
+	free(items.item);
+	return is < 0 ? is : (ssize_t)items.len;
+}
+
 /*
  * Bytes of the document at `at` if it is the expected one, as most are when a large file changes: it need not be split
  * off, nor copied. 0: it is not, or that takes a closer look.
  */
-static ssize_t take_expected(struct reading *r, const struct content *c, size_t at)
+static ssize_t take_expected(struct reading *r, struct content *c, size_t at)
 {
 	unsigned expected = r->expected;
+	const struct list_shape *list;
 	const struct entry *e;
 	int same;
 
 	if (r->json || expected >= r->documents->count || r->matched[expected] || r->count == DOCUMENTS_MAX)
 		return 0;
+	list = expected_list(r);
+	if (list)
+		return take_expected_list(r, c, at, list);
 	e = &r->documents->entry[expected];
 	same = e->len ? content_same(c, at, e->len, e->hash) : 0;
 	if (same <= 0)
@@ -540,8 +603,11 @@ bool documents_commit(struct reading *r)
 			list_add(&r->old, &d->entry[i].document->list);
 	changed = changed || !list_empty(&r->old);
 	free(d->entry);
+	free(d->list);
 	d->entry = r->entry;
 	d->count = r->count;
+	d->list = r->list;
+	d->lists = r->lists;
 	if (r->logged > LOGGED)
 		log_warning("%s: %u more problems: weftctl status", d->file, r->logged - LOGGED);
 	resolve_rejects(r);
@@ -565,6 +631,7 @@ void documents_abort(struct reading *r)
 		free(j);
 	}
 	free(r->entry);
+	free(r->list);
 	reading_free(r);
 }
 
@@ -580,8 +647,10 @@ void documents_drop(struct documents *d, struct claims *c, int *room)
 	for (unsigned i = 0; i < d->count; i++)
 		document_free(d, c, d->entry[i].document, room);
 	free(d->entry);
+	free(d->list);
 	d->entry = NULL;
-	d->count = 0;
+	d->list = NULL;
+	d->count = d->lists = 0;
 }
 
 void documents_problems(const struct documents *d, void (*problem)(void *ctx, const struct problem *p), void *ctx)

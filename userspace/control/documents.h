@@ -12,7 +12,7 @@
 #define WEFT_DOCUMENTS_H
 
 #include "claims.h"
-#include "content.h"
+#include "items.h"
 
 #define DOCUMENTS_MAX 131072 /* of one file */
 
@@ -20,6 +20,8 @@ struct documents {	  /* of one file */
 	const char *file; /* its name: the owner's, and it stays */
 	struct entry *entry;
 	unsigned count;
+	struct list_shape *list; /* large YAML Lists among them */
+	unsigned lists;
 	unsigned errors, warnings; /* exact */
 	unsigned stored;	   /* problems kept */
 };
