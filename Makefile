@@ -203,7 +203,7 @@ test: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT))
 bpf-native: $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
 	$(Q)sh tests/run.sh $^
 
-net: all bench-programs bench-grpc $(BUILD)/tests/net/soak
+net: all bench-programs bench-grpc kernel-programs $(BUILD)/tests/net/soak
 	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 tests/net $(PYTEST_ARGS)
 
 define unit_test

@@ -224,9 +224,9 @@ jobs=$(nproc 2>/dev/null || echo 1)
 case $target in # as the user who asked, and in parallel; root then finds it done
 demo | install) make -j"$jobs" all bench-programs ;;
 check-kernels) make -j"$jobs" all kernel-programs ;;
-bench | net) make -j"$jobs" all bench-programs bench-grpc ;;
+bench | net) make -j"$jobs" all bench-programs bench-grpc kernel-programs ;;
 test) make -j"$jobs" all bench-programs tests ;;
-check) make -j"$jobs" all bench-programs bench-grpc tests ;;
+check) make -j"$jobs" all bench-programs bench-grpc kernel-programs tests ;;
 esac
 if needs_root "$target"; then
 	root make PYTHON=/usr/bin/python3 "$target"

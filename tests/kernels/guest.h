@@ -14,8 +14,8 @@
 int greet(int argc, char **argv);   /* greet NAME PORT...: says "NAME PORT" to whoever connects, and closes */
 int ask(int argc, char **argv);	    /* ask ADDRESS PORT COUNT: who greets, as which peer; or the error; a line each */
 int traffic(int argc, char **argv); /* traffic serve PORT | traffic run ADDRESS PORT: checked bytes, both ways */
-int races(int argc, char **argv);   /* races serve PORT | races run ADDRESS PORT RATE SECONDS: ends of all kinds */
-int inspect(int argc, char **argv); /* inspect programs | count MAP | counter MAP KEY: what the kernel holds */
+int races(int argc, char **argv);   /* races serve PORT | races run ADDRESS PORT RATE SECONDS PROCESSES */
+int inspect(int argc, char **argv); /* inspect programs | count MAP: what the kernel holds */
 
 /* One line on stderr, with the error of errno unless it is 0; exit code 1. */
 void die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));

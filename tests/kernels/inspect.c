@@ -81,33 +81,12 @@ static int count(const char *path)
 	return 0;
 }
 
-/* A 64-bit counter of a per-CPU array, summed. */
-static int counter(const char *path, uint32_t key)
-{
-	struct bpf_map_info info = {0};
-	uint64_t value[1024] = {0}, sum = 0; /* a slot for each possible CPU */
-	union bpf_attr look = {.key = (uintptr_t)&key, .value = (uintptr_t)value};
-
-	look.map_fd = (uint32_t)map_open(path, &info);
-	errno = 0;
-	if (info.key_size != sizeof(key) || info.value_size != sizeof(uint64_t))
-		die("%s holds no counters", path);
-	if (bpf(BPF_MAP_LOOKUP_ELEM, &look))
-		die("%s: %u", path, key);
-	for (size_t i = 0; i < sizeof(value) / sizeof(value[0]); i++)
-		sum += value[i];
-	(void)printf("%llu\n", (unsigned long long)sum);
-	return 0;
-}
-
 int inspect(int argc, char **argv)
 {
 	if (argc == 2 && !strcmp(argv[1], "programs"))
 		return programs();
 	if (argc == 3 && !strcmp(argv[1], "count"))
 		return count(argv[2]);
-	if (argc == 4 && !strcmp(argv[1], "counter"))
-		return counter(argv[2], (uint32_t)number(argv[3], 0, 1 << 20));
 	errno = 0;
-	die("usage: inspect programs | count MAP | counter MAP KEY");
+	die("usage: inspect programs | count MAP");
 }

@@ -2,11 +2,11 @@
 /*
  * races.c: connections that end in every way at every moment, many at once, from short-lived processes; see guest.h.
  *
- * Both sides are a parent and its children. A child of the client opens LANES connections, talks on each, and
- * shortly before the end of a connection writes without waiting, so that the end meets messages on their way; then it
- * ends it in a random way: close, RST, shutdown of either or both directions, connect(AF_UNSPEC) and connect again. A
- * third of the children are killed instead. The server's children answer, end half of their connections themselves,
- * and are killed at random as well.
+ * Both sides are a parent and its children. A child of the client opens LANES connections and talks on each until the
+ * connection is spliced, which a socket can tell: its TCP has sent less than was written. Some time later it writes
+ * without waiting, so that the end meets messages on their way, and ends it in a random way: close, RST, shutdown of
+ * either or both directions, connect(AF_UNSPEC) and connect again. One of six ends at any moment before, one child of
+ * three is killed instead. The server's children answer, end half of their connections themselves, and are killed too.
  *
  * What arrives before an end is checked: pattern bytes with a seed that the client sends first. The server prints its
  * counts at SIGTERM, the client when the time is up. A child that does not die within 10 s of SIGKILL hangs in the
@@ -16,6 +16,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -30,14 +32,15 @@
 #include <unistd.h>
 
 #define LANES 5	     /* connections of one client process */
-#define SEATS 24     /* connections of one server process */
-#define CLIENTS 24   /* processes at once */
+#define SEATS 32     /* connections of one server process */
+#define CLIENTS 64   /* processes at once, at most */
 #define SERVERS 6
-#define TALK_NS 40000000ull   /* between two messages of a conversation */
+#define TALK_NS 80000000ull   /* between two messages of a conversation */
+#define PATIENCE_NS 6000000000ull /* for the splice */
 #define BURST_NS 8000000ull   /* before an end: writes without waiting, */
 #define BURST 8		      /* so many messages at most */
 #define LINGER_NS 60000000ull /* a half-closed connection is left for that long */
-#define KILL_NS 200000000ull  /* a server process is killed that often */
+#define KILL_NS 800000000ull  /* a server process is killed that often */
 #define FOREVER UINT64_MAX
 #define MS 1000000ull
 
@@ -52,12 +55,14 @@ static const char *const way_name[WAYS] = {
 struct child {
 	_Atomic pid_t pid; /* 0: the place is free */
 	_Atomic unsigned open;
+	_Atomic unsigned ripe; /* of the server: connections that were spliced so far */
 	_Atomic uint64_t doom; /* when it is killed; 0: not yet known; FOREVER: it ends by itself */
 };
 
 struct tally {
 	_Atomic unsigned long ended[WAYS]; /* by our own deed */
 	_Atomic unsigned long opened;
+	_Atomic unsigned long spliced;
 	_Atomic unsigned long lost; /* no connection came of it, or it was reset at once */
 	_Atomic unsigned long wrong;
 	_Atomic unsigned long long sent, seen;
@@ -69,9 +74,11 @@ struct lane {
 	enum way way;
 	uint64_t seed, seed_got; /* the server reads it from its first 8 bytes */
 	uint64_t sent, seen;
-	uint64_t talk_ns, end_ns;
+	uint64_t talk_ns, end_ns, late_ns; /* late: no longer waits for the splice */
 	unsigned burst;
 	bool up, half; /* half: shut down already */
+	bool active;   /* is to be ended by us, not by the other side or by a kill */
+	bool spliced;
 };
 
 static struct tally *tally;
@@ -85,14 +92,12 @@ static void on_ending(int sig)
 
 /* ------------------------------------------------------------------ a connection */
 
-static uint64_t life(void)
+static void begin(struct lane *l, int fd, uint64_t seed, uint64_t now, bool active)
 {
-	return (60 + random_below(500)) * MS;
-}
-
-static void begin(struct lane *l, int fd, uint64_t seed, uint64_t end_ns)
-{
-	*l = (struct lane){.fd = fd, .seed = seed, .end_ns = end_ns, .way = (enum way)random_below(KILL)};
+	*l = (struct lane){.fd = fd, .seed = seed, .active = active, .late_ns = now + PATIENCE_NS, .end_ns = FOREVER};
+	l->way = (enum way)random_below(KILL);
+	if (active && !random_below(6))
+		l->end_ns = now + random_below(400) * MS;
 	atomic_fetch_add(&tally->opened, 1);
 	atomic_fetch_add(&me->open, 1);
 }
@@ -101,6 +106,32 @@ static void begin(struct lane *l, int fd, uint64_t seed, uint64_t end_ns)
 static bool deaf(const struct lane *l)
 {
 	return l->half && l->way != SHUT_WRITE;
+}
+
+/* Did some of what was written not go by TCP? */
+static bool is_spliced(const struct lane *l, uint64_t written)
+{
+	struct tcp_info info = {0};
+	socklen_t size = sizeof(info);
+
+	return !getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &size) &&
+	       written > info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+}
+
+/* Spliced, or waited for it in vain: from now on its end may come. */
+static bool is_ripe(struct lane *l, uint64_t written, uint64_t now)
+{
+	if (!l->spliced && is_spliced(l, written)) {
+		l->spliced = true;
+		atomic_fetch_add(&tally->spliced, 1);
+		atomic_fetch_add(&me->ripe, 1);
+	}
+	return l->spliced || now >= l->late_ns;
+}
+
+static uint64_t soon(uint64_t now)
+{
+	return now + random_below(200) * MS;
 }
 
 /* How long until something is to be done, whoever speaks? `end_ns`: of the connection or of the process. */
@@ -205,8 +236,7 @@ static void open_lane(struct lane *l, uint64_t now, bool doomed)
 		atomic_fetch_add(&tally->lost, 1);
 		return;
 	}
-	/* one of ten ends before anything was said; the others live from the handshake on, however long that takes */
-	begin(l, fd, seed << 1, doomed || random_below(10) ? FOREVER : now + random_below(20) * MS);
+	begin(l, fd, seed << 1, now, !doomed);
 }
 
 /* An own socket that was disconnected may be connected again: the kernel must have forgotten the first connection. */
@@ -228,8 +258,16 @@ static void reopen(struct lane *l, uint64_t now)
 		atomic_fetch_add(&tally->lost, 1);
 		return;
 	}
-	begin(l, fd, seed, FOREVER);
+	begin(l, fd, seed, now, true);
 	l->way = l->way == DISCONNECT ? RST : l->way;
+}
+
+/* When it ends, by us or with us. */
+static uint64_t last_ns(const struct lane *l)
+{
+	uint64_t doom = me->doom ? me->doom : FOREVER;
+
+	return doom < l->end_ns ? doom : l->end_ns;
 }
 
 static void serve_lane(struct lane *l, uint64_t now, short events, bool doomed)
@@ -241,10 +279,6 @@ static void serve_lane(struct lane *l, uint64_t now, short events, bool doomed)
 			end(l);
 			return;
 		}
-		if (doomed && !me->doom)
-			me->doom = now + life();
-		else if (!doomed && l->end_ns == FOREVER)
-			l->end_ns = now + life();
 	}
 	if (l->up && events & (POLLIN | POLLERR | POLLHUP)) {
 		ssize_t n;
@@ -269,12 +303,18 @@ static void serve_lane(struct lane *l, uint64_t now, short events, bool doomed)
 	}
 	if (!l->up || (l->half && l->way != SHUT_READ))
 		return;
-	if (now + BURST_NS >= (doomed ? me->doom : l->end_ns)) {
+	if (now + BURST_NS >= last_ns(l)) {
 		if (l->burst++ < BURST)
 			say(l, 16384);
 	} else if (now >= l->talk_ns) {
 		l->talk_ns = now + TALK_NS;
 		say(l, 1000);
+		if (is_ripe(l, l->sent + sizeof(l->seed), now)) {
+			if (doomed && !me->doom)
+				me->doom = soon(now);
+			else if (!doomed && l->end_ns == FOREVER)
+				l->end_ns = soon(now);
+		}
 	}
 }
 
@@ -294,7 +334,7 @@ static void client(bool doomed)
 			const struct lane *l = &lane[i];
 
 			if (l->fd >= 0) {
-				int ms = pause_ms(l, doomed && l->up ? me->doom : l->end_ns, now);
+				int ms = pause_ms(l, last_ns(l), now);
 
 				wait = ms < wait ? ms : wait;
 				left++;
@@ -335,6 +375,8 @@ static void answer(struct lane *l, uint64_t now, short events)
 		n = hear(l, l->seed - 1);
 		if (n > 0 && !l->half)
 			say(l, (size_t)n > 16384 ? 16384 : (size_t)n);
+		if (n > 0 && is_ripe(l, l->sent, now) && l->active && l->end_ns == FOREVER)
+			l->end_ns = soon(now);
 	}
 	if (!n) {
 		end(l);
@@ -357,7 +399,7 @@ static void take(struct lane *lane, int listener, uint64_t now)
 		fd = sock_accept(listener);
 		if (fd < 0)
 			return;
-		begin(&lane[i], fd, 0, random_below(2) ? now + life() : FOREVER);
+		begin(&lane[i], fd, 0, now, random_below(2));
 	}
 }
 
@@ -408,6 +450,7 @@ static bool spawn(struct child *c, uint64_t doom, int niceness)
 
 	c->doom = doom;
 	atomic_store(&c->open, 0);
+	atomic_store(&c->ripe, 0);
 	pid = fork();
 	if (pid < 0)
 		die("fork");
@@ -494,9 +537,9 @@ static int summary(double seconds, unsigned hung)
 		     (double)ends / seconds);
 	for (unsigned i = 0; i < WAYS; i++)
 		(void)printf("%s%lu %s", i ? ", " : " ", atomic_load(&tally->ended[i]), way_name[i]);
-	(void)printf("; %lu lost at once; %llu bytes sent, %llu seen, %lu wrong; %u processes hang\n",
-		     atomic_load(&tally->lost), atomic_load(&tally->sent), atomic_load(&tally->seen),
-		     atomic_load(&tally->wrong), hung);
+	(void)printf("; %lu spliced, %lu lost at once; %llu bytes sent, %llu seen, %lu wrong; %u processes hang\n",
+		     atomic_load(&tally->spliced), atomic_load(&tally->lost), atomic_load(&tally->sent),
+		     atomic_load(&tally->seen), atomic_load(&tally->wrong), hung);
 	return atomic_load(&tally->wrong) || hung;
 }
 
@@ -510,23 +553,27 @@ static int serve(void)
 		for (unsigned i = 0; i < SERVERS; i++)
 			if (!atomic_load(&tally->child[i].pid) && spawn(&tally->child[i], FOREVER, -5))
 				server(listener);
-		if (now_ns() >= next) {
-			slay(&tally->child[random_below(SERVERS)]);
-			next += KILL_NS;
-		}
 		(void)poll(NULL, 0, 5);
+		if (now_ns() >= next) {
+			struct child *c = &tally->child[random_below(SERVERS)];
+
+			if (atomic_load(&c->ripe) < SEATS / 4 && now_ns() < next + 4 * KILL_NS)
+				continue; /* it has not come far enough to be worth a kill */
+			slay(c);
+			next = now_ns() + KILL_NS;
+		}
 	}
 	took = now_ns() - start;
 	return summary((double)took / 1e9, finish(SERVERS, 0));
 }
 
-static int run(unsigned rate, unsigned seconds)
+static int run(unsigned rate, unsigned seconds, unsigned places)
 {
 	uint64_t start = now_ns(), until = start + seconds * 1000 * MS, next = start, took;
 
 	for (uint64_t now; (now = now_ns()) < until;) {
-		(void)reap(CLIENTS);
-		for (unsigned i = 0; i < CLIENTS; i++) {
+		(void)reap(places);
+		for (unsigned i = 0; i < places; i++) {
 			struct child *c = &tally->child[i];
 			bool doomed;
 
@@ -546,7 +593,7 @@ static int run(unsigned rate, unsigned seconds)
 		(void)poll(NULL, 0, 2);
 	}
 	took = now_ns() - start;
-	return summary((double)took / 1e9, finish(CLIENTS, 2000));
+	return summary((double)took / 1e9, finish(places, 2000));
 }
 
 int races(int argc, char **argv)
@@ -561,11 +608,12 @@ int races(int argc, char **argv)
 		port = (unsigned)number(argv[2], 1, 65535);
 		return serve();
 	}
-	if (argc == 6 && !strcmp(argv[1], "run")) {
+	if (argc == 7 && !strcmp(argv[1], "run")) {
 		address = argv[2];
 		port = (unsigned)number(argv[3], 1, 65535);
-		return run((unsigned)number(argv[4], 1, 100000), (unsigned)number(argv[5], 1, 3600));
+		return run((unsigned)number(argv[4], 1, 100000), (unsigned)number(argv[5], 1, 3600),
+			   (unsigned)number(argv[6], 1, CLIENTS));
 	}
 	errno = 0;
-	die("usage: races serve PORT | races run ADDRESS PORT RATE SECONDS");
+	die("usage: races serve PORT | races run ADDRESS PORT RATE SECONDS PROCESSES");
 }

@@ -144,7 +144,7 @@ static uint32_t many(void)
 
 static void frame(struct end *e)
 {
-	uint32_t kind = mixed ? random_below(20) : 20;
+	uint32_t kind = mixed ? random_below(100) : 100;
 
 	e->head = (struct head){.body = kind < 2 ? many() : few(), .answer = kind >= 1 && kind < 3 ? many() : few()};
 	e->stops = mixed;

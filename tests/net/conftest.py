@@ -39,8 +39,8 @@ def pytest_sessionstart(session):
         pytest.exit("the network tests need root: sudo make net", returncode=1)
     if missing:
         pytest.exit(f"not installed: {' '.join(missing)}; sh tools/setup.sh check installs it", returncode=1)
-    if not (BUILD / "bench/load").exists():
-        pytest.exit(f"{BUILD} has no programs: run make all bench-programs first", returncode=1)
+    if not (BUILD / "bench/load").exists() or not (BUILD / "tests/kernels/guest").exists():
+        pytest.exit(f"{BUILD} has no programs: run make all bench-programs kernel-programs first", returncode=1)
 
 
 def pytest_generate_tests(metafunc):
@@ -103,6 +103,12 @@ def make_lab(request):
 def load():
     """The load program (tools/bench/load.h)."""
     return str(BUILD / "bench/load")
+
+
+@pytest.fixture(scope="session")
+def guest():
+    """The program of the virtual machines (tests/kernels/guest.h)."""
+    return str(BUILD / "tests/kernels/guest")
 
 
 @pytest.fixture(scope="session")
