@@ -203,8 +203,26 @@ test: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT))
 bpf-native: $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
 	$(Q)sh tests/run.sh $^
 
-net: all bench-programs bench-grpc kernel-programs $(BUILD)/tests/net/soak
+net: all bench-programs bench-grpc kernel-programs $(BUILD)/tests/net/soak equivalence
 	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 tests/net $(PYTEST_ARGS)
+
+# Static and of nothing but libc, so that it also runs in a virtual machine that has only that.
+equivalence: $(BUILD)/tests/equivalence
+	@:
+
+# Plays all rows and writes docs/equivalence.md (root).
+equivalence-document: all bench-programs equivalence
+	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B tests/net/test_equivalence.py
+
+$(BUILD)/tests/equivalence: $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(sort $(wildcard tests/net/equivalence/*.c)))
+	$(say) LINK $@
+	@mkdir -p $(@D)
+	$(Q)$(CC) -static $(LDFLAGS) -o $@ $^
+
+$(BUILD)/obj/tests/%.o: tests/%.c
+	$(say) CC $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(COMPILE) $(CFLAGS) -c -o $@ $<
 
 define unit_test
 $(BUILD)/tests/$1/$2: $(BUILD)/san/tests/$1/$2.o $(call object,san,$(call upto,$(patsubst test_%,%,$2))) \
@@ -393,6 +411,7 @@ help:
 #: make test            unit tests with address and undefined behaviour sanitizers
 #: make bpf-native      the BPF decision code compiled for user space, against oracles
 #: make net             scenarios in network namespaces, through the real programs (root)
+#: make equivalence-document   plays the rows of tests/net/equivalence, writes docs/equivalence.md (root)
 #: make soak            SOAK_GB=100 of checked bytes while the splice is switched on and off (root)
 #: make check-kernels   weft with pods on the kernels we claim, in QEMU (KERNELS="6.1 newest")
 #: make check-setup     tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
@@ -406,7 +425,7 @@ help:
 #:
 #: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
 
-.PHONY: all bpf tests test bpf-native net soak check check-kernels kernel-programs bench bench-programs bench-grpc demo \
-	fuzz check-setup lint format floors install uninstall clean help FORCE
+.PHONY: all bpf tests test bpf-native equivalence equivalence-document net soak check check-kernels kernel-programs bench \
+	bench-programs bench-grpc demo fuzz check-setup lint format floors install uninstall clean help FORCE
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

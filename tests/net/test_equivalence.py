@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A spliced connection behaves as a direct one: every row of tests/net/equivalence, played between two pods without weft,
+through weft as shipped, and with weft.io/splice: "always", which shows what a splice itself would change.
+
+A row fails where weft as shipped differs from direct. At the end of the run the table; `make equivalence-document`
+writes it into docs/equivalence.md.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import labrun  # noqa: E402
+import pytest  # noqa: E402
+
+from conftest import BUILD, PATIENCE, Leaks, connections_end  # noqa: E402
+
+PROGRAM = BUILD / "tests/equivalence"
+DOCUMENT = ROOT / "docs/equivalence.md"
+PLAIN = """
+[nodes.node]
+[pods.client]
+[pods.server]
+"""
+LAB = PLAIN + """
+[pods.eager-client]
+annotations = { "weft.io/splice" = "always" }
+[pods.eager-server]
+annotations = { "weft.io/splice" = "always" }
+"""
+JOBS = 8  # rows at once: they wait more than they work
+
+
+def listed():
+    """(number, name, text) of all rows; the tests are named by them, so the program must be there at collection."""
+    if not PROGRAM.exists():
+        pytest.exit(f"{PROGRAM} is not there: run make equivalence first", returncode=1)
+    lines = subprocess.run([PROGRAM, "list"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line.split("\t") for line in lines]
+
+
+ROWS = listed()
+
+
+def play(lab, client, server, port, out, weft):
+    """All rows between two pods of a lab; what was seen goes to the file `out`."""
+    ask = ["--ask", f"{BUILD}/weftctl --instance {lab.instance()} -o json connections"] if weft else []
+    (client_cgroup, client_netns), (server_cgroup, server_netns) = lab.place(client), lab.place(server)
+    with open(out, "wb") as file:
+        subprocess.run([PROGRAM, "run", "--client-netns", client_netns, "--client-cgroup", client_cgroup,
+                        "--server-netns", server_netns, "--server-cgroup", server_cgroup, "--server-address",
+                        lab.ip(server), "--port", str(port), "--jobs", str(JOBS)] + ask, stdout=file, check=True,
+                       timeout=300)
+
+
+def direct(folder):
+    lab = labrun.Running.from_text(PLAIN, "plain", weft=False, build=BUILD, prefix="equivalence-plain-",
+                                   patience=PATIENCE)
+    leaks = Leaks(lab)
+    try:
+        play(lab, "client", "server", 21000, folder / "direct", False)
+    finally:
+        lab.down()
+    leaks.check()
+
+
+def through_weft(folder):
+    lab = labrun.Running.from_text(LAB, "equivalence", {}, build=BUILD, prefix="equivalence-", patience=PATIENCE)
+    leaks = Leaks(lab)
+    try:
+        play(lab, "client", "server", 22000, folder / "auto", True)
+        play(lab, "eager-client", "eager-server", 23000, folder / "always", True)
+        connections_end(lab)
+    finally:
+        lab.down()
+    leaks.check()
+
+
+def play_all(folder):
+    direct(folder)
+    through_weft(folder)
+
+
+def compare(folder, *options):
+    done = subprocess.run([PROGRAM, "compare", *options, folder / "direct", folder / "auto", folder / "always"],
+                          capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def results(request):
+    """Name of row -> its line of the table, and what differs."""
+    with tempfile.TemporaryDirectory(prefix="weft-equivalence-") as name:
+        folder = pathlib.Path(name)
+        play_all(folder)
+        table = compare(folder)
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    found, at = {}, None
+    for line in table.splitlines()[1:]:
+        if line.startswith("\t"):
+            found[at] += "\n" + line
+        elif line[0] != " " and len(line.split()) > 2:
+            at = line.split()[1]
+            found[at] = line
+    yield found
+    reporter.write_line("\n" + table)
+
+
+@pytest.mark.parametrize("name", [row[1] for row in ROWS])
+def test_weft_as_shipped_is_as_direct(results, name):
+    assert "DIFFERS" not in results[name][:52] and "NOT PLAYED" not in results[name][:52], results[name]
+
+
+def test_the_document_has_these_rows():
+    documented = [line.split("|")[1:3] for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")][1:]
+    assert [(n.strip(), t.split("`")[1], t.partition(": ")[2].strip().replace("\\", "")) for n, t in documented] == \
+        [tuple(row) for row in ROWS], "make equivalence-document"
+
+
+INTRODUCTION = """<!-- SPDX-License-Identifier: Apache-2.0 -->
+<!-- made by `make equivalence-document`; the text is in tests/net/test_equivalence.py -->
+# Equivalence: a spliced connection behaves as a direct one
+
+Each row is a small client and a small server (`tests/net/equivalence`), played between two pods of one node without
+weft (*direct*), with `weft.io/splice: "always"` (*spliced by force*: what the kernel's sockmap itself changes) and
+through weft as it is shipped. Both programs write down what they saw: values returned, errors, bytes, poll events.
+
+The law: through weft as shipped a program sees what it sees without weft. Either a row is equal although it is spliced,
+or connections to which it applies are not spliced, or leave the splice in time; `eligible` says whether the connection
+was spliced when the play began, `reason` what `weftctl connections` said of it then. What differs by nature is named.
+
+As last played on Linux {release}:
+
+"""
+
+
+def document():
+    with tempfile.TemporaryDirectory(prefix="weft-equivalence-") as name:
+        folder = pathlib.Path(name)
+        play_all(folder)
+        DOCUMENT.write_text(INTRODUCTION.format(release=os.uname().release) + compare(folder, "--markdown"))
+        print(compare(folder), end="")
+
+
+if __name__ == "__main__":
+    document()
