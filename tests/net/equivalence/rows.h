@@ -5,6 +5,13 @@
 
 #include "equivalence.h"
 
+#include <poll.h>
+
 extern const struct row reading_rows[]; /* recv and its flags, FIONREAD, peeking */
+extern const struct row options_rows[]; /* SO_RCVLOWAT, TCP_INQ, timestamps, keepalive */
+extern const struct row urgent_rows[];	/* MSG_OOB */
+extern const struct row copying_rows[]; /* splice, sendfile, zero copy */
+extern const struct row closing_rows[]; /* FIN, RST, half close, use after them */
+extern const struct row waiting_rows[]; /* sleeping readers, signals, timeouts */
 
 #endif
