@@ -32,8 +32,10 @@
 #define ROW_SILENT 4u  /* no conversation before the play: the play begins with a connection just accepted */
 #define ROW_BARE 8u    /* the play itself connects and accepts: `fd` of the client is not connected, the server's is -1 */
 #define ROW_ENDS 16u   /* weft may end the connection (with a reason): what was seen until then must be equal */
-#define ROW_ALONE 32u  /* teaches weft something of its pods: runs after all others, alone */
+#define ROW_ALONE 32u  /* teaches weft something of its pods: wants pods of its own, or runs after all others */
+#define ROW_AFTER 256u /* wants the pods of the row before it, and what that has taught */
 #define ROW_FAMILY6 64u /* the server listens on ::, the client's socket is AF_INET6 and asks for a mapped address */
+#define ROW_SERVER6 128u /* only the server's is AF_INET6 */
 
 struct side;
 
@@ -81,7 +83,7 @@ struct plan {
 
 /* ------------------------------------------------------------------ pair.c, path.c, compare.c */
 
-/* Plays one row and writes its result to `out`; never longer than 20 s. */
+/* Plays one row and writes its result to `out`; never longer than 8 s. */
 void pair_run(const struct plan *p, const struct row *row, int index, FILE *out);
 
 struct path {

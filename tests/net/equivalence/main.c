@@ -12,12 +12,15 @@
 static const char usage[] =
 	"usage: equivalence list\n"
 	"       equivalence run --client-netns NS --server-netns NS --server-address IP [--client-cgroup DIR]\n"
-	"                [--server-cgroup DIR] [--port BASE] [--ask COMMAND] [--patience MS] [--jobs N] [ROW...]\n"
+	"                [--server-cgroup DIR] [--port BASE] [--ask COMMAND] [--patience MS] [--jobs N]\n"
+	"                [--together | ROW...]\n"
 	"       equivalence compare [--markdown | --verbose] DIRECT WEFT [ALWAYS]\n"
 	"\n"
 	"run plays the rows between two network namespaces (names below /run/netns, or paths) and writes what the\n"
 	"programs saw. COMMAND prints the connections as JSON (weftctl -o json connections); with it, each connection\n"
-	"talks until it is spliced, or weft has said why not, or MS have passed. compare: exit code 1 if a row differs.\n";
+	"talks until it is spliced, or weft has said why not, or MS have passed. --together leaves out the rows that\n"
+	"want pods of their own (alone, after: the pods of the row before, in list); otherwise they are played last.\n"
+	"compare: exit code 1 if a row differs.\n";
 
 struct job {
 	const struct row *row;
@@ -38,13 +41,18 @@ static bool wanted(const struct row *row, char **names, int count)
 	return !count;
 }
 
-static void choose(char **names, int count)
+static bool apart(const struct row *row)
+{
+	return row->flags & (ROW_ALONE | ROW_AFTER);
+}
+
+static void choose(char **names, int count, bool together)
 {
 	int index = 0;
 
 	for (const struct row *const *topic = row_topics; *topic; topic++) {
 		for (const struct row *row = *topic; row->name; row++, index++) {
-			if (!wanted(row, names, count))
+			if (!wanted(row, names, count) || (together && apart(row)))
 				continue;
 			jobs = reallocarray(jobs, (size_t)job_count + 1, sizeof(*jobs));
 			if (!jobs)
@@ -76,7 +84,7 @@ static void play(const struct plan *p, int width)
 	int running = 0;
 
 	for (int i = 0; i < job_count; i++) {
-		if (jobs[i].row->flags & ROW_ALONE)
+		if (apart(jobs[i].row))
 			continue;
 		if (running == width) {
 			wait(NULL);
@@ -88,7 +96,7 @@ static void play(const struct plan *p, int width)
 	while (wait(NULL) > 0)
 		;
 	for (int i = 0; i < job_count; i++) {
-		if (!(jobs[i].row->flags & ROW_ALONE))
+		if (!apart(jobs[i].row))
 			continue;
 		start(p, &jobs[i]);
 		waitpid(jobs[i].pid, NULL, 0);
@@ -132,9 +140,10 @@ static int run(int argc, char **argv)
 		{ "client-cgroup", required_argument, NULL, 'C' }, { "server-cgroup", required_argument, NULL, 'S' },
 		{ "server-address", required_argument, NULL, 'a' }, { "port", required_argument, NULL, 'p' },
 		{ "ask", required_argument, NULL, 'k' }, { "patience", required_argument, NULL, 'm' },
-		{ "jobs", required_argument, NULL, 'j' }, {},
+		{ "jobs", required_argument, NULL, 'j' }, { "together", no_argument, NULL, 't' }, {},
 	};
 	struct plan p = { .port = 21000, .patience_ms = 600 };
+	bool together = false;
 	int c, width = 1;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -148,6 +157,7 @@ static int run(int argc, char **argv)
 		case 'k': p.ask = optarg; break;
 		case 'm': p.patience_ms = number(optarg); break;
 		case 'j': width = number(optarg) ?: 1; break;
+		case 't': together = true; break;
 		default: return 2;
 		}
 	}
@@ -155,7 +165,7 @@ static int run(int argc, char **argv)
 		fputs(usage, stderr);
 		return 2;
 	}
-	choose(argv + optind, argc - optind);
+	choose(argv + optind, argc - optind, together);
 	if (!job_count) {
 		fprintf(stderr, "equivalence: no such row: see equivalence list\n");
 		return 2;
@@ -168,7 +178,8 @@ static int list(void)
 {
 	for (const struct row *const *topic = row_topics; *topic; topic++) {
 		for (const struct row *row = *topic; row->name; row++)
-			printf("%s\t%s\t%s\n", row->number, row->name, row->text);
+			printf("%s\t%s\t%s\t%s\n", row->number, row->name, row->text,
+			       row->flags & ROW_ALONE ? "alone" : row->flags & ROW_AFTER ? "after" : "together");
 	}
 	return 0;
 }

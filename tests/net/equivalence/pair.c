@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HANG_MS 20000
+#define HANG_MS 8000
 #define TALK 16 /* bytes of a message of the conversation */
 #define ROUNDS 10
 
@@ -61,7 +61,7 @@ static int own_port(struct side *s)
 	socklen_t len = sizeof(a);
 
 	if (getsockname(s->fd, (void *)&a, &len))
-		failed(s, "getsockname: %s", result(-1));
+		return 0;
 	return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port
 					     : ((struct sockaddr_in *)&a)->sin_port);
 }
@@ -78,11 +78,12 @@ static struct answer ask(struct side *s, bool only_look)
 
 void look(struct side *s)
 {
-	if (s->boss >= 0) {
-		struct answer a = ask(s, true);
+	struct answer a = {};
 
+	if (s->boss >= 0 && s->fd >= 0)
+		a = ask(s, true);
+	if (a.path.path[0])
 		saw(s, "~ weft: %s, %s", a.path.path, a.path.reason);
-	}
 }
 
 /* Until weft has done what it will do; then once more, so that a splice just made is in use both ways. */
@@ -170,6 +171,7 @@ static void visit(struct side *s)
 		meet(s);
 	}
 	s->row->client(s);
+	look(s);
 	meet(s);
 }
 
@@ -259,7 +261,7 @@ static void coordinate(const struct plan *p, int client, long long until, struct
 		path_ask(p->ask, q.port, &a.path);
 		began = began ?: now_ms();
 		a.more = waits_for_more(&a.path) && now_ms() - began < p->patience_ms;
-		if (!q.look)
+		if (!q.look || !ret->path[0])
 			*ret = a.path;
 		if (write(client, &a, sizeof(a)) != sizeof(a))
 			return;
@@ -320,7 +322,7 @@ void pair_run(const struct plan *p, const struct row *row, int index, FILE *out)
 	bool hung;
 
 	if (!address_of(p->address, p->port + index, row->flags & ROW_FAMILY6, &client) ||
-	    !address_of(p->address, p->port + index, row->flags & ROW_FAMILY6, &server)) {
+	    !address_of(p->address, p->port + index, row->flags & (ROW_FAMILY6 | ROW_SERVER6), &server)) {
 		fprintf(stderr, "equivalence: %s is no address\n", p->address);
 		exit(2);
 	}

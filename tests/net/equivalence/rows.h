@@ -13,5 +13,9 @@ extern const struct row urgent_rows[];	/* MSG_OOB */
 extern const struct row copying_rows[]; /* splice, sendfile, zero copy */
 extern const struct row closing_rows[]; /* FIN, RST, half close, use after them */
 extern const struct row waiting_rows[]; /* sleeping readers, signals, timeouts */
+extern const struct row flow_rows[];	/* back-pressure, order, integrity */
+extern const struct row kinds_rows[];	/* IPv4-mapped, Multipath TCP, Fast Open, unaccepted */
+extern const struct row owners_rows[];	/* kTLS, filters, other sockmaps, readers in the kernel */
+extern const struct row uring_rows[];	/* io_uring */
 
 #endif
