@@ -27,7 +27,7 @@ JOBS = 6  # rows at once: they wait more than they work
 
 
 def listed():
-    """(number, name, text, how) of all rows; the tests are named by them, so the program must be there at collection."""
+    """(number, name, text, how) of all rows; tests are named by them, so the program must be there at collection."""
     if not PROGRAM.exists():
         pytest.exit(f"{PROGRAM} is not there: run make equivalence first", returncode=1)
     lines = subprocess.run([PROGRAM, "list"], capture_output=True, text=True, check=True).stdout.splitlines()

@@ -40,12 +40,13 @@ static void data_and_fin(struct side *s)
 	put_text(s, "fghij");
 	saw(s, "shutdown(WR) = %s", result(shutdown(s->fd, SHUT_WR)));
 	delivered(s);
-	tell(s, 0);
 	see_poll(s, ALL, 0);
 	see_send(s, "after", 0);
+	tell(s, 0);
 	hear(s);
 	wait_until(s, POLLIN);
 	see_recv(s, 100, 0);
+	tell(s, 0);
 	hear(s);
 	wait_until(s, POLLHUP);
 	see_poll(s, ALL, 0);
@@ -63,6 +64,7 @@ static void half_closed_reader(struct side *s)
 	see_poll(s, ALL, 0);
 	see_send(s, "answer", 0);
 	tell(s, 0);
+	hear(s);
 	saw(s, "shutdown(WR) = %s", result(shutdown(s->fd, SHUT_WR)));
 	delivered(s);
 	tell(s, 0);
@@ -303,7 +305,8 @@ const struct row closing_rows[] = {
 	  .accepted = UNREAD },
 	{ "18", "close-half-read", "close() with bytes of a message unread", write_and_wait_for_the_end,
 	  close_having_read_some, .accepted = UNREAD },
-	{ "19", "reset-after-data", "RST (linger 0) after data that is not read yet", data_and_reset, read_until_reset },
+	{ "19", "reset-after-data", "RST (linger 0) after data that is not read yet", data_and_reset,
+	  read_until_reset },
 	{ "20", "reset-blocked", "RST for a reader that sleeps in recv()", reset_a_sleeper, sleep_until_reset,
 	  .flags = ROW_SERVER_BLOCKS },
 	{ "20", "reset-made-blocking", "made blocking after a conversation, then RST for the sleeping reader",

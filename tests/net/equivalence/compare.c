@@ -268,18 +268,17 @@ int compare(const char *direct, const char *weft, const char *always, bool markd
 	else
 		printf("%-4s %-26s %-19s %-3s %-16s %s\n", "ROW", "NAME", "THROUGH WEFT", "SPLICED", "REASON",
 		       always ? "BY FORCE" : "");
-	for (const struct row *const *topic = row_topics; *topic; topic++) {
-		for (const struct row *row = *topic; row->name; row++) {
-			const struct seen *x = find(&d, row), *y = find(&w, row), *z = find(&a, row);
+	for (size_t i = 0; row_at(i); i++) {
+		const struct row *row = row_at(i);
+		const struct seen *x = find(&d, row), *y = find(&w, row), *z = find(&a, row);
 
-			if (!x && !y)
-				continue;
-			count[judge(row, x, y)]++;
-			if (markdown)
-				document_row(row, x, y, z);
-			else
-				show_row(row, x, y, z, verbose);
-		}
+		if (!x && !y)
+			continue;
+		count[judge(row, x, y)]++;
+		if (markdown)
+			document_row(row, x, y, z);
+		else
+			show_row(row, x, y, z, verbose);
 	}
 	printf(markdown ? "\n" : "");
 	printf("%d rows: %d equal, %d equal until weft ended the connection, %d differ by nature, %d not in this "

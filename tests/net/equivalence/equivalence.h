@@ -29,13 +29,13 @@
 #define ROW_CLIENT_BLOCKS 1u /* the client's socket is blocking; else O_NONBLOCK from the start */
 #define ROW_SERVER_BLOCKS 2u
 #define ROW_BLOCKS 3u
-#define ROW_SILENT 4u  /* no conversation before the play: the play begins with a connection just accepted */
-#define ROW_BARE 8u    /* the play itself connects and accepts: `fd` of the client is not connected, the server's is -1 */
-#define ROW_ENDS 16u   /* weft may end the connection (with a reason): what was seen until then must be equal */
-#define ROW_ALONE 32u  /* teaches weft something of its pods: wants pods of its own, or runs after all others */
-#define ROW_AFTER 256u /* wants the pods of the row before it, and what that has taught */
-#define ROW_FAMILY6 64u /* the server listens on ::, the client's socket is AF_INET6 and asks for a mapped address */
-#define ROW_SERVER6 128u /* only the server's is AF_INET6 */
+#define ROW_SILENT 4u	 /* no conversation before the play: the play begins with a connection just accepted */
+#define ROW_BARE 8u	 /* the play itself connects and accepts: the client's `fd` is not connected, the server's -1 */
+#define ROW_ENDS 16u	 /* weft may end the connection (with a reason): what was seen until then must be equal */
+#define ROW_ALONE 32u	 /* teaches weft something of its pods: wants pods of its own, or runs after all others */
+#define ROW_AFTER 64u	 /* wants the pods of the row before it, and what that has taught */
+#define ROW_FAMILY6 128u /* the server listens on ::, the client's socket is AF_INET6 with a mapped address */
+#define ROW_SERVER6 256u /* only the server's is AF_INET6 */
 
 struct side;
 
@@ -52,7 +52,8 @@ struct row {
 	const char *accepted; /* a difference by nature: why weft does not hide it. NULL: must be equal */
 };
 
-extern const struct row *const row_topics[]; /* each ends with an empty row; the list with NULL */
+/* The rows in the order of the table; NULL behind the last. */
+const struct row *row_at(size_t index);
 
 /* One of the two programs of a row. Made by pair.c, used by rows. */
 struct side {

@@ -48,17 +48,15 @@ static bool apart(const struct row *row)
 
 static void choose(char **names, int count, bool together)
 {
-	int index = 0;
+	const struct row *row;
 
-	for (const struct row *const *topic = row_topics; *topic; topic++) {
-		for (const struct row *row = *topic; row->name; row++, index++) {
-			if (!wanted(row, names, count) || (together && apart(row)))
-				continue;
-			jobs = reallocarray(jobs, (size_t)job_count + 1, sizeof(*jobs));
-			if (!jobs)
-				abort();
-			jobs[job_count++] = (struct job){ .row = row, .index = index };
-		}
+	for (int i = 0; (row = row_at((size_t)i)); i++) {
+		if (!wanted(row, names, count) || (together && apart(row)))
+			continue;
+		jobs = reallocarray(jobs, (size_t)job_count + 1, sizeof(*jobs));
+		if (!jobs)
+			abort();
+		jobs[job_count++] = (struct job){ .row = row, .index = i };
 	}
 }
 
@@ -176,11 +174,11 @@ static int run(int argc, char **argv)
 
 static int list(void)
 {
-	for (const struct row *const *topic = row_topics; *topic; topic++) {
-		for (const struct row *row = *topic; row->name; row++)
-			printf("%s\t%s\t%s\t%s\n", row->number, row->name, row->text,
-			       row->flags & ROW_ALONE ? "alone" : row->flags & ROW_AFTER ? "after" : "together");
-	}
+	const struct row *row;
+
+	for (size_t i = 0; (row = row_at(i)); i++)
+		printf("%s\t%s\t%s\t%s\n", row->number, row->name, row->text,
+		       row->flags & ROW_ALONE ? "alone" : row->flags & ROW_AFTER ? "after" : "together");
 	return 0;
 }
 
@@ -196,8 +194,8 @@ int main(int argc, char **argv)
 	if (!strcmp(command, "run"))
 		return run(argc - 1, argv + 1);
 	if (!strcmp(command, "compare") && (argc - first == 2 || argc - first == 3))
-		return compare(argv[first], argv[first + 1], argc - first == 3 ? argv[first + 2] : NULL, markdown, verbose)
-			? 1 : 0;
+		return compare(argv[first], argv[first + 1], argc - first == 3 ? argv[first + 2] : NULL, markdown,
+			       verbose) ? 1 : 0;
 	fputs(usage, stderr);
 	return 2;
 }

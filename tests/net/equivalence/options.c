@@ -112,10 +112,10 @@ static void see_control(struct side *s, const struct cmsghdr *c)
 	} else if (c->cmsg_level == SOL_SOCKET) {
 		saw(s, "with %s", c->cmsg_type == SO_TIMESTAMP ? "timestamp" : c->cmsg_type == SO_TIMESTAMPNS
 			? "timestamp in ns" : "other");
-	} else if (c->cmsg_type == IP_RECVERR) {
+	} else if (c->cmsg_type == (c->cmsg_level == SOL_IPV6 ? IPV6_RECVERR : IP_RECVERR)) {
 		memcpy(&e, CMSG_DATA(c), sizeof(e));
-		saw(s, "with error %u origin %u type %u code %u, %u to %u", e.ee_errno, e.ee_origin, e.ee_type, e.ee_code,
-		    e.ee_info, e.ee_data);
+		saw(s, "with error %u origin %u type %u code %u, %u to %u", e.ee_errno, e.ee_origin, e.ee_type,
+		    e.ee_code, e.ee_info, e.ee_data);
 	}
 }
 
@@ -123,7 +123,8 @@ static ssize_t see_recvmsg(struct side *s, size_t len, int flags)
 {
 	char data[4096], control[512];
 	struct iovec iov = { data, len };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+			    .msg_controllen = sizeof(control) };
 	ssize_t n = recvmsg(s->fd, &m, flags);
 
 	saw(s, "recvmsg(%zu%s) = %s \"%s\"", len, flags & MSG_ERRQUEUE ? ", ERRQUEUE" : "", result(n),

@@ -113,7 +113,10 @@ static void signed_segments(struct side *s)
 	if (!s->client) { /* whoever comes */
 		m.tcpm_flags = TCP_MD5SIG_FLAG_PREFIX;
 		option = TCP_MD5SIG_EXT;
-		((struct sockaddr_in *)&m.tcpm_addr)->sin_addr.s_addr = 0;
+		if (s->address.ss_family == AF_INET6)
+			((struct sockaddr_in6 *)&m.tcpm_addr)->sin6_addr = in6addr_any;
+		else
+			((struct sockaddr_in *)&m.tcpm_addr)->sin_addr.s_addr = htonl(INADDR_ANY);
 	}
 	rc = setsockopt(s->fd, IPPROTO_TCP, option, &m, sizeof(m));
 	if (rc && errno == ENOPROTOOPT)
@@ -131,7 +134,7 @@ static void send_needle(struct side *s)
 
 static void capture(struct side *s)
 {
-	int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETH_P_IP));
+	int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(ETH_P_ALL));
 	bool found = false;
 	char data[4096];
 	ssize_t n;
