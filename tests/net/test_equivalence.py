@@ -44,7 +44,7 @@ def pods(prefix, annotation=""):
 
 
 PLAIN = "[nodes.node]\n" + pods("plain")
-WEFT = "[nodes.node]\n" + pods("auto") + pods("always", 'annotations = { "weft.io/splice" = "always" }')
+WEFT = "[nodes.node]\n" + pods("auto") + pods("other") + pods("always", 'annotations = { "weft.io/splice" = "always" }')
 
 
 def run(lab, pair, port, file, weft, *rows):
@@ -58,17 +58,17 @@ def run(lab, pair, port, file, weft, *rows):
                    timeout=300)
 
 
-def play(lab, prefix, port, out, weft):
+def play(lab, prefix, port, out, weft, *options):
     """All rows: those that may share two pods at once, the others one by one."""
     with open(out, "wb") as file:
-        run(lab, prefix, port, file, weft, "--together")
+        run(lab, prefix, port, file, weft, *options, "--together")
         pair = prefix
         for _, name, _, how in ROWS:
             if how == "together":
                 continue
             if how == "alone":
                 pair = f"{prefix}-{name}"
-            run(lab, pair, port, file, weft, name)
+            run(lab, pair, port, file, weft, *options, name)
 
 
 def direct(folder):
@@ -76,6 +76,7 @@ def direct(folder):
     leaks = Leaks(lab)
     try:
         play(lab, "plain", 21000, folder / "direct", False)
+        play(lab, "plain", 22000, folder / "direct-mirrored", False, "--mirrored")
     finally:
         lab.down()
     leaks.check()
@@ -85,8 +86,9 @@ def through_weft(folder):
     lab = labrun.Running.from_text(WEFT, "equivalence", {}, build=BUILD, prefix="equivalence-", patience=PATIENCE)
     leaks = Leaks(lab)
     try:
-        play(lab, "auto", 22000, folder / "auto", True)
-        play(lab, "always", 23000, folder / "always", True)
+        play(lab, "auto", 23000, folder / "auto", True)
+        play(lab, "other", 24000, folder / "auto-mirrored", True, "--mirrored")
+        play(lab, "always", 25000, folder / "always", True)
         connections_end(lab)
     finally:
         lab.down()
@@ -99,33 +101,44 @@ def play_all(folder):
 
 
 def compare(folder, *options):
-    done = subprocess.run([PROGRAM, "compare", *options, folder / "direct", folder / "auto", folder / "always"],
-                          capture_output=True, text=True, check=False)
-    return done.stdout
+    return table("compare", *options, folder / "direct", folder / "auto", folder / "always")
+
+
+def compare_mirrored(folder):
+    return table("compare", folder / "direct-mirrored", folder / "auto-mirrored")
+
+
+def table(*args):
+    return subprocess.run([PROGRAM, *args], capture_output=True, text=True, check=False).stdout
+
+
+def by_name(text):
+    """Name of row -> its line of the table, and what differs."""
+    found, at = {}, None
+    for line in text.splitlines()[1:-1]:
+        if line.startswith("\t"):
+            found[at] += "\n" + line
+        else:
+            at = line.split()[1]
+            found[at] = line
+    return found
 
 
 @pytest.fixture(scope="module")
 def results(request):
-    """Name of row -> its line of the table, and what differs."""
     with tempfile.TemporaryDirectory(prefix="weft-equivalence-") as name:
         folder = pathlib.Path(name)
         play_all(folder)
-        table = compare(folder)
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    found, at = {}, None
-    for line in table.splitlines()[1:]:
-        if line.startswith("\t"):
-            found[at] += "\n" + line
-        elif line[0] != " " and len(line.split()) > 2:
-            at = line.split()[1]
-            found[at] = line
-    yield found
-    reporter.write_line("\n" + table)
+        straight, mirrored = compare(folder), compare_mirrored(folder)
+    yield {"straight": by_name(straight), "mirrored": by_name(mirrored)}
+    request.config.pluginmanager.getplugin("terminalreporter").write_line(f"\n{straight}\nmirrored:\n{mirrored}")
 
 
+@pytest.mark.parametrize("way", ["straight", "mirrored"])  # mirrored: the accepted end plays the client's program
 @pytest.mark.parametrize("name", [row[1] for row in ROWS])
-def test_weft_as_shipped_is_as_direct(results, name):
-    assert "DIFFERS" not in results[name][:52] and "NOT PLAYED" not in results[name][:52], results[name]
+def test_weft_as_shipped_is_as_direct(results, name, way):
+    line = results[way][name]
+    assert "DIFFERS" not in line.partition("\n")[0][:52] and "NOT PLAYED" not in line, line
 
 
 def test_the_document_has_these_rows():
@@ -155,8 +168,11 @@ def document():
     with tempfile.TemporaryDirectory(prefix="weft-equivalence-") as name:
         folder = pathlib.Path(name)
         play_all(folder)
-        DOCUMENT.write_text(INTRODUCTION.format(release=os.uname().release) + compare(folder, "--markdown"))
-        print(compare(folder), end="")
+        DOCUMENT.write_text(INTRODUCTION.format(release=os.uname().release) + compare(folder, "--markdown") +
+                            "With the accepted end in the client's part: " + compare_mirrored(folder).splitlines()[-1]
+                            + "\n")
+        print(compare(folder))
+        print(compare_mirrored(folder))
 
 
 if __name__ == "__main__":

@@ -312,7 +312,7 @@ const struct row closing_rows[] = {
 	{ "20", "reset-made-blocking", "made blocking after a conversation, then RST for the sleeping reader",
 	  reset_a_sleeper, made_blocking_until_reset },
 	{ "29", "reuse", "connect(AF_UNSPEC), then connect() again with the same socket", disconnect_and_reuse,
-	  accept_again },
+	  accept_again, .flags = ROW_DIALS },
 	{ "30", "after-reset", "a socket that is used on after the peer's RST", reset_at_once, go_on_after_reset },
 	{},
 };

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/errqueue.h>
 #include <linux/tcp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -126,14 +127,23 @@ static void head_then_body(struct side *s)
 	see_splice(s, 100);
 }
 
+static void on_alarm(int number)
+{
+}
+
+/* A reader that is never woken gives up after 2 s with EINTR. */
 static void sleeping_splice(struct side *s)
 {
+	struct sigaction a = { .sa_handler = on_alarm };
 	char data[64];
 	ssize_t n;
 
+	sigaction(SIGALRM, &a, NULL);
 	make_pipe(s);
 	tell(s, 0);
+	alarm(2);
 	n = splice(s->fd, NULL, pipes[1], NULL, 100, 0);
+	ended(s, n);
 	saw(s, "splice(100), blocked = %s", result(n));
 	n = n > 0 ? read(pipes[0], data, sizeof(data)) : 0;
 	saw(s, "\"%s\"", n > 0 ? quoted(data, (size_t)n) : "");

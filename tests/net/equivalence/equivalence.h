@@ -36,6 +36,7 @@
 #define ROW_AFTER 64u	 /* wants the pods of the row before it, and what that has taught */
 #define ROW_FAMILY6 128u /* the server listens on ::, the client's socket is AF_INET6 with a mapped address */
 #define ROW_SERVER6 256u /* only the server's is AF_INET6 */
+#define ROW_DIALS 512u	 /* the client connects in the play: never mirrored */
 
 struct side;
 
@@ -58,11 +59,12 @@ const struct row *row_at(size_t index);
 /* One of the two programs of a row. Made by pair.c, used by rows. */
 struct side {
 	const struct row *row;
-	bool client;
+	bool client;  /* which program it plays */
+	bool dials;   /* which end of the connection it has: as the program, unless the row is played mirrored */
 	int fd;	      /* the connection */
-	int listener; /* server */
+	int listener; /* of the side that does not dial */
 	int other;    /* to the other side: numbers in order */
-	int boss;     /* client: to the process that can ask weft; -1 nobody to ask */
+	int boss;     /* of the side that dials: to the process that can ask weft; -1 nobody to ask */
 	int out;      /* what was seen */
 	pid_t peer;   /* process of the other side */
 	struct sockaddr_storage address; /* of the server */
@@ -79,6 +81,7 @@ struct plan {
 	const char *address; /* of the server */
 	int port;	     /* of the first row; each row has its own */
 	const char *ask;     /* command that prints `weftctl -o json connections`; NULL: no weft here */
+	bool mirrored;	     /* the server plays the client's program, and the other way round */
 	int patience_ms;     /* how long to talk before a connection that is not spliced is taken as it is */
 };
 
@@ -138,7 +141,8 @@ void put_text(struct side *s, const char *text);
 void delivered(struct side *s);			/* until the peer's kernel has all that was sent */
 void arrive(struct side *s, const char *text);	/* put_text, delivered, and say so */
 void await(struct side *s);			/* the other's arrive() */
-void look(struct side *s);			/* client: what weft says now, as a line that is not compared */
+void look(struct side *s);			/* dials: what weft says now, as a line that is not compared */
+void settle(struct side *s);			/* dials: until weft has decided, without talking */
 
 /* The same, written down as they are done. */
 ssize_t see_recv(struct side *s, size_t len, int flags);

@@ -13,14 +13,14 @@ static const char usage[] =
 	"usage: equivalence list\n"
 	"       equivalence run --client-netns NS --server-netns NS --server-address IP [--client-cgroup DIR]\n"
 	"                [--server-cgroup DIR] [--port BASE] [--ask COMMAND] [--patience MS] [--jobs N]\n"
-	"                [--together | ROW...]\n"
+	"                [--mirrored] [--together | ROW...]\n"
 	"       equivalence compare [--markdown | --verbose] DIRECT WEFT [ALWAYS]\n"
 	"\n"
 	"run plays the rows between two network namespaces (names below /run/netns, or paths) and writes what the\n"
 	"programs saw. COMMAND prints the connections as JSON (weftctl -o json connections); with it, each connection\n"
 	"talks until it is spliced, or weft has said why not, or MS have passed. --together leaves out the rows that\n"
 	"want pods of their own (alone, after: the pods of the row before, in list); otherwise they are played last.\n"
-	"compare: exit code 1 if a row differs.\n";
+	"--mirrored: the end that was accepted plays the client's program. compare: exit code 1 if a row differs.\n";
 
 struct job {
 	const struct row *row;
@@ -138,7 +138,8 @@ static int run(int argc, char **argv)
 		{ "client-cgroup", required_argument, NULL, 'C' }, { "server-cgroup", required_argument, NULL, 'S' },
 		{ "server-address", required_argument, NULL, 'a' }, { "port", required_argument, NULL, 'p' },
 		{ "ask", required_argument, NULL, 'k' }, { "patience", required_argument, NULL, 'm' },
-		{ "jobs", required_argument, NULL, 'j' }, { "together", no_argument, NULL, 't' }, {},
+		{ "jobs", required_argument, NULL, 'j' }, { "together", no_argument, NULL, 't' },
+		{ "mirrored", no_argument, NULL, 'r' }, {},
 	};
 	struct plan p = { .port = 21000, .patience_ms = 600 };
 	bool together = false;
@@ -156,6 +157,7 @@ static int run(int argc, char **argv)
 		case 'm': p.patience_ms = number(optarg); break;
 		case 'j': width = number(optarg) ?: 1; break;
 		case 't': together = true; break;
+		case 'r': p.mirrored = true; break;
 		default: return 2;
 		}
 	}

@@ -110,7 +110,7 @@ static void signed_segments(struct side *s)
 	int rc;
 
 	memcpy(&m.tcpm_addr, &s->address, s->address_len);
-	if (!s->client) { /* whoever comes */
+	if (!s->dials) { /* whoever comes */
 		m.tcpm_flags = TCP_MD5SIG_FLAG_PREFIX;
 		option = TCP_MD5SIG_EXT;
 		if (s->address.ss_family == AF_INET6)

@@ -86,6 +86,12 @@ void look(struct side *s)
 		saw(s, "~ weft: %s, %s", a.path.path, a.path.reason);
 }
 
+void settle(struct side *s)
+{
+	while (s->boss >= 0 && ask(s, false).more)
+		nap(10);
+}
+
 /* Until weft has done what it will do; then once more, so that a splice just made is in use both ways. */
 static void converse(struct side *s)
 {
@@ -113,7 +119,7 @@ static void make_nonblocking(struct side *s)
 
 static int make_socket(struct side *s)
 {
-	int protocol = s->client ? s->row->client_protocol : s->row->server_protocol;
+	int protocol = s->dials ? s->row->client_protocol : s->row->server_protocol;
 	int fd = socket(s->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, protocol);
 
 	if (fd < 0 && protocol)
@@ -121,6 +127,14 @@ static int make_socket(struct side *s)
 	if (fd < 0)
 		failed(s, "socket: %s", result(-1));
 	return fd;
+}
+
+static void play(struct side *s)
+{
+	if (s->client)
+		s->row->client(s);
+	else
+		s->row->server(s);
 }
 
 static void serve(struct side *s)
@@ -146,11 +160,13 @@ static void serve(struct side *s)
 		if (s->row->early)
 			s->row->early(s);
 		meet(s);
-		if (!(s->row->flags & ROW_SILENT))
+		if (!(s->row->flags & ROW_SILENT)) {
 			talk_server(s);
+			delivered(s); /* the last answer's acknowledgement may be late, and is nobody's business */
+		}
 		meet(s);
 	}
-	s->row->server(s);
+	play(s);
 	meet(s);
 }
 
@@ -170,7 +186,7 @@ static void visit(struct side *s)
 			converse(s);
 		meet(s);
 	}
-	s->row->client(s);
+	play(s);
 	look(s);
 	meet(s);
 }
@@ -221,11 +237,11 @@ static bool address_of(const char *text, int port, bool mapped, struct side *ret
 __attribute__((noreturn)) static void live(const struct plan *p, struct side *s)
 {
 	signal(SIGPIPE, SIG_IGN);
-	if (!enter(s->client ? &p->client : &p->server))
-		failed(s, "entering the place of the %s: %s", s->client ? "client" : "server", result(-1));
+	if (!enter(s->dials ? &p->client : &p->server))
+		failed(s, "entering the place of the %s: %s", s->dials ? "client" : "server", result(-1));
 	tell(s, getpid());
 	s->peer = (pid_t)hear(s);
-	if (s->client)
+	if (s->dials)
 		visit(s);
 	else
 		serve(s);
@@ -313,8 +329,11 @@ static int scratch(void)
 
 void pair_run(const struct plan *p, const struct row *row, int index, FILE *out)
 {
-	struct side client = { .row = row, .client = true, .fd = -1, .listener = -1, .boss = -1, .out = scratch() };
-	struct side server = { .row = row, .fd = -1, .listener = -1, .boss = -1, .out = scratch() };
+	bool mirrored = p->mirrored && !(row->flags & (ROW_BARE | ROW_DIALS));
+	struct side client = { .row = row, .client = !mirrored, .dials = true, .fd = -1, .listener = -1, .boss = -1,
+			       .out = scratch() };
+	struct side server = { .row = row, .client = mirrored, .fd = -1, .listener = -1, .boss = -1,
+			       .out = scratch() };
 	long long until = now_ms() + HANG_MS;
 	struct path path = {};
 	int pair[2], boss[2];
@@ -358,8 +377,8 @@ void pair_run(const struct plan *p, const struct row *row, int index, FILE *out)
 	if (p->ask)
 		fprintf(out, "path %s %s %lld\n", path.path[0] ? path.path : "-", path.reason[0] ? path.reason : "-",
 			path.spliced);
-	copy_lines("client", client.out, out);
-	copy_lines("server", server.out, out);
+	copy_lines("client", mirrored ? server.out : client.out, out);
+	copy_lines("server", mirrored ? client.out : server.out, out);
 	if (hung)
 		fprintf(out, "both hung\n");
 	fprintf(out, "\n");

@@ -138,6 +138,43 @@ static void count_many(struct side *s)
 	see_ioctl(s, "FIONREAD", FIONREAD);
 }
 
+/* Bytes that wait, come by TCP, while weft decides about a connection that has talked. */
+static void leave_some(struct side *s)
+{
+	char data[4];
+
+	for (int i = 0; i < 12; i++) {
+		put_text(s, "talk");
+		get(s, data, 4);
+	}
+	arrive(s, "abc");
+	settle(s);
+	arrive(s, "defgh");
+	hear(s);
+	arrive(s, "ijk");
+}
+
+static void count_what_waited(struct side *s)
+{
+	char data[4];
+
+	for (int i = 0; i < 12; i++) {
+		get(s, data, 4);
+		put(s, data, 4);
+	}
+	await(s);
+	await(s);
+	see_ioctl(s, "FIONREAD", FIONREAD);
+	see_recv(s, 100, MSG_PEEK);
+	see_recv(s, 2, 0);
+	see_ioctl(s, "FIONREAD", FIONREAD);
+	see_recv(s, 100, 0);
+	tell(s, 0);
+	await(s);
+	see_ioctl(s, "FIONREAD", FIONREAD);
+	see_recv(s, 100, 0);
+}
+
 /* ------------------------------------------------------------------ 4: SIOCOUTQ */
 
 static void outq_writer(struct side *s)
@@ -263,6 +300,8 @@ const struct row reading_rows[] = {
 	{ "3", "fionread", "FIONREAD of small messages", some_bytes, count_them },
 	{ "3b", "fionread-mixed", "FIONREAD of 168 KiB, of which the last part comes by TCP", many_bytes, count_many,
 	  .before = large_window },
+	{ "3b", "fionread-waiting", "FIONREAD of bytes that wait while weft decides", leave_some, count_what_waited,
+	  .flags = ROW_SILENT | ROW_DIALS },
 	{ "4", "siocoutq", "SIOCOUTQ of the writer", outq_writer, outq_reader },
 	{ "5", "peek", "MSG_PEEK within and across messages", both_pieces, peek },
 	{ "6", "peek-offset", "SO_PEEK_OFF set at the start", both_pieces, peek_on, .early = peek_offset },

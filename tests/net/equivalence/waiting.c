@@ -249,6 +249,20 @@ static void told_by_signal(struct side *s)
 	}
 }
 
+/* The reader sleeps since before weft could enter the connection into its map. */
+static void wake_after_a_while(struct side *s)
+{
+	hear(s);
+	wait_asleep(s, s->peer);
+	settle(s);
+	put_text(s, "wake");
+	for (int i = 0; i < 4; i++) {
+		hear(s);
+		wait_asleep(s, s->peer);
+		put_text(s, "wake");
+	}
+}
+
 const struct row waiting_rows[] = {
 	{ "21", "signal", "a signal for a reader that sleeps in recv()", signal_a_sleeper, sleep_until_signal,
 	  .flags = ROW_SERVER_BLOCKS },
@@ -267,6 +281,8 @@ const struct row waiting_rows[] = {
 	  times_out_made_blocking },
 	{ "23", "sleep-recv", "a reader that sleeps in recv() five times", wake_each, sleep_in_recv,
 	  .flags = ROW_SERVER_BLOCKS },
+	{ "23", "sleep-from-the-start", "a reader that sleeps in recv() from the start", wake_after_a_while,
+	  sleep_in_recv, .flags = ROW_SERVER_BLOCKS | ROW_SILENT | ROW_DIALS },
 	{ "23", "sleep-made-blocking", "made blocking after a conversation, then sleeps in recv()", wake_each,
 	  sleep_made_blocking },
 	{ "23", "sleep-poll", "a reader that sleeps in poll()", wake_each, sleep_in_poll },
