@@ -116,6 +116,12 @@ __attribute__((format(printf, 2, 3), noreturn)) void failed(struct side *s, cons
 /* "7" or "-1 EAGAIN"; good until the fourth call after. */
 const char *result(ssize_t n);
 
+/*
+ * In a row in which weft may end the connection its end is an outcome: if it has ended, writes "ended: " and does not
+ * return. What was seen until then must be equal.
+ */
+void if_ended(struct side *s, const char *what);
+
 /* A call that must succeed, or the row has failed. */
 #define must(s, call)                                                          \
 	({                                                                     \

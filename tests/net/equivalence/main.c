@@ -141,7 +141,7 @@ static int run(int argc, char **argv)
 		{ "jobs", required_argument, NULL, 'j' }, { "together", no_argument, NULL, 't' },
 		{ "mirrored", no_argument, NULL, 'r' }, {},
 	};
-	struct plan p = { .port = 21000, .patience_ms = 600 };
+	struct plan p = { .port = 21000, .patience_ms = 1500 };
 	bool together = false;
 	int c, width = 1;
 

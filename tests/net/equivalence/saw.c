@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #define PATIENCE_MS 5000
+#define TCP_STATE_CLOSED 7 /* include/net/tcp_states.h */
 
 static void write_line(struct side *s, const char *first, const char *format, va_list args)
 {
@@ -81,8 +83,11 @@ long hear(struct side *s)
 {
 	long number;
 
-	if (TEMP_FAILURE_RETRY(read(s->other, &number, sizeof(number))) != sizeof(number))
+	if (TEMP_FAILURE_RETRY(read(s->other, &number, sizeof(number))) != sizeof(number)) {
+		if (s->row->flags & ROW_ENDS)
+			saw(s, "ended: the other side");
 		_exit(0);
+	}
 	return number;
 }
 
@@ -130,6 +135,25 @@ bool wait_for(int fd, short events, int ms)
 	return TEMP_FAILURE_RETRY(poll(&p, 1, ms)) > 0;
 }
 
+/* ------------------------------------------------------------------ the end by weft */
+
+/* In a row in which weft may end the connection, its end is an outcome, not a failure: then this does not return. */
+void if_ended(struct side *s, const char *what)
+{
+	int error = errno;
+	struct tcp_info i = {};
+	socklen_t len = sizeof(i);
+
+	if (!(s->row->flags & ROW_ENDS))
+		return;
+	if (getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &i, &len) || i.tcpi_state != TCP_STATE_CLOSED) {
+		errno = error;
+		return;
+	}
+	saw(s, "ended: %s", what);
+	_exit(0);
+}
+
 /* ------------------------------------------------------------------ quietly */
 
 static bool again(int error)
@@ -144,6 +168,8 @@ void put(struct side *s, const void *data, size_t len)
 	while (len) {
 		ssize_t n = send(s->fd, at, len, MSG_NOSIGNAL);
 
+		if (n < 0 && !again(errno))
+			if_ended(s, "send");
 		if (n < 0 && (!again(errno) || !wait_for(s->fd, POLLOUT, PATIENCE_MS)))
 			failed(s, "send: %s", result(n));
 		if (n > 0) {
@@ -160,6 +186,8 @@ void get(struct side *s, void *data, size_t len)
 	while (len) {
 		ssize_t n = recv(s->fd, at, len, 0);
 
+		if (n <= 0 && !again(errno))
+			if_ended(s, "recv");
 		if (n == 0 || (n < 0 && (!again(errno) || !wait_for(s->fd, POLLIN, PATIENCE_MS))))
 			failed(s, "recv: %s, %zu bytes missing", result(n), len);
 		if (n > 0) {
@@ -187,6 +215,7 @@ void delivered(struct side *s)
 			failed(s, "SIOCOUTQ: %s", result(-1));
 		if (!left)
 			return;
+		if_ended(s, "send");
 		nap(1);
 	}
 	failed(s, "%d bytes were not acknowledged", left);
@@ -245,6 +274,8 @@ ssize_t see_recv(struct side *s, size_t len, int flags)
 	char data[4096];
 	ssize_t n = recv(s->fd, data, len < sizeof(data) ? len : sizeof(data), flags);
 
+	if (n < 0 && errno != EAGAIN)
+		if_ended(s, "recv");
 	if (n > 0)
 		saw(s, "recv(%zu%s) = %zd \"%s\"", len, flags_name(flags), n, quoted(data, (size_t)n));
 	else
