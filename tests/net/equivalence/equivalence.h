@@ -82,12 +82,13 @@ struct plan {
 	int port;	     /* of the first row; each row has its own */
 	const char *ask;     /* command that prints `weftctl -o json connections`; NULL: no weft here */
 	bool mirrored;	     /* the server plays the client's program, and the other way round */
+	int limit_ms;	     /* for a row; then both sides are ended, and have hung */
 	int patience_ms;     /* how long to talk before a connection that is not spliced is taken as it is */
 };
 
 /* ------------------------------------------------------------------ pair.c, path.c, compare.c */
 
-/* Plays one row and writes its result to `out`; never longer than 8 s. */
+/* Plays one row and writes its result to `out`; never longer than limit_ms. */
 void pair_run(const struct plan *p, const struct row *row, int index, FILE *out);
 
 struct path {

@@ -12,15 +12,15 @@
 static const char usage[] =
 	"usage: equivalence list\n"
 	"       equivalence run --client-netns NS --server-netns NS --server-address IP [--client-cgroup DIR]\n"
-	"                [--server-cgroup DIR] [--port BASE] [--ask COMMAND] [--patience MS] [--jobs N]\n"
-	"                [--mirrored] [--together | ROW...]\n"
+	"                [--server-cgroup DIR] [--port BASE] [--ask COMMAND] [--patience MS] [--limit MS]\n"
+	"                [--jobs N] [--mirrored] [--together | ROW...]\n"
 	"       equivalence compare [--markdown | --verbose] DIRECT WEFT [ALWAYS]\n"
 	"\n"
 	"run plays the rows between two network namespaces (names below /run/netns, or paths) and writes what the\n"
 	"programs saw. COMMAND prints the connections as JSON (weftctl -o json connections); with it, each connection\n"
 	"talks until it is spliced, or weft has said why not, or MS have passed. --together leaves out the rows that\n"
 	"want pods of their own (alone, after: the pods of the row before, in list); otherwise they are played last.\n"
-	"--mirrored: the end that was accepted plays the client's program. compare: exit code 1 if a row differs.\n";
+	"--limit: a row that takes longer has hung. --mirrored: the end that was accepted plays the client's program. compare: exit code 1 if a row differs.\n";
 
 struct job {
 	const struct row *row;
@@ -138,10 +138,10 @@ static int run(int argc, char **argv)
 		{ "client-cgroup", required_argument, NULL, 'C' }, { "server-cgroup", required_argument, NULL, 'S' },
 		{ "server-address", required_argument, NULL, 'a' }, { "port", required_argument, NULL, 'p' },
 		{ "ask", required_argument, NULL, 'k' }, { "patience", required_argument, NULL, 'm' },
-		{ "jobs", required_argument, NULL, 'j' }, { "together", no_argument, NULL, 't' },
+		{ "jobs", required_argument, NULL, 'j' }, { "limit", required_argument, NULL, 'l' }, { "together", no_argument, NULL, 't' },
 		{ "mirrored", no_argument, NULL, 'r' }, {},
 	};
-	struct plan p = { .port = 21000, .patience_ms = 1500 };
+	struct plan p = { .port = 21000, .patience_ms = 1500, .limit_ms = 10000 };
 	bool together = false;
 	int c, width = 1;
 
@@ -155,6 +155,7 @@ static int run(int argc, char **argv)
 		case 'p': p.port = number(optarg); break;
 		case 'k': p.ask = optarg; break;
 		case 'm': p.patience_ms = number(optarg); break;
+		case 'l': p.limit_ms = number(optarg); break;
 		case 'j': width = number(optarg) ?: 1; break;
 		case 't': together = true; break;
 		case 'r': p.mirrored = true; break;

@@ -19,7 +19,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HANG_MS 8000
 #define TALK 16 /* bytes of a message of the conversation */
 #define ROUNDS 10
 
@@ -32,6 +31,7 @@ struct question {
 struct answer {
 	bool more;
 	struct path path;
+	long long before; /* spliced when the conversation ended */
 };
 
 /* ------------------------------------------------------------------ the conversation */
@@ -83,7 +83,8 @@ void look(struct side *s)
 	if (s->boss >= 0 && s->fd >= 0)
 		a = ask(s, true);
 	if (a.path.path[0])
-		saw(s, "~ weft: %s, %s", a.path.path, a.path.reason);
+		saw(s, "~ weft: %s, %s, %lld bytes spliced since the conversation", a.path.path, a.path.reason,
+		    a.path.spliced - a.before);
 }
 
 void settle(struct side *s)
@@ -101,10 +102,14 @@ static void converse(struct side *s)
 		for (int i = 0; i < ROUNDS; i++)
 			talk_client(s, "talk");
 		more = s->boss >= 0 && ask(s, false).more;
+		if (more)
+			nap(20); /* weft looks every 25 ms at most; it need not be asked more often */
 	} while (more);
 	for (int i = 0; i < ROUNDS; i++)
 		talk_client(s, "talk");
 	talk_client(s, "done");
+	if (s->boss >= 0)
+		ask(s, false);
 }
 
 /* ------------------------------------------------------------------ sockets */
@@ -276,6 +281,7 @@ static void coordinate(const struct plan *p, int client, long long until, struct
 			return;
 		path_ask(p->ask, q.port, &a.path);
 		began = began ?: now_ms();
+		a.before = ret->spliced;
 		a.more = waits_for_more(&a.path) && now_ms() - began < p->patience_ms;
 		if (!q.look || !ret->path[0])
 			*ret = a.path;
@@ -334,7 +340,7 @@ void pair_run(const struct plan *p, const struct row *row, int index, FILE *out)
 			       .out = scratch() };
 	struct side server = { .row = row, .client = mirrored, .fd = -1, .listener = -1, .boss = -1,
 			       .out = scratch() };
-	long long until = now_ms() + HANG_MS;
+	long long until = now_ms() + p->limit_ms;
 	struct path path = {};
 	int pair[2], boss[2];
 	pid_t pids[2];
