@@ -4,10 +4,9 @@ A spliced connection behaves as a direct one: every row of tests/net/equivalence
 through weft as shipped, and with weft.io/splice: "always", which shows what a splice itself would change.
 
 A row fails where weft as shipped differs from direct. At the end of the run the table; `make equivalence-document`
-writes it into docs/equivalence.md.
+writes it into docs/equivalence.md. To look at some rows only: BUILD=... python3 tests/net/test_equivalence.py ROW...
 """
 
-import concurrent.futures
 import os
 import pathlib
 import subprocess
@@ -60,21 +59,18 @@ def run(lab, pair, port, weft, *args):
 
 
 def play(lab, prefix, port, out, weft, *options):
-    """All rows: most between two pods, several at once; each that teaches weft something in pods of its own."""
-    groups = []
+    """
+    All rows: most between two pods, several at once; then, one by one, those that teach weft something, in pods of
+    their own: while weft judges a reader that it has just caught, it redirects nothing on the whole machine.
+    """
+    together = [name for _, name, _, how in ROWS if how == "together"]
+    seen = [run(lab, prefix, port, weft, *options, "--jobs", str(JOBS), *together)] if together else []
+    pair = None
     for _, name, _, how in ROWS:
-        if how == "alone":
-            groups.append((f"{prefix}-{name}", [name]))
-        elif how == "after":
-            groups[-1][1].append(name)
-
-    def one(group):
-        pair, names = group
-        return b"".join(run(lab, pair, port, weft, *options, name) for name in names)
-
-    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-        most = pool.submit(run, lab, prefix, port, weft, *options, "--jobs", str(JOBS), "--together")
-        out.write_bytes(b"".join(pool.map(one, groups)) + most.result())
+        pair = f"{prefix}-{name}" if how == "alone" else pair
+        if how != "together":
+            seen.append(run(lab, pair, port, weft, *options, name))
+    out.write_bytes(b"".join(seen))
 
 
 def direct(folder):
@@ -110,8 +106,8 @@ def compare(folder, *options):
     return table("compare", *options, folder / "direct", folder / "auto", folder / "always")
 
 
-def compare_mirrored(folder):
-    return table("compare", folder / "direct-mirrored", folder / "auto-mirrored")
+def compare_mirrored(folder, *options):
+    return table("compare", *options, folder / "direct-mirrored", folder / "auto-mirrored")
 
 
 def table(*args):
@@ -181,5 +177,21 @@ def document():
         print(compare_mirrored(folder))
 
 
+def show(names):
+    """All that was seen of a few rows, for who works on one."""
+    after = [how for _, name, _, how in ROWS if name in names]
+    if len(after) != len(names) or after[0] == "after":
+        sys.exit(f"equivalence: no such rows, or without the row before: {' '.join(names)}; see {PROGRAM} list")
+    ROWS[:] = [row for row in ROWS if row[1] in names]
+    with tempfile.TemporaryDirectory(prefix="weft-equivalence-") as name:
+        folder = pathlib.Path(name)
+        play_all(folder)
+        print(compare(folder, "--verbose"))
+        print(compare_mirrored(folder, "--verbose"))
+
+
 if __name__ == "__main__":
-    document()
+    if len(sys.argv) > 1:
+        show(sys.argv[1:])
+    else:
+        document()

@@ -261,10 +261,13 @@ static long long now_ms(void)
 	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
 }
 
-static bool waits_for_more(const struct path *at)
+/* Spliced is who is seen to be: bytes of the conversation since the last question. */
+static bool waits_for_more(const struct path *at, long long spliced_before)
 {
-	return strcmp(at->path, "splice") && (!at->reason[0] || !strcmp(at->reason, "watched") ||
-					      !strcmp(at->reason, "none") || !strcmp(at->reason, "peer_unseen"));
+	if (!strcmp(at->path, "splice"))
+		return at->spliced == spliced_before;
+	return !at->reason[0] || !strcmp(at->reason, "watched") || !strcmp(at->reason, "none") ||
+	       !strcmp(at->reason, "peer_unseen");
 }
 
 /* Answers until the client has ended; then the server has at most the rest of the time to end too. */
@@ -282,7 +285,7 @@ static void coordinate(const struct plan *p, int client, long long until, struct
 		path_ask(p->ask, q.port, &a.path);
 		began = began ?: now_ms();
 		a.before = ret->spliced;
-		a.more = waits_for_more(&a.path) && now_ms() - began < p->patience_ms;
+		a.more = waits_for_more(&a.path, ret->spliced) && now_ms() - began < p->patience_ms;
 		if (!q.look || !ret->path[0])
 			*ret = a.path;
 		if (write(client, &a, sizeof(a)) != sizeof(a))
