@@ -166,9 +166,12 @@ static void write_and_wait_for_the_end(struct side *s)
 	arrive(s, "abcdefghij");
 	hear(s);
 	wait_until(s, POLLRDHUP);
+	by_nature(s, true);
 	see_poll(s, ALL, 0);
 	see_recv(s, 100, 0);
 	see_send(s, "more", 0);
+	by_nature(s, false);
+	wait_until(s, POLLHUP);
 	see_send(s, "more", 0);
 }
 
@@ -227,7 +230,25 @@ static void sleep_until_reset(struct side *s)
 static void made_blocking_until_reset(struct side *s)
 {
 	saw(s, "clear O_NONBLOCK = %s", result(fcntl(s->fd, F_SETFL, 0)));
+	by_nature(s, true);
 	sleep_until_reset(s);
+}
+
+static void left_until_reset(struct side *s)
+{
+	saw(s, "clear O_NONBLOCK = %s", result(fcntl(s->fd, F_SETFL, 0)));
+	meet(s);
+	leave(s);
+	meet(s);
+	sleep_until_reset(s);
+}
+
+static void reset_when_left(struct side *s)
+{
+	meet(s);
+	leave(s);
+	meet(s);
+	reset_a_sleeper(s);
 }
 
 static void reset_at_once(struct side *s)
@@ -293,6 +314,7 @@ static void accept_again(struct side *s)
 
 /* ------------------------------------------------------------------ the table */
 
+#define BLOCKED "weft looks at O_NONBLOCK once a second; until then EAGAIN where a blocking socket has none"
 #define UNREAD "what was redirected is not in TCP's queue, so TCP sends FIN where it would send RST"
 
 const struct row closing_rows[] = {
@@ -302,15 +324,16 @@ const struct row closing_rows[] = {
 	{ "17", "shutdown-read", "shutdown(RD), then the peer writes", write_to_a_deaf_end, stop_reading },
 	{ "17", "edge-triggered", "EPOLLET: one event for each arrival, and for the end", make_edges, edges },
 	{ "18", "close-unread", "close() with unread bytes", write_and_wait_for_the_end, close_without_reading,
-	  .accepted = UNREAD },
+	  .nature = UNREAD },
 	{ "18", "close-half-read", "close() with bytes of a message unread", write_and_wait_for_the_end,
-	  close_having_read_some, .accepted = UNREAD },
+	  close_having_read_some, .nature = UNREAD },
 	{ "19", "reset-after-data", "RST (linger 0) after data that is not read yet", data_and_reset,
 	  read_until_reset },
 	{ "20", "reset-blocked", "RST for a reader that sleeps in recv()", reset_a_sleeper, sleep_until_reset,
 	  .flags = ROW_SERVER_BLOCKS },
 	{ "20", "reset-made-blocking", "made blocking after a conversation, then RST for the sleeping reader",
-	  reset_a_sleeper, made_blocking_until_reset },
+	  reset_a_sleeper, made_blocking_until_reset, .nature = BLOCKED },
+	{ "20", "reset-left", "the same once weft has let go of the connection", reset_when_left, left_until_reset },
 	{ "29", "reuse", "connect(AF_UNSPEC), then connect() again with the same socket", disconnect_and_reuse,
 	  accept_again, .flags = ROW_DIALS },
 	{ "30", "after-reset", "a socket that is used on after the peer's RST", reset_at_once, go_on_after_reset },

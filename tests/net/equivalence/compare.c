@@ -106,10 +106,11 @@ static const char *said_by(const char *who, const char *line)
 	return line + len + 1;
 }
 
-static const char *next_said(const char *who, const struct seen *x, size_t *at)
+/* The next line of a side from *at, which then points to it; NULL: no more. */
+static const char *said_at(const char *who, const struct seen *x, size_t *at)
 {
-	while (x && *at < x->lines) {
-		const char *text = said_by(who, x->line[(*at)++]);
+	for (; x && *at < x->lines; (*at)++) {
+		const char *text = said_by(who, x->line[*at]);
 
 		if (text)
 			return text;
@@ -117,15 +118,47 @@ static const char *next_said(const char *who, const struct seen *x, size_t *at)
 	return NULL;
 }
 
-/* The first lines of one side that differ; both NULL: none. */
-static void differ(const char *who, const struct seen *a, const struct seen *b, const char **ret_a, const char **ret_b)
+static bool marked(const char *text)
 {
+	return text && !strncmp(text, "^ ", 2);
+}
+
+static const char *plain(const char *text)
+{
+	return marked(text) ? text + 2 : text;
+}
+
+struct difference { /* lines as they were seen, NULL: nothing; none: both NULL */
+	const char *direct, *other;
+	bool nature; /* only in lines that by_nature() marked */
+};
+
+/*
+ * The first difference of one side that counts; where there is none, the first by nature. A marked line that the other
+ * run does not have is passed over there.
+ */
+static struct difference differ(const char *who, const struct seen *x, const struct seen *y)
+{
+	struct difference first = {};
 	size_t i = 0, j = 0;
 
-	do {
-		*ret_a = next_said(who, a, &i);
-		*ret_b = next_said(who, b, &j);
-	} while (*ret_a && *ret_b && !strcmp(*ret_a, *ret_b));
+	for (;;) {
+		const char *a = said_at(who, x, &i), *b = said_at(who, y, &j);
+
+		if (!a && !b)
+			return first;
+		if (a && b && !strcmp(a, b)) {
+			i++;
+			j++;
+			continue;
+		}
+		if (!marked(a) && !marked(b))
+			return (struct difference){ .direct = a, .other = b };
+		if (!first.nature)
+			first = (struct difference){ marked(a) ? plain(a) : NULL, marked(b) ? plain(b) : NULL, true };
+		i += marked(a);
+		j += marked(b);
+	}
 }
 
 static const char *const sides[] = { "client", "server", "both" };
@@ -159,14 +192,16 @@ static enum verdict judge(const struct row *row, const struct seen *direct, cons
 	if (has_failed(direct)) /* nothing to be equal to */
 		return DIFFERS;
 	for (size_t i = 0; i < sizeof(sides) / sizeof(sides[0]); i++) {
-		const char *a, *b;
+		struct difference d = differ(sides[i], direct, weft);
 
-		differ(sides[i], direct, weft, &a, &b);
-		if (!a && !b)
+		if (!d.direct && !d.other)
 			continue;
-		if (!(row->flags & ROW_ENDS) || !b || strncmp(b, "ended: ", 7))
-			return row->accepted && !has_failed(weft) ? ACCEPTED : DIFFERS;
-		verdict = ENDED;
+		if (d.nature && row->nature)
+			verdict = ACCEPTED;
+		else if ((row->flags & ROW_ENDS) && d.other && !strncmp(d.other, "ended: ", 7))
+			verdict = ENDED;
+		else
+			return DIFFERS;
 	}
 	return verdict;
 }
@@ -176,11 +211,11 @@ static enum verdict judge(const struct row *row, const struct seen *direct, cons
 static void show_difference(const struct seen *direct, const struct seen *weft, const char *indent)
 {
 	for (size_t i = 0; i < sizeof(sides) / sizeof(sides[0]); i++) {
-		const char *a, *b;
+		struct difference d = differ(sides[i], direct, weft);
 
-		differ(sides[i], direct, weft, &a, &b);
-		if (a || b)
-			printf("%s%s: direct %s; spliced %s\n", indent, sides[i], a ?: "(nothing)", b ?: "(nothing)");
+		if (d.direct || d.other)
+			printf("%s%s: direct %s; spliced %s\n", indent, sides[i], d.direct ?: "(nothing)",
+			       d.other ?: "(nothing)");
 	}
 }
 
@@ -217,13 +252,12 @@ static void difference_cell(const struct seen *direct, const struct seen *other,
 	bool some = false;
 
 	for (size_t i = 0; i < sizeof(sides) / sizeof(sides[0]); i++) {
-		const char *a, *b;
+		struct difference d = differ(sides[i], direct, other);
 
-		differ(sides[i], direct, other, &a, &b);
-		if (!a && !b)
+		if (!d.direct && !d.other)
 			continue;
 		printf("%s%s: `", some ? "; " : "", sides[i]);
-		cell((weft ? b : a) ?: "nothing");
+		cell((weft ? d.other : d.direct) ?: "nothing");
 		printf("`");
 		some = true;
 	}
@@ -251,7 +285,7 @@ static void document_row(const struct row *row, const struct seen *direct, const
 	else
 		difference_cell(direct, always, true);
 	printf(" | %s | %s | ", weft && !strcmp(weft->path, "splice") ? "yes" : "no", weft ? weft->reason : "-");
-	printf("%s%s%s |\n", verdict_name[v], v == ACCEPTED ? ": " : "", v == ACCEPTED ? row->accepted : "");
+	printf("%s%s%s |\n", verdict_name[v], v == ACCEPTED ? ": " : "", v == ACCEPTED ? row->nature : "");
 }
 
 static const char *heading =

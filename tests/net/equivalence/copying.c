@@ -327,6 +327,7 @@ static void three_pages(struct side *s)
 	static unsigned char data[3 * 4096];
 
 	pattern(data, sizeof(data), 0);
+	hear(s);
 	for (size_t at = 0; at < sizeof(data); at += 4096)
 		put(s, data + at, 4096);
 	delivered(s);
@@ -347,6 +348,7 @@ static void receive_mapped(struct side *s)
 		failed(s, "mmap: %s", result(-1));
 	}
 	z.address = (unsigned long)at;
+	tell(s, 0);
 	hear(s);
 	rc = getsockopt(s->fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &z, &len);
 	saw(s, "TCP_ZEROCOPY_RECEIVE = %s: length %u, to be read by recv %u, inq %d, err %d", result(rc), z.length,

@@ -50,7 +50,7 @@ struct row {
 	void (*early)(struct side *s);	/* on `fd` of both sides right after connect() and accept() */
 	unsigned flags;			/* ROW_* */
 	int client_protocol, server_protocol; /* of socket(); 0 TCP */
-	const char *accepted; /* a difference by nature: why weft does not hide it. NULL: must be equal */
+	const char *nature; /* why weft does not hide a difference in the lines that by_nature() marks; NULL: none */
 };
 
 /* The rows in the order of the table; NULL behind the last. */
@@ -60,6 +60,7 @@ const struct row *row_at(size_t index);
 struct side {
 	const struct row *row;
 	bool client;  /* which program it plays */
+	bool nature;  /* see by_nature() */
 	bool dials;   /* which end of the connection it has: as the program, unless the row is played mirrored */
 	int fd;	      /* the connection */
 	int listener; /* of the side that does not dial */
@@ -108,6 +109,9 @@ int compare(const char *direct, const char *weft, const char *always, bool markd
 /* Writes down a line. One that begins with "~ " is shown but not compared: direct itself varies there. */
 __attribute__((format(printf, 2, 3))) void saw(struct side *s, const char *format, ...);
 
+/* Lines written from now on, until `on` is false, may differ by nature: shown and counted, but no failure. */
+void by_nature(struct side *s, bool on);
+
 /* Writes down that this kernel or machine does not have what the row is about, and ends both sides. */
 __attribute__((format(printf, 2, 3), noreturn)) void absent(struct side *s, const char *format, ...);
 
@@ -150,6 +154,7 @@ void arrive(struct side *s, const char *text);	/* put_text, delivered, and say s
 void await(struct side *s);			/* the other's arrive() */
 void look(struct side *s);			/* dials: what weft says now, as a line that is not compared */
 void settle(struct side *s);			/* dials: until weft has decided, without talking */
+void leave(struct side *s);			/* dials: until weft has let go of it; at once on the other side */
 
 /* The same, written down as they are done. */
 ssize_t see_recv(struct side *s, size_t len, int flags);

@@ -301,7 +301,9 @@ static void more(struct side *s)
 static void held_back(struct side *s)
 {
 	hear(s);
+	by_nature(s, true);
 	see_poll(s, POLLIN, 50);
+	by_nature(s, false);
 	tell(s, 0);
 	hear(s);
 	see_recv(s, 100, 0);
@@ -366,8 +368,8 @@ const struct row flow_rows[] = {
 	  .flags = ROW_CLIENT_BLOCKS },
 	{ "25", "single-bytes", "20 000 writes of one byte to a reader that does not read", fill_bytes,
 	  drain_what_waits },
-	{ "26", "cork", "TCP_CORK set after a conversation", cork, held_back, .accepted = HELD },
-	{ "26", "more", "MSG_MORE", more, held_back, .accepted = HELD },
+	{ "26", "cork", "TCP_CORK set after a conversation", cork, held_back, .nature = HELD },
+	{ "26", "more", "MSG_MORE", more, held_back, .nature = HELD },
 	{ "27", "order", "large writes, then small ones, to a late reader", large_then_small, read_late,
 	  .before = large_buffers },
 	{ "35", "stream", "12 MiB in random sizes", stream_out, stream_in },

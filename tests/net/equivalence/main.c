@@ -20,7 +20,8 @@ static const char usage[] =
 	"programs saw. COMMAND prints the connections as JSON (weftctl -o json connections); with it, each connection\n"
 	"talks until it is spliced, or weft has said why not, or MS have passed. --together leaves out the rows that\n"
 	"want pods of their own (alone, after: the pods of the row before, in list); otherwise they are played last.\n"
-	"--limit: a row that takes longer has hung. --mirrored: the end that was accepted plays the client's program. compare: exit code 1 if a row differs.\n";
+	"--limit: a row that takes longer has hung. --mirrored: the end that was accepted plays the client's program.\n"
+	"compare: exit code 1 if a row differs.\n";
 
 struct job {
 	const struct row *row;
@@ -138,8 +139,8 @@ static int run(int argc, char **argv)
 		{ "client-cgroup", required_argument, NULL, 'C' }, { "server-cgroup", required_argument, NULL, 'S' },
 		{ "server-address", required_argument, NULL, 'a' }, { "port", required_argument, NULL, 'p' },
 		{ "ask", required_argument, NULL, 'k' }, { "patience", required_argument, NULL, 'm' },
-		{ "jobs", required_argument, NULL, 'j' }, { "limit", required_argument, NULL, 'l' }, { "together", no_argument, NULL, 't' },
-		{ "mirrored", no_argument, NULL, 'r' }, {},
+		{ "jobs", required_argument, NULL, 'j' }, { "limit", required_argument, NULL, 'l' },
+		{ "together", no_argument, NULL, 't' },	  { "mirrored", no_argument, NULL, 'r' }, {},
 	};
 	struct plan p = { .port = 21000, .patience_ms = 1500, .limit_ms = 10000 };
 	bool together = false;

@@ -145,7 +145,9 @@ static void capture(struct side *s)
 	await(s);
 	while ((n = recv(fd, data, sizeof(data), 0)) > 0)
 		found = found || memmem(data, (size_t)n, NEEDLE, sizeof(NEEDLE) - 1);
+	by_nature(s, true);
 	saw(s, "a packet socket %s it", found ? "sees" : "does not see");
+	by_nature(s, false);
 	see_recv(s, 100, 0);
 }
 
@@ -195,8 +197,10 @@ static void own_map_before(struct side *s)
 
 static void own_map_live(struct side *s)
 {
+	by_nature(s, true);
 	if (s->client)
 		own_map(s);
+	by_nature(s, false);
 	exchange_text(s);
 }
 
@@ -246,10 +250,10 @@ const struct row owners_rows[] = {
 	{ "37", "filter-live", "a filter that drops everything, attached after a conversation and taken away",
 	  send_into_filter, drop_then_pass },
 	{ "37", "md5", "TCP-MD5 signatures", exchange_text, exchange_text, .before = signed_segments },
-	{ "37", "capture", "a packet socket in the server's pod", send_needle, capture, .accepted = CAPTURE },
+	{ "37", "capture", "a packet socket in the server's pod", send_needle, capture, .nature = CAPTURE },
 	{ "39", "kernel-reader", "the kernel reads the socket (KCM)", send_to_kernel, read_by_kernel },
 	{ "40", "own-sockmap", "the program enters its socket into a sockmap of its own right after connect",
 	  exchange_text, exchange_text, .early = own_map_before },
-	{ "40", "own-sockmap-live", "the same after a conversation", own_map_live, own_map_live, .accepted = FIRST },
+	{ "40", "own-sockmap-live", "the same after a conversation", own_map_live, own_map_live, .nature = FIRST },
 	{},
 };

@@ -93,6 +93,17 @@ void settle(struct side *s)
 		nap(10);
 }
 
+void leave(struct side *s)
+{
+	for (int ms = 0; s->boss >= 0 && ms < 4000; ms += 20) {
+		if (strcmp(ask(s, true).path.path, "splice"))
+			return;
+		nap(20);
+	}
+	if (s->boss >= 0)
+		saw(s, "weft does not let go of it");
+}
+
 /* Until weft has done what it will do; then once more, so that a splice just made is in use both ways. */
 static void converse(struct side *s)
 {

@@ -34,8 +34,13 @@ void saw(struct side *s, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	write_line(s, "", format, args);
+	write_line(s, s->nature ? "^ " : "", format, args);
 	va_end(args);
+}
+
+void by_nature(struct side *s, bool on)
+{
+	s->nature = on;
 }
 
 void absent(struct side *s, const char *format, ...)

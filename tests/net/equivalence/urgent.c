@@ -47,16 +47,16 @@ static void urgent_reader(struct side *s)
 	meet(s);
 	await(s);
 	see_mark(s);
-	see_recv(s, 10, MSG_OOB);
 	tell(s, 0);
 	hear(s);
 	see_poll(s, POLLIN | POLLPRI, 0);
 	saw(s, "SIGURG came %d times", (int)urgent_signals);
+	by_nature(s, true);
 	see_mark(s);
+	by_nature(s, false);
 	see_recv(s, 100, 0);
 	see_mark(s);
 	see_recv(s, 10, MSG_OOB | MSG_PEEK);
-	see_recv(s, 10, MSG_OOB);
 	see_recv(s, 10, MSG_OOB);
 	tell(s, 0);
 	await(s);
@@ -98,10 +98,11 @@ static void read_around_the_mark(struct side *s)
 {
 	await(s);
 	see_poll(s, POLLIN | POLLPRI, 0);
+	by_nature(s, true);
 	see_mark(s);
+	by_nature(s, false);
 	read_on(s);
 	read_on(s);
-	see_recv(s, 10, MSG_OOB);
 	see_recv(s, 100, 0);
 }
 
@@ -135,14 +136,35 @@ static void urgent_both_ways(struct side *s)
 	see_recv(s, 10, 0);
 }
 
+static void nothing_urgent(struct side *s)
+{
+	meet(s);
+	arrive(s, "abc");
+}
+
+static void ask_for_urgent(struct side *s)
+{
+	by_nature(s, true);
+	see_recv(s, 10, MSG_OOB);
+	meet(s);
+	await(s);
+	see_recv(s, 10, MSG_OOB);
+	see_recv(s, 10, 0);
+}
+
+#define MARK "SIOCATMARK looks at TCP's queue alone, and bytes that wait in the splice queue come before it"
+
 const struct row urgent_rows[] = {
 	{ "8", "urgent", "MSG_OOB between messages; POLLPRI, SIGURG, SIOCATMARK, recv(MSG_OOB)", urgent_writer,
-	  urgent_reader },
-	{ "8", "urgent-queued", "MSG_OOB in the middle of bytes that wait", urgent_in_a_queue, read_around_the_mark },
+	  urgent_reader, .nature = MARK },
+	{ "8", "urgent-queued", "MSG_OOB in the middle of bytes that wait", urgent_in_a_queue, read_around_the_mark,
+	  .nature = MARK },
 	{ "8", "urgent-inline", "SO_OOBINLINE set on the listener", urgent_in_a_queue, read_around_the_mark,
 	  .before = inline_urgent },
 	{ "8", "urgent-inline-live", "SO_OOBINLINE set after a conversation", urgent_in_a_queue_when_told,
 	  inline_urgent_live },
+	{ "8", "urgent-none", "recv(MSG_OOB) where nothing urgent is", nothing_urgent, ask_for_urgent,
+	  .nature = "the splice queue does not know the flag: EAGAIN for EINVAL, and ordinary bytes are read" },
 	{ "8", "urgent-both", "both ends send an urgent byte", urgent_both_ways, urgent_both_ways },
 	{},
 };

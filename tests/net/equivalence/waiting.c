@@ -48,6 +48,7 @@ static void sleep_until_signal(struct side *s)
 	handle(SIGUSR1, 0);
 	tell(s, 0);
 	see_recv(s, 100, 0);
+	by_nature(s, false);
 	saw(s, "%d signals", (int)signals);
 	tell(s, 1);
 	see_recv(s, 100, 0);
@@ -88,12 +89,14 @@ static void sleep_and_restart(struct side *s)
 static void made_blocking_until_signal(struct side *s)
 {
 	make_blocking(s);
+	by_nature(s, true);
 	sleep_until_signal(s);
 }
 
 static void made_blocking_and_restart(struct side *s)
 {
 	make_blocking(s);
+	by_nature(s, true);
 	sleep_and_restart(s);
 }
 
@@ -144,6 +147,7 @@ static void wake_two(struct side *s)
 static void two_readers_made_blocking(struct side *s)
 {
 	make_blocking(s);
+	by_nature(s, true);
 	two_readers(s);
 }
 
@@ -263,18 +267,60 @@ static void wake_after_a_while(struct side *s)
 	}
 }
 
+/* ------------------------------------------------------------------ made blocking, and weft has seen it */
+
+static void let_go(struct side *s)
+{
+	meet(s);
+	leave(s);
+	meet(s);
+}
+
+static void left_until_signal(struct side *s)
+{
+	make_blocking(s);
+	let_go(s);
+	sleep_until_signal(s);
+}
+
+static void signal_when_left(struct side *s)
+{
+	let_go(s);
+	signal_a_sleeper(s);
+}
+
+static void two_readers_left(struct side *s)
+{
+	make_blocking(s);
+	let_go(s);
+	two_readers(s);
+}
+
+static void wake_two_when_left(struct side *s)
+{
+	let_go(s);
+	wake_two(s);
+}
+
+#define BLOCKED "weft looks at O_NONBLOCK once a second; until then EAGAIN where a blocking socket has none"
+
 const struct row waiting_rows[] = {
 	{ "21", "signal", "a signal for a reader that sleeps in recv()", signal_a_sleeper, sleep_until_signal,
 	  .flags = ROW_SERVER_BLOCKS },
 	{ "21", "signal-restart", "the same with SA_RESTART, then data", signal_then_data, sleep_and_restart,
 	  .flags = ROW_SERVER_BLOCKS },
 	{ "21", "signal-made-blocking", "made blocking after a conversation, then a signal", signal_a_sleeper,
-	  made_blocking_until_signal },
-	{ "21", "restart-made-blocking", "the same with SA_RESTART", signal_then_data, made_blocking_and_restart },
+	  made_blocking_until_signal, .nature = BLOCKED },
+	{ "21", "signal-left", "the same once weft has let go of the connection", signal_when_left,
+	  left_until_signal },
+	{ "21", "restart-made-blocking", "the same with SA_RESTART", signal_then_data, made_blocking_and_restart,
+	  .nature = BLOCKED },
 	{ "22", "two-readers", "two threads sleep in recv() of one socket, two messages come", wake_two, two_readers,
 	  .flags = ROW_SERVER_BLOCKS },
 	{ "22", "two-readers-made-blocking", "made blocking after a conversation, then two threads", wake_two,
-	  two_readers_made_blocking },
+	  two_readers_made_blocking, .nature = BLOCKED },
+	{ "22", "two-readers-left", "the same once weft has let go of the connection", wake_two_when_left,
+	  two_readers_left },
 	{ "23", "rcvtimeo", "SO_RCVTIMEO ends recv(), then data comes", late_message, times_out,
 	  .flags = ROW_SERVER_BLOCKS },
 	{ "23", "rcvtimeo-made-blocking", "made blocking after a conversation, then SO_RCVTIMEO", late_message,
