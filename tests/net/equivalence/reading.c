@@ -135,7 +135,7 @@ static void first_count(struct side *s)
 	by_nature(s, true);
 	see_ioctl(s, "FIONREAD", FIONREAD);
 	by_nature(s, false);
-	if (wait_for(s->fd, POLLRDHUP, 300))
+	if (wait_for(s->fd, POLLRDHUP, 500))
 		if_ended(s, "the connection");
 }
 
