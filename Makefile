@@ -219,11 +219,6 @@ $(BUILD)/tests/equivalence: $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(sort $
 	@mkdir -p $(@D)
 	$(Q)$(CC) -static $(LDFLAGS) -o $@ $^
 
-$(BUILD)/obj/tests/%.o: tests/%.c
-	$(say) CC $<
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(COMPILE) $(CFLAGS) -c -o $@ $<
-
 define unit_test
 $(BUILD)/tests/$1/$2: $(BUILD)/san/tests/$1/$2.o $(call object,san,$(call upto,$(patsubst test_%,%,$2))) \
 		$(patsubst tests/$1/%.c,$(BUILD)/san/tests/$1/%.o,$(filter-out tests/$1/test_%,$(sort $(wildcard tests/$1/*.c))))
