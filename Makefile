@@ -203,8 +203,9 @@ test: $(patsubst %,$(BUILD)/tests/unit/%,$(UNIT))
 bpf-native: $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
 	$(Q)sh tests/run.sh $^
 
+NET ?= tests/net
 net: all bench-programs bench-grpc kernel-programs $(BUILD)/tests/net/soak equivalence
-	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 tests/net $(PYTEST_ARGS)
+	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 $(NET) $(PYTEST_ARGS)
 
 # Static and of nothing but libc, so that it also runs in a virtual machine that has only that.
 equivalence: $(BUILD)/tests/equivalence
@@ -405,7 +406,7 @@ help:
 #: make tests           only builds the programs of the next two
 #: make test            unit tests with address and undefined behaviour sanitizers
 #: make bpf-native      the BPF decision code compiled for user space, against oracles
-#: make net             scenarios in network namespaces, through the real programs (root)
+#: make net             scenarios in network namespaces, through the real programs (root; NET=FILE selects)
 #: make equivalence-document   plays the rows of tests/net/equivalence, writes docs/equivalence.md (root)
 #: make soak            SOAK_GB=100 of checked bytes while the splice is switched on and off (root)
 #: make check-kernels   weft with pods on the kernels we claim, in QEMU (KERNELS="6.1 newest")

@@ -37,6 +37,9 @@ TEST="libcmocka-dev"
 LINT="clang-format"
 NET="python3 iproute2 procps curl nginx wrk iperf3"
 BENCH="redis-server redis-tools postgresql $(command -v go >/dev/null || echo golang-go)"
+# The other real programs of tests/net/programs.
+PROGRAMS="haproxy mariadb-server mariadb-client memcached openssh-server openssh-client rsync vsftpd mosquitto
+	mosquitto-clients socat git nodejs default-jdk-headless"
 
 packages() {
 	case $1 in
@@ -45,8 +48,8 @@ packages() {
 	lint) echo "make $LINT" ;;
 	demo) echo "$BUILD $NET" ;;
 	bench) echo "$BUILD $NET $BENCH" ;;
-	net) echo "$BUILD $NET $BENCH python3-pytest groff-base" ;;
-	check) echo "$BUILD $TEST $LINT $NET $BENCH python3-pytest groff-base" ;;
+	net) echo "$BUILD $NET $BENCH $PROGRAMS python3-pytest groff-base" ;;
+	check) echo "$BUILD $TEST $LINT $NET $BENCH $PROGRAMS python3-pytest groff-base" ;;
 	fuzz) echo "$BUILD libclang-rt-$(clang_version)-dev" ;;
 	check-kernels) echo "$BUILD qemu-system-x86 busybox-static cpio iproute2" ;;
 	*) usage ;;

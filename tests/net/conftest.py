@@ -116,6 +116,12 @@ def wait_for():
     return labrun.wait_for
 
 
+@pytest.fixture(scope="session")
+def no_connection_left():
+    """For labs of make_lab: ends the processes of the pods, then no connection may be left in the kernel's maps."""
+    return connections_end
+
+
 def connections_end(running):
     """Once every process of every pod is gone, no connection may be left in the kernel's maps."""
     for pod in running.pods.values():
@@ -165,6 +171,6 @@ class Leaks:
 
     def check(self):
         try:
-            labrun.wait_for(lambda: not self.left(), 10)
+            labrun.wait_for(lambda: not self.left(), 30)  # the kernel removes the netns of all labs one by one
         except labrun.LabError:
             pytest.fail("the lab left behind: " + ", ".join(self.left()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real programs and checked transfers between pods of one node: the same with splice on and off."""
+"""nginx behind a service and checked transfers between pods of one node: the same with splice on and off."""
 
 import json
 import subprocess
@@ -94,15 +94,6 @@ def test_a_large_file_arrives_whole(lab, nginx):
 def test_wrk_has_no_error(lab, nginx):
     out = lab.run("client", "wrk", "-t1", "-c32", "-d1s", f"http://{VIP}/").stdout
     assert "Socket errors" not in out and "Non-2xx" not in out
-
-
-@pytest.mark.parametrize("options", [(), ("-R",), ("--bidir",), ("-P", "8"), ("-6",)])
-def test_iperf3(lab, options):
-    server = lab.start("other", "iperf3", "-s", ready=5201)
-    family = 6 if "-6" in options else 4
-    out = lab.run("client", "iperf3", "-J", "-t", "1", *options, "-c", lab.ip("other", family)).stdout
-    lab.stop(server)
-    assert json.loads(out)["end"]["sum_received"]["bytes"] > MIB
 
 
 @pytest.mark.parametrize("blocking", [False, True])

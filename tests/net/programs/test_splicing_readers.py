@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Readers by splice(2) under pressure. Such a reader does not see bytes that were redirected to it, and would take later
+ones that came by TCP before them. A relay sits between a writer and a slow reader: they converse, so that weft splices
+what it may; then comes a burst, and the relay turns to splice(2). Each byte must be right, or the connection is ended
+with its reason; and when the pod is known to read so, nothing may be ended any more.
+"""
+
+import itertools
+import os
+import re
+import socket
+import time
+
+import pytest
+
+from burst import Burst
+from place import MIB, find
+
+TRIES = int(os.environ.get("READER_TRIES") or 2)  # relays that weft has never seen, each a pod
+LAB = "[nodes.node]\n[pods.writer]\n[pods.reader]\n" + "".join(f"[pods.relay-{n}]\n" for n in range(TRIES))
+SIZE = 16 * MIB
+PORT, BEHIND = 7001, 7002
+ENDED = "reader_splices"
+HAPROXY = """
+global
+	maxconn 100
+	maxpipes 50
+	stats socket {stats}
+	log stderr format raw local0
+defaults
+	mode tcp
+	log global
+	option tcplog
+	timeout connect 5s
+	timeout client 1500ms
+	timeout server 1500ms
+	option {option}
+frontend front
+	bind :{port}
+	default_backend back
+backend back
+	server reader {server}:{behind}
+"""
+numbers = itertools.count()
+
+
+class Middle:
+    """Where relays sit, and connections through them whose both ends are in the test's hands."""
+
+    def __init__(self, lab, weft):
+        self.lab, self.weft = lab, weft
+        self.listener = lab.socket("reader")
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("0.0.0.0", BEHIND))
+        self.listener.listen(16)
+        self.listener.settimeout(10)
+
+    def connect(self, pod):
+        c = self.lab.socket("writer")
+        c.settimeout(10)
+        c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        c.connect((self.lab.ip(pod), PORT))
+        return c
+
+    def accept(self):
+        s = self.listener.accept()[0]
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        s.settimeout(10)
+        return s
+
+    def shown(self, c):
+        """What weft says of the writer's connection: (path, reason); (None, None) on a plain network or at its end."""
+        if not self.weft:
+            return None, None
+        port = c.getsockname()[1]
+        return next(((x["path"], x["reason"]) for x in self.lab.weftctl("connections")["connections"]
+                     if x["source"]["port"] == port), (None, None))
+
+    def ended(self):
+        """How many connections weft has ended because their reader spliced."""
+        return sum(r["count"] for r in self.lab.weftctl("status")["control"]["reasons"] if r["name"] == ENDED)
+
+    def converse(self, c, exchange):
+        """
+        Small messages until the writer's connection is spliced, or weft says that its reader is known to splice.
+        A plain network has nothing to wait for.
+        """
+        until = time.monotonic() + 5
+        while True:
+            for _ in range(50):
+                exchange()
+            path, reason = self.shown(c)
+            if path in (None, "splice") or reason == ENDED:
+                return path
+            assert time.monotonic() < until, f"after 5 s of conversation weft says {path}, {reason}"
+
+
+def expect(s, text):
+    """The next bytes of a socket."""
+    got = b""
+    try:
+        while len(got) < len(text):
+            piece = s.recv(len(text) - len(got))
+            if not piece:
+                raise ConnectionError("end of stream")
+            got += piece
+    except socket.timeout:
+        raise AssertionError(f"a hang: {got} came in place of {text}") from None
+    assert got == text
+
+
+def line(c, n):
+    """One line that the relay itself answers."""
+    c.sendall(b"line %d\n" % n)
+    expect(c, b"line %d\n" % n)
+
+
+def exchange(c, s):
+    """One message through the relay, and the answer."""
+    for one, other in ((c, s), (s, c)):
+        one.sendall(b"a message")
+        expect(other, b"a message")
+
+
+class GoAfterItsHead:
+    """Reads by read(2) and answers, then turns to io.Copy: nobody could know before."""
+
+    title, options, rate = "Go, `Read` and then `io.Copy`", ("-head",), 40e6
+
+    def __init__(self, middle, pod, go_relay):
+        self.middle, self.pod = middle, pod
+        middle.lab.start(pod, go_relay(), *self.options, PORT, f"{middle.lab.ip('reader')}:{BEHIND}", ready=PORT)
+
+    def open(self, seed):
+        c = self.middle.connect(self.pod)
+        numbers = iter(range(10**9))
+        path = self.middle.converse(c, lambda: line(c, next(numbers)))
+        c.sendall(b"GO\n")
+        expect(c, b"GO\n")
+        return c, path
+
+    def log(self):
+        """What the relay has to say about the end of a connection."""
+        return "the relay says: " + "".join(p.read_text() for p in self.middle.lab.scratch.glob(f"{self.pod}-*.err"))
+
+    def spliced(self):
+        return True  # io.Copy between two TCP connections does
+
+
+class Go(GoAfterItsHead):
+    """io.Copy from the first byte."""
+
+    title, options = "Go, `io.Copy`", ()
+
+    def open(self, seed):
+        return self.middle.connect(self.pod), None
+
+
+class Haproxy(Go):
+    """
+    Reads by recv(2) until `option splice-auto` finds that it is a stream. HAProxy asks itself that only when
+    its stream task runs, which is once in a timeout while bytes flow: so the timeout is short and the reader slow.
+    """
+
+    title, option, rate = "HAProxy, `option splice-auto`", "splice-auto", 8e6
+
+    def __init__(self, middle, pod, _):  # pylint: disable=super-init-not-called
+        self.middle, self.pod = middle, pod
+        self.stats = middle.lab.scratch / f"{pod}.sock"
+        conf = middle.lab.scratch / f"{pod}.cfg"
+        conf.write_text(HAPROXY.format(stats=self.stats, port=PORT, option=self.option,
+                                       server=middle.lab.ip("reader"), behind=BEHIND))
+        middle.lab.start(pod, find("haproxy"), "-db", "-f", conf, ready=PORT)
+
+    def spliced(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(str(self.stats))
+            s.sendall(b"show info\n")
+            said = s.makefile().read()
+        return int(re.search(r"^TotalSpl\w*BytesOut: *(\d+)", said, re.M)[1]) > 0
+
+
+class HaproxyAlways(Haproxy):
+    """`option splice-request`: by splice(2) as soon as the connection behind it stands."""
+
+    title, option, rate = "HAProxy, `option splice-request`", "splice-request", 40e6
+
+
+def one(middle, relay, bursts, seed):
+    """
+    A connection through the relay: conversation, burst, conversation, burst ... Gives (everything came, or it was
+    ended; the path it had).
+    """
+    c, path = relay.open(seed)
+    s = middle.accept()
+    burst = Burst(c, s, relay.rate, seed)
+    try:
+        path = path or middle.converse(c, lambda: exchange(c, s))
+        for _ in range(bursts):
+            if not burst.run(SIZE):
+                return False, path
+            until = time.monotonic() + 0.2
+            while time.monotonic() < until:
+                exchange(c, s)
+        c.shutdown(socket.SHUT_WR)
+        assert not s.recv(1)
+        return True, path
+    except ConnectionError:
+        return False, path
+    finally:
+        c.close()
+        s.close()
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "weft"])
+def middle(request, make_lab):
+    made = Middle(make_lab(LAB, name=f"reads-{next(numbers)}", weft=request.param), request.param)
+    yield made
+    made.listener.close()
+
+
+@pytest.mark.parametrize("relay", [Haproxy, HaproxyAlways, Go, GoAfterItsHead])
+def test_a_slow_reader_behind_a_relay(middle, no_connection_left, go_relay, told_of_readers, relay):
+    for n in range(TRIES if middle.weft else 1):
+        sitting = relay(middle, f"relay-{n}", go_relay)
+        ends = middle.ended() if middle.weft else 0
+        first, before = one(middle, sitting, 2, 3 * n + 3)
+        assert not first or sitting.spliced(), "the relay has not spliced: this is no test"
+        if not middle.weft:
+            assert first, sitting.log()
+            return
+        if not first:
+            assert before == "splice" and middle.ended() > ends, \
+                f"ended without the reason {ENDED}: it was on {before}; {sitting.log()}"
+        done, path = one(middle, sitting, 1, 2)
+        assert done, f"a connection of a known reader was ended; weft had it on {path}; {sitting.log()}"
+        assert path == "tcp", f"a known reader by splice(2) was on {path}"
+        told_of_readers(sitting.title, before, first)
+    no_connection_left(middle.lab)
