@@ -28,13 +28,17 @@ class Burst:
     that the reader takes at most.
     """
 
-    def __init__(self, writer, reader, rate, seed):
-        self.writer, self.reader, self.rate, self.random = writer, reader, rate, random.Random(seed)
+    def __init__(self, writer, rate, seed):
+        self.writer, self.reader, self.rate, self.random = writer, None, rate, random.Random(seed)
         self.pieces = SMALL if seed % 2 else PIECES
         self.written = self.got = 0
-        self.error = None  # of the writer
-        for s in (writer, reader):
-            s.settimeout(STALL)
+        self.error = self.writing = None  # of the writer
+        writer.settimeout(STALL)
+
+    def begin(self, size):
+        """Begins to write, in a thread of its own."""
+        self.writing = threading.Thread(target=self.write, args=(size,))
+        self.writing.start()
 
     def write(self, size):
         try:
@@ -74,14 +78,17 @@ class Burst:
         return (f"a wrong byte: at {self.got + at} came {data[at:at + 16].hex()} in place of "
                 f"{want[at:at + 16].hex()} (64-bit numbers, one after the other)")
 
-    def run(self, size):
-        """Writes and reads at once; True if all came, False if the connection was ended."""
-        writing = threading.Thread(target=self.write, args=(size,))
-        writing.start()
+    def end(self, reader, size):
+        """Reads what begin() writes. True if all came, False if the connection was ended."""
+        self.reader = reader
+        reader.settimeout(STALL)
         try:
             return self.read(size)
         finally:
             if self.got != self.written or self.error:
-                self.reader.close()  # the writer need not wait for somebody who has gone
-            writing.join(2 * STALL)
-            assert not writing.is_alive(), f"a hang: the writer wrote {self.written} bytes, {self.got} were read"
+                reader.close()  # the writer need not wait for somebody who has gone
+            self.join()
+
+    def join(self):
+        self.writing.join(2 * STALL)
+        assert not self.writing.is_alive(), f"a hang: the writer wrote {self.written} bytes, {self.got} were read"

@@ -2,9 +2,9 @@
 
 // relay PORT TO: passes each connection on to the address TO by io.Copy both ways, which reads a socket by splice(2).
 //
-// relay -head PORT TO: first reads lines itself and answers each with itself, as a proxy reads the head of a request
+// relay -head|-late PORT TO: first reads lines itself and answers each with itself, as a proxy reads the head of a request
 // and a server speaks before an upgrade; after the line GO it turns to io.Copy. So it is known as a reader by read(2)
-// until then.
+// until then. With -late it waits 50 ms before, as a proxy does whose upstream is far away: what comes meanwhile waits.
 //
 // relay -talk HOST:PORT SECONDS BYTES: blocking.py's client job.
 package main
@@ -69,7 +69,7 @@ func pass(to, from *net.TCPConn, done chan<- bool) {
 	done <- true
 }
 
-func relay(c *net.TCPConn, to string, reads bool) {
+func relay(c *net.TCPConn, to string, reads bool, wait time.Duration) {
 	defer c.Close()
 	var early []byte
 	var err error
@@ -78,6 +78,7 @@ func relay(c *net.TCPConn, to string, reads bool) {
 			return
 		}
 	}
+	time.Sleep(wait)
 	up, err := net.Dial("tcp", to)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "relay:", err)
@@ -95,13 +96,13 @@ func relay(c *net.TCPConn, to string, reads bool) {
 	<-done
 }
 
-func serve(port, to string, reads bool) {
+func serve(port, to string, reads bool, wait time.Duration) {
 	listener, err := net.Listen("tcp4", "0.0.0.0:"+port)
 	check(err)
 	for {
 		c, err := listener.Accept()
 		check(err)
-		go relay(c.(*net.TCPConn), to, reads)
+		go relay(c.(*net.TCPConn), to, reads, wait)
 	}
 }
 
@@ -143,7 +144,9 @@ func main() {
 	args := os.Args[1:]
 	switch args[0] {
 	case "-head":
-		serve(args[1], args[2], true)
+		serve(args[1], args[2], true, 0)
+	case "-late":
+		serve(args[1], args[2], true, 50*time.Millisecond)
 	case "-talk":
 		seconds, err := strconv.ParseFloat(args[2], 64)
 		check(err)
@@ -151,6 +154,6 @@ func main() {
 		check(err)
 		talk(args[1], seconds, size)
 	default:
-		serve(args[0], args[1], false)
+		serve(args[0], args[1], false, 0)
 	}
 }

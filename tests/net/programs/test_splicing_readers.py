@@ -64,7 +64,10 @@ class Middle:
         return c
 
     def accept(self):
-        s = self.listener.accept()[0]
+        try:
+            s = self.listener.accept()[0]
+        except socket.timeout:
+            raise ConnectionError("the relay did not connect") from None
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         s.settimeout(10)
         return s
@@ -127,6 +130,7 @@ class GoAfterItsHead:
     """Reads by read(2) and answers, then turns to io.Copy: nobody could know before."""
 
     title, options, rate = "Go, `Read` and then `io.Copy`", ("-head",), 40e6
+    early = 0  # bytes that are written before the relay has turned to the reader
 
     def __init__(self, middle, pod, go_relay):
         self.middle, self.pod = middle, pod
@@ -146,6 +150,15 @@ class GoAfterItsHead:
 
     def spliced(self):
         return True  # io.Copy between two TCP connections does
+
+
+class GoLate(GoAfterItsHead):
+    """
+    The same, but redirected bytes wait for its first splice(2). So few that all of them fit in a grant (decide.h): what
+    went by TCP behind them such a reader would take at once, before anybody can end the connection.
+    """
+
+    title, options, early = "Go, `Read`, a pause, then `io.Copy`", ("-late",), 100_000
 
 
 class Go(GoAfterItsHead):
@@ -193,12 +206,19 @@ def one(middle, relay, bursts, seed):
     ended; the path it had).
     """
     c, path = relay.open(seed)
-    s = middle.accept()
-    burst = Burst(c, s, relay.rate, seed)
+    burst, s = Burst(c, relay.rate, seed), None
+    if relay.early:
+        burst.begin(relay.early)
     try:
-        path = path or middle.converse(c, lambda: exchange(c, s))
+        s = middle.accept()
+        if relay.early:
+            if not burst.end(s, relay.early):
+                return False, path
+        elif not path:
+            path = middle.converse(c, lambda: exchange(c, s))
         for _ in range(bursts):
-            if not burst.run(SIZE):
+            burst.begin(SIZE)
+            if not burst.end(s, SIZE):
                 return False, path
             until = time.monotonic() + 0.2
             while time.monotonic() < until:
@@ -210,7 +230,8 @@ def one(middle, relay, bursts, seed):
         return False, path
     finally:
         c.close()
-        s.close()
+        if s:
+            s.close()
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "weft"])
@@ -220,7 +241,7 @@ def middle(request, make_lab):
     made.listener.close()
 
 
-@pytest.mark.parametrize("relay", [Haproxy, HaproxyAlways, Go, GoAfterItsHead])
+@pytest.mark.parametrize("relay", [Haproxy, HaproxyAlways, Go, GoAfterItsHead, GoLate])
 def test_a_slow_reader_behind_a_relay(middle, no_connection_left, go_relay, told_of_readers, relay):
     for n in range(TRIES if middle.weft else 1):
         sitting = relay(middle, f"relay-{n}", go_relay)
