@@ -16,15 +16,18 @@ sys.path.insert(0, str(ROOT / "tools/bench"))
 import rows  # noqa: E402
 import table  # noqa: E402
 
+PATIENCE = 600  # as that of the fixtures of conftest.py
+
 
 def bench(*args, **options):
-    return subprocess.run([ROOT / "tools/bench/bench", "--build", BUILD, *args], capture_output=True, text=True,
-                          check=False, **options)
+    command = [ROOT / "tools/bench/bench", "--build", BUILD, *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 def test_every_row_is_measured_on_both_sides(tmp_path):
     """One short run of each: no figure is worth anything, but there is one for each arm of each row."""
-    done = bench("--quick", "--name", "bench-test", "--json", tmp_path / "bench.json", timeout=400)
+    done = bench("--quick", "--name", "bench-test", "--patience", PATIENCE, "--json", tmp_path / "bench.json",
+                 timeout=400 + PATIENCE)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "bench.json").read_text())["rows"]
     assert list(found) == list(rows.ROWS)

@@ -54,14 +54,14 @@ spec:
 ARMS = ("direct", "weft")
 
 
-def two_labs(build, noise, name="bench"):
+def two_labs(build, noise, name="bench", patience=0):
     """The same lab twice, one of them with weft. Only cubic is a fair peer: facts are in docs/performance.md."""
     labs = {}
     try:
         for arm in ARMS:
             weft = arm == "weft" and not noise
             labs[arm] = labrun.Running.from_text(LAB, name, MANIFESTS if weft else None, weft=weft, build=build,
-                                                 prefix=f"{name}-{arm}-")
+                                                 prefix=f"{name}-{arm}-", patience=patience)
             for pod in labs[arm].pods:
                 real = labs[arm].congestion(pod)
                 if real != "cubic":
