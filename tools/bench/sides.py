@@ -106,7 +106,7 @@ class Sides:
         self.programs = {}
         self.rates = {}  # of clients that are told a count, not a time
         self.machine = Machine()
-        self.look = None  # called once in the middle of each run, for Witness
+        self.look = None  # called in the middle of each run until it has seen something, for Witness
 
     def down(self):
         for lab in self.labs.values():
@@ -170,9 +170,9 @@ class Sides:
         lab = self.lab(arm)
         client = lab.start(self.client_pod, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if self.look and self.weft(arm):
-            time.sleep(0.6 * seconds)
-            if client.poll() is None:
-                self.look(lab)
+            time.sleep(0.4 * seconds)
+            while client.poll() is None and not self.look(lab):
+                pass
         try:
             out, err = (text.decode(errors="replace") for text in client.communicate(timeout=seconds * 3 + 30))
         except subprocess.TimeoutExpired:
@@ -214,6 +214,7 @@ class Witness:
             if c["established"] and c["source"]["pod"] == self.pod:
                 key = c["path"], c["reason"]
                 self.seen[key] = self.seen.get(key, 0) + 1 + c["bytes_sent"] + c["bytes_received"]
+        return bool(self.seen)
 
     def difference(self):
         after = self.totals()
