@@ -57,13 +57,27 @@ struct sock_common {
 
 struct sock;
 
+struct rb_node;
+
+struct rb_root {
+	struct rb_node *rb_node;
+};
+
+struct rb_root_cached {
+	struct rb_root rb_root;
+};
+
+struct address_space {
+	struct rb_root_cached i_mmap;
+};
+
 struct file {
 	unsigned int f_flags;
+	struct address_space *f_mapping;
 };
 
 struct proto_ops {
 	void *ioctl;
-	void *mmap;
 	void *splice_read;
 };
 

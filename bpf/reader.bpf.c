@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * reader.bpf.c: who reads a TCP socket by splice(2), or maps it (TCP_ZEROCOPY_RECEIVE)? Such a reader takes from TCP's
- * queue alone and never sees redirected bytes (facts/kernel.md sections 2, 2.2; rows 9 and 15), so its network
- * namespace is written down in `readers` and nothing of it is spliced any more. Likewise who asks FIONREAD, which some
+ * reader.bpf.c: who reads a TCP socket by splice(2)? Such a reader takes from TCP's queue alone and never sees redirected
+ * bytes (facts/kernel.md sections 2, 2.2; row 9), so its network namespace is written down in `readers` and nothing of
+ * it is spliced any more. Likewise who asks FIONREAD, which some
  * kernels answer wrong (row 3b). An object of its own, for all instances on the machine; the kernel may refuse any of it.
  *
  *	weft_spliced	fentry on tcp_splice_read		no cost to anybody else
- *	weft_mapped	fentry on tcp_mmap
  *	weft_counted	fentry on tcp_ioctl; weft_counted_in on tcp_bpf_ioctl
  *	weft_loaded	where there is no fentry: a hardware watchpoint (man perf_event_open, PERF_TYPE_BREAKPOINT) on
  *			the pointer `splice_read` of inet_stream_ops and of inet6_stream_ops, which nobody loads but to
  *			call it. A register holds the struct socket whose ops they are.
- *	weft_asked	the same on the pointers `ioctl`, where FIONREAD has the fault; else there is room for `mmap`
+ *	weft_asked	the same on the pointers `ioctl`, where FIONREAD has the fault
  *	weft_ops	iter/bpf_sk_storage_map: where those pointers lie
  */
 #include "sock.bpf.h"
@@ -77,12 +76,6 @@ static __always_inline int seen(const struct sock *sk, __u32 how, __u32 bit)
 
 SEC("fentry/tcp_splice_read")
 int BPF_PROG(weft_spliced, struct socket *socket)
-{
-	return seen(socket->sk, ABI_READS_BY_SPLICE, 0);
-}
-
-SEC("fentry/tcp_mmap")
-int BPF_PROG(weft_mapped, struct file *file, struct socket *socket)
 {
 	return seen(socket->sk, ABI_READS_BY_SPLICE, 0);
 }
@@ -192,7 +185,6 @@ int weft_ops(struct bpf_iter__bpf_sk_storage_map *ctx)
 	bpf_core_read(&ops, sizeof(ops), &socket->ops);
 	at.ops = (__u64)ops;
 	at.ioctl = (__u64)&ops->ioctl;
-	at.mmap = (__u64)&ops->mmap;
 	at.splice_read = (__u64)&ops->splice_read;
 	bpf_seq_write(ctx->meta->seq, &at, sizeof(at));
 	return 0;

@@ -102,6 +102,24 @@ static __always_inline int file_blocks(const struct file *file)
 	return !(flags & O_NONBLOCK);
 }
 
+/* Where it stands whether a file is mapped into memory: the root of the tree of its mappings. */
+static __always_inline __u64 file_mappings(const struct file *file)
+{
+	struct address_space *mapping = NULL;
+
+	bpf_core_read(&mapping, sizeof(mapping), &file->f_mapping);
+	return mapping ? (__u64)__builtin_preserve_access_index(&mapping->i_mmap.rb_root.rb_node) : 0;
+}
+
+/* It is, as TCP_ZEROCOPY_RECEIVE wants it, which reads TCP's queue alone (row 15). */
+static __always_inline int mappings_there(__u64 at)
+{
+	__u64 node = 0;
+
+	bpf_probe_read_kernel(&node, sizeof(node), (const void *)at);
+	return node != 0;
+}
+
 static __always_inline __u32 sock_read_at(const struct sock *sk)
 {
 	__u32 at = 0;

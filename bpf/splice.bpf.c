@@ -97,7 +97,8 @@ static __always_inline int message_may(struct abi_pair *p, struct abi_flow *me, 
 		pair_leave(p, ABI_URGENT);
 		return 0;
 	}
-	return !peer->file || !file_blocks((const struct file *)peer->file);
+	return !peer->file ||
+	       (!file_blocks((const struct file *)peer->file) && !mappings_there(peer->mapped));
 }
 
 /*

@@ -71,6 +71,8 @@ static __always_inline enum abi_reason look_sockets(const struct look *l)
 
 	if (!client || !server)
 		return ABI_UNACCEPTED;
+	if (mappings_there(file_mappings(client)) || mappings_there(file_mappings(server)))
+		return ABI_SOCKET_OPTION;
 	why = sock_eligible(l->client);
 	if (!why)
 		why = sock_eligible(l->server);
@@ -128,7 +130,10 @@ static __always_inline void flow_begin(struct abi_flow *f, const struct abi_loca
 	__builtin_memset(f, 0, sizeof(*f));
 	f->cookie = end->cookie;
 	f->sock = end->sock;
-	f->file = always ? 0 : (__u64)sock_file(sk);
+	if (!always) {
+		f->file = (__u64)sock_file(sk);
+		f->mapped = file_mappings((const struct file *)f->file);
+	}
 	f->read_at = sock_read_at(sk);
 	f->by_tcp = 1;
 }

@@ -411,6 +411,7 @@ struct abi_flow {
 	__u64 cookie;	     /* of the sending socket: its key in `splices` */
 	__u64 sock;	     /* kernel address of the sending socket; trusted only while its cookie is right */
 	__u64 file;	     /* kernel address of its struct file: who reads without O_NONBLOCK is not redirected into */
+	__u64 mapped;	     /* and of the pointer that says whether it is mapped into memory; 0 in both: never mind */
 	__u64 spliced_bytes; /* redirected */
 	__u64 tcp_bytes;     /* passed to TCP while in the map */
 	__u32 spliced_msgs;
@@ -488,7 +489,7 @@ struct abi_conn {
 	struct abi_local end[2]; /* indexed by enum abi_end */
 };
 
-#define ABI_READS_BY_SPLICE 1u /* read a TCP socket by splice(2), or mapped it for TCP_ZEROCOPY_RECEIVE */
+#define ABI_READS_BY_SPLICE 1u /* read a TCP socket by splice(2) */
 #define ABI_READS_BY_COUNT 2u  /* asked FIONREAD (SIOCINQ) of one */
 
 /*
@@ -515,7 +516,6 @@ struct abi_caught {
 struct abi_ops {
 	__u64 ops;
 	__u64 ioctl; /* addresses of the pointers, not what they hold */
-	__u64 mmap;
 	__u64 splice_read;
 };
 
@@ -588,7 +588,7 @@ struct abi_live {
 
 _Static_assert(sizeof(struct abi_tuple) == 36, "abi_tuple");
 _Static_assert(sizeof(struct abi_settings) == 56, "abi_settings");
-_Static_assert(sizeof(struct abi_flow) == 88, "abi_flow");
+_Static_assert(sizeof(struct abi_flow) == 96, "abi_flow");
 _Static_assert(sizeof(struct abi_pair) == 48 + 2 * sizeof(struct abi_flow), "abi_pair");
 _Static_assert(sizeof(struct abi_ended) == 72, "abi_ended");
 _Static_assert(sizeof(struct abi_pod) == 56 + ABI_NAME_LEN, "abi_pod");

@@ -17,7 +17,7 @@
 #include "loader.h"
 #include "reader.skel.h"
 
-#define FENTRIES 4
+#define FENTRIES 3
 #define SLOTS 4	      /* pointers that are watched: two of each family */
 #define SLOT_WAIT_US 10000
 #define SLOT_TRIES 50 /* half a second: the slots of links that are gone are given back a little later */
@@ -47,8 +47,8 @@ static bool attached(struct probe *p, int caught)
 
 	if (bpf_map_lookup_elem(caught, &key, &c) || c.version != ABI_VERSION)
 		return false;
-	if (exists("weft_spliced") && exists("weft_mapped")) {
-		probe_row(p, "splice readers", WIRE_PROBE_OK, "fentry on tcp_splice_read and tcp_mmap");
+	if (exists("weft_spliced")) {
+		probe_row(p, "splice readers", WIRE_PROBE_OK, "fentry on tcp_splice_read");
 		return true;
 	}
 	if (!exists(slot_name(name, 0, 0)))
@@ -95,13 +95,12 @@ static int attach_fentry(const struct reader_maps *m, bool count_fault)
 	struct reader_bpf *skel = object_open(m);
 	struct bpf_program *programs[FENTRIES];
 	int err = skel ? 0 : -ENOMEM;
-	unsigned count = count_fault ? FENTRIES : FENTRIES - 2;
+	unsigned count = count_fault ? FENTRIES : 1;
 
 	if (skel) {
 		programs[0] = skel->progs.weft_spliced;
-		programs[1] = skel->progs.weft_mapped;
-		programs[2] = skel->progs.weft_counted;
-		programs[3] = skel->progs.weft_counted_in;
+		programs[1] = skel->progs.weft_counted;
+		programs[2] = skel->progs.weft_counted_in;
 		for (unsigned i = 0; i < count; i++)
 			(void)bpf_program__set_autoload(programs[i], true);
 		err = reader_bpf__load(skel);
@@ -137,7 +136,7 @@ static int ops_of(const struct reader_bpf *skel, int family, struct abi_ops *ret
 	fd = link < 0 ? link : bpf_iter_create(link);
 	if (fd < 0)
 		err = fd;
-	else if (read(fd, ret, sizeof(*ret)) != sizeof(*ret) || !ret->splice_read || !ret->mmap)
+	else if (read(fd, ret, sizeof(*ret)) != sizeof(*ret) || !ret->splice_read || !ret->ioctl)
 		err = -EIO;
 	if (fd >= 0)
 		close(fd);
@@ -169,7 +168,7 @@ static int find_ops(const struct reader_maps *m, bool count_fault, uint64_t ops[
 			break;
 		ops[i] = at.ops;
 		pointer[2 * i] = at.splice_read;
-		pointer[2 * i + 1] = count_fault ? at.ioctl : at.mmap;
+		pointer[2 * i + 1] = count_fault ? at.ioctl : 0;
 	}
 	reader_bpf__destroy(skel);
 	return err;
@@ -234,7 +233,7 @@ static int attach_watchpoints(const struct reader_maps *m, bool count_fault)
 	}
 	if (!err) {
 		prog[0] = bpf_program__fd(skel->progs.weft_loaded);
-		prog[1] = count_fault ? bpf_program__fd(skel->progs.weft_asked) : prog[0];
+		prog[1] = count_fault ? bpf_program__fd(skel->progs.weft_asked) : -1;
 	}
 	for (int cpu = 0; !err && cpu < cpus; cpu++) {
 		for (unsigned slot = 0; !err && slot < SLOTS; slot++) {
