@@ -24,7 +24,7 @@ COMPLAINT = r"BUG|Oops|WARNING:|Call Trace|general protection|blocked for more t
 def complaints():
     """What the kernel has said that it should not."""
     said = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line for line in said if re.search(COMPLAINT, line)]
+    return {line for line in said if re.search(COMPLAINT, line)}
 
 
 def count(text, what):
@@ -34,8 +34,8 @@ def count(text, what):
 def test_races_of_every_kind_of_end(lab, guest):
     said = complaints()
     server = lab.start("server", guest, "races", "serve", PORT, ready=PORT, stdout=subprocess.PIPE, text=True)
-    client = lab.run("client", guest, "races", "run", lab.ip("server"), SPLICE = ("splice",)
-PORT, RATE, SECONDS, 32, timeout=SECONDS + 40)
+    client = lab.run("client", guest, "races", "run", lab.ip("server"), PORT, RATE, SECONDS, 32,
+                     timeout=SECONDS + 40)
     server.send_signal(signal.SIGTERM)
     answer = server.communicate(timeout=30)[0]
     assert server.returncode == 0, answer
@@ -46,5 +46,5 @@ PORT, RATE, SECONDS, 32, timeout=SECONDS + 40)
             assert count(text, way) > 0
     labrun.wait_for(lambda: not lab.map("conns"), 15, "map conns without entries")
     assert count(client.stdout, "spliced") > opened / 3
-    assert complaints() == said
+    assert not complaints() - said
     assert lab.ready()
