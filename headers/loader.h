@@ -45,6 +45,8 @@ const struct loader_watch *loader_watch(const struct loader *l);
 int loader_member(struct loader *l, uint64_t netns) must_check;
 void loader_member_gone(struct loader *l, uint64_t netns);
 
+int loader_reader_lost(struct loader *l) must_check; /* settings.reader_seen = 0 */
+
 int loader_splice(struct loader *l, bool on) must_check; /* the operator's switch; kept over restarts */
 bool loader_splice_on(const struct loader *l);
 

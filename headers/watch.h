@@ -21,8 +21,15 @@
 
 struct watch;
 
-/* `from` is borrowed; without its iterator nothing is spliced, and nothing watched. 0 or -errno */
-int watch_open(struct watch **ret, struct loop *loop, const struct loader_watch *from, struct pods *pods) must_check;
+struct watch_plan {
+	struct loop *loop;
+	const struct loader_watch *from; /* borrowed; without its iterator nothing is spliced, and nothing watched */
+	struct pods *pods;
+	void (*lost)(void *ctx); /* the pins of reader.h are gone, or another's: nobody sees readers for us any more */
+	void *ctx;
+};
+
+int watch_open(struct watch **ret, const struct watch_plan *plan) must_check; /* 0 or -errno */
 void watch_now(struct watch *w); /* something was switched: look at once */
 void watch_close(struct watch *w);
 

@@ -458,6 +458,16 @@ static int settle(int map, const struct probe *p, bool reader_seen)
 	return bpf_map_update_elem(map, &key, &now, BPF_ANY);
 }
 
+int loader_reader_lost(struct loader *l)
+{
+	struct abi_settings s;
+	__u32 key = 0;
+	int err = bpf_map_lookup_elem(l->fd[WIRE_FD_SETTINGS], &key, &s);
+
+	s.reader_seen = 0;
+	return err ? err : bpf_map_update_elem(l->fd[WIRE_FD_SETTINGS], &key, &s, BPF_EXIST);
+}
+
 int loader_splice(struct loader *l, bool on)
 {
 	struct abi_settings s;

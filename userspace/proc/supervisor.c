@@ -201,6 +201,18 @@ static void got_signal(struct loop_watch *w, uint32_t events)
 	}
 }
 
+/* Somebody removed or replaced the pins that all instances share: nobody may be spliced whose reader is not seen. */
+static void readers_lost(void *ctx)
+{
+	static const char why[] = READER_ROOT " was removed or replaced: readers by splice(2) are not seen any more, so "
+					      "only `always` splices; restart weftd";
+	struct supervisor *s = ctx;
+	int err = loader_reader_lost(s->loader);
+
+	log_error("%s%s%s", why, err ? "; the setting cannot be written: " : "", err ? strerror(-err) : "");
+	probe_row(&s->probe, "splice readers", WIRE_PROBE_OFF, "%s", why);
+}
+
 /* ------------------------------------------------------------------ start */
 
 static int open_signals(struct supervisor *s)
@@ -365,7 +377,11 @@ static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 		err = pods_adopt(s->pods);
 	if (err)
 		return err;
-	err = watch_open(&s->watch, s->loop, loader_watch(s->loader), s->pods);
+	err = watch_open(&s->watch, &(struct watch_plan){.loop = s->loop,
+							 .from = loader_watch(s->loader),
+							 .pods = s->pods,
+							 .lost = readers_lost,
+							 .ctx = s});
 	if (err) {
 		log_error("the splice cannot be watched: %s", strerror(-err));
 		return err;

@@ -8,15 +8,20 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "kernel.h"
 #include "netlink.h"
+#include "reader.h"
 
 #define ENDED_MOST 64 /* to a read */
 
 struct watch {
+	struct watch_plan plan;
+	ino_t pin; /* of READER_ROOT/caught; 0: nobody sees readers for us */
+	uint64_t pin_seen_ns;
 	struct loop *loop;
 	const struct loader_watch *from;
 	struct pods *pods;
@@ -117,6 +122,28 @@ static bool busy(const struct watch *w)
 	return w->shared->young || w->shared->pending || w->shared->entering || w->shared->spliced;
 }
 
+/* Every pin has an inode of its own: another number, or none, says that it was replaced or removed. */
+static ino_t pin_inode(void)
+{
+	struct stat st;
+
+	return stat(READER_ROOT "/caught", &st) ? 0 : st.st_ino;
+}
+
+/* The programs that see readers write into the maps that are pinned: still ours? */
+static void look_at_pin(struct watch *w)
+{
+	uint64_t now = clock_ns();
+
+	if (!w->pin || now - w->pin_seen_ns < WATCH_OLD_NS)
+		return;
+	w->pin_seen_ns = now;
+	if (pin_inode() == w->pin)
+		return;
+	w->pin = 0;
+	w->plan.lost(w->plan.ctx);
+}
+
 /* When the next pass is due, by what this one has seen and cost. */
 static uint64_t rest(const struct watch *w, uint64_t cost)
 {
@@ -133,6 +160,7 @@ static void pass(struct watch *w)
 	uint64_t began = cpu_ns();
 	int err;
 
+	look_at_pin(w);
 	w->seen = w->caught->caught;
 	/* Whoever comes from now on wakes us, unless the next pass is near anyway. */
 	w->shared->asleep = 1;
@@ -210,12 +238,19 @@ static void *map_page(int fd, int protection)
 	return at == MAP_FAILED ? NULL : at;
 }
 
-int watch_open(struct watch **ret, struct loop *loop, const struct loader_watch *from, struct pods *pods)
+int watch_open(struct watch **ret, const struct watch_plan *plan)
 {
+	const struct loader_watch *from = plan->from;
 	struct watch *w = mem_alloc(sizeof(*w));
 	int err;
 
-	*w = (struct watch){.loop = loop, .from = from, .pods = pods, .pass.due = due, .poll.due = poll_caught};
+	*w = (struct watch){.plan = *plan,
+			    .loop = plan->loop,
+			    .from = from,
+			    .pods = plan->pods,
+			    .pin = pin_inode(),
+			    .pass.due = due,
+			    .poll.due = poll_caught};
 	*ret = w;
 	if (from->link < 0)
 		return 0;
@@ -227,7 +262,7 @@ int watch_open(struct watch **ret, struct loop *loop, const struct loader_watch 
 	if (!w->ring)
 		return -errno;
 	w->woken = (struct loop_watch){.fd = ring_buffer__epoll_fd(w->ring), .events = EPOLLIN, .ready = woken};
-	err = loop_watch(loop, &w->woken);
+	err = loop_watch(w->loop, &w->woken);
 	if (!err)
 		pass(w); /* what a predecessor left */
 	return err;
