@@ -168,9 +168,9 @@ static __always_inline __u64 decide_again(__u32 left)
  * The grant is renewed when the queue is seen empty and the peer has spoken since (a turn), and for messages up to
  * small_bytes even if it has not: a one-way stream of small writes, which TCP carries worse; it gets stream_bytes,
  * because a fall back to TCP lasts until the reader has caught up.
- * Where the grant ends while something still waits for the reader, redirects go on up to a hard limit, so that TCP brings
- * nothing behind bytes that a reader by splice(2), if it became one now, would not see. What waits for a reader is
- * stream_bytes and grant_msgs at most, whatever it does.
+ * Where the grant ends while something still waits for the reader, redirects go on up to a hard limit, so that TCP
+ * brings nothing behind bytes that a reader by splice(2), if it became one now, would not see. What waits for a
+ * reader is stream_bytes and grant_msgs at most, whatever it does.
  * To look costs as much as the rest of the program, so it is done once in DECIDE_LOOK_EVERY messages, and when
  * the grant would end.
  */

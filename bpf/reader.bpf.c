@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * reader.bpf.c: who reads a TCP socket by splice(2)? Such a reader takes from TCP's queue alone and never sees redirected
- * bytes (facts/kernel.md sections 2, 2.2; row 9), so its network namespace is written down in `readers` and nothing of
- * it is spliced any more. Likewise who asks FIONREAD, which some
- * kernels answer wrong (row 3b). An object of its own, for all instances on the machine; the kernel may refuse any of it.
+ * reader.bpf.c: who reads a TCP socket by splice(2)? Such a reader takes from TCP's queue alone and never sees
+ * redirected bytes (facts/kernel.md sections 2, 2.2; row 9), so its network namespace is written down in `readers`
+ * and nothing of it is spliced any more. Likewise who asks FIONREAD, which some
+ * kernels answer wrong (row 3b). An object of its own, for all instances on the machine; the kernel may refuse any of
+ * it.
  *
  *	weft_spliced	fentry on tcp_splice_read		no cost to anybody else
  *	weft_counted	fentry on tcp_ioctl; weft_counted_in on tcp_bpf_ioctl
@@ -108,7 +109,8 @@ static __always_inline const struct sock *socket_at(__u64 at)
 }
 
 #if defined(__TARGET_ARCH_x86)
-#define REGISTERS(X) X(rdi) X(rbx) X(rbp) X(rsi) X(rdx) X(rcx) X(rax) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)
+#define REGISTERS(X)                                                                               \
+	X(rdi) X(rbx) X(rbp) X(rsi) X(rdx) X(rcx) X(rax) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)
 #elif defined(__TARGET_ARCH_arm64)
 #define REGISTERS(X)                                                                               \
 	X(regs[0]) X(regs[1]) X(regs[2]) X(regs[3]) X(regs[4]) X(regs[5]) X(regs[6]) X(regs[7]) X(regs[8])         \
@@ -119,7 +121,7 @@ static __always_inline const struct sock *socket_at(__u64 at)
 #define REGISTERS(X)
 #endif
 
-/* The TCP socket whose ops were loaded. NULL: somebody does that and we do not know who, so nobody is redirected into. */
+/* The TCP socket whose ops were loaded. NULL: we do not know whose, so nobody is redirected into any more. */
 static __always_inline const struct sock *socket_of(struct bpf_perf_event_data *ctx)
 {
 	const struct sock *sk = NULL;

@@ -102,8 +102,9 @@ static __always_inline int message_may(struct abi_pair *p, struct abi_flow *me, 
 }
 
 /*
- * Something new is known of readers: of these two? A reader by splice(2) takes from TCP alone, so while redirected bytes
- * wait for it, nothing may go by TCP: it would overtake them. The supervisor ends such a connection (watch.bpf.c).
+ * Something new is known of readers: of these two? A reader by splice(2) takes from TCP alone, so while redirected
+ * bytes wait for it, nothing may go by TCP: it would overtake them. The supervisor ends such a connection
+ * (watch.bpf.c).
  */
 static __always_inline void pair_judge(struct abi_pair *p, __u32 caught)
 {

@@ -3,13 +3,14 @@
  * watch.bpf.c: iter/bpf_sk_storage_map over `socks`, run by the supervisor every few dozen milliseconds while there is
  * something to watch: which connections enter the splice, which leave it, which must end.
  *
- *	OUT		carried by TCP. If both ends are here, the rules and the sockets allow it, and what TCP has carried
- *			since the last look is a conversation, it gets a pair.
- *	ENTERING	each of its two sockets is put into `splices` when the pass comes to it. Nothing is redirected yet.
+ *	OUT		carried by TCP. If both ends are here, the rules and the sockets allow it, and what TCP has
+ *			carried since the last look is a conversation, it gets a pair.
+ *	ENTERING	each of its two sockets is put into `splices` when the pass comes to it. Nothing is redirected
+ *			yet.
  *	IN		redirected, message by message (splice.bpf.c). Judged again at each pass: an option, a reader by
  *			splice(2), an annotation, a blocking read take it out.
- *	leaving		nothing is redirected any more. When the last redirect has been delivered and both queues are empty,
- *			the entries go; deleted earlier, what a reader has not read would be lost with them.
+ *	leaving		nothing is redirected any more. When the last redirect has been delivered and both queues are
+ *			empty, the entries go; deleted earlier, what a reader has not read would be lost with them.
  *
  * Only one pass runs at a time, so nobody but this program gives out pairs and moves the stage. A pass that is the
  * last one for a while (the supervisor died) leaves everything as it is: no entry, no leave, redirects as before.
@@ -406,8 +407,8 @@ int weft_watch(struct bpf_iter__bpf_sk_storage_map *ctx)
 	l.caught = caught_get();
 	l.set = settings_get();
 	l.s = s;
-	if (!l.c || l.c->conn != s->conn || !l.w || !l.caught || !l.set || !l.c->established || !l.c->end[ABI_CLIENT].cookie ||
-	    !l.c->end[ABI_SERVER].cookie)
+	if (!l.c || l.c->conn != s->conn || !l.w || !l.caught || !l.set || !l.c->established ||
+	    !l.c->end[ABI_CLIENT].cookie || !l.c->end[ABI_SERVER].cookie)
 		return 0;
 	if (l.c->stage != ABI_STAGE_OUT)
 		p = pair_get(l.c->slot, l.c->conn);

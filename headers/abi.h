@@ -410,7 +410,7 @@ struct abi_sock {
 struct abi_flow {
 	__u64 cookie;	     /* of the sending socket: its key in `splices` */
 	__u64 sock;	     /* kernel address of the sending socket; trusted only while its cookie is right */
-	__u64 file;	     /* kernel address of its struct file: who reads without O_NONBLOCK is not redirected into */
+	__u64 file;	     /* address of its struct file: who reads without O_NONBLOCK is not redirected into */
 	__u64 mapped;	     /* and of the pointer that says whether it is mapped into memory; 0 in both: never mind */
 	__u64 spliced_bytes; /* redirected */
 	__u64 tcp_bytes;     /* passed to TCP while in the map */
@@ -493,10 +493,10 @@ struct abi_conn {
 #define ABI_READS_BY_COUNT 2u  /* asked FIONREAD (SIOCINQ) of one */
 
 /*
- * `members`, `readers`, `misled` and `caught` belong to all instances on the machine (/sys/fs/bpf/weft-readers-VERSION), because
- * the hardware has only a few watchpoints. `members` are the network namespaces of all their pods: of others nothing is
- * written down. A pod in which a program was seen to do what does not go with a
- * splice:
+ * `members`, `readers`, `misled` and `caught` belong to all instances on the machine
+ * (/sys/fs/bpf/weft-readers-VERSION), because the hardware has only a few watchpoints. `members` are the network
+ * namespaces of all their pods: of others nothing is written down. A pod in which a program was seen to do what does
+ * not go with a splice:
  */
 struct abi_reader {
 	__u64 first_ns;

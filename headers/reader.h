@@ -21,7 +21,8 @@ struct reader_maps { /* fds, borrowed: of the main object, pinned there */
 
 /*
  * Attach them, if no other instance has. The row
- * "splice readers" of `p` says how they are seen. `count_fault`: see abi_settings. false: this kernel gives no way, so `auto` must not splice.
+ * "splice readers" of `p` says how they are seen. `count_fault`: see abi_settings. false: this kernel gives no way,
+ * so `auto` must not splice.
  */
 bool reader_open(struct probe *p, const struct reader_maps *m, bool count_fault) must_check;
 

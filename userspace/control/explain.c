@@ -302,7 +302,8 @@ static uint32_t splice_reader(const struct explain *x, const struct world_pod *p
 	return ret->how;
 }
 
-static void explain_reader(struct explain *x, const struct world_pod *pod, const struct abi_reader *r, enum abi_reason why)
+static void explain_reader(struct explain *x, const struct world_pod *pod, const struct abi_reader *r,
+			   enum abi_reason why)
 {
 	unsigned bit = why == ABI_READER_COUNTS;
 

@@ -548,7 +548,8 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	for (unsigned i = 0; i < array_size(l->fd); i++)
 		l->fd[i] = -1;
 	l->inbound = -1;
-	l->watch = (struct loader_watch){.link = -1, .watches = -1, .wake = -1, .caught = -1, .members = -1, .misled = -1};
+	l->watch = (struct loader_watch){
+		.link = -1, .watches = -1, .wake = -1, .caught = -1, .members = -1, .misled = -1};
 	(void)snprintf(l->root, sizeof(l->root), PINS_ROOT "/%s", instance);
 	err = folders(l);
 	if (!err)

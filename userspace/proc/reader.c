@@ -275,7 +275,7 @@ bool reader_open(struct probe *p, const struct reader_maps *m, bool count_fault)
 			seen = announce(m->caught) && attached(p, m->caught);
 		if (!seen)
 			probe_row(p, "splice readers", WIRE_PROBE_OFF,
-				  "no splice but where the annotation says always: this kernel shows no reader by splice(2): fentry: %s; "
+				  "only `always` splices: this kernel shows no reader by splice(2): fentry: %s; "
 				  "watchpoint: %s",
 				  strerror(-fentry), strerror(-watch));
 	}

@@ -204,8 +204,8 @@ static void got_signal(struct loop_watch *w, uint32_t events)
 /* Somebody removed or replaced the pins that all instances share: nobody may be spliced whose reader is not seen. */
 static void readers_lost(void *ctx)
 {
-	static const char why[] = READER_ROOT " was removed or replaced: readers by splice(2) are not seen any more, so "
-					      "only `always` splices; restart weftd";
+	static const char why[] = READER_ROOT " was removed or replaced: readers by splice(2) are not seen any "
+					      "more, so only `always` splices; restart weftd";
 	struct supervisor *s = ctx;
 	int err = loader_reader_lost(s->loader);
 
