@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import labrun  # noqa: E402
 import pytest  # noqa: E402
 
-from conftest import BUILD, PATIENCE, Leaks, connections_end  # noqa: E402
+from leaks import BUILD, PATIENCE, Leaks, connections_end  # noqa: E402
 
 PROGRAM = BUILD / "tests/equivalence"
 DOCUMENT = ROOT / "docs/equivalence.md"
