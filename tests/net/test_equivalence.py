@@ -7,6 +7,7 @@ A row fails where weft as shipped differs from direct. At the end of the run the
 writes it into docs/equivalence.md. To look at some rows only: BUILD=... python3 tests/net/test_equivalence.py ROW...
 """
 
+import concurrent.futures
 import os
 import pathlib
 import subprocess
@@ -23,7 +24,7 @@ from leaks import BUILD, PATIENCE, Leaks, connections_end  # noqa: E402
 
 PROGRAM = BUILD / "tests/equivalence"
 DOCUMENT = ROOT / "docs/equivalence.md"
-JOBS = 6  # rows at once: they wait more than they work
+JOBS = "5"  # rows at once, of each way: they wait more than they work
 
 
 def listed():
@@ -44,7 +45,8 @@ def pods(prefix, annotation=""):
 
 
 PLAIN = "[nodes.node]\n" + pods("plain")
-WEFT = "[nodes.node]\n" + pods("auto") + pods("other") + pods("always", 'annotations = { "weft.io/splice" = "always" }')
+ALWAYS = 'annotations = { "weft.io/splice" = "always" }'
+WEFT = "[nodes.node]\n" + pods("auto") + pods("other") + pods("always", ALWAYS)
 
 
 def run(lab, pair, port, weft, *args):
@@ -58,27 +60,29 @@ def run(lab, pair, port, weft, *args):
                           timeout=300).stdout
 
 
-def play(lab, prefix, port, out, weft, *options):
-    """
-    All rows: most between two pods, several at once; then, one by one, those that teach weft something, in pods of
-    their own: while weft judges a reader that it has just caught, it redirects nothing on the whole machine.
-    """
+def play(lab, weft, pods_of, port, out, *options):
+    """All rows: most between two pods, several at once; those that teach weft one by one, in pods of their own."""
     together = [name for _, name, _, how in ROWS if how == "together"]
-    seen = [run(lab, prefix, port, weft, *options, "--jobs", str(JOBS), *together)] if together else []
-    pair = None
+    seen, pair = [run(lab, pods_of, port, weft, *options, "--jobs", JOBS, *together)] if together else [], None
     for _, name, _, how in ROWS:
-        pair = f"{prefix}-{name}" if how == "alone" else pair
+        pair = f"{pods_of}-{name}" if how == "alone" else pair
         if how != "together":
             seen.append(run(lab, pair, port, weft, *options, name))
     out.write_bytes(b"".join(seen))
+
+
+def play_ways(lab, weft, *ways):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for played in [pool.submit(play, lab, weft, *way) for way in ways]:
+            played.result()
 
 
 def direct(folder):
     lab = labrun.Running.from_text(PLAIN, "plain", weft=False, build=BUILD, prefix="equivalence-", patience=PATIENCE)
     leaks = Leaks(lab)
     try:
-        play(lab, "plain", 21000, folder / "direct", False)
-        play(lab, "plain", 22000, folder / "direct-mirrored", False, "--mirrored")
+        play_ways(lab, False, ("plain", 21000, folder / "direct"),
+                  ("plain", 22000, folder / "direct-mirrored", "--mirrored"))
     finally:
         lab.down()
     leaks.check()
@@ -88,9 +92,9 @@ def through_weft(folder):
     lab = labrun.Running.from_text(WEFT, "equivalence", {}, build=BUILD, prefix="equivalence-", patience=PATIENCE)
     leaks = Leaks(lab)
     try:
-        play(lab, "auto", 23000, folder / "auto", True)
-        play(lab, "other", 24000, folder / "auto-mirrored", True, "--mirrored")
-        play(lab, "always", 25000, folder / "always", True, "--limit", "4500")
+        play_ways(lab, True, ("auto", 23000, folder / "auto"),
+                  ("other", 24000, folder / "auto-mirrored", "--mirrored"),
+                  ("always", 25000, folder / "always", "--limit", "4500"))
         connections_end(lab)
     finally:
         lab.down()

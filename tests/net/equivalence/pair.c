@@ -178,7 +178,7 @@ static void serve(struct side *s)
 		meet(s);
 		if (!(s->row->flags & ROW_SILENT)) {
 			talk_server(s);
-			delivered(s); /* the last answer's acknowledgement may be late, and is nobody's business */
+			delivered(s); /* the last acknowledgement may be late, and is nobody's business */
 		}
 		meet(s);
 	}
@@ -198,8 +198,10 @@ static void visit(struct side *s)
 		if (s->row->early)
 			s->row->early(s);
 		meet(s);
-		if (!(s->row->flags & ROW_SILENT))
+		if (!(s->row->flags & ROW_SILENT)) {
 			converse(s);
+			delivered(s);
+		}
 		meet(s);
 	}
 	play(s);
