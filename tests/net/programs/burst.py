@@ -28,15 +28,17 @@ class Burst:
     that the reader takes at most.
     """
 
-    def __init__(self, writer, rate, seed):
-        self.writer, self.reader, self.rate, self.random = writer, None, rate, random.Random(seed)
+    def __init__(self, rate, seed):
+        self.writer = self.reader = None
+        self.rate, self.random = rate, random.Random(seed)
         self.pieces = SMALL if seed % 2 else PIECES
         self.written = self.got = 0
         self.error = self.writing = None  # of the writer
-        writer.settimeout(STALL)
 
-    def begin(self, size):
+    def begin(self, writer, size):
         """Begins to write, in a thread of its own."""
+        self.writer = writer
+        writer.settimeout(STALL)
         self.writing = threading.Thread(target=self.write, args=(size,))
         self.writing.start()
 

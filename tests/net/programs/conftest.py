@@ -85,7 +85,7 @@ def line(row):
     times = [c for c in watch.seen.values() if "splice" in (path for path, _ in c["ways"])]
     cells = [row["program"], row["job"], "done", "the same", "splice" if times else "tcp",
              f"{len(times)} of {len(watch.seen)}; {some / 1e6:.1f} of {total / 1e6:.1f} MB",
-             " ".join(f"`{r}`" for r in watch.reasons())]
+             " ".join(f"`{r}`" for r in watch.reasons()) or "-"]
     return "| " + " | ".join(cells) + " |"
 
 
