@@ -4,68 +4,18 @@
  * each step the maps must be what naive loops over the objects say, with nothing left over. The worker is restarted
  * and, in a child, killed at random moments: whatever it leaves must be whole, and the next one must finish it.
  */
-#include <linux/bpf.h>
 #include <signal.h>
 #include <sys/ptrace.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../unit/maps.h"
 #include "../unit/scene.h"
 
 #include "decide.h"
-#include "kernel.h"
 #include "policy_oracle.h"
 #include "publish_lab.h"
-
-/* ------------------------------------------------------------------ maps */
-
-static int map_new(unsigned type, unsigned key_size, unsigned value_size)
-{
-	union bpf_attr attr;
-	long fd;
-
-	memset(&attr, 0, sizeof(attr));
-	attr.map_type = type;
-	attr.key_size = key_size;
-	attr.value_size = value_size;
-	attr.max_entries = 16384;
-	attr.map_flags = BPF_F_NO_PREALLOC;
-	fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr));
-	if (fd < 0)
-		fail_msg("BPF_MAP_CREATE: %s: run the tests as root", strerror(errno));
-	return (int)fd;
-}
-
-static void maps_new(struct lab *l)
-{
-	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
-		l->fd[i] = -1;
-	l->fd[WIRE_FD_PODS] = map_new(BPF_MAP_TYPE_HASH, 8, sizeof(struct abi_pod));
-	l->fd[WIRE_FD_ADDRESSES] = map_new(BPF_MAP_TYPE_HASH, 16, sizeof(struct abi_address));
-	l->fd[WIRE_FD_SERVICES] = map_new(BPF_MAP_TYPE_HASH, 20, sizeof(struct abi_service));
-	l->fd[WIRE_FD_ENDPOINTS] = map_new(BPF_MAP_TYPE_HASH, 12, sizeof(struct abi_endpoint));
-	l->fd[WIRE_FD_POLICIES] = map_new(BPF_MAP_TYPE_HASH, 4, sizeof(struct abi_policy));
-	l->fd[WIRE_FD_SOURCES] = map_new(BPF_MAP_TYPE_HASH, 8, sizeof(struct abi_bits));
-	l->fd[WIRE_FD_BLOCKS] = map_new(BPF_MAP_TYPE_LPM_TRIE, 24, sizeof(struct abi_bits));
-	l->fd[WIRE_FD_PORTS] = map_new(BPF_MAP_TYPE_HASH, 8, sizeof(struct abi_port));
-	l->fd[WIRE_FD_CONNS] = map_new(BPF_MAP_TYPE_HASH, sizeof(struct abi_tuple), sizeof(struct abi_conn));
-	l->fd[WIRE_FD_TRAFFIC] =
-		map_new(BPF_MAP_TYPE_PERCPU_HASH, sizeof(struct abi_traffic_key), sizeof(struct abi_traffic));
-}
-
-static unsigned entries(int map, size_t key_size)
-{
-	char key[64], next[64];
-	unsigned n = 0;
-
-	while (!kernel_next(map, n ? key : NULL, next)) {
-		memcpy(key, next, key_size);
-		n++;
-	}
-	return n;
-}
 
 /* ------------------------------------------------------------------ the maps against the oracle */
 
@@ -114,8 +64,8 @@ static void check_services(const struct lab *l)
 			rows += lab_owner(l, &key, &port) != NULL;
 		}
 	}
-	assert_int_equal(entries(l->fd[WIRE_FD_SERVICES], 20), rows);
-	assert_int_equal(entries(l->fd[WIRE_FD_ENDPOINTS], 12), endpoints);
+	assert_int_equal(map_entries(l->fd[WIRE_FD_SERVICES], 20), rows);
+	assert_int_equal(map_entries(l->fd[WIRE_FD_ENDPOINTS], 12), endpoints);
 }
 
 static unsigned check_address(const struct lab *l, struct abi_addr a)
@@ -138,7 +88,7 @@ static void check_addresses(const struct lab *l)
 	for (unsigned slot = 0; slot < PODS; slot++)
 		for (unsigned which = 0; which < 3; which++)
 			rows += check_address(l, lab_pod_addr(slot, which));
-	assert_int_equal(entries(l->fd[WIRE_FD_ADDRESSES], 16), rows);
+	assert_int_equal(map_entries(l->fd[WIRE_FD_ADDRESSES], 16), rows);
 }
 
 /* What weft_inbound would say, from the maps alone. */
@@ -196,13 +146,13 @@ static void check_policies(struct lab *l)
 		blocks += set->blocks;
 		ports += set->ports;
 	}
-	assert_int_equal(entries(l->fd[WIRE_FD_POLICIES], 4), l->world->set_count);
-	assert_int_equal(entries(l->fd[WIRE_FD_SOURCES], 8), sources);
-	assert_int_equal(entries(l->fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), blocks);
-	assert_int_equal(entries(l->fd[WIRE_FD_PORTS], 8), ports);
+	assert_int_equal(map_entries(l->fd[WIRE_FD_POLICIES], 4), l->world->set_count);
+	assert_int_equal(map_entries(l->fd[WIRE_FD_SOURCES], 8), sources);
+	assert_int_equal(map_entries(l->fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), blocks);
+	assert_int_equal(map_entries(l->fd[WIRE_FD_PORTS], 8), ports);
 	for (unsigned slot = 0; slot < PODS; slot++)
 		pods += l->pod[slot].in;
-	assert_int_equal(entries(l->fd[WIRE_FD_PODS], 8), pods);
+	assert_int_equal(map_entries(l->fd[WIRE_FD_PODS], 8), pods);
 	list_each(a, &l->world->enrolled)
 		list_each(b, &l->world->enrolled)
 			check_decision(l, container_of(a, struct world_pod, enrolled_link),
@@ -359,7 +309,7 @@ static void run(unsigned rounds, unsigned restarts, unsigned kills)
 	struct lab l = {.r = {.state = seed_of_run()}, .store = store_new()};
 
 	printf("    seed %llu\n", (unsigned long long)l.r.state);
-	maps_new(&l);
+	maps_open(l.fd, 16384);
 	start(&l);
 	for (unsigned i = 0; i < rounds; i++) {
 		if (random_chance(&l.r, kills))
@@ -400,9 +350,7 @@ static void run(unsigned rounds, unsigned restarts, unsigned kills)
 		}
 	stop(&l);
 	store_free(l.store);
-	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
-		if (l.fd[i] >= 0)
-			close(l.fd[i]);
+	maps_close(l.fd);
 }
 
 static void changes(void **state)

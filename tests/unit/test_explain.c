@@ -4,36 +4,16 @@
  * the policy sets say. Real maps (root), because the kernel's switches are asked too.
  */
 #include <jansson.h>
-#include <linux/bpf.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "maps.h"
 #include "scene.h"
 
-#include "kernel.h"
 #include "report.h"
 
 struct stage {
 	struct scene scene;
 	struct report report;
 };
-
-static int map_new(unsigned type, unsigned key_size, unsigned value_size)
-{
-	union bpf_attr attr;
-	long fd;
-
-	memset(&attr, 0, sizeof(attr));
-	attr.map_type = type;
-	attr.key_size = key_size;
-	attr.value_size = value_size;
-	attr.max_entries = 4096;
-	attr.map_flags = type == BPF_MAP_TYPE_ARRAY ? 0 : BPF_F_NO_PREALLOC;
-	fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr));
-	if (fd < 0)
-		fail_msg("BPF_MAP_CREATE: %s: run the tests as root", strerror(errno));
-	return (int)fd;
-}
 
 static void publish_stage(struct stage *g)
 {
@@ -51,24 +31,7 @@ static int setup(void **state)
 
 	g->scene = scene_new();
 	g->report = (struct report){.world = g->scene.world, .splice_on = true, .kernel_safe = true};
-	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
-		g->report.fd[i] = -1;
-#define NEW(which, type, key, value) \
-	g->report.fd[WIRE_FD_##which] = map_new(BPF_MAP_TYPE_##type, sizeof(key), sizeof(value))
-	NEW(PODS, HASH, uint64_t, struct abi_pod);
-	NEW(ADDRESSES, HASH, struct abi_addr, struct abi_address);
-	NEW(SERVICES, HASH, struct abi_service_key, struct abi_service);
-	NEW(ENDPOINTS, HASH, struct abi_endpoint_key, struct abi_endpoint);
-	NEW(POLICIES, HASH, uint32_t, struct abi_policy);
-	NEW(SOURCES, HASH, struct abi_source_key, struct abi_bits);
-	NEW(BLOCKS, LPM_TRIE, struct abi_block_key, struct abi_bits);
-	NEW(PORTS, HASH, struct abi_port_key, struct abi_port);
-	NEW(CONNS, HASH, struct abi_tuple, struct abi_conn);
-	NEW(PAIRS, ARRAY, uint32_t, struct abi_pair);
-	NEW(READERS, HASH, uint64_t, struct abi_reader);
-	NEW(SETTINGS, ARRAY, uint32_t, struct abi_settings);
-	NEW(TRAFFIC, PERCPU_HASH, struct abi_traffic_key, struct abi_traffic);
-#undef NEW
+	maps_open(g->report.fd, 4096);
 	g->report.publish = publish_new(g->scene.world, g->report.fd, &err);
 	assert_non_null(g->report.publish);
 	*state = g;
@@ -81,9 +44,7 @@ static int teardown(void **state)
 
 	publish_free(g->report.publish);
 	scene_free(&g->scene);
-	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
-		if (g->report.fd[i] >= 0)
-			close(g->report.fd[i]);
+	maps_close(g->report.fd);
 	free(g);
 	return 0;
 }

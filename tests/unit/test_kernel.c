@@ -2,7 +2,6 @@
 /* Maps: real ones, made with bpf(2), so this needs root. The oracle is an array. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/bpf.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,33 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "kernel.h"
-
-static int map_new(unsigned type, unsigned key_size, unsigned value_size, unsigned entries, unsigned flags)
-{
-	union bpf_attr attr;
-	long fd;
-
-	memset(&attr, 0, sizeof(attr));
-	attr.map_type = type;
-	attr.key_size = key_size;
-	attr.value_size = value_size;
-	attr.max_entries = entries;
-	attr.map_flags = flags;
-	fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr));
-	if (fd < 0)
-		fail_msg("BPF_MAP_CREATE: %s: run the tests as root", strerror(errno));
-	return (int)fd;
-}
+#include "maps.h"
 
 static void one_element(void **state)
 {
-	int map = map_new(BPF_MAP_TYPE_HASH, 4, 8, 2, BPF_F_NO_PREALLOC);
+	int map = map_make(BPF_MAP_TYPE_HASH, 4, 8, 2, BPF_F_NO_PREALLOC);
 	uint32_t key = 7, other = 8, third = 9, next;
 	uint64_t value = 70, got = 0;
 
@@ -120,7 +101,7 @@ static void check_dump(int map, const char *name)
 
 static void batches(const struct shape *shape)
 {
-	int map = map_new(shape->type, sizeof(struct key), sizeof(struct value), 4 * KEYS, shape->flags);
+	int map = map_make(shape->type, sizeof(struct key), sizeof(struct value), 4 * KEYS, shape->flags);
 	unsigned i, round, from, n;
 
 	memset(in, 0, sizeof(in));
@@ -160,7 +141,7 @@ static void batches_against_an_array(void **state)
 
 static void a_full_map_says_so(void **state)
 {
-	int map = map_new(BPF_MAP_TYPE_HASH, sizeof(struct key), sizeof(struct value), 100, BPF_F_NO_PREALLOC);
+	int map = map_make(BPF_MAP_TYPE_HASH, sizeof(struct key), sizeof(struct value), 100, BPF_F_NO_PREALLOC);
 	unsigned i;
 
 	for (i = 0; i < 200; i++)
@@ -176,7 +157,7 @@ static void a_full_map_says_so(void **state)
 /* Arrays have no delete, and their batch cursor is a key. */
 static void arrays(void **state)
 {
-	int map = map_new(BPF_MAP_TYPE_ARRAY, 4, 8, 3000, 0);
+	int map = map_make(BPF_MAP_TYPE_ARRAY, 4, 8, 3000, 0);
 	uint64_t value[3000], *got_values;
 	uint32_t key[3000], *got_keys;
 	unsigned i, count;
@@ -199,7 +180,7 @@ static void arrays(void **state)
 /* No lookup from user space at all: an error, not a wrong answer. */
 static void a_kind_that_cannot_be_dumped(void **state)
 {
-	int map = map_new(BPF_MAP_TYPE_CGROUP_ARRAY, 4, 4, 10, 0);
+	int map = map_make(BPF_MAP_TYPE_CGROUP_ARRAY, 4, 4, 10, 0);
 	void *got_keys, *got_values;
 	unsigned count;
 
@@ -215,7 +196,7 @@ static void a_kind_that_cannot_be_dumped(void **state)
 static void a_kind_that_is_walked_singly(void **state)
 {
 	enum { SOCKETS = 40 };
-	int map = map_new(BPF_MAP_TYPE_SOCKHASH, 8, 8, 100, 0), sock[SOCKETS];
+	int map = map_make(BPF_MAP_TYPE_SOCKHASH, 8, 8, 100, 0), sock[SOCKETS];
 	uint64_t key[SOCKETS], value[SOCKETS], cookie[SOCKETS], *got_keys, *got_values;
 	unsigned i, count = 7, sum = 0;
 	socklen_t len = sizeof(cookie[0]);
@@ -254,7 +235,7 @@ static void a_kind_that_is_walked_singly(void **state)
 
 static void per_cpu(void **state)
 {
-	int map = map_new(BPF_MAP_TYPE_PERCPU_HASH, 4, 8, 100, 0);
+	int map = map_make(BPF_MAP_TYPE_PERCPU_HASH, 4, 8, 100, 0);
 	unsigned cpus = kernel_cpus(), i, cpu, count;
 	uint64_t *value = calloc(cpus, 8), *got_values;
 	uint32_t *got_keys;
@@ -306,7 +287,7 @@ static void a_dump_of_a_busy_map(void **state)
 	unsigned i, round, count;
 	pthread_t thread;
 
-	churned = map_new(BPF_MAP_TYPE_HASH, sizeof(struct key), sizeof(struct value), 8000, BPF_F_NO_PREALLOC);
+	churned = map_make(BPF_MAP_TYPE_HASH, sizeof(struct key), sizeof(struct value), 8000, BPF_F_NO_PREALLOC);
 	for (i = 0; i < 1000; i++) {
 		struct key k = {0, i};
 		struct value v = {i, 0, 0};
@@ -369,7 +350,7 @@ static int without_rights(int map)
 
 static void an_fd_is_all_it_needs(void **state)
 {
-	int map = map_new(BPF_MAP_TYPE_HASH, sizeof(struct key), sizeof(struct value), 100, BPF_F_NO_PREALLOC), status;
+	int map = map_make(BPF_MAP_TYPE_HASH, sizeof(struct key), sizeof(struct value), 100, BPF_F_NO_PREALLOC), status;
 	unsigned i;
 	pid_t child;
 
@@ -387,7 +368,7 @@ static void an_fd_is_all_it_needs(void **state)
 
 static void iterate_needs_a_link(void **state)
 {
-	int map = map_new(BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0);
+	int map = map_make(BPF_MAP_TYPE_ARRAY, 4, 4, 1, 0);
 
 	assert_true(kernel_iterate(map) < 0);
 	assert_int_equal(kernel_iterate(-1), -EBADF);

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Live connections: joining with sockets against nested loops, bytes, and what a policy forbids (real map, root). */
-#include <linux/bpf.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
+#include "maps.h"
 #include "scene.h"
 
-#include "kernel.h"
 #include "live.h"
 
 static uint64_t seed = 12345;
@@ -17,21 +13,9 @@ static uint32_t draw(uint32_t below)
 	return (uint32_t)(seed >> 33) % below;
 }
 
-static int map_new(void)
+static int conns_new(void)
 {
-	union bpf_attr attr;
-	long fd;
-
-	memset(&attr, 0, sizeof(attr));
-	attr.map_type = BPF_MAP_TYPE_HASH;
-	attr.key_size = sizeof(struct abi_tuple);
-	attr.value_size = sizeof(struct abi_conn);
-	attr.max_entries = 32768;
-	attr.map_flags = BPF_F_NO_PREALLOC;
-	fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr));
-	if (fd < 0)
-		fail_msg("BPF_MAP_CREATE: %s: run the tests as root", strerror(errno));
-	return (int)fd;
+	return map_new(BPF_MAP_TYPE_HASH, sizeof(struct abi_tuple), sizeof(struct abi_conn), 32768);
 }
 
 /* ------------------------------------------------------------------ bytes */
@@ -153,7 +137,7 @@ static const char allow_b[] = "apiVersion: security.istio.io/v1\n"
 static void forbidden(void **state)
 {
 	struct scene s = scene_new();
-	int map = map_new();
+	int map = conns_new();
 	struct wire_destroy *list;
 	unsigned count, conns;
 
@@ -198,7 +182,7 @@ static void forbidden(void **state)
 static void unseen_ends_are_left(void **state)
 {
 	struct scene s = scene_new();
-	int map = map_new();
+	int map = conns_new();
 	struct wire_destroy *list;
 	struct abi_tuple t;
 	struct abi_conn c;
@@ -226,7 +210,7 @@ static void unseen_ends_are_left(void **state)
 static void many(void **state)
 {
 	struct scene s = scene_new();
-	int map = map_new();
+	int map = conns_new();
 	struct wire_destroy *list;
 	unsigned count, conns;
 	uint64_t took;
@@ -252,7 +236,7 @@ static void many(void **state)
 
 static void no_iterator(void **state)
 {
-	int map = map_new();
+	int map = conns_new();
 	struct abi_tuple t = {.src_port = 1};
 	struct abi_conn c = {.conn = 1};
 	struct live_rows rows;

@@ -3,78 +3,28 @@
  * Real maps (root), the world written into them, read back as the BPF programs read them. The oracle of every row is
  * the world; that of the world is in tests/bpf.
  */
-#include <linux/bpf.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "maps.h"
 #include "scene.h"
 
 #include "decide.h"
-#include "kernel.h"
 #include "publish.h"
 
 struct maps {
 	int fd[WIRE_FD_COUNT];
 };
 
-static int map_new(unsigned type, unsigned key_size, unsigned value_size, unsigned entries)
-{
-	union bpf_attr attr;
-	long fd;
-
-	memset(&attr, 0, sizeof(attr));
-	attr.map_type = type;
-	attr.key_size = key_size;
-	attr.value_size = value_size;
-	attr.max_entries = entries;
-	attr.map_flags = BPF_F_NO_PREALLOC;
-	fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr));
-	if (fd < 0)
-		fail_msg("BPF_MAP_CREATE: %s: run the tests as root", strerror(errno));
-	return (int)fd;
-}
-
 static struct maps maps_new(unsigned endpoints)
 {
 	struct maps m;
 
-	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
-		m.fd[i] = -1;
-#define NEW(which, type, key, value, entries) \
-	m.fd[WIRE_FD_##which] = map_new(BPF_MAP_TYPE_##type, sizeof(key), sizeof(value), entries)
-	NEW(PODS, HASH, uint64_t, struct abi_pod, 4096);
-	NEW(ADDRESSES, HASH, struct abi_addr, struct abi_address, 65536);
-	NEW(SERVICES, HASH, struct abi_service_key, struct abi_service, 65536);
-	NEW(ENDPOINTS, HASH, struct abi_endpoint_key, struct abi_endpoint, endpoints);
-	NEW(POLICIES, HASH, uint32_t, struct abi_policy, 8192);
-	NEW(SOURCES, HASH, struct abi_source_key, struct abi_bits, 65536);
-	NEW(BLOCKS, LPM_TRIE, struct abi_block_key, struct abi_bits, 65536);
-	NEW(PORTS, HASH, struct abi_port_key, struct abi_port, 65536);
-	NEW(CONNS, HASH, struct abi_tuple, struct abi_conn, 1024);
-	NEW(TRAFFIC, PERCPU_HASH, struct abi_traffic_key, struct abi_traffic, 1024);
-#undef NEW
+	maps_open(m.fd, 65536);
+	maps_replace(m.fd, WIRE_FD_ENDPOINTS,
+		     map_new(BPF_MAP_TYPE_HASH, sizeof(struct abi_endpoint_key), sizeof(struct abi_endpoint),
+			     endpoints));
 	return m;
-}
-
-static void maps_free(struct maps *m)
-{
-	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
-		if (m->fd[i] >= 0)
-			close(m->fd[i]);
-}
-
-static unsigned entries(int map, size_t key_size)
-{
-	char key[64], next[64];
-	unsigned n = 0;
-
-	while (!kernel_next(map, n ? key : NULL, next)) {
-		memcpy(key, next, key_size);
-		n++;
-	}
-	return n;
 }
 
 static struct publish *start(struct world *w, struct maps *m)
@@ -195,7 +145,7 @@ static void small_mesh(void **state)
 		assert_int_equal(e.share, UINT32_MAX);
 	}
 	/* the two web pods share a set, so do the others */
-	assert_int_equal(entries(m.fd[WIRE_FD_POLICIES], 4), 2);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_POLICIES], 4), 2);
 
 	/* nothing to do: nothing is written */
 	assert_int_equal(publish(p), 0);
@@ -205,17 +155,17 @@ static void small_mesh(void **state)
 		world_release(s.world, 1000 + i);
 	store_del(s.store, KIND_SERVICE, "shop", "web");
 	must_publish(s.world, p);
-	assert_int_equal(entries(m.fd[WIRE_FD_PODS], 8), 0);
-	assert_int_equal(entries(m.fd[WIRE_FD_ADDRESSES], 16), 0);
-	assert_int_equal(entries(m.fd[WIRE_FD_SERVICES], sizeof(struct abi_service_key)), 0);
-	assert_int_equal(entries(m.fd[WIRE_FD_ENDPOINTS], sizeof(struct abi_endpoint_key)), 0);
-	assert_int_equal(entries(m.fd[WIRE_FD_POLICIES], 4), 0);
-	assert_int_equal(entries(m.fd[WIRE_FD_SOURCES], 8), 0);
-	assert_int_equal(entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), 0);
-	assert_int_equal(entries(m.fd[WIRE_FD_PORTS], 8), 0);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_PODS], 8), 0);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_ADDRESSES], 16), 0);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_SERVICES], sizeof(struct abi_service_key)), 0);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_ENDPOINTS], sizeof(struct abi_endpoint_key)), 0);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_POLICIES], 4), 0);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_SOURCES], 8), 0);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), 0);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_PORTS], 8), 0);
 	publish_free(p);
 	scene_free(&s);
-	maps_free(&m);
+	maps_close(m.fd);
 }
 
 /* Between the halves the kernel decides by the new set, and the old one is still whole for who reads it. */
@@ -230,21 +180,21 @@ static void the_switch_comes_before_the_sweep(void **state)
 	shop_load(&s);
 	shop_pods(&s);
 	must_publish(s.world, p);
-	sets = entries(m.fd[WIRE_FD_POLICIES], 4);
-	blocks = entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key));
+	sets = map_entries(m.fd[WIRE_FD_POLICIES], 4);
+	blocks = map_entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key));
 	assert_int_equal(kernel_decides(&m, &web, identity_in_kernel(&m, 3), &lab, 8080), ABI_DENIED);
 	store_del(s.store, KIND_AUTHORIZATION_POLICY, "istio-system", "no-lab");
 	world_update(s.world);
 	publish_switch(p);
 	assert_int_equal(kernel_decides(&m, &web, identity_in_kernel(&m, 3), &lab, 8080), ABI_NONE);
-	assert_int_equal(entries(m.fd[WIRE_FD_POLICIES], 4), 2 * sets);
-	assert_int_equal(entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), blocks);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_POLICIES], 4), 2 * sets);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), blocks);
 	assert_int_equal(publish_sweep(p), 0);
-	assert_int_equal(entries(m.fd[WIRE_FD_POLICIES], 4), sets);
-	assert_int_equal(entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), 0);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_POLICIES], 4), sets);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), 0);
 	publish_free(p);
 	scene_free(&s);
-	maps_free(&m);
+	maps_close(m.fd);
 }
 
 /* ------------------------------------------------------------------ restart */
@@ -285,10 +235,10 @@ static void restart_writes_nothing(void **state)
 	assert_int_equal(world_front(s.world, &vip, 80)->number, service);
 	publish_all_enrolled(p);
 	must_publish(s.world, p);
-	assert_int_equal(entries(m.fd[WIRE_FD_PODS], 8), 4);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_PODS], 8), 4);
 	publish_free(p);
 	scene_free(&s);
-	maps_free(&m);
+	maps_close(m.fd);
 }
 
 static void restart_keeps_pods_that_are_late(void **state)
@@ -322,12 +272,12 @@ static void restart_keeps_pods_that_are_late(void **state)
 	publish_all_enrolled(p);
 	must_publish(s.world, p);
 	assert_int_equal(publish_waiting(p), 0);
-	assert_int_equal(entries(m.fd[WIRE_FD_PODS], 8), 3);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_PODS], 8), 3);
 	assert_int_equal(kernel_lookup(m.fd[WIRE_FD_ADDRESSES], &gone, &a), -ENOENT);
-	assert_int_equal(entries(m.fd[WIRE_FD_POLICIES], 4), s.world->set_count);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_POLICIES], 4), s.world->set_count);
 	publish_free(p);
 	scene_free(&s);
-	maps_free(&m);
+	maps_close(m.fd);
 }
 
 /* A worker that was killed between any two writes leaves rows that nothing leads to. */
@@ -360,8 +310,8 @@ static void restart_removes_what_was_half_written(void **state)
 	scene_enrol(s.world, 2, "shop/web2", "web", "10.1.0.2", "app=other"); /* so generation 2 is written now */
 	must_publish(s.world, p);
 	assert_int_equal(world_front(s.world, &vip, 80)->kernel.generation, 2);
-	assert_int_equal(entries(m.fd[WIRE_FD_ENDPOINTS], sizeof(struct abi_endpoint_key)), 1);
-	assert_int_equal(entries(m.fd[WIRE_FD_POLICIES], 4), s.world->set_count);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_ENDPOINTS], sizeof(struct abi_endpoint_key)), 1);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_POLICIES], 4), s.world->set_count);
 	list_each(l, &s.world->all_sets)
 		assert_true(container_of(l, struct policy_set, all)->number < 90);
 	assert_int_equal(kernel_lookup(m.fd[WIRE_FD_SOURCES], &(struct abi_source_key){set, 3}, &bits), -ENOENT);
@@ -369,7 +319,7 @@ static void restart_removes_what_was_half_written(void **state)
 	assert_true(s.world->next_set > set);
 	publish_free(p);
 	scene_free(&s);
-	maps_free(&m);
+	maps_close(m.fd);
 }
 
 /* The service account of a pod changed while no worker ran: its old number must not come to mean the new one. */
@@ -396,7 +346,7 @@ static void restart_with_another_account(void **state)
 	assert_int_not_equal(identity_in_kernel(&m, 2), web);
 	publish_free(p);
 	scene_free(&s);
-	maps_free(&m);
+	maps_close(m.fd);
 }
 
 /* ------------------------------------------------------------------ full maps */
@@ -423,15 +373,15 @@ static void full_map(void **state)
 	assert_non_null(strstr(publish_errors(p, &n)[0], "load/svc1:80: kernel map endpoints is full"));
 	assert_int_equal(n, 1);
 	assert_int_equal(f->kernel.count, 10); /* the old generation serves */
-	assert_int_equal(entries(m.fd[WIRE_FD_ENDPOINTS], sizeof(struct abi_endpoint_key)), 15);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_ENDPOINTS], sizeof(struct abi_endpoint_key)), 15);
 	assert_int_equal(publish(p), -E2BIG); /* not silently */
 	store_put(s.store, scene_slice(1, 0, 12));
 	must_publish(s.world, p);
 	assert_int_equal(f->kernel.count, 12);
-	assert_int_equal(entries(m.fd[WIRE_FD_ENDPOINTS], sizeof(struct abi_endpoint_key)), 17);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_ENDPOINTS], sizeof(struct abi_endpoint_key)), 17);
 	publish_free(p);
 	scene_free(&s);
-	maps_free(&m);
+	maps_close(m.fd);
 }
 
 static const char few_blocks[] =
@@ -453,9 +403,8 @@ static void full_map_of_blocks(void **state)
 	struct publish *p;
 	unsigned n;
 
-	close(m.fd[WIRE_FD_BLOCKS]);
-	m.fd[WIRE_FD_BLOCKS] =
-		map_new(BPF_MAP_TYPE_LPM_TRIE, sizeof(struct abi_block_key), sizeof(struct abi_bits), 4);
+	maps_replace(m.fd, WIRE_FD_BLOCKS,
+		     map_new(BPF_MAP_TYPE_LPM_TRIE, sizeof(struct abi_block_key), sizeof(struct abi_bits), 4));
 	p = start(s.world, &m);
 	shop_pods(&s);
 	must_publish(s.world, p);
@@ -468,14 +417,14 @@ static void full_map_of_blocks(void **state)
 		assert_int_equal(n, 1);
 		assert_int_equal(kernel_decides(&m, &front, 0, &lab, 80), ABI_DENIED);
 		assert_int_equal(kernel_decides(&m, &web, 0, &nine, 80), ABI_NONE); /* the set of before */
-		assert_int_equal(entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), 1);
+		assert_int_equal(map_entries(m.fd[WIRE_FD_BLOCKS], sizeof(struct abi_block_key)), 1);
 	}
 	store_del(s.store, KIND_AUTHORIZATION_POLICY, "shop", "many");
 	must_publish(s.world, p);
-	assert_int_equal(entries(m.fd[WIRE_FD_POLICIES], 4), 2);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_POLICIES], 4), 2);
 	publish_free(p);
 	scene_free(&s);
-	maps_free(&m);
+	maps_close(m.fd);
 }
 
 /* ------------------------------------------------------------------ readers see no half change */
@@ -578,7 +527,7 @@ static void readers_see_whole_changes(void **state)
 	assert_true(r.picks > 100 && r.decisions > 100);
 	publish_free(p);
 	scene_free(&s);
-	maps_free(&m);
+	maps_close(m.fd);
 }
 
 /* ------------------------------------------------------------------ load */
@@ -628,7 +577,7 @@ static void full_load(void **state)
 	assert_int_equal(publish_stats(p)->deletes, 0);
 	publish_free(p);
 	scene_free(&s);
-	maps_free(&m);
+	maps_close(m.fd);
 }
 
 int main(void)

@@ -1,37 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The answers of the admin socket from a small world over real maps (root): the members that docs/admin.md promises. */
 #include <jansson.h>
-#include <linux/bpf.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "maps.h"
 #include "scene.h"
 
-#include "kernel.h"
 #include "report.h"
 
 struct stage {
 	struct scene scene;
 	struct report report;
 };
-
-static int map_new(unsigned type, unsigned key_size, unsigned value_size, unsigned entries)
-{
-	bool array = type == BPF_MAP_TYPE_PERCPU_ARRAY || type == BPF_MAP_TYPE_ARRAY;
-	union bpf_attr attr;
-	long fd;
-
-	memset(&attr, 0, sizeof(attr));
-	attr.map_type = type;
-	attr.key_size = key_size;
-	attr.value_size = value_size;
-	attr.max_entries = entries;
-	attr.map_flags = array ? 0 : BPF_F_NO_PREALLOC;
-	fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr));
-	if (fd < 0)
-		fail_msg("BPF_MAP_CREATE: %s: run the tests as root", strerror(errno));
-	return (int)fd;
-}
 
 static unsigned source_count;
 
@@ -78,24 +57,7 @@ static int setup(void **state)
 	source_count = 0;
 	g->scene = scene_new();
 	g->report = (struct report){.world = g->scene.world, .source = &source, .ready = true};
-	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
-		g->report.fd[i] = -1;
-#define NEW(which, type, key, value, max) \
-	g->report.fd[WIRE_FD_##which] = map_new(BPF_MAP_TYPE_##type, sizeof(key), sizeof(value), max)
-	NEW(PODS, HASH, uint64_t, struct abi_pod, 64);
-	NEW(ADDRESSES, HASH, struct abi_addr, struct abi_address, 64);
-	NEW(SERVICES, HASH, struct abi_service_key, struct abi_service, 64);
-	NEW(ENDPOINTS, HASH, struct abi_endpoint_key, struct abi_endpoint, 64);
-	NEW(POLICIES, HASH, uint32_t, struct abi_policy, 64);
-	NEW(SOURCES, HASH, struct abi_source_key, struct abi_bits, 64);
-	NEW(BLOCKS, LPM_TRIE, struct abi_block_key, struct abi_bits, 64);
-	NEW(PORTS, HASH, struct abi_port_key, struct abi_port, 64);
-	NEW(CONNS, HASH, struct abi_tuple, struct abi_conn, 64);
-	NEW(PAIRS, ARRAY, uint32_t, struct abi_pair, 64);
-	NEW(TRAFFIC, PERCPU_HASH, struct abi_traffic_key, struct abi_traffic, 64);
-	NEW(REFUSALS, PERCPU_HASH, struct abi_refusal_key, uint64_t, 64);
-	NEW(REASONS, PERCPU_ARRAY, uint32_t, uint64_t, ABI_REASON_MAX);
-#undef NEW
+	maps_open(g->report.fd, 64);
 	g->report.publish = publish_new(g->scene.world, g->report.fd, &err);
 	assert_non_null(g->report.publish);
 	scene_enrol(g->scene.world, 1, "shop/a", "a", "10.0.0.1,fd00::1", "");
@@ -117,9 +79,7 @@ static int teardown(void **state)
 
 	publish_free(g->report.publish);
 	scene_free(&g->scene);
-	for (unsigned i = 0; i < WIRE_FD_COUNT; i++)
-		if (g->report.fd[i] >= 0)
-			close(g->report.fd[i]);
+	maps_close(g->report.fd);
 	free(g);
 	return 0;
 }
