@@ -339,6 +339,7 @@ check: all
 	$(Q)$(MAKE) test
 	$(Q)$(MAKE) bpf-native
 	$(Q)$(MAKE) net
+	$(Q)$(MAKE) check-kernels KERNELS=6.1
 
 check-kernels: all kernel-programs
 	$(Q)sh tests/kernels/run.sh $(BUILD) $(KERNELS)
@@ -402,7 +403,7 @@ help:
 
 #: make                 the programs: build/weftd, build/weft-worker, build/weftctl
 #: make demo            a node with five pods, before and after weft (root; under a minute)
-#: make check           lint, floors, test, bpf-native, net: all that needs no peer from outside (root)
+#: make check           lint, floors, test, bpf-native, net, kernel 6.1 in QEMU: needs no peer from outside (root)
 #: make tests           only builds the programs of the next two
 #: make test            unit tests with address and undefined behaviour sanitizers
 #: make bpf-native      the BPF decision code compiled for user space, against oracles

@@ -40,6 +40,7 @@ BENCH="redis-server redis-tools postgresql $(command -v go >/dev/null || echo go
 # The other real programs of tests/net/programs.
 PROGRAMS="haproxy mariadb-server mariadb-client memcached openssh-server openssh-client rsync vsftpd mosquitto
 	mosquitto-clients socat git nodejs default-jdk-headless"
+KERNELS="qemu-system-x86 busybox-static cpio iproute2"
 
 packages() {
 	case $1 in
@@ -49,9 +50,9 @@ packages() {
 	demo) echo "$BUILD $NET" ;;
 	bench) echo "$BUILD $NET $BENCH" ;;
 	net) echo "$BUILD $NET $BENCH $PROGRAMS python3-pytest groff-base" ;;
-	check) echo "$BUILD $TEST $LINT $NET $BENCH $PROGRAMS python3-pytest groff-base" ;;
+	check) echo "$BUILD $TEST $LINT $NET $BENCH $PROGRAMS $KERNELS python3-pytest groff-base" ;;
 	fuzz) echo "$BUILD libclang-rt-$(clang_version)-dev" ;;
-	check-kernels) echo "$BUILD qemu-system-x86 busybox-static cpio iproute2" ;;
+	check-kernels) echo "$BUILD $KERNELS" ;;
 	*) usage ;;
 	esac
 }
