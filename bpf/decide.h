@@ -129,7 +129,6 @@ enum decide_kind {
 
 #define DECIDE_TURNS 8
 #define DECIDE_STREAM_SEGS 64
-#define DECIDE_STREAM_WRITE 512
 #define DECIDE_BULK_BYTES (1u << 20)
 
 /*
@@ -144,8 +143,7 @@ static __always_inline enum decide_kind decide_kind(const struct decide_traffic 
 
 	if (turns >= DECIDE_TURNS && t->bytes <= turns * turn_bytes)
 		return DECIDE_TALK;
-	if (segs >= DECIDE_STREAM_SEGS && t->bytes * 4 <= segs * t->mss * 3 &&
-	    (t->nodelay || t->bytes >= segs * DECIDE_STREAM_WRITE))
+	if (t->nodelay && segs >= DECIDE_STREAM_SEGS && t->bytes * 4 <= segs * t->mss * 3)
 		return DECIDE_STREAM;
 	return t->bytes >= DECIDE_BULK_BYTES ? DECIDE_BULK : DECIDE_WAIT;
 }

@@ -258,11 +258,12 @@ static void what_tcp_carried_tells_a_conversation_from_bulk(void **state)
 		{{.bytes = 8 * 1048676, .client_segs = 8, .server_segs = 8 * 725, .mss = 1448}, DECIDE_BULK},
 		/* one way: full segments, small ones, too few of them */
 		{{.bytes = 1048576, .client_segs = 725, .mss = 1448}, DECIDE_BULK},
-		{{.bytes = 64 * 1000, .client_segs = 64, .mss = 1448}, DECIDE_STREAM},
+		{{.bytes = 64 * 1000, .client_segs = 64, .mss = 1448}, DECIDE_WAIT},
+		{{.bytes = 64 * 1000, .client_segs = 64, .mss = 1448, .nodelay = 1}, DECIDE_STREAM},
 		{{.bytes = 64 * 64, .client_segs = 64, .mss = 1448}, DECIDE_WAIT},
 		{{.bytes = 64 * 64, .client_segs = 64, .mss = 1448, .nodelay = 1}, DECIDE_STREAM},
-		{{.bytes = 63 * 1000, .client_segs = 63, .mss = 1448}, DECIDE_WAIT},
-		{{.bytes = 100 * 1448, .server_segs = 100, .mss = 1448}, DECIDE_WAIT},
+		{{.bytes = 63 * 1000, .client_segs = 63, .mss = 1448, .nodelay = 1}, DECIDE_WAIT},
+		{{.bytes = 100 * 1448, .server_segs = 100, .mss = 1448, .nodelay = 1}, DECIDE_WAIT},
 		/* an upload that the server acknowledges every now and then */
 		{{.bytes = 8 << 20, .client_segs = 5800, .server_segs = 16, .mss = 1448}, DECIDE_BULK},
 		{{.bytes = 1 << 20, .client_segs = 725, .server_segs = 16, .mss = 1448}, DECIDE_TALK},
