@@ -7,6 +7,22 @@
 
 #include <string.h>
 
+/* What to offer for a value. */
+static const struct {
+	const char *bash, *zsh, *fish;
+} values[] = {
+	[HINT_NONE] = {"", " ", ""},
+	[HINT_FLAG] = {"", " ", ""},
+	[HINT_NETNS] = {"$(compgen -f -- \"$cur\") $(ls /run/netns 2>/dev/null)", "_weftctl_netns",
+			"(ls /run/netns 2>/dev/null; __fish_complete_path)"},
+	[HINT_POD] = {"$(weftctl $instance names --of pods 2>/dev/null)", "_weftctl_pods",
+		      "(weftctl names --of pods 2>/dev/null)"},
+	[HINT_SERVICE] = {"$(weftctl $instance names --of services 2>/dev/null)", "_weftctl_services",
+			  "(weftctl names --of services 2>/dev/null)"},
+	[HINT_SHELL] = {"bash zsh fish", "(bash zsh fish)", "bash zsh fish"},
+	[HINT_FORMAT] = {"table json", "(table json)", "table json"},
+};
+
 /* ------------------------------------------------------------------ bash */
 
 static void bash_words(FILE *out, const struct option *o)
@@ -15,31 +31,11 @@ static void bash_words(FILE *out, const struct option *o)
 		fprintf(out, "%s ", o->name);
 }
 
-static const char *bash_values(enum option_hint hint)
-{
-	switch (hint) {
-	case HINT_NETNS:
-		return "$(compgen -f -- \"$cur\") $(ls /run/netns 2>/dev/null)";
-	case HINT_POD:
-		return "$(weftctl $instance names --of pods 2>/dev/null)";
-	case HINT_SERVICE:
-		return "$(weftctl $instance names --of services 2>/dev/null)";
-	case HINT_SHELL:
-		return "bash zsh fish";
-	case HINT_FORMAT:
-		return "table json";
-	case HINT_NONE:
-	case HINT_FLAG:
-		break;
-	}
-	return "";
-}
-
 static void bash_option_values(FILE *out, const struct option *o)
 {
 	for (; o && o->name; o++)
 		if (o->value)
-			fprintf(out, "\t%s) words=\"%s\"; only=1 ;;\n", o->name, bash_values(o->hint));
+			fprintf(out, "\t%s) words=\"%s\"; only=1 ;;\n", o->name, values[o->hint].bash);
 }
 
 /* First words of two-word commands, each once. */
@@ -103,13 +99,13 @@ static void bash(FILE *out)
 	for (k = commands; k->name; k++) {
 		if (k->hidden)
 			continue;
-		fprintf(out, "\t'%s'|'%s '*) words=\"%s%s", k->name, k->name, bash_values(k->hint),
+		fprintf(out, "\t'%s'|'%s '*) words=\"%s%s", k->name, k->name, values[k->hint].bash,
 			k->hint ? " " : "");
 		bash_words(out, k->options);
 		fputs("\" ;;\n", out);
 	}
 	fputs("\tesac\n\tcase $prev in\n", out);
-	fprintf(out, "\t-o) words=\"%s\"; only=1 ;;\n", bash_values(HINT_FORMAT));
+	fprintf(out, "\t-o) words=\"%s\"; only=1 ;;\n", values[HINT_FORMAT].bash);
 	bash_option_values(out, command_globals);
 	for (k = commands; k->name; k++)
 		if (!k->hidden)
@@ -135,26 +131,6 @@ static void zsh_text(FILE *out, const char *s)
 	}
 }
 
-static const char *zsh_values(enum option_hint hint)
-{
-	switch (hint) {
-	case HINT_NETNS:
-		return "_weftctl_netns";
-	case HINT_POD:
-		return "_weftctl_pods";
-	case HINT_SERVICE:
-		return "_weftctl_services";
-	case HINT_SHELL:
-		return "(bash zsh fish)";
-	case HINT_FORMAT:
-		return "(table json)";
-	case HINT_NONE:
-	case HINT_FLAG:
-		break;
-	}
-	return " ";
-}
-
 static void zsh_options(FILE *out, const struct option *o)
 {
 	for (; o && o->name; o++) {
@@ -164,7 +140,7 @@ static void zsh_options(FILE *out, const struct option *o)
 		if (o->value) {
 			fputs(text_equal(o->name, "--watch") ? "::" : ":", out);
 			zsh_text(out, o->value);
-			fprintf(out, ":%s", zsh_values(o->hint));
+			fprintf(out, ":%s", values[o->hint].zsh);
 		}
 		fputc('\'', out);
 	}
@@ -176,7 +152,7 @@ static void zsh_arguments(FILE *out, const struct command *k)
 	zsh_options(out, k->options);
 	zsh_options(out, command_globals);
 	if (k->most)
-		fprintf(out, " \\\n\t\t'*:argument:%s'", zsh_values(k->hint));
+		fprintf(out, " \\\n\t\t'*:argument:%s'", values[k->hint].zsh);
 	fputs(" ;;\n", out);
 }
 
@@ -244,26 +220,6 @@ static void fish_text(FILE *out, const char *s)
 	}
 }
 
-static const char *fish_values(enum option_hint hint)
-{
-	switch (hint) {
-	case HINT_NETNS:
-		return "(ls /run/netns 2>/dev/null; __fish_complete_path)";
-	case HINT_POD:
-		return "(weftctl names --of pods 2>/dev/null)";
-	case HINT_SERVICE:
-		return "(weftctl names --of services 2>/dev/null)";
-	case HINT_SHELL:
-		return "bash zsh fish";
-	case HINT_FORMAT:
-		return "table json";
-	case HINT_NONE:
-	case HINT_FLAG:
-		break;
-	}
-	return "";
-}
-
 static void fish_options(FILE *out, const char *condition, const struct option *o)
 {
 	for (; o && o->name; o++) {
@@ -272,8 +228,8 @@ static void fish_options(FILE *out, const char *condition, const struct option *
 			fputs(" -s o", out);
 		if (o->value && !text_equal(o->name, "--watch"))
 			fputs(" -x", out);
-		if (*fish_values(o->hint))
-			fprintf(out, " -a '%s'", fish_values(o->hint));
+		if (*values[o->hint].fish)
+			fprintf(out, " -a '%s'", values[o->hint].fish);
 		fputs(" -d '", out);
 		fish_text(out, o->about);
 		fputs("'\n", out);
@@ -313,8 +269,8 @@ static void fish(FILE *out)
 		}
 		fish_text(out, k->about);
 		fputs("'\n", out);
-		if (*fish_values(k->hint))
-			fprintf(out, "complete -c weftctl%s -a '%s'\n", condition, fish_values(k->hint));
+		if (*values[k->hint].fish)
+			fprintf(out, "complete -c weftctl%s -a '%s'\n", condition, values[k->hint].fish);
 		fish_options(out, condition, k->options);
 	}
 }
