@@ -318,7 +318,7 @@ demo: all bench-programs
 
 GUEST := $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(sort $(wildcard tests/kernels/*.c)))
 
-kernel-programs: $(BUILD)/tests/kernels/guest
+kernel-programs: $(BUILD)/tests/kernels/guest $(BUILD)/tests/equivalence
 	@:
 
 $(BUILD)/tests/kernels/guest: $(GUEST)

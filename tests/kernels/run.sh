@@ -15,7 +15,7 @@
 # Slabs are poisoned and checked, so that a use after free in the kernel does not pass unseen.
 
 set -eu
-parts=probe,node,services,policy,splice,bytes,ended,races,end,kernel
+parts=probe,node,services,policy,splice,bytes,ended,equivalence,races,end,kernel
 races=10
 record=
 while :; do
@@ -35,8 +35,8 @@ mirror=${MIRROR:-http://deb.debian.org}
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 table=$here/verifier.txt
 arguments="console=ttyS0 panic=-1 oops=panic quiet slub_debug=FZP,kmalloc-*"
-modules="veth inet_diag tcp_diag" # in the order of loading
-limit=$((${KERNEL_TIMEOUT:-180} + 3 * races))
+modules="veth inet_diag tcp_diag tls kcm gcm ghash-generic" # and what they depend on, where it is not built in
+limit=$((${KERNEL_TIMEOUT:-480} + 3 * races))
 failed=0
 
 fail() {
@@ -51,7 +51,7 @@ done
 [ -x /bin/busybox ] || fail "no /bin/busybox: sh tools/setup.sh check-kernels installs what is needed"
 ip=$(PATH=$PATH:/usr/sbin:/sbin command -v ip) ||
 	fail "no ip: sh tools/setup.sh check-kernels installs what is needed"
-for program in weftd weft-worker weftctl tests/kernels/guest; do
+for program in weftd weft-worker weftctl tests/kernels/guest tests/equivalence; do
 	[ -x "$build/$program" ] || fail "no $build/$program: make all kernel-programs"
 done
 
@@ -106,28 +106,45 @@ package() { # package VERSION PACKAGE...: downloads the first of them that there
 	fail "Debian has neither $2-$1-amd64 nor $3-$1-amd64"
 }
 
+# add_module DIR NAME: from DIR/all into DIR/root/modules, and its name into `order` there, after those that it needs. A
+# module that is not there is built into this kernel.
+add_module() {
+	from=$(find "$1/all" -name "$(printf '%s' "$2" | tr _ -).ko*" -o -name "$(printf '%s' "$2" | tr - _).ko*")
+	to=$1/root/modules/$2.ko
+	[ -n "$from" ] && [ ! -e "$to" ] || return 0
+	case $from in
+	*.xz) busybox xzcat "$from" >"$to" ;;
+	*) cp "$from" "$to" ;;
+	esac
+	for needed in $(tr '\0' '\n' <"$to" | sed -n 's/^depends=//p' | tr , ' '); do
+		add_module "$1" "$needed"
+	done
+	echo "$2" >>"$1/root/modules/order"
+}
+
 # fetch VERSION: $dir/VERSION/vmlinuz, and modules.cpio beside it. Since 6.19 the two are packages of their own.
 fetch() {
-	[ ! -e "$dir/$1/vmlinuz" ] || [ ! -e "$dir/$1/modules.cpio" ] || return 0
-	rm -rf "${dir:?}/$1/root"
-	mkdir -p "$dir/$1/root/modules"
+	[ ! -e "$dir/$1/vmlinuz" ] || [ "$(cat "$dir/$1/modules" 2>/dev/null)" != "$modules" ] || return 0
+	rm -rf "${dir:?}/$1/root" "$dir/$1/all"
+	mkdir -p "$dir/$1/root/modules" "$dir/$1/all"
 	echo "  fetching Debian's kernel $1"
 	kernel=$(package "$1" linux-binary linux-image)
 	dpkg-deb --fsys-tarfile "$kernel" |
 		tar x -C "$dir/$1" --wildcards --transform 's,.*,vmlinuz.new,' '*/vmlinuz*' ||
 		fail "no kernel in $kernel"
 	kernel=$(package "$1" linux-modules linux-image)
-	dpkg-deb --fsys-tarfile "$kernel" | tar x -C "$dir/$1/root/modules" --wildcards --transform 's,.*/,,' \
-		$(for module in $modules; do printf '*/%s.ko* ' "$module"; done) ||
-		fail "not all of $modules in $kernel"
+	dpkg-deb --fsys-tarfile "$kernel" | tar x -C "$dir/$1/all" --wildcards --transform 's,.*/,,' '*.ko*' ||
+		fail "no modules in $kernel"
 	for module in $modules; do
-		[ ! -e "$dir/$1/root/modules/$module.ko.xz" ] || busybox unxz "$dir/$1/root/modules/$module.ko.xz"
+		add_module "$dir/$1" "$module"
+	done
+	for module in veth tcp_diag tls kcm; do
 		[ -e "$dir/$1/root/modules/$module.ko" ] || fail "no $module.ko in $kernel"
 	done
-	echo "$modules" >"$dir/$1/root/modules/order"
 	(cd "$dir/$1/root" && find . | cpio -o -H newc --quiet) >"$dir/$1/modules.cpio"
-	rm -rf "$dir/$1"/*.deb "$dir/$1/root"
+	rm -rf "$dir/$1"/*.deb "$dir/$1/root" "$dir/$1/all"
 	mv "$dir/$1/vmlinuz.new" "$dir/$1/vmlinuz"
+	echo "$modules" >"$dir/$1/modules"
 }
 
 # ------------------------------------------------------------------ what runs inside
@@ -138,8 +155,8 @@ pack() { # $dir/initramfs: busybox, ip, weft and their libraries, the pods' prog
 	mkdir -p "$root/bin" "$root/weft" "$root/proc" "$root/sys" "$root/dev" "$root/run" "$root/tmp" "$root/var/lib" \
 		"$root/etc"
 	cp /bin/busybox "$root/bin/"
-	cp -L "$ip" "$build/weftd" "$build/weft-worker" "$build/weftctl" "$build/tests/kernels/guest" "$here/node.sh" \
-		"$root/weft/"
+	cp -L "$ip" "$build/weftd" "$build/weft-worker" "$build/weftctl" "$build/tests/kernels/guest" \
+		"$build/tests/equivalence" "$here/node.sh" "$root/weft/"
 	cp "$here/init" "$root/init"
 	chmod 755 "$root/init"
 	strip "$root/weft/weftd" "$root/weft/weft-worker" "$root/weft/weftctl" "$root/weft/guest"
@@ -176,7 +193,7 @@ boot() {
 }
 
 show() { # show ok|FAILED PART WHAT
-	printf '  %-6s %-8s %-9s %3d s  %s\n' "$1" "$series" "$2" $(($(date +%s) - start)) "$3"
+	printf '  %-6s %-8s %-11s %3d s  %s\n' "$1" "$series" "$2" $(($(date +%s) - start)) "$3"
 }
 
 # ------------------------------------------------------------------ the verifier's work
