@@ -28,10 +28,10 @@ def job(make_lab, no_connection_left, request):
 
     def run(program, what, function, pods=PODS, path=None):
         name = "prog-" + re.sub("[^a-z0-9]+", "-", program.lower())[:16].strip("-")
-        outcome = {}
+        outcome, took = {}, {}
         for weft in (False, True):
             try:
-                outcome[weft], took, watch, moved = once(weft, function, make_lab, no_connection_left, pods, name)
+                outcome[weft], took[weft], watch, moved = once(weft, function, make_lab, no_connection_left, pods, name)
             except Missing as missing:
                 pytest.fail(str(missing))
         assert outcome[True] == outcome[False], f"{program}: another outcome through weft"
@@ -68,7 +68,7 @@ HEAD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 
 Each program does a small job between pods of one node, on a plain network and through weft with splice `auto`
 ({kernel}); every byte is checked. The outcome must be the same: exit codes, digests, output.
-`make net NET=tests/net/programs` does it again.
+`make net NET=tests/net/programs` does it again, with `PYTEST_ARGS="-v -k redis"` one of them.
 
 *Path* is `splice` if a connection was spliced while the job ran; *spliced* says how many of those that were seen
 (twenty looks a second) and how much of the bytes: files are bulk, which TCP carries better. *Reasons* are those that
@@ -83,7 +83,8 @@ as `watched`.
 def line(row):
     watch, (some, total) = row["watch"], row["bytes"]
     times = [c for c in watch.seen.values() if "splice" in (path for path, _ in c["ways"])]
-    cells = [row["program"], row["job"], "done", "the same", "splice" if times else "tcp",
+    path = "splice" if times else "splice, too short to be seen" if some else "tcp"
+    cells = [row["program"], row["job"], "done", "the same", path,
              f"{len(times)} of {len(watch.seen)}; {some / 1e6:.1f} of {total / 1e6:.1f} MB",
              " ".join(f"`{r}`" for r in watch.reasons()) or "-"]
     return "| " + " | ".join(cells) + " |"
@@ -113,11 +114,12 @@ def reader_lines():
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if not ROWS and not READERS:
+    if not ROWS and not READERS or config.getoption("verbose") < 0:
         return
     terminalreporter.section("real programs through weft")
     for row in ROWS:
-        terminalreporter.write_line(f"{row['seconds']:6.1f} s  {line(row)}")
+        plain, weft = row["seconds"][False], row["seconds"][True]
+        terminalreporter.write_line(f"{plain:5.1f} s, weft {weft:5.1f} s  {line(row)}")
     for row in sorted(set(READERS)):
         terminalreporter.write_line(f"{READERS.count(row):6} x  {row}")
 

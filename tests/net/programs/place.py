@@ -34,7 +34,7 @@ PACKAGES = {
     "rsync": "rsync", "vsftpd": "vsftpd", "mosquitto": "mosquitto", "mosquitto_sub": "mosquitto-clients",
     "mosquitto_pub": "mosquitto-clients", "iperf3": "iperf3", "socat": "socat", "git": "git", "git-daemon": "git",
     "node": "nodejs", "java": "default-jdk-headless", "javac": "default-jdk-headless", "go": "golang-go",
-    "curl": "curl", "setpriv": "util-linux",
+    "curl": "curl", "setpriv": "util-linux", "unshare": "util-linux",
 }
 MIB = 1 << 20
 PATIENCE = 30  # seconds that one command of a job may take; all of them need a fraction

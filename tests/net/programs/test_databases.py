@@ -81,7 +81,7 @@ def test_mariadb(job, load_sql):
         place.start("server", "mariadbd", *own, f"--socket={data}/sock", f"--pid-file={data}/pid", "--port=3306",
                     "--bind-address=0.0.0.0", "--innodb-buffer-pool-size=64M", "--skip-name-resolve",
                     "--skip-grant-tables", "--skip-networking=0", "--innodb-flush-log-at-trx-commit=0", ready=3306)
-        where = ["--no-defaults", "-h", place.ip("server"), "-u", "root", "--protocol=tcp"]
+        where = ["--no-defaults", "-h", place.ip("server"), "-u", "root", "--protocol=tcp", "--skip-ssl"]
         sql = ["mariadb", *where, "-N", "-B"]
         place.run("client", *sql, "-e", "CREATE DATABASE job")
         seen = [digest(place.run("client", *sql, "job", input=load_sql.encode()))]
