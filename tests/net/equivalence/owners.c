@@ -51,7 +51,9 @@ static void tls_on(struct side *s)
 
 static void tls_live(struct side *s)
 {
+	by_nature(s, true);
 	tls_on(s);
+	by_nature(s, false);
 	meet(s);
 	exchange_text(s);
 }
@@ -235,23 +237,28 @@ static void send_to_kernel(struct side *s)
 
 static void read_by_kernel(struct side *s)
 {
+	by_nature(s, true);
 	kernel_connection(s);
+	by_nature(s, false);
 	meet(s);
 }
 
+#define LATE_TLS "a socket that is in a sockmap takes no keys (EINVAL); OpenSSL then encrypts itself, as without kTLS"
 #define CAPTURE "packet capture and counters of netfilter see packets, and a splice makes none; weft counts the bytes"
 #define FIRST "one socket has one owner; who comes second gets EBUSY, as with any two sockmaps"
 
 const struct row owners_rows[] = {
 	{ "28", "ktls", "kTLS from the start", tls_before, tls_before, .early = tls_on, .flags = ROW_SILENT },
-	{ "28", "ktls-live", "TCP_ULP \"tls\" and keys after a conversation, as STARTTLS does", tls_live, tls_live },
+	{ "28", "ktls-live", "TCP_ULP \"tls\" and keys after a conversation, as STARTTLS does", tls_live, tls_live,
+	  .nature = LATE_TLS },
 	{ "37", "filter", "SO_ATTACH_FILTER set on the listener", exchange_text, exchange_text,
 	  .before = filter_before },
 	{ "37", "filter-live", "a filter that drops everything, attached after a conversation and taken away",
 	  send_into_filter, drop_then_pass },
 	{ "37", "md5", "TCP-MD5 signatures", exchange_text, exchange_text, .before = signed_segments },
 	{ "37", "capture", "a packet socket in the server's pod", send_needle, capture, .nature = CAPTURE },
-	{ "39", "kernel-reader", "the kernel reads the socket (KCM)", send_to_kernel, read_by_kernel },
+	{ "39", "kernel-reader", "the kernel reads the socket (KCM) after a conversation", send_to_kernel, read_by_kernel,
+	  .nature = FIRST },
 	{ "40", "own-sockmap", "the program enters its socket into a sockmap of its own right after connect",
 	  exchange_text, exchange_text, .early = own_map_before },
 	{ "40", "own-sockmap-live", "the same after a conversation", own_map_live, own_map_live, .nature = FIRST },
