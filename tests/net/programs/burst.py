@@ -82,14 +82,15 @@ class Burst:
 
     def end(self, reader, size):
         """Reads what begin() writes. True if all came, False if the connection was ended."""
-        self.reader = reader
+        self.reader, whole = reader, False
         reader.settimeout(STALL)
         try:
-            return self.read(size)
+            whole = self.read(size)
         finally:
-            if self.got != self.written or self.error:
+            if not whole:
                 reader.close()  # the writer need not wait for somebody who has gone
             self.join()
+        return whole
 
     def join(self):
         self.writing.join(2 * STALL)
