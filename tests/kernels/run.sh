@@ -7,6 +7,7 @@
 # version such as 6.18.15. `make check-kernels KERNELS="6.1 newest"`.
 #
 #	--parts A,B	only these (probe and node are what the others stand on)
+#	--without PART	all but that
 #	--races SECONDS	of the race test, in guest time (default 10)
 #	--record	write what the verifier walked through into verifier.txt, instead of comparing with it
 #
@@ -22,6 +23,7 @@ while :; do
 	case $1 in
 	--parts) parts=$2 && shift 2 ;;
 	--races) races=$2 && shift 2 ;;
+	--without) parts=$(printf '%s\n' "$parts" | tr , '\n' | grep -vxF "$2" | paste -sd,) && shift 2 ;;
 	--record) record=yes && shift ;;
 	*) break ;;
 	esac
