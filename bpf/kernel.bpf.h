@@ -71,9 +71,28 @@ struct address_space {
 	struct rb_root_cached i_mmap;
 };
 
+struct inode {
+	unsigned short i_mode;
+};
+
 struct file {
 	unsigned int f_flags;
 	struct address_space *f_mapping;
+	struct inode *f_inode;
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct nsproxy {
+	struct net *net_ns;
 };
 
 struct proto_ops {
@@ -92,6 +111,7 @@ struct sk_filter;
 struct sock {
 	struct sock_common __sk_common;
 	int sk_rcvlowat;
+	__u16 sk_protocol;
 	int sk_peek_off;
 	__u32 sk_tsflags;
 	__u8 sk_kern_sock : 1;
@@ -151,7 +171,8 @@ enum sock_flags {
 };
 
 struct task_struct {
-	char comm[16];
+	struct files_struct *files;
+	struct nsproxy *nsproxy;
 };
 
 struct pt_regs___x86 { /* arch/x86/include/asm/ptrace.h */

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * reader.bpf.c: who reads a TCP socket by splice(2)? Such a reader takes from TCP's queue alone and never sees
- * redirected bytes (facts/kernel.md sections 2, 2.2; row 9), so its network namespace is written down in `readers`
- * and nothing of it is spliced any more. Likewise who asks FIONREAD, which some
- * kernels answer wrong (row 3b). An object of its own, for all instances on the machine; the kernel may refuse any of
- * it.
+ * redirected bytes (facts/kernel.md sections 2, 2.2; row 9), so its network namespace is written down in `readers` and
+ * nothing of it is spliced any more. Likewise who asks FIONREAD, which some kernels answer wrong (row 3b). An object of
+ * its own, for all instances on the machine. Three ways to see it, of which the first that the kernel allows is used:
  *
- *	weft_spliced	fentry on tcp_splice_read		no cost to anybody else
- *	weft_counted	fentry on tcp_ioctl; weft_counted_in on tcp_bpf_ioctl
- *	weft_loaded	where there is no fentry: a hardware watchpoint (man perf_event_open, PERF_TYPE_BREAKPOINT) on
- *			the pointer `splice_read` of inet_stream_ops and of inet6_stream_ops, which nobody loads but to
- *			call it. A register holds the struct socket whose ops they are.
- *	weft_asked	the same on the pointers `ioctl`, where FIONREAD has the fault
- *	weft_ops	iter/bpf_sk_storage_map: where those pointers lie
+ *	fentry		on tcp_splice_read, tcp_ioctl, tcp_bpf_ioctl: no cost to anybody else.
+ *	tracepoints	sys_enter_splice, sys_enter_ioctl, io_uring_submit_req: every system call on the machine takes some
+ *			30 ns longer.
+ *	watchpoints	of the hardware (man perf_event_open, PERF_TYPE_BREAKPOINT) on the pointers `splice_read` and `ioctl`
+ *			of inet_stream_ops and inet6_stream_ops, which nobody loads but to call them. No cost to others on bare
+ *			metal; in a virtual machine each switch of context may take a microsecond longer.
  */
 #include "sock.bpf.h"
 
@@ -40,20 +38,19 @@ static __always_inline void misled_by(const struct sock *sk, struct abi_caught *
 	__sync_fetch_and_add(&c->caught, 1);
 }
 
-/* `bit`: place of `how` in abi_reader.program */
-static __always_inline int seen(const struct sock *sk, __u32 how, __u32 bit)
+static __always_inline __u64 netns_cookie(struct net *net)
 {
-	struct abi_caught *c = caught_get();
-	struct abi_reader now = {}, *r;
-	struct net *net = NULL;
-	__u64 netns = 0;
+	__u64 cookie = 0;
 
-	if (!c)
-		return 0;
-	bpf_core_read(&net, sizeof(net), &sk->__sk_common.skc_net.net);
-	bpf_core_read(&netns, sizeof(netns), &net->net_cookie);
-	if (how == ABI_READS_BY_COUNT)
-		misled_by(sk, c);
+	bpf_core_read(&cookie, sizeof(cookie), &net->net_cookie);
+	return cookie;
+}
+
+/* `bit`: place of `how` in abi_reader.program */
+static __always_inline int seen_in(__u64 netns, struct abi_caught *c, __u32 how, __u32 bit)
+{
+	struct abi_reader now = {}, *r;
+
 	r = bpf_map_lookup_elem(&readers, &netns);
 	if (r) {
 		r->count++;
@@ -75,6 +72,21 @@ static __always_inline int seen(const struct sock *sk, __u32 how, __u32 bit)
 	return 0;
 }
 
+static __always_inline int seen(const struct sock *sk, __u32 how, __u32 bit)
+{
+	struct abi_caught *c = caught_get();
+	struct net *net = NULL;
+
+	if (!c)
+		return 0;
+	bpf_core_read(&net, sizeof(net), &sk->__sk_common.skc_net.net);
+	if (how == ABI_READS_BY_COUNT)
+		misled_by(sk, c);
+	return seen_in(netns_cookie(net), c, how, bit);
+}
+
+/* ------------------------------------------------------------------ fentry */
+
 SEC("fentry/tcp_splice_read")
 int BPF_PROG(weft_spliced, struct socket *socket)
 {
@@ -92,6 +104,91 @@ int BPF_PROG(weft_counted_in, struct sock *sk, int cmd)
 {
 	return cmd == SIOCINQ ? seen(sk, ABI_READS_BY_COUNT, 1) : 0;
 }
+
+/* ------------------------------------------------------------------ tracepoints */
+
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
+#define IORING_OP_SPLICE 30
+
+struct enter { /* events/syscalls/sys_enter_NAME/format */
+	__u64 common;
+	__s64 number;
+	__u64 argument[6];
+};
+
+struct submit { /* events/io_uring/io_uring_submit_req/format */
+	__u64 common;
+	void *ring, *request;
+	__u64 user_data;
+	__u8 opcode;
+};
+
+/* The TCP socket behind a file descriptor of the task that is running. */
+static __always_inline const struct sock *socket_by_fd(__u32 fd)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct files_struct *files = NULL;
+	struct fdtable *table = NULL;
+	struct file **all = NULL, *file = NULL;
+	struct socket *socket = NULL;
+	struct inode *inode = NULL;
+	struct sock *sk = NULL;
+	unsigned int max = 0;
+	__u16 mode = 0, protocol = 0;
+
+	bpf_core_read(&files, sizeof(files), &task->files);
+	bpf_core_read(&table, sizeof(table), &files->fdt);
+	bpf_core_read(&max, sizeof(max), &table->max_fds);
+	bpf_core_read(&all, sizeof(all), &table->fd);
+	if (fd >= max || bpf_probe_read_kernel(&file, sizeof(file), all + fd) || !file)
+		return NULL;
+	bpf_core_read(&inode, sizeof(inode), &file->f_inode);
+	bpf_core_read(&mode, sizeof(mode), &inode->i_mode);
+	if ((mode & S_IFMT) != S_IFSOCK)
+		return NULL;
+	bpf_core_read(&socket, sizeof(socket), &file->private_data);
+	bpf_core_read(&sk, sizeof(sk), &socket->sk);
+	bpf_core_read(&protocol, sizeof(protocol), &sk->sk_protocol);
+	return protocol == IPPROTO_TCP ? sk : NULL;
+}
+
+SEC("tracepoint/syscalls/sys_enter_splice")
+int weft_enter(struct enter *ctx)
+{
+	const struct sock *sk = socket_by_fd(ctx->argument[0]);
+
+	return sk ? seen(sk, ABI_READS_BY_SPLICE, 0) : 0;
+}
+
+SEC("tracepoint/syscalls/sys_enter_ioctl")
+int weft_enter_ioctl(struct enter *ctx)
+{
+	const struct sock *sk;
+
+	if ((__u32)ctx->argument[1] != SIOCINQ)
+		return 0;
+	sk = socket_by_fd(ctx->argument[0]);
+	return sk ? seen(sk, ABI_READS_BY_COUNT, 1) : 0;
+}
+
+/* Which file a ring splices from is its own secret: whoever splices by a ring is taken for a reader. */
+SEC("tracepoint/io_uring/io_uring_submit_req")
+int weft_submit(struct submit *ctx)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct abi_caught *c = caught_get();
+	struct nsproxy *nsproxy = NULL;
+	struct net *net = NULL;
+
+	if (ctx->opcode != IORING_OP_SPLICE || !c)
+		return 0;
+	bpf_core_read(&nsproxy, sizeof(nsproxy), &task->nsproxy);
+	bpf_core_read(&net, sizeof(net), &nsproxy->net_ns);
+	return seen_in(netns_cookie(net), c, ABI_READS_BY_SPLICE, 0);
+}
+
+/* ------------------------------------------------------------------ watchpoints */
 
 /* Is it a struct socket with one of our proto_ops? */
 static __always_inline const struct sock *socket_at(__u64 at)

@@ -51,6 +51,10 @@ static bool attached(struct probe *p, int caught)
 		probe_row(p, "splice readers", WIRE_PROBE_OK, "fentry on tcp_splice_read");
 		return true;
 	}
+	if (exists("weft_enter")) {
+		probe_row(p, "splice readers", WIRE_PROBE_OK, "tracepoints of system calls, as there is no fentry");
+		return true;
+	}
 	if (!exists(slot_name(name, 0, 0)))
 		return false;
 	probe_row(p, "splice readers", WIRE_PROBE_OK, "hardware watchpoints on proto_ops of TCP");
@@ -111,6 +115,93 @@ static int attach_fentry(const struct reader_maps *m, bool count_fault)
 		err = link ? pins_replace(bpf_link__fd(link), READER_ROOT, bpf_program__name(programs[i])) : -errno;
 		bpf_link__destroy(link);
 	}
+	reader_bpf__destroy(skel);
+	return err;
+}
+
+/* ------------------------------------------------------------------ tracepoints */
+
+/* A tracefs that nobody else sees: the numbers of events stand there, and it may not be mounted. fd or -errno */
+static int tracefs(void)
+{
+	int fs = (int)syscall(SYS_fsopen, "tracefs", 1u /* FSOPEN_CLOEXEC */), mount, err;
+
+	if (fs < 0)
+		return -errno;
+	if (syscall(SYS_fsconfig, fs, 6u /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0)) {
+		err = -errno;
+		close(fs);
+		return err;
+	}
+	mount = (int)syscall(SYS_fsmount, fs, 1u /* FSMOUNT_CLOEXEC */, 0u);
+	err = -errno;
+	close(fs);
+	return mount < 0 ? err : mount;
+}
+
+static int event_number(int traces, const char *event)
+{
+	char path[128], text[16] = {0};
+	long long number;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "events/%s/id", event);
+	fd = openat(traces, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	number = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[strcspn(text, "\n")] = '\0';
+	return number <= 0 || text_number(text, 1, INT32_MAX, &number) ? -EIO : (int)number;
+}
+
+/* One event is enough: the program runs on every CPU. */
+static int trace(int traces, const char *event, const struct bpf_program *prog)
+{
+	struct perf_event_attr attr = {.type = PERF_TYPE_TRACEPOINT, .size = sizeof(attr), .sample_period = 1};
+	int number = event_number(traces, event), fd, link, err;
+
+	if (number < 0)
+		return number;
+	attr.config = (uint64_t)number;
+	fd = (int)syscall(SYS_perf_event_open, &attr, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	link = bpf_link_create(bpf_program__fd(prog), fd, BPF_PERF_EVENT, NULL);
+	close(fd);
+	if (link < 0)
+		return link;
+	err = pins_replace(link, READER_ROOT, bpf_program__name(prog));
+	close(link);
+	return err;
+}
+
+static int attach_tracepoints(const struct reader_maps *m, bool count_fault)
+{
+	struct reader_bpf *skel = object_open(m);
+	int err = skel ? 0 : -ENOMEM, traces = -1;
+
+	if (skel) {
+		(void)bpf_program__set_autoload(skel->progs.weft_enter, true);
+		(void)bpf_program__set_autoload(skel->progs.weft_submit, true);
+		(void)bpf_program__set_autoload(skel->progs.weft_enter_ioctl, count_fault);
+		err = reader_bpf__load(skel);
+	}
+	if (!err) {
+		traces = tracefs();
+		err = traces < 0 ? traces : 0;
+	}
+	if (!err && count_fault)
+		err = trace(traces, "syscalls/sys_enter_ioctl", skel->progs.weft_enter_ioctl);
+	if (!err) {
+		err = trace(traces, "io_uring/io_uring_submit_req", skel->progs.weft_submit);
+		if (err == -ENOENT) /* no io_uring */
+			err = 0;
+	}
+	if (!err) /* the last: it says that all are there */
+		err = trace(traces, "syscalls/sys_enter_splice", skel->progs.weft_enter);
+	if (traces >= 0)
+		close(traces);
 	reader_bpf__destroy(skel);
 	return err;
 }
@@ -264,20 +355,22 @@ static int lock(void)
 
 bool reader_open(struct probe *p, const struct reader_maps *m, bool count_fault)
 {
-	int dir = lock(), fentry, watch = 0;
+	int dir = lock(), fentry, traced = 0, watch = 0;
 	bool seen = dir >= 0 && attached(p, m->caught);
 
 	if (dir >= 0 && !seen) {
 		fentry = attach_fentry(m, count_fault);
 		if (fentry)
+			traced = attach_tracepoints(m, count_fault);
+		if (fentry && traced)
 			watch = attach_watchpoints(m, count_fault);
-		if (!fentry || !watch)
+		if (!fentry || !traced || !watch)
 			seen = announce(m->caught) && attached(p, m->caught);
 		if (!seen)
 			probe_row(p, "splice readers", WIRE_PROBE_OFF,
 				  "only `always` splices: this kernel shows no reader by splice(2): fentry: %s; "
-				  "watchpoint: %s",
-				  strerror(-fentry), strerror(-watch));
+				  "tracepoint: %s; watchpoint: %s",
+				  strerror(-fentry), strerror(-traced), strerror(-watch));
 	}
 	if (dir < 0)
 		probe_row(p, "splice readers", WIRE_PROBE_OFF, READER_ROOT ": %s", strerror(-dir));
