@@ -389,7 +389,7 @@ part_races() {
 	become eager guest races serve 7100 >/tmp/races-server 2>&1 &
 	server=$!
 	wait_for 30 "listener of eager" listens eager 7100
-	inside client guest races run "$(address eager)" 7100 200 "$(option races 10)" 12 \
+	inside client guest races run "$(address eager)" 7100 200 "$(option races 10)" 24 \
 		>/tmp/races-client 2>&1 || fail "client: $(cat /tmp/races-client)"
 	kill -TERM "$server"
 	wait "$server" || fail "server: $(cat /tmp/races-server)"
