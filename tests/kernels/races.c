@@ -79,6 +79,7 @@ struct lane {
 	bool up, half; /* half: shut down already */
 	bool active;   /* is to be ended by us, not by the other side or by a kill */
 	bool spliced;
+	bool again; /* the socket had another connection before */
 };
 
 static struct tally *tally;
@@ -182,8 +183,9 @@ static ssize_t hear(struct lane *l, uint64_t seed)
 		return 0;
 	wrong = pattern_check(seed, l->seen, piece, (size_t)n);
 	if (wrong >= 0) {
-		(void)fprintf(stderr, "races: byte %llu of stream %llx is wrong\n",
-			      (unsigned long long)(l->seen + (uint64_t)wrong), (unsigned long long)seed);
+		(void)fprintf(stderr, "races: byte %llu of stream %llx is wrong (%td of a read of %zd)%s%s\n",
+			      (unsigned long long)(l->seen + (uint64_t)wrong), (unsigned long long)seed, wrong, n,
+			      l->spliced ? ", spliced" : "", l->again ? ", a socket that was connected before" : "");
 		atomic_fetch_add(&tally->wrong, 1);
 		return 0;
 	}
@@ -259,6 +261,7 @@ static void reopen(struct lane *l, uint64_t now)
 		return;
 	}
 	begin(l, fd, seed, now, true);
+	l->again = true;
 	l->way = l->way == DISCONNECT ? RST : l->way;
 }
 
