@@ -230,7 +230,7 @@ static __always_inline void ask_remember(struct bpf_sock *sk, const struct ask *
 	s = bpf_sk_storage_get(&socks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s)
 		return;
-	kept = s->flags & ABI_SOCK_IN_MAP; /* on_connect takes it out */
+	kept = s->flags & (ABI_SOCK_IN_MAP | ABI_SOCK_REUSED); /* on_connect takes it out */
 	__builtin_memset(s, 0, sizeof(*s)); /* a second connect() of the same socket */
 	s->flags = kept;
 	s->asked = q->asked;

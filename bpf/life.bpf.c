@@ -115,7 +115,8 @@ static __always_inline void local_open(struct bpf_sock_ops *ops, struct abi_loca
 
 /*
  * A socket that was spliced connects again (after connect(AF_UNSPEC)). What its first peer sent and nobody read
- * would be read as the second one's: it goes with the entry.
+ * would be read as the second one's: it goes with the entry. A message of that peer may still be on its way, so the
+ * socket never enters again: it would be delivered as one of the second peer's.
  */
 static __always_inline void enter_undo(struct bpf_sock_ops *ops)
 {
@@ -125,6 +126,7 @@ static __always_inline void enter_undo(struct bpf_sock_ops *ops)
 	if (!s || !(s->flags & ABI_SOCK_IN_MAP))
 		return;
 	s->flags &= ~ABI_SOCK_IN_MAP;
+	s->flags |= ABI_SOCK_REUSED;
 	key = bpf_get_socket_cookie(ops);
 	bpf_map_delete_elem(&splices, &key);
 }
@@ -200,7 +202,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 		c.server_pod = to->pod;
 		c.server_netns = to->netns;
 		c.reason = own ? ABI_WATCHED : ABI_UNKNOWN_ADDRESS;
-		c.again_ns = own ? 0 : ~0ull;
+		c.again_ns = own && !(s->flags & ABI_SOCK_REUSED) ? 0 : ~0ull;
 	} else {
 		c.path = ABI_PATH_DIRECT;
 		c.reason = outside_reason(to);

@@ -363,6 +363,7 @@ static __always_inline void gone(struct abi_sock *s, const struct sock *sk)
 	__u64 key = sk->__sk_common.skc_cookie.counter;
 
 	s->flags &= ~ABI_SOCK_IN_MAP;
+	s->flags |= ABI_SOCK_REUSED; /* if it ever connects again */
 	bpf_map_delete_elem(&splices, &key);
 }
 

@@ -384,6 +384,7 @@ enum abi_end { /* index into abi_conn.end */
 
 #define ABI_SOCK_IN_MAP 1u	/* this socket is in `splices` */
 #define ABI_SOCK_CONNECTED 2u	/* `tuple` is valid */
+#define ABI_SOCK_REUSED 4u	/* was in `splices` for an earlier connection, and connected again: never enters more */
 
 /* What weft knows of one socket; dies with the socket. */
 struct abi_sock {

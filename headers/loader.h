@@ -30,6 +30,7 @@ void loader_close(struct loader *l); /* closes fds; pins stay */
 /* Loads each program by itself, attaches and pins nothing: rows of `p`. 0, or -errno if one that weft needs fails. */
 int loader_try(struct probe *p) must_check;
 
+bool loader_live(const struct loader *l); /* WIRE_FD_LIVE is an iterator */
 int loader_fd(const struct loader *l, enum wire_fd which); /* borrowed; WIRE_FD_SETTINGS .. WIRE_FD_LIVE */
 
 struct loader_watch { /* fds, borrowed: what proc/watch.c works with */

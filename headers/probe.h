@@ -16,6 +16,7 @@ struct probe {
 	int cgroup_fd;
 	bool fixes;	  /* faults that no test can see are fixed: see probe_has_fixes() */
 	bool kernel_safe; /* `auto` may splice; selftest_settle() decides */
+	bool iterates;	  /* iterators over socket storage are safe to run */
 	bool counts_tcp;  /* FIONREAD sees what TCP brought to a socket in the map; else who asks it is not spliced */
 	char at_stake[WIRE_STAKE]; /* what a forced splice risks; "" if nothing that is known */
 };

@@ -98,6 +98,7 @@ struct wire_start {
 	char root_namespace[WIRE_NAME]; /* mesh-wide policies live here: istio-system */
 	uint32_t splice_on;
 	uint32_t kernel_safe;
+	uint32_t live; /* 1: WIRE_FD_LIVE is an iterator; 0: this kernel has none that is safe, and the fd is nothing */
 	char at_stake[WIRE_STAKE]; /* if it is not: what programs of a pod with weft.io/splice: always risk */
 };
 

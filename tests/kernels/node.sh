@@ -285,6 +285,13 @@ hang_up() { # orderly: both sides have seen every byte
 	wait "$talker" || fail "traffic with $1: $(cat "/tmp/talk-$1")"
 }
 
+# Where an iterator over sockets may crash the kernel nobody enters, whatever the annotation says.
+never_spliced() { weftctl status | grep -q '^ *socket iterators *off'; }
+
+forced() {
+	if never_spliced; then echo "tcp watched"; else echo "splice spliced"; fi
+}
+
 part_splice() {
 	become a guest traffic serve 7000 &
 	become eager guest traffic serve 7000 &
@@ -292,14 +299,15 @@ part_splice() {
 	wait_for 30 "listener of eager" listens eager 7000
 	expected="tcp kernel_unsafe"
 	[ "$(splice_auto)" != ok ] || expected="splice spliced"
+	! never_spliced || expected="tcp watched"
 	talk_to a
 	wait_for 30 "a conversation that is shown as $expected" is_shown a "$expected"
 	hang_up a
 	say "auto: $expected;"
 	talk_to eager
-	wait_for 30 "a conversation with the annotation always that is shown as splice" is_shown eager "splice spliced"
+	wait_for 30 "a conversation with the annotation always that is shown as $(forced)" is_shown eager "$(forced)"
 	hang_up eager
-	say "always: splice"
+	say "always: $(forced)"
 }
 
 listens() { # listens POD PORT
@@ -311,7 +319,7 @@ part_bytes() {
 	become eager guest traffic serve 7000 &
 	wait_for 30 "listener of eager" listens eager 7000
 	talk_to eager
-	wait_for 30 "splice" is_shown eager "splice spliced"
+	wait_for 30 "$(forced)" is_shown eager "$(forced)"
 	kill -USR1 "$talker"
 	end=$(($(seconds_up) + $(option bytes 8)))
 	toggles=0
@@ -324,7 +332,7 @@ part_bytes() {
 		kill -0 "$talker" || fail "traffic ended: $(cat /tmp/talk-eager)"
 	done
 	hang_up eager
-	wait_for 30 "its connection in the counters" more_redirected "$before"
+	never_spliced || wait_for 30 "its connection in the counters" more_redirected "$before"
 	say "$(cat /tmp/talk-eager), $(($(redirected) - before)) redirected; splice off and on $toggles times"
 }
 
@@ -340,7 +348,7 @@ part_ended() {
 	become eager guest traffic serve 7000 &
 	wait_for 30 "listener of eager" listens eager 7000
 	talk_to eager
-	wait_for 30 "splice" is_shown eager "splice spliced"
+	wait_for 30 "$(forced)" is_shown eager "$(forced)"
 	manifest deny.yaml <<-END
 		apiVersion: security.istio.io/v1
 		kind: AuthorizationPolicy
@@ -354,7 +362,7 @@ part_ended() {
 	if wait "$talker"; then fail "it ended in order: $(cat /tmp/talk-eager)"; fi
 	rm "$MANIFESTS/deny.yaml"
 	wait_for 30 "no policy in force" verdict allowed client default/eager:7000
-	say "a spliced connection ends with the policy that forbids it"
+	say "a connection ($(forced)) ends with the policy that forbids it"
 }
 
 # Every row of tests/net/equivalence between two pods that weft does not know, and between two that it does.

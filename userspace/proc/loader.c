@@ -65,7 +65,7 @@ static const struct program {
 	const char *without;
 } programs[] = {
 	{"weft_msg", "sk_msg", HOOK_MSG, BPF_SK_MSG_VERDICT, false, "no splice: same-node traffic by TCP"},
-	{"weft_live", "iterator", HOOK_ITERATOR, BPF_TRACE_ITER, true, NULL},
+	{"weft_live", "iterator", HOOK_ITERATOR, BPF_TRACE_ITER, false, "bytes that TCP carries are not shown"},
 	{"weft_watch", "watch", HOOK_ITERATOR, BPF_TRACE_ITER, false, "no splice: same-node traffic by TCP"},
 	{"weft_setopt", "setsockopt", HOOK_CGROUP, BPF_CGROUP_SETSOCKOPT, false,
 	 "no splice: an option that is set later would be missed"},
@@ -83,6 +83,7 @@ struct loader {
 	char root[PATH]; /* PINS_ROOT/INSTANCE */
 	int fd[WIRE_FD_LIVE + 1];
 	int inbound; /* program weft_inbound */
+	bool live;   /* fd[WIRE_FD_LIVE] is an iterator */
 	struct loader_watch watch;
 };
 
@@ -305,7 +306,8 @@ static int load(struct loader *l, struct weft_bpf **ret, struct probe *p)
 			struct bpf_program *prog =
 				bpf_object__find_program_by_name(skel->obj, programs[i].name);
 
-			if (prog && !(good & 1u << i))
+			if (prog && (!(good & 1u << i) ||
+				     (programs[i].hook == HOOK_ITERATOR && !p->iterates)))
 				(void)bpf_program__set_autoload(prog, false);
 		}
 		err = may_adopt(l, skel->obj) ? 0 : retire(l);
@@ -381,7 +383,7 @@ static int attach_iterator(struct loader *l, const struct program *which, int pr
 	else if (text_equal(which->name, "weft_watch"))
 		l->watch.link = link;
 	else
-		l->fd[WIRE_FD_LIVE] = link;
+		l->fd[WIRE_FD_LIVE] = link, l->live = true;
 	return err;
 }
 
@@ -557,7 +559,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	if (!err)
 		err = keep(l, skel);
 	if (!err) {
-		bool reader_seen = reader_open(
+		bool reader_seen = p->iterates && reader_open(
 			p,
 			&(struct reader_maps){.members = l->watch.members,
 					      .readers = l->fd[WIRE_FD_READERS],
@@ -572,6 +574,10 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	if (skel)
 		weft_bpf__destroy(skel);
 	(void)malloc_trim(0); /* the kernel's BTF, parsed, was 40 MB */
+	if (!err && !l->live) { /* the worker gets an fd in its place */
+		l->fd[WIRE_FD_LIVE] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		err = l->fd[WIRE_FD_LIVE] < 0 ? -errno : 0;
+	}
 	if (!err && (!works(p, "sk_msg") || !works(p, "watch") || !works(p, "setsockopt")))
 		err = loader_splice(l, false);
 	if (err) {
@@ -615,6 +621,11 @@ void loader_member_gone(struct loader *l, uint64_t netns)
 const struct loader_watch *loader_watch(const struct loader *l)
 {
 	return &l->watch;
+}
+
+bool loader_live(const struct loader *l)
+{
+	return l->live;
 }
 
 int loader_fd(const struct loader *l, enum wire_fd which)

@@ -130,6 +130,28 @@ static void probe_fixes(struct probe *p)
 			  p->version[0], p->version[1], p->version[2]);
 }
 
+/*
+ * Since a rework of local storage in 7.x an iterator over socket storage reads selem->local_storage twice and trusts
+ * the second (__bpf_sk_storage_map_seq_show): a socket that is freed in between crashes the kernel, as was seen on
+ * 7.3.4 in QEMU. What the rework brought is known by its name.
+ */
+static void probe_iterators(struct probe *p)
+{
+	static const char rework[] = " bpf_selem_unlink_nofail\n";
+	FILE *file = at_least(p->version, 6, 19, 0) ? fopen("/proc/kallsyms", "re") : NULL;
+	char line[256];
+
+	p->iterates = true;
+	while (file && p->iterates && fgets(line, sizeof(line), file))
+		p->iterates = !text_ends(line, rework);
+	if (file)
+		(void)fclose(file);
+	if (!p->iterates)
+		probe_row(p, "socket iterators", WIRE_PROBE_OFF,
+			  "this kernel can crash in an iterator over socket storage: no splice, and weftctl "
+			  "connections shows no bytes that TCP carries");
+}
+
 /* ------------------------------------------------------------------ mounts */
 
 static bool is_fs(const char *path, long magic)
@@ -280,5 +302,6 @@ int probe_base(struct probe *p, const char *cgroup)
 	}
 	probe_row(p, "btf", WIRE_PROBE_OK, BTF);
 	probe_fixes(p);
+	probe_iterators(p);
 	return 0;
 }

@@ -251,7 +251,9 @@ void selftest_settle(const struct selftest *t, struct probe *p)
 
 	for (unsigned i = 0; i < t->rows; i++)
 		failed += t->row[i].state == WIRE_PROBE_FAILED;
-	if (passed)
+	if (!p->iterates)
+		probe_row(p, "self-test", WIRE_PROBE_OFF, "not run: see socket iterators");
+	else if (passed)
 		probe_row(p, "self-test", WIRE_PROBE_OK, "%u rows in %u ms", t->rows, t->ms);
 	else
 		probe_row(p, "self-test", WIRE_PROBE_OFF, "%u of %u rows failed; %s: %s", failed, t->rows,
@@ -261,6 +263,8 @@ void selftest_settle(const struct selftest *t, struct probe *p)
 	at_stake(t, p);
 	if (p->kernel_safe)
 		probe_row(p, "splice auto", WIRE_PROBE_OK, "the self-test passed and the known fixes are in");
+	else if (!p->iterates)
+		probe_row(p, "splice auto", WIRE_PROBE_OFF, "nobody can enter: see socket iterators");
 	else
 		probe_row(p, "splice auto", WIRE_PROBE_OFF, "%s%s%s; annotation always overrides",
 			  passed ? "" : "the self-test failed", passed || p->fixes ? "" : " and ",

@@ -289,6 +289,7 @@ static void fill_start(struct supervisor *s)
 	text_copy(s->start.root_namespace, sizeof(s->start.root_namespace), o->root_namespace);
 	s->start.splice_on = loader_splice_on(s->loader);
 	s->start.kernel_safe = s->probe.kernel_safe;
+	s->start.live = loader_live(s->loader);
 	text_copy(s->start.at_stake, sizeof(s->start.at_stake), s->probe.at_stake);
 }
 
@@ -362,7 +363,8 @@ static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 	if (err)
 		return err;
 	spawn_end_orphan(s->folders.run, FOLDERS_WORKER); /* it holds the pods' ports */
-	selftest_run(&s->selftest);
+	if (s->probe.iterates)
+		selftest_run(&s->selftest);
 	selftest_settle(&s->selftest, &s->probe);
 	err = netns_home();
 	if (!err)
@@ -472,7 +474,8 @@ int supervisor_probe(const struct options *o)
 	int err = probe_base(&p, o->cgroup[0] ? o->cgroup : NULL);
 
 	if (!err) {
-		selftest_run(&t);
+		if (p.iterates)
+			selftest_run(&t);
 		selftest_settle(&t, &p);
 		err = loader_try(&p);
 	}
