@@ -6,11 +6,11 @@
  * its own, for all instances on the machine. Three ways to see it, of which the first that the kernel allows is used:
  *
  *	fentry		on tcp_splice_read, tcp_ioctl, tcp_bpf_ioctl: no cost to anybody else.
- *	tracepoints	sys_enter_splice, sys_enter_ioctl, io_uring_submit_req: every system call on the machine takes some
- *			30 ns longer.
- *	watchpoints	of the hardware (man perf_event_open, PERF_TYPE_BREAKPOINT) on the pointers `splice_read` and `ioctl`
- *			of inet_stream_ops and inet6_stream_ops, which nobody loads but to call them. No cost to others on bare
- *			metal; in a virtual machine each switch of context may take a microsecond longer.
+ *	tracepoints	sys_enter_splice, sys_enter_ioctl, io_uring_submit_req: every system call on the machine takes
+ *			some 30 ns longer.
+ *	watchpoints	of the hardware (man perf_event_open, PERF_TYPE_BREAKPOINT) on the pointers `splice_read` and
+ *			`ioctl` of inet_stream_ops and inet6_stream_ops, which nobody loads but to call them. No cost to
+ *			others on bare metal; in a virtual machine a switch of context may take a microsecond longer.
  */
 #include "sock.bpf.h"
 

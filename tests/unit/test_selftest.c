@@ -53,7 +53,7 @@ static void every_row_counts(void **state)
 	for (unsigned fixes = 0; fixes < 2; fixes++) {
 		for (unsigned bad = 0; bad <= selftest_row_count; bad++) {
 			struct selftest t = results(WIRE_PROBE_OK);
-			struct probe p = {.fixes = fixes};
+			struct probe p = {.iterates = true, .fixes = fixes};
 			bool fails = bad < selftest_row_count;
 
 			t.row[selftest_row_count - 1].state = WIRE_PROBE_OFF;
@@ -81,7 +81,7 @@ static void every_row_counts(void **state)
 static void what_is_kept_out_is_no_reason(void **state)
 {
 	struct selftest t = results(WIRE_PROBE_OK);
-	struct probe p = {.fixes = true};
+	struct probe p = {.iterates = true, .fixes = true};
 	unsigned kept_out = 0;
 
 	for (unsigned i = 0; i < t.rows; i++) {
@@ -115,7 +115,7 @@ static void says_what_is_missing(void **state)
 
 	for (size_t i = 0; i < array_size(table); i++) {
 		struct selftest t = results(table[i].rows);
-		struct probe p = {.fixes = table[i].fixes};
+		struct probe p = {.iterates = true, .fixes = table[i].fixes};
 
 		selftest_settle(&t, &p);
 		assert_string_equal(row_of(&p, "splice auto")->detail, table[i].text);
@@ -127,7 +127,7 @@ static void unfinished_is_failed(void **state)
 {
 	for (unsigned rows = 0; rows < selftest_row_count; rows++) {
 		struct selftest t = results(WIRE_PROBE_OK);
-		struct probe p = {.fixes = true};
+		struct probe p = {.iterates = true, .fixes = true};
 
 		t.rows = rows;
 		selftest_settle(&t, &p);
@@ -140,7 +140,7 @@ static void unfinished_is_failed(void **state)
 static void stakes_fit(void **state)
 {
 	struct selftest t = results(WIRE_PROBE_FAILED), two = results(WIRE_PROBE_OK);
-	struct probe p = {.fixes = false}, q = {.fixes = true};
+	struct probe p = {.iterates = true, .fixes = false}, q = {.iterates = true, .fixes = true};
 	const char *first;
 
 	selftest_settle(&t, &p);

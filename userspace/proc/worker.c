@@ -463,10 +463,7 @@ static int start(struct worker *w, const struct wire_start *s)
 	w->store = store_new();
 	r->splice_on = s->splice_on;
 	r->kernel_safe = s->kernel_safe;
-	if (!s->live && r->fd[WIRE_FD_LIVE] >= 0) {
-		close(r->fd[WIRE_FD_LIVE]);
-		r->fd[WIRE_FD_LIVE] = -1;
-	}
+	r->fd[WIRE_FD_LIVE] = s->live ? r->fd[WIRE_FD_LIVE] : -1; /* what came in its place is unused */
 	text_copy(r->at_stake, sizeof(r->at_stake), s->at_stake);
 	r->world = world_new(w->store, s->node, s->trust_domain, s->root_namespace);
 	r->publish = publish_new(r->world, r->fd, &err);
