@@ -174,25 +174,34 @@ static __always_inline __u64 decide_again(__u32 left)
  */
 #define DECIDE_LOOK_EVERY 32 /* power of two */
 
+/* The limits of struct abi_settings as weftd sets them, as an initializer. */
+#define DECIDE_LIMITS                                                                              \
+	.turn_bytes = 131072, .grant_msgs = 900, .small_bytes = 4096, .stream_bytes = 917504,              \
+	.bulk_bytes = 1 << 20, .refresh_s = 60,                                                    \
+	.leave_ns = 500000000 /* above the time that a CPU quota may hold a sender inside sendmsg */
+
 enum decide_look { /* what the program has to find out before decide_message */
 	DECIDE_LOOK_NOT = 0,
 	DECIDE_LOOK_QUEUE = 1, /* is the reader's splice queue empty? */
 	DECIDE_LOOK_ORDER = 2, /* has the reader consumed all that went by TCP? (implies an empty queue) */
 };
 
+static __always_inline int decide_below(const struct abi_flow *me, const struct abi_settings *set, __u32 size,
+					__u32 limit)
+{
+	return size <= limit && me->turn_bytes <= limit - size && me->turn_msgs < set->grant_msgs;
+}
+
 static __always_inline int decide_granted(const struct abi_flow *me, const struct abi_settings *set,
 					  __u32 size)
 {
-	__u32 limit = size <= set->small_bytes ? set->stream_bytes : set->turn_bytes;
-
-	return size <= limit && me->turn_bytes <= limit - size && me->turn_msgs < set->grant_msgs;
+	return decide_below(me, set, size, size <= set->small_bytes ? set->stream_bytes : set->turn_bytes);
 }
 
 /* The hard limit, of bytes and of messages. */
 static __always_inline int decide_room(const struct abi_flow *me, const struct abi_settings *set, __u32 size)
 {
-	return size <= set->stream_bytes && me->turn_bytes <= set->stream_bytes - size &&
-	       me->turn_msgs < set->grant_msgs;
+	return decide_below(me, set, size, set->stream_bytes);
 }
 
 static __always_inline enum decide_look decide_look(const struct abi_flow *me,
@@ -228,6 +237,26 @@ static __always_inline int decide_message(struct abi_flow *me, const struct abi_
 		me->turn_msgs = 0;
 	}
 	return decide_granted(me, set, size) || (look == DECIDE_LOOK_QUEUE && !free && decide_room(me, set, size));
+}
+
+/* ------------------------------------------------------------------ accounts */
+
+/* What a stay in `splices` counted is added to the record of its connection. */
+static __always_inline void decide_add(struct abi_conn *c, const struct abi_pair *p)
+{
+	for (int i = 0; i < 2; i++) {
+		const struct abi_flow *f = &p->end[i];
+		struct abi_local *to = &c->end[i];
+
+		to->spliced_bytes += f->spliced_bytes;
+		to->spliced_msgs += f->spliced_msgs;
+		to->switches += f->switches;
+		if (to->queue_bytes < f->queue_bytes)
+			to->queue_bytes = f->queue_bytes;
+		if (to->queue_msgs < f->queue_msgs)
+			to->queue_msgs = f->queue_msgs;
+	}
+	c->stage = ABI_STAGE_OUT;
 }
 
 #endif

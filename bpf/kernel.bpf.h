@@ -19,8 +19,6 @@
 #define SOCK_STREAM 1
 #define IPPROTO_TCP 6
 #define ECONNREFUSED 111
-#define EBUSY 16
-#define EEXIST 17
 #define O_NONBLOCK 04000 /* asm-generic/fcntl.h: x86-64 and arm64 */
 #define MSG_OOB 1
 #define TCP_ESTABLISHED 1 /* include/net/tcp_states.h */

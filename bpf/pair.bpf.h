@@ -32,19 +32,7 @@ static __always_inline void pair_leave(struct abi_pair *p, enum abi_reason why)
 /* What the pair counted stays with the record of its connection; the pair is free. */
 static __always_inline void pair_give(struct abi_pair *p, struct abi_conn *c)
 {
-	for (int i = 0; i < 2; i++) {
-		const struct abi_flow *f = &p->end[i];
-		struct abi_local *to = &c->end[i];
-
-		to->spliced_bytes += f->spliced_bytes;
-		to->spliced_msgs += f->spliced_msgs;
-		to->switches += f->switches;
-		if (to->queue_bytes < f->queue_bytes)
-			to->queue_bytes = f->queue_bytes;
-		if (to->queue_msgs < f->queue_msgs)
-			to->queue_msgs = f->queue_msgs;
-	}
-	c->stage = ABI_STAGE_OUT;
+	decide_add(c, p);
 	p->leaving_ns = bpf_ktime_get_ns();
 	p->conn = 0;
 }

@@ -49,8 +49,6 @@ int live_forbidden(int conns, const struct world *w, bool both, struct wire_dest
  */
 void live_join(const struct abi_tuple *tuple, const struct abi_conn *conn, unsigned count,
 	       const struct abi_live *live, unsigned lives, struct live_row *ret);
-/* Adds what the pair of a spliced connection has counted so far to its record. */
-void live_pair(struct abi_conn *c, const struct abi_pair *p);
 /* Bytes each way; a socket that was not seen is NULL. */
 void live_bytes(const struct abi_conn *c, const struct abi_live *client, const struct abi_live *server,
 		uint64_t *ret_sent, uint64_t *ret_received);

@@ -16,6 +16,10 @@
  */
 int netlink_diag_open(void) must_check;
 
+/* What names one end of a connection to the functions below: the socket with that cookie in that netns. */
+void netlink_diag_end(struct wire_destroy *ret, const struct abi_tuple *t, enum abi_end end, uint64_t netns,
+		      uint64_t cookie);
+
 /*
  * End one connection. 0; -ENOENT it is already gone (or another one has its addresses: the cookie tells);
  * -EPERM, -EOPNOTSUPP as the kernel says; -EINVAL without a cookie. Never blocks.

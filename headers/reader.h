@@ -13,7 +13,9 @@
 
 #include "probe.h"
 
-#define READER_ROOT "/sys/fs/bpf/weft-readers-2" /* ABI_VERSION */
+#define READER_TEXT(number) #number
+#define READER_NUMBER(number) READER_TEXT(number)
+#define READER_ROOT "/sys/fs/bpf/weft-readers-" READER_NUMBER(ABI_VERSION)
 
 struct reader_maps { /* fds, borrowed: of the main object, pinned there */
 	int members, readers, misled, caught;

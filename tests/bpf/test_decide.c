@@ -15,15 +15,7 @@
 
 #include "decide.h"
 
-static const struct abi_settings settings = {
-	.version = ABI_VERSION,
-	.kernel_safe = 1,
-	.turn_bytes = 131072,
-	.grant_msgs = 900,
-	.small_bytes = 4096,
-	.stream_bytes = 917504,
-	.bulk_bytes = 1 << 20,
-};
+static const struct abi_settings settings = {DECIDE_LIMITS};
 
 static uint64_t seed = 1;
 

@@ -18,14 +18,7 @@
 #define PASS_US 25000
 #define READ_US 20 /* a reader that keeps up has read a message this long after it was written */
 
-static const struct abi_settings settings = {
-	.turn_bytes = 131072,
-	.grant_msgs = 900,
-	.small_bytes = 4096,
-	.stream_bytes = 917504,
-	.bulk_bytes = 1 << 20,
-	.leave_ns = 500000000,
-};
+static const struct abi_settings settings = {DECIDE_LIMITS};
 
 struct message {
 	char from; /* 'c' client, 's' server */

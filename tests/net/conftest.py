@@ -21,11 +21,9 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
+from leaks import BUILD, PATIENCE, Leaks, connections_end
 
-import labrun  # noqa: E402
-from leaks import BUILD, PATIENCE, Leaks, connections_end  # noqa: E402
+import labrun
 
 NEEDED = ("ip", "bpftool", "curl", "iperf3", "nginx", "wrk")
 

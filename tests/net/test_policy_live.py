@@ -25,7 +25,7 @@ __all__ = ["empty", "world"]  # fixtures
 
 LIMIT = 0.1  # seconds from the rename of the file to the end of a connection
 ROUNDS = 5
-# `always`: or short connections to a port would teach weft not to splice the next ones.
+# `always`: they are spliced without first showing that they are conversations.
 LAB = """
 [nodes.n1]
 [pods.client]

@@ -84,17 +84,23 @@ static bool as_fresh(struct folder *f, bool even_with_problems)
 	return compare;
 }
 
-static void random_edits(void **state)
+/* SEED in the environment, or 1 */
+static unsigned first_seed(void)
 {
-	static const char *const names[] = {"a.yaml", "b.yaml", "c.yaml", "d.yaml"};
 	const char *text = getenv("SEED");
 	long long number = 1;
-	unsigned seed;
-	struct folder f;
 
 	if (text)
 		assert_int_equal(text_number(text, 0, 1 << 30, &number), 0);
-	seed = (unsigned)number;
+	return (unsigned)number;
+}
+
+static void random_edits(void **state)
+{
+	static const char *const names[] = {"a.yaml", "b.yaml", "c.yaml", "d.yaml"};
+	unsigned seed = first_seed();
+	struct folder f;
+
 	begin(&f);
 	assert_int_equal(source_load(f.source), 0);
 	for (int step = 0; step < 300; step++) {
@@ -164,16 +170,11 @@ static void random_list(unsigned *seed, unsigned *version, bool *odd, unsigned d
 
 static void random_lists(void **state)
 {
-	const char *text = getenv("SEED");
 	static unsigned version[ITEMS];
 	static bool odd[ITEMS];
-	long long number = 1;
-	unsigned seed, compared = 0;
+	unsigned seed = first_seed(), compared = 0;
 	struct folder f;
 
-	if (text)
-		assert_int_equal(text_number(text, 0, 1 << 30, &number), 0);
-	seed = (unsigned)number;
 	begin(&f);
 	assert_int_equal(source_load(f.source), 0);
 	for (int step = 0; step < 60; step++) {

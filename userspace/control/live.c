@@ -5,8 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "decide.h"
 #include "kernel.h"
 #include "live.h"
+#include "netlink.h"
 
 #define READ_PART 262144
 
@@ -71,21 +73,6 @@ void live_bytes(const struct abi_conn *c, const struct abi_live *client, const s
 	*ret_received = c->end[ABI_SERVER].spliced_bytes + tcp_bytes(server, client, false);
 }
 
-void live_pair(struct abi_conn *c, const struct abi_pair *p)
-{
-	for (unsigned i = 0; i < array_size(p->end); i++) {
-		const struct abi_flow *f = &p->end[i];
-		struct abi_local *to = &c->end[i];
-
-		to->spliced_bytes += f->spliced_bytes;
-		to->spliced_msgs += f->spliced_msgs;
-		to->switches += f->switches;
-		to->queue_bytes = f->queue_bytes > to->queue_bytes ? f->queue_bytes : to->queue_bytes;
-		to->queue_msgs = f->queue_msgs > to->queue_msgs ? f->queue_msgs : to->queue_msgs;
-	}
-	c->stage = ABI_STAGE_OUT; /* the sums are whole now */
-}
-
 /* What the splice counts for connections that are in it now is with their pairs. */
 static void add_pairs(int pairs, struct abi_conn *conn, unsigned count)
 {
@@ -94,7 +81,7 @@ static void add_pairs(int pairs, struct abi_conn *conn, unsigned count)
 	for (unsigned i = 0; i < count; i++)
 		if (conn[i].stage != ABI_STAGE_OUT && !kernel_lookup(pairs, &conn[i].slot, &p) &&
 		    p.conn == conn[i].conn) /* else it has just left, and the record lacks that */
-			live_pair(&conn[i], &p);
+			decide_add(&conn[i], &p); /* the sums of our copy are whole now */
 }
 
 struct socket {
@@ -241,23 +228,6 @@ int live_sweep(int conns, int pairs, int iterator, uint64_t now_ns, unsigned *re
 
 /* ------------------------------------------------------------------ what policy forbids */
 
-static void add_end(struct wire_destroy *d, const struct abi_tuple *t, const struct abi_conn *c,
-		    enum abi_end end)
-{
-	bool client = end == ABI_CLIENT;
-
-	*d = (struct wire_destroy){
-		.netns = client ? c->client_netns : c->server_netns,
-		.cookie = c->end[end].cookie,
-		.local = client ? t->src : t->dst,
-		.remote = client ? t->dst : t->src,
-		.local_port = client ? t->src_port : t->dst_port,
-		.remote_port = client ? t->dst_port : t->src_port,
-		/* sock_diag finds an AF_INET6 socket with mapped addresses as AF_INET too (inet_diag_find_one_icsk) */
-		.ipv6_socket = !addr_is_v4(&t->src),
-	};
-}
-
 static int by_netns(const void *a, const void *b)
 {
 	const struct wire_destroy *x = a, *y = b;
@@ -280,7 +250,7 @@ static bool ends_add(struct ends *e, const struct abi_tuple *t, const struct abi
 		e->size = e->size ? e->size * 2 : 256;
 		e->item = mem_grow(e->item, e->size, sizeof(*e->item));
 	}
-	add_end(&e->item[e->count++], t, c, end);
+	netlink_diag_end(&e->item[e->count++], t, end, netns, c->end[end].cookie);
 	return true;
 }
 

@@ -53,6 +53,23 @@ int netlink_diag_open(void)
 	return fd;
 }
 
+void netlink_diag_end(struct wire_destroy *ret, const struct abi_tuple *t, enum abi_end end, uint64_t netns,
+		      uint64_t cookie)
+{
+	bool client = end == ABI_CLIENT;
+
+	*ret = (struct wire_destroy){
+		.netns = netns,
+		.cookie = cookie,
+		.local = client ? t->src : t->dst,
+		.remote = client ? t->dst : t->src,
+		.local_port = client ? t->src_port : t->dst_port,
+		.remote_port = client ? t->dst_port : t->src_port,
+		/* sock_diag finds an AF_INET6 socket with mapped addresses as AF_INET too (inet_diag_find_one_icsk) */
+		.ipv6_socket = !addr_is_v4(&t->src),
+	};
+}
+
 /* idiag_src is the socket's own side. A mapped address of an AF_INET6 socket stays mapped: the kernel looks. */
 static void put_request(void *at, uint32_t seq, const struct wire_destroy *d, bool answer)
 {

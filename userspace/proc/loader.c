@@ -12,21 +12,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "decide.h"
 #include "reader.h"
 #include "weft.skel.h"
 
 #define PATH (WIRE_PATH / 2)
 
-static const struct abi_settings first_settings = {
-	.version = ABI_VERSION,
-	.turn_bytes = 131072,
-	.grant_msgs = 900,
-	.small_bytes = 4096,
-	.stream_bytes = 917504,
-	.bulk_bytes = 1 << 20,
-	.refresh_s = 60,
-	.leave_ns = 500000000, /* above the time that a cgroup with a CPU quota may hold a sender inside sendmsg */
-};
+static const struct abi_settings first_settings = {.version = ABI_VERSION, DECIDE_LIMITS};
 
 /* Maps that the worker gets, by place in WIRE_START. `splices` and `socks` stay with the programs. */
 static const char *const map_name[] = {
@@ -383,7 +375,7 @@ static int attach_iterator(struct loader *l, const struct program *which, int pr
 	else if (text_equal(which->name, "weft_watch"))
 		l->watch.link = link;
 	else
-		l->fd[WIRE_FD_LIVE] = link, l->live = true;
+		l->fd[WIRE_FD_LIVE] = link;
 	return err;
 }
 
@@ -574,6 +566,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	if (skel)
 		weft_bpf__destroy(skel);
 	(void)malloc_trim(0); /* the kernel's BTF, parsed, was 40 MB */
+	l->live = l->fd[WIRE_FD_LIVE] >= 0;
 	if (!err && !l->live) { /* the worker gets an fd in its place */
 		l->fd[WIRE_FD_LIVE] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 		err = l->fd[WIRE_FD_LIVE] < 0 ? -errno : 0;

@@ -10,6 +10,7 @@
 #include <linux/perf_event.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -124,16 +125,16 @@ static int attach_fentry(const struct reader_maps *m, bool count_fault)
 /* A tracefs that nobody else sees: the numbers of events stand there, and it may not be mounted. fd or -errno */
 static int tracefs(void)
 {
-	int fs = (int)syscall(SYS_fsopen, "tracefs", 1u /* FSOPEN_CLOEXEC */), mount, err;
+	int fs = fsopen("tracefs", FSOPEN_CLOEXEC), mount, err;
 
 	if (fs < 0)
 		return -errno;
-	if (syscall(SYS_fsconfig, fs, 6u /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0)) {
+	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)) {
 		err = -errno;
 		close(fs);
 		return err;
 	}
-	mount = (int)syscall(SYS_fsmount, fs, 1u /* FSMOUNT_CLOEXEC */, 0u);
+	mount = fsmount(fs, FSMOUNT_CLOEXEC, 0);
 	err = -errno;
 	close(fs);
 	return mount < 0 ? err : mount;

@@ -22,9 +22,6 @@ struct watch {
 	struct watch_plan plan;
 	ino_t pin; /* of READER_ROOT/caught; 0: nobody sees readers for us */
 	uint64_t pin_seen_ns;
-	struct loop *loop;
-	const struct loader_watch *from;
-	struct pods *pods;
 	struct ring_buffer *ring;
 	struct loop_watch woken;
 	struct loop_timer pass;
@@ -40,22 +37,13 @@ struct watch {
 
 static void end_one(const struct watch *w, const struct abi_ended *e, enum abi_end end)
 {
-	const struct abi_tuple *t = &e->tuple;
-	bool client = end == ABI_CLIENT;
-	struct wire_destroy d = {
-		.netns = e->netns[end],
-		.cookie = e->cookie[end],
-		.local = client ? t->src : t->dst,
-		.remote = client ? t->dst : t->src,
-		.local_port = client ? t->src_port : t->dst_port,
-		.remote_port = client ? t->dst_port : t->src_port,
-		.ipv6_socket = !addr_is_v4(&t->src),
-	};
-	struct pod *pod = pods_by_netns(w->pods, d.netns, false);
+	struct pod *pod = pods_by_netns(w->plan.pods, e->netns[end], false);
+	struct wire_destroy d;
 	int diag = pod ? pods_diag(pod) : -ENOENT, err;
 
 	if (!pod)
 		return; /* it left, and its sockets with it */
+	netlink_diag_end(&d, &e->tuple, end, e->netns[end], e->cookie[end]);
 	err = diag < 0 ? diag : netlink_diag_destroy(diag, &d);
 	if (err && err != -ENOENT)
 		log_error("pod %s/%s: a connection with bytes that its reader cannot see could not be ended: %s",
@@ -65,8 +53,8 @@ static void end_one(const struct watch *w, const struct abi_ended *e, enum abi_e
 static void end_all(const struct watch *w, const struct abi_ended *e, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++, e++) {
-		const struct pod *client = pods_by_netns(w->pods, e->netns[ABI_CLIENT], false);
-		const struct pod *server = pods_by_netns(w->pods, e->netns[ABI_SERVER], false);
+		const struct pod *client = pods_by_netns(w->plan.pods, e->netns[ABI_CLIENT], false);
+		const struct pod *server = pods_by_netns(w->plan.pods, e->netns[ABI_SERVER], false);
 
 		end_one(w, e, ABI_SERVER);
 		end_one(w, e, ABI_CLIENT);
@@ -92,7 +80,7 @@ static uint64_t cpu_ns(void)
 static int run(const struct watch *w)
 {
 	struct abi_ended ended[ENDED_MOST];
-	int fd = kernel_iterate(w->from->link), err = 0;
+	int fd = kernel_iterate(w->plan.from->link), err = 0;
 
 	if (fd < 0)
 		return fd;
@@ -176,16 +164,16 @@ static void pass(struct watch *w)
 			  strerror(-err));
 	w->complained = err;
 	if (!err && !busy(w)) {
-		loop_disarm(w->loop, &w->pass);
-		loop_disarm(w->loop, &w->poll);
+		loop_disarm(w->plan.loop, &w->pass);
+		loop_disarm(w->plan.loop, &w->poll);
 		return;
 	}
 	w->next_ns = rest(w, cpu_ns() - began);
 	if (w->next_ns < WATCH_OLD_NS)
 		w->shared->asleep = 0;
-	loop_arm(w->loop, &w->pass, w->next_ns);
+	loop_arm(w->plan.loop, &w->pass, w->next_ns);
 	if (!w->poll.armed)
-		loop_arm(w->loop, &w->poll, WATCH_YOUNG_NS);
+		loop_arm(w->plan.loop, &w->poll, WATCH_YOUNG_NS);
 }
 
 static void due(struct loop_timer *t)
@@ -198,7 +186,7 @@ static void poll_caught(struct loop_timer *t)
 {
 	struct watch *w = container_of(t, struct watch, poll);
 
-	loop_arm(w->loop, &w->poll, WATCH_YOUNG_NS);
+	loop_arm(w->plan.loop, &w->poll, WATCH_YOUNG_NS);
 	if (w->caught->caught != w->seen)
 		pass(w);
 }
@@ -211,13 +199,13 @@ static void woken(struct loop_watch *watch, uint32_t events)
 	(void)ring_buffer__consume(w->ring);
 	if (!w->pass.armed || w->next_ns > WATCH_YOUNG_MOST_NS) {
 		w->next_ns = WATCH_YOUNG_NS;
-		loop_arm(w->loop, &w->pass, WATCH_YOUNG_NS);
+		loop_arm(w->plan.loop, &w->pass, WATCH_YOUNG_NS);
 	}
 }
 
 void watch_now(struct watch *w)
 {
-	if (w->from->link >= 0)
+	if (w->plan.from->link >= 0)
 		pass(w);
 }
 
@@ -244,13 +232,7 @@ int watch_open(struct watch **ret, const struct watch_plan *plan)
 	struct watch *w = mem_alloc(sizeof(*w));
 	int err;
 
-	*w = (struct watch){.plan = *plan,
-			    .loop = plan->loop,
-			    .from = from,
-			    .pods = plan->pods,
-			    .pin = pin_inode(),
-			    .pass.due = due,
-			    .poll.due = poll_caught};
+	*w = (struct watch){.plan = *plan, .pin = pin_inode(), .pass.due = due, .poll.due = poll_caught};
 	*ret = w;
 	if (from->link < 0)
 		return 0;
@@ -262,7 +244,7 @@ int watch_open(struct watch **ret, const struct watch_plan *plan)
 	if (!w->ring)
 		return -errno;
 	w->woken = (struct loop_watch){.fd = ring_buffer__epoll_fd(w->ring), .events = EPOLLIN, .ready = woken};
-	err = loop_watch(w->loop, &w->woken);
+	err = loop_watch(w->plan.loop, &w->woken);
 	if (!err)
 		pass(w); /* what a predecessor left */
 	return err;
@@ -274,10 +256,10 @@ void watch_close(struct watch *w)
 
 	if (!w)
 		return;
-	loop_disarm(w->loop, &w->pass);
-	loop_disarm(w->loop, &w->poll);
+	loop_disarm(w->plan.loop, &w->pass);
+	loop_disarm(w->plan.loop, &w->poll);
 	if (w->ring) {
-		loop_unwatch(w->loop, &w->woken);
+		loop_unwatch(w->plan.loop, &w->woken);
 		ring_buffer__free(w->ring);
 	}
 	if (w->shared)
