@@ -37,42 +37,47 @@ MAKEFLAGS += -r
 # Bottom up: an object uses symbols only of objects before it (`make floors` proves it).
 
 FLOORS := \
-	base/mem base/clock base/reason base/text base/table base/log base/addr base/doc base/doc_split \
-	io/loop io/wire io/kernel io/netlink \
+	base/mem base/clock base/reason base/text base/table base/log base/addr base/buf base/doc base/doc_split \
+	io/loop io/wire io/kernel io/netlink io/thread io/sock io/tls_error io/tls \
+	http/authority http/hbone_frame http/hbone_server http/hbone_client http/hbone \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s mesh/store \
 	mesh/identity mesh/terms mesh/policy mesh/service \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_service \
-	mesh/world \
+	mesh/world mesh/view \
+	identity/spiffe identity/x509 identity/ca_make identity/ca identity/pem identity/trust identity/certs \
+	upstream/tunnels \
 	control/claims control/content control/items control/documents control/stamp control/manifests \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
 	control/admin control/name control/live control/traffic control/connections control/destination control/explain \
 	control/forced control/report \
+	proxy/guests proxy/relay proxy/outbound proxy/inbound proxy/table proxy/proxy \
 	proc/folders proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/loader proc/spawn proc/netns proc/podfile \
 	proc/vigil proc/pods proc/watch proc/clients proc/channel proc/options proc/supervisor proc/weftd \
 	proc/worker_link proc/worker_pods proc/worker_addresses proc/worker
 
-ROOMS := base io mesh control proc
+ROOMS := base io http mesh identity upstream control proxy proc
 
 # Programs, by the file that has main().
 MAINS := proc/weftd proc/worker
 
 # The supervisor: nothing that parses, nothing that could be fooled by a network.
-WEFTD_OUT := base/doc base/doc_split
+WEFTD_OUT := base/doc base/doc_split base/buf io/thread io/sock io/tls_error io/tls
 WEFTD_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/%,$(SOURCES))) \
 	$(filter-out proc/worker%,$(filter proc/%,$(SOURCES)))
 
 # The worker: everything but the supervisor's own files; no libbpf.
-WORKER_IN = $(filter base/% io/% mesh/% control/% proc/worker%,$(SOURCES))
+WORKER_IN = $(filter base/% io/% http/% mesh/% identity/% upstream/% control/% proxy/% \
+	proc/worker%,$(SOURCES))
 
 # weftctl: its own files, and what speaks with the supervisor.
 WEFTCTL_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/wire,$(SOURCES)))
 
 WEFTD_LIBS := -lbpf -lelf -lz -lmnl -lxxhash
-WORKER_LIBS := -ljansson -lyaml -lxxhash -lmnl -lpthread
+WORKER_LIBS := -ljansson -lyaml -lxxhash -lmnl -lnghttp2 -lssl -lcrypto -lurcu-qsbr -lpthread
 WEFTCTL_LIBS := -ljansson -lxxhash
-TEST_LIBS := -lcmocka -lbpf -lelf -lz -lmnl -ljansson -lyaml -lxxhash -lpthread
+TEST_LIBS := -lcmocka -lbpf -lelf -lz -lmnl -ljansson -lyaml -lxxhash -lnghttp2 -lssl -lcrypto -lurcu-qsbr -lpthread
 
 # ------------------------------------------------------------------ what there is
 

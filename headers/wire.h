@@ -14,7 +14,7 @@
 
 #include "base.h"
 
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 #define WIRE_NAME 254  /* Kubernetes: 253 bytes of a DNS subdomain + NUL */
 #define WIRE_PATH 512
 #define WIRE_PAIRS 8192 /* labels, annotations: "key=value" NUL "key=value" NUL NUL */
@@ -36,7 +36,11 @@ enum wire_type {
 	WIRE_START,	/* wire_start; fds: see enum wire_fd */
 	WIRE_ENROL,	/* wire_pod with pod and netns set; answered by WIRE_ENROLLED */
 	WIRE_RELEASE,	/* wire_pod: the pod is gone; answered by WIRE_RELEASED */
-	WIRE_POD_FDS,	/* wire_pod.netns; fds: the pod's listeners 15001, 15006, 15008, in this order */
+	/*
+	 * wire_pod.netns; fds: the pod's listeners 15001, 15006, 15008 of thread `number`, then those of the next
+	 * thread, and so on: all of one port are one SO_REUSEPORT group. Several messages where WIRE_FDS are too few.
+	 */
+	WIRE_POD_FDS,
 	WIRE_SETTINGS,	/* number: 1 splice on, 0 off: so that status can tell */
 	WIRE_FILE,	/* number: 0 or -errno; text: name; fd: the opened file. Answer to WIRE_OPEN */
 	/* worker -> supervisor */
@@ -47,6 +51,8 @@ enum wire_type {
 	WIRE_OPEN,	/* text: name below the manifest folder, for a folder that the worker's user cannot read */
 	/* supervisor -> worker */
 	WIRE_NAMED,	/* every pod that it knows was sent since WIRE_START: forget the others */
+	/* worker -> supervisor, and the answer */
+	WIRE_SOCKETS,	/* wire_sockets; answer: number: 0 or -errno; fds: as many as were asked for */
 	WIRE_TYPE_MAX
 };
 
@@ -98,6 +104,7 @@ struct wire_start {
 	char root_namespace[WIRE_NAME]; /* mesh-wide policies live here: istio-system */
 	uint32_t splice_on;
 	uint32_t kernel_safe;
+	uint32_t threads; /* of the data plane */
 	uint32_t live; /* 1: WIRE_FD_LIVE is an iterator; 0: this kernel has none that is safe, and the fd is nothing */
 	char at_stake[WIRE_STAKE]; /* if it is not: what programs of a pod with weft.io/splice: always risk */
 };
@@ -114,6 +121,23 @@ struct wire_destroy {
 struct wire_destroys { /* a policy may forbid thousands at once: many to a message */
 	uint32_t count;
 	struct wire_destroy item[WIRE_DESTROYS];
+};
+
+enum wire_socket {
+	WIRE_SOCKET_OUT, /* toward other nodes: plain */
+	WIRE_SOCKET_APP, /* toward the pod's own app, from any address: IP_TRANSPARENT, IP_BIND_ADDRESS_NO_PORT, mark */
+};
+#define WIRE_SOCKET_BATCH WIRE_FDS
+
+/*
+ * Unconnected TCP sockets in a pod's netns, O_NONBLOCK, each marked as weft's own in map `own` before it is sent. An
+ * AF_INET6 socket is not IPV6_V6ONLY.
+ */
+struct wire_sockets {
+	uint64_t netns; /* of an enrolled pod */
+	uint32_t kind;	/* enum wire_socket */
+	uint32_t ipv6;	/* 1: AF_INET6, else AF_INET */
+	uint32_t count; /* 1 .. WIRE_SOCKET_BATCH */
 };
 
 enum wire_probe_state { WIRE_PROBE_OK, WIRE_PROBE_OFF, WIRE_PROBE_FAILED };
@@ -153,6 +177,7 @@ struct wire {
 		struct wire_pod pod;
 		struct wire_start start;
 		struct wire_destroys destroys;
+		struct wire_sockets sockets;
 		struct wire_status status;
 	};
 };

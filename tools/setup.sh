@@ -32,10 +32,10 @@ END
 # ------------------------------------------------------------------ what a target needs
 
 BUILD="make gcc libc6-dev clang bpftool libbpf-dev libelf-dev zlib1g-dev libmnl-dev libjansson-dev libyaml-dev
-	libxxhash-dev"
+	libxxhash-dev libnghttp2-dev libssl-dev liburcu-dev"
 TEST="libcmocka-dev"
 LINT="clang-format"
-NET="python3 iproute2 procps curl nginx wrk iperf3"
+NET="python3 iproute2 procps curl nginx wrk iperf3 tcpdump openssl"
 BENCH="redis-server redis-tools postgresql $(command -v go >/dev/null || echo golang-go)"
 # The other real programs of tests/net/programs.
 PROGRAMS="haproxy mariadb-server mariadb-client memcached openssh-server openssh-client rsync vsftpd mosquitto

@@ -37,6 +37,7 @@ static const struct {
 	[WIRE_DESTROY] = {"destroy", BODY_DESTROY},
 	[WIRE_OPEN] = {"open", BODY_NONE},
 	[WIRE_NAMED] = {"named", BODY_NONE},
+	[WIRE_SOCKETS] = {"sockets", BODY_NONE},
 };
 
 /* Every text of the message, by its place: all of them must end. */

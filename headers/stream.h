@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stream.h: the one interface to bytes: a TCP socket (io/sock.c), TLS over a stream (io/tls.c), a CONNECT stream of
+ * HTTP/2 (http/hbone.c). One thread each, never blocks, copies only where the other side cannot take what has come.
+ *
+ *	pump(from, to):
+ *		room = stream_room(to)			0: to's ready(STREAM_WRITABLE) will come
+ *		n = stream_peek(from, bytes, room)	0: from's ready(STREAM_READABLE) will come, or it has ended
+ *		took = stream_write(to, bytes, n)
+ *		stream_consume(from, took)
+ *
+ * So back-pressure needs nobody's help: who is not peeked at reads no more from below (a socket's receive window, a
+ * stream's HTTP/2 window closes), and who has no room is not written to.
+ *
+ * Events are edges. After peek() gave 0, or write() took less than it was given, or room() said 0, the event comes when
+ * that has changed; not before, and once.
+ */
+#ifndef WEFT_STREAM_H
+#define WEFT_STREAM_H
+
+#include "thread.h"
+
+enum stream_event {			 /* bits */
+		    STREAM_OPEN = 1,	 /* the far end took it: established, handshake done, 200 */
+		    STREAM_READABLE = 2, /* bytes, or the end of what the peer sends */
+		    STREAM_WRITABLE = 4,
+		    STREAM_FAILED = 8, /* it is over, `why` says it; nothing more is called; the owner closes it */
+};
+
+/* A run of bytes. The reader may overwrite `headroom` bytes before `data` (to put a frame header there). */
+struct stream_bytes {
+	uint8_t *data;
+	size_t len;
+	size_t headroom;
+};
+#define STREAM_RUNS 16 /* runs in one peek or write, at most */
+
+struct stream;
+
+struct stream_ops {
+	/*
+	 * What can be read now, at most `most` bytes, in at most STREAM_RUNS runs: how many runs, or 0. Borrowed until
+	 * consume(), which must be called before the caller returns to the loop, with what was used of it (0 too).
+	 */
+	unsigned (*peek)(struct stream *s, struct stream_bytes run[STREAM_RUNS], size_t most);
+	void (*consume)(struct stream *s, size_t len);
+	/* Bytes that write() will take for sure, as far as can be known; a socket that is not full says SIZE_MAX. */
+	size_t (*room)(struct stream *s);
+	/* Bytes taken, from the front: less than all only if it is full. Borrowed for the call. */
+	size_t (*write)(struct stream *s, const struct stream_bytes *run, unsigned runs);
+	/* No more will be written: FIN, close_notify, END_STREAM, behind what was written. Once. */
+	void (*finish)(struct stream *s);
+	/*
+	 * Ends it and frees it when this turn ends; no event after this. why NULL: in order (what was written is still
+	 * sent). Else at once, so that the peer sees a failure: RST, RST_STREAM; for TLS an alert where there is one.
+	 */
+	void (*close)(struct stream *s, const char *why);
+};
+
+struct stream {
+	const struct stream_ops *ops;
+	struct thread *thread;
+	/* The owner's. Called from the loop or from a lower layer; never from within his own call into this stream. */
+	void (*ready)(struct stream *s, unsigned events);
+	void *owner;
+	const char *why; /* of STREAM_FAILED: a constant, as in docs/reasons.md: "reset by peer" */
+	bool ended;	 /* the peer has finished and everything was consumed: peek() gives 0 for ever */
+	bool finished;	 /* we have finished */
+	/* counted by each kind of stream */
+	uint64_t read_bytes, written_bytes;
+};
+
+static inline unsigned stream_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS], size_t most)
+{
+	return s->ops->peek(s, run, most);
+}
+static inline void stream_consume(struct stream *s, size_t len)
+{
+	s->ops->consume(s, len);
+}
+static inline size_t stream_room(struct stream *s)
+{
+	return s->ops->room(s);
+}
+static inline size_t stream_write(struct stream *s, const struct stream_bytes *run, unsigned runs)
+{
+	return s->ops->write(s, run, runs);
+}
+static inline void stream_finish(struct stream *s)
+{
+	s->finished = true;
+	s->ops->finish(s);
+}
+static inline void stream_close(struct stream *s, const char *why)
+{
+	s->ops->close(s, why);
+}
+
+/* ------------------------------------------------------------------ io/sock.c: TCP */
+
+/* fd is taken: a TCP socket, connected. Non-blocking, TCP_NODELAY and keep-alive are set here. */
+struct stream *sock_stream(struct thread *t, int fd) must_check;
+/*
+ * fd is taken: an unconnected TCP socket. Starts to connect; STREAM_OPEN or STREAM_FAILED comes, also for what fails at
+ * once, and within timeout_ns.
+ */
+struct stream *sock_connect(struct thread *t, int fd, const struct abi_addr *to, uint16_t port, uint64_t timeout_ns)
+	must_check;
+int sock_fd(const struct stream *s); /* borrowed; for options and addresses */
+/* Its peer and itself, IPv4 as mapped; 0 or -errno. */
+int sock_peer(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;
+int sock_local(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;
+
+/* ------------------------------------------------------------------ io/tls.c: TLS over any stream */
+
+/*
+ * `below` is taken; it may still be connecting. `ctx` is a SSL_CTX (a reference is taken for as long as the handshake
+ * needs it). STREAM_OPEN when the handshake is done and the peer's certificate was found good; deadline_ns for both.
+ * `why` of a failure names what OpenSSL or verification said ("tls: certificate has expired").
+ */
+struct tls_plan {
+	void *ctx; /* SSL_CTX */
+	bool server;
+	uint64_t deadline_ns; /* 10 s */
+	/* Is this the peer that we want? Asked once, of a good chain. NULL: yes; else why not, a constant */
+	const char *(*verify)(void *arg, void *x509);
+	void *arg; /* must live until STREAM_OPEN or the close */
+};
+struct stream *tls_stream(struct thread *t, struct stream *below, const struct tls_plan *plan) must_check;
+const char *tls_alpn(const struct stream *s);	/* "h2"; "" none */
+const char *tls_cipher(const struct stream *s); /* "TLS_AES_128_GCM_SHA256" */
+const char *tls_group(const struct stream *s);	/* key exchange: "X25519" */
+void *tls_peer(const struct stream *s);		/* X509, borrowed; NULL before STREAM_OPEN */
+
+#endif

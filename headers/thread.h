@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * thread.h: the threads of the data plane, each with a loop of its own (io/thread.c).
+ *
+ * Nothing that is written on the hot path is shared between threads. The control thread gives work to a thread with
+ * thread_do(); a thread gives work to another, or to the control thread, in the same way. Each thread is an RCU reader
+ * (liburcu, QSBR): what it took from a pointer published by the control thread stays good until its turn of the loop
+ * ends, and no longer.
+ */
+#ifndef WEFT_THREAD_H
+#define WEFT_THREAD_H
+
+#include "buf.h"
+#include "loop.h"
+
+#define THREAD_MAX 64
+#define THREAD_SCRATCH (256 * 1024)
+
+/*
+ * Scratch memory for what is read and handed on within one callback; nobody keeps a pointer into it past the return to
+ * the loop, or into a room that another layer writes.
+ */
+enum thread_scratch {
+	SCRATCH_SOCK,	/* io/sock.c: what recv() brought */
+	SCRATCH_CIPHER, /* io/tls.c: records off the wire, and on their way to it */
+	SCRATCH_PLAIN,	/* io/tls.c: what they said */
+	SCRATCH_COUNT
+};
+
+struct thread {
+	unsigned index; /* 0 .. threads-1; the control thread has a struct too, with index THREAD_MAX */
+	struct loop *loop;
+	struct buf_pool pool;
+	uint8_t *scratch[SCRATCH_COUNT]; /* THREAD_SCRATCH bytes each, with 64 free bytes before them */
+	struct thread_inbox *inbox;
+	void *proxy; /* of proxy/: everything that this thread serves */
+};
+
+/* Work for another thread: embedded by who sends it and his again once run() was called. Runs in order of thread_do. */
+struct thread_job {
+	void (*run)(struct thread *t, struct thread_job *job);
+	struct thread_job *next;
+};
+
+/*
+ * Starts `count` threads, pinned one to each core of our cpuset in turn (count may be greater). `start` runs first in
+ * each, `end` last (either may be NULL). 0 or -errno; then none runs.
+ */
+int threads_start(unsigned count, void (*start)(struct thread *t), void (*end)(struct thread *t)) must_check;
+void threads_stop(void); /* joins them all */
+unsigned threads_count(void);
+struct thread *thread_at(unsigned index);
+/* The control thread's: made from the loop that it runs already. Once, before threads_start(). */
+struct thread *thread_control(struct loop *loop);
+void thread_do(struct thread *t, struct thread_job *job); /* from any thread; never blocks */
+unsigned threads_cores(void);				  /* of our cpuset */
+
+#endif
