@@ -15,7 +15,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "loop.h"
+#include "wheel.h"
 
 #define MS 1000000u
 
@@ -262,8 +262,36 @@ static void stop_ends_the_turn(void **state)
 	a.then = b.then = stop;
 	run();
 	assert_int_equal(a.called + b.called, 1);
-	run(); /* what was not delivered comes again */
+	run(); /* what was not delivered comes now */
+	assert_int_equal(a.called + b.called, 2);
+	assert_true(a.called == 1 && b.called == 1);
 	close_thing(&a);
+	close_thing(&b);
+}
+
+/* An edge is told once, and not lost where the turn ended before it was told. */
+static void edges(void **state)
+{
+	struct thing a, b;
+	uint64_t one = 1;
+
+	open_thing(&a, 1);
+	open_thing(&b, 1);
+	a.watch.events = b.watch.events = EPOLLIN | EPOLLET;
+	assert_int_equal(loop_watch(loop, &a.watch), 0);
+	assert_int_equal(loop_watch(loop, &b.watch), 0);
+	a.then = b.then = stop;
+	run();
+	assert_int_equal(a.called + b.called, 1);
+	run();
+	assert_true(a.called == 1 && b.called == 1);
+	one_turn();
+	assert_int_equal(a.called + b.called, 2);
+	assert_int_equal(write(a.watch.fd, &one, sizeof(one)), sizeof(one));
+	run();
+	assert_int_equal(a.called, 2);
+	loop_forget(loop, &a.watch);
+	close(a.watch.fd);
 	close_thing(&b);
 }
 
@@ -295,63 +323,78 @@ enum { TIMERS = 500 };
 static struct tick {
 	struct loop_timer timer;
 	uint64_t due_ns;
-	unsigned armed_at;
+	unsigned fired;
 } tick[TIMERS];
 
-static const struct tick *fired[TIMERS];
 static unsigned fires, expected;
+static uint64_t last_tick;
 
 static void due(struct loop_timer *t)
 {
+	struct tick *k = container_of(t, struct tick, timer);
+
 	assert_false(t->armed);
 	assert_true(clock_ns() >= t->due_ns);
-	fired[fires++] = container_of(t, struct tick, timer);
-	if (fires == expected)
+	k->fired++;
+	if (++fires == expected)
 		loop_stop(loop);
 }
 
-static int by_due(const void *a, const void *b)
+static void due_in_order(struct loop_timer *t)
 {
-	const struct tick *x = *(const struct tick *const *)a, *y = *(const struct tick *const *)b;
-
-	if (x->due_ns != y->due_ns)
-		return x->due_ns < y->due_ns ? -1 : 1;
-	return x->armed_at < y->armed_at ? -1 : 1;
+	assert_true(wheel_due(t) >= last_tick);
+	last_tick = wheel_due(t);
+	due(t);
 }
 
-/* Arms, re-arms and disarms at random; what is left must fire in the order that a sort gives. */
+/* Arms, re-arms and disarms at random: what is left fires once, in the order of ticks (test_wheel.c has the oracle). */
 static void timers_fire_in_order(void **state)
 {
-	const struct tick *want[TIMERS];
 	unsigned i, round;
 
 	for (round = 0; round < 20; round++) {
 		srandom(round);
 		memset(tick, 0, sizeof(tick));
 		fires = expected = 0;
+		last_tick = 0;
 		for (i = 0; i < 4 * TIMERS; i++) {
 			struct tick *t = &tick[(unsigned)random() % TIMERS];
 
-			t->timer.due = due;
+			t->timer.due = due_in_order;
 			if (random() % 4 == 0) {
 				loop_disarm(loop, &t->timer);
 				continue;
 			}
-			loop_arm(loop, &t->timer, (uint64_t)(random() % 20) * MS / 4);
+			loop_arm(loop, &t->timer, 1 + (uint64_t)(random() % 20) * MS / 4);
 			t->due_ns = t->timer.due_ns;
-			t->armed_at = i;
 		}
 		for (i = 0; i < TIMERS; i++)
-			if (tick[i].timer.armed)
-				want[expected++] = &tick[i];
-		qsort(want, expected, sizeof(want[0]), by_due);
+			expected += tick[i].timer.armed;
 		run();
 		assert_int_equal(fires, expected);
-		for (i = 0; i < fires; i++)
-			assert_ptr_equal(fired[i], want[i]);
-		for (i = 0; i < TIMERS; i++)
+		for (i = 0; i < TIMERS; i++) {
 			assert_false(tick[i].timer.armed);
+			assert_true(tick[i].fired <= 1);
+		}
 	}
+}
+
+/* Armed with 0: those of this turn, in the order in which they were armed. */
+static void at_once_is_in_order_too(void **state)
+{
+	unsigned i;
+
+	memset(tick, 0, sizeof(tick));
+	fires = 0;
+	expected = TIMERS;
+	last_tick = 0;
+	for (i = 0; i < TIMERS; i++) {
+		tick[i].timer.due = due_in_order;
+		loop_arm(loop, &tick[i].timer, 0);
+		tick[i].due_ns = tick[i].timer.due_ns;
+	}
+	run();
+	assert_int_equal(fires, TIMERS);
 }
 
 static void not_before_its_time(void **state)
@@ -433,6 +476,134 @@ static void never_is_far_away(void **state)
 	loop_disarm(loop, &never);
 }
 
+/* ------------------------------------------------------------------ tasks */
+
+struct chore {
+	struct loop_task task;
+	unsigned run, more;
+};
+
+static void again_task(struct loop_task *t)
+{
+	struct chore *c = container_of(t, struct chore, task);
+
+	c->run++;
+	assert_false(t->waiting);
+	if (c->more) {
+		c->more--;
+		loop_defer(loop, t);
+	}
+}
+
+static struct chore *chore;
+
+static void defer_chore(struct thing *t)
+{
+	loop_defer(loop, &chore->task);
+	loop_defer(loop, &chore->task);
+	assert_int_equal(chore->run, 0);
+}
+
+static void a_task_runs_once_at_the_end(void **state)
+{
+	struct chore c = {.task.run = again_task};
+	struct thing a;
+
+	chore = &c;
+	open_thing(&a, 1);
+	a.then = defer_chore;
+	one_turn();
+	assert_int_equal(c.run, 1);
+	close_thing(&a);
+}
+
+static void a_task_that_comes_again_starves_nobody(void **state)
+{
+	struct chore c = {.task.run = again_task, .more = 1000000};
+	struct thing a;
+
+	open_thing(&a, 1);
+	a.then = stop_after_ten;
+	loop_defer(loop, &c.task);
+	run();
+	assert_int_equal(a.called, 10);
+	assert_true(c.run <= 11 * LOOP_TASK_ROUNDS);
+	assert_true(c.task.waiting);
+	loop_cancel(loop, &c.task);
+	loop_cancel(loop, &c.task);
+	assert_false(c.task.waiting);
+	close_thing(&a);
+}
+
+static struct chore *other_chore;
+
+static void cancel_other(struct loop_task *t)
+{
+	loop_cancel(loop, &other_chore->task);
+	container_of(t, struct chore, task)->run++;
+}
+
+static void a_cancelled_task_does_not_run(void **state)
+{
+	struct chore a = {.task.run = cancel_other}, b = {.task.run = again_task};
+
+	other_chore = &b;
+	loop_defer(loop, &a.task);
+	loop_defer(loop, &b.task);
+	one_turn();
+	assert_int_equal(a.run, 1);
+	assert_int_equal(b.run, 0);
+	assert_false(b.task.waiting);
+}
+
+/* ------------------------------------------------------------------ the wait */
+
+static unsigned before_waits, after_waits;
+
+static void before_wait(void)
+{
+	assert_int_equal(before_waits, after_waits);
+	before_waits++;
+}
+
+static void after_wait(void)
+{
+	after_waits++;
+	assert_int_equal(before_waits, after_waits);
+}
+
+static void outside_the_wait(struct thing *t)
+{
+	assert_int_equal(before_waits, after_waits);
+	assert_int_equal(before_waits, t->called);
+}
+
+static void each_wait_is_told(void **state)
+{
+	struct thing a;
+	unsigned i;
+
+	before_waits = after_waits = 0;
+	loop_around_wait(loop, before_wait, after_wait);
+	open_thing(&a, 1);
+	a.then = outside_the_wait;
+	for (i = 1; i <= 3; i++) {
+		one_turn();
+		assert_int_equal(after_waits, i);
+	}
+	close_thing(&a);
+}
+
+static void now_is_that_of_the_turn(void **state)
+{
+	uint64_t before = loop_now(loop), after;
+
+	assert_true(before <= clock_ns());
+	one_turn();
+	after = clock_ns();
+	assert_true(loop_now(loop) >= before && loop_now(loop) <= after);
+}
+
 /* ------------------------------------------------------------------ signals */
 
 static volatile sig_atomic_t signals;
@@ -471,13 +642,20 @@ int main(void)
 		TEST(what_epoll_refuses_is_an_error),
 		TEST(more_than_a_batch),
 		TEST(stop_ends_the_turn),
+		TEST(edges),
 		TEST(stop_before_run),
 		TEST(free_stops_everything),
 		TEST(timers_fire_in_order),
+		TEST(at_once_is_in_order_too),
 		TEST(not_before_its_time),
 		TEST(a_timer_that_arms_itself_starves_nobody),
 		TEST(a_disarmed_timer_is_not_called),
 		TEST(never_is_far_away),
+		TEST(a_task_runs_once_at_the_end),
+		TEST(a_task_that_comes_again_starves_nobody),
+		TEST(a_cancelled_task_does_not_run),
+		TEST(each_wait_is_told),
+		TEST(now_is_that_of_the_turn),
 		TEST(signals_do_not_end_it),
 	};
 

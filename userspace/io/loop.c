@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* loop.c: epoll, and timers in a list by due time (there are few: a process has a handful). */
+/* loop.c: epoll, the timer wheel, and what waits for the end of the turn. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "loop.h"
-
-#define LOOP_BATCH 64 /* events of one epoll_wait */
+#include "wheel.h"
 
 struct loop {
 	int epoll;
 	bool stop;
-	struct list watches, timers; /* timers: the first due first */
+	uint64_t now; /* of this turn */
+	struct list watches;
+	struct list due;   /* timers: armed with 0, or taken off the wheel and not yet called */
+	struct list tasks; /* of this turn */
+	void (*before_wait)(void);
+	void (*after_wait)(void);
+	struct wheel wheel;
 	/* What epoll gave and is not yet delivered: loop_unwatch takes its own out, so nothing stale is called. */
 	struct epoll_event event[LOOP_BATCH];
 	int events, next;
@@ -23,7 +27,10 @@ struct loop *loop_new(void)
 	struct loop *l = mem_alloc(sizeof(*l));
 
 	list_init(&l->watches);
-	list_init(&l->timers);
+	list_init(&l->due);
+	list_init(&l->tasks);
+	l->now = clock_ns();
+	wheel_init(&l->wheel, wheel_tick(l->now));
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (l->epoll < 0) {
 		log_error("epoll_create1: %m: raise the limit of open files (ulimit -n)");
@@ -32,17 +39,30 @@ struct loop *loop_new(void)
 	return l;
 }
 
+static void disarm_all(struct loop *l, struct list *timers)
+{
+	list_each_safe(at, next, timers)
+		loop_disarm(l, container_of(at, struct loop_timer, link));
+}
+
 void loop_free(struct loop *l)
 {
+	unsigned i;
+
 	if (!l)
 		return;
 	list_each_safe(at, next_watch, &l->watches)
 		loop_unwatch(l, container_of(at, struct loop_watch, link));
-	list_each_safe(at, next_timer, &l->timers)
-		loop_disarm(l, container_of(at, struct loop_timer, link));
+	list_each_safe(at, next_task, &l->tasks)
+		loop_cancel(l, container_of(at, struct loop_task, link));
+	disarm_all(l, &l->due);
+	for (i = 0; i < array_size(l->wheel.slot); i++)
+		disarm_all(l, &l->wheel.slot[i]);
 	close(l->epoll);
 	free(l);
 }
+
+/* ------------------------------------------------------------------ watches */
 
 int loop_watch(struct loop *l, struct loop_watch *w)
 {
@@ -56,15 +76,12 @@ int loop_watch(struct loop *l, struct loop_watch *w)
 	return 0;
 }
 
-void loop_unwatch(struct loop *l, struct loop_watch *w)
+void loop_forget(struct loop *l, struct loop_watch *w)
 {
-	struct epoll_event none = {0};
 	int i;
 
 	if (!w->active)
 		return;
-	/* May fail if the owner closed the fd first: then the kernel has already forgotten it. */
-	epoll_ctl(l->epoll, EPOLL_CTL_DEL, w->fd, &none);
 	list_del(&w->link);
 	w->active = false;
 	for (i = l->next; i < l->events; i++)
@@ -72,56 +89,107 @@ void loop_unwatch(struct loop *l, struct loop_watch *w)
 			l->event[i].data.ptr = NULL;
 }
 
+void loop_unwatch(struct loop *l, struct loop_watch *w)
+{
+	struct epoll_event none = {0};
+
+	/* May fail if the owner closed the fd first: then the kernel has already forgotten it. */
+	if (w->active)
+		epoll_ctl(l->epoll, EPOLL_CTL_DEL, w->fd, &none);
+	loop_forget(l, w);
+}
+
+/* ------------------------------------------------------------------ timers, tasks */
+
 void loop_arm(struct loop *l, struct loop_timer *t, uint64_t after_ns)
 {
-	struct list *at;
-
 	loop_disarm(l, t);
+	/* The clock itself and not loop_now(): this turn may have worked for seconds (a large world). */
 	if (__builtin_add_overflow(clock_ns(), after_ns, &t->due_ns))
 		t->due_ns = UINT64_MAX;
-	/* From the back: most timers are due after those that were armed before. Equal ones keep their order. */
-	for (at = l->timers.prev; at != &l->timers; at = at->prev)
-		if (container_of(at, struct loop_timer, link)->due_ns <= t->due_ns)
-			break;
-	t->link.prev = at;
-	t->link.next = at->next;
-	at->next->prev = &t->link;
-	at->next = &t->link;
+	t->slot = WHEEL_NOWHERE;
+	if (!after_ns || !wheel_add(&l->wheel, t))
+		list_add(&l->due, &t->link);
 	t->armed = true;
 }
 
 void loop_disarm(struct loop *l, struct loop_timer *t)
 {
-	(void)l;
 	if (!t->armed)
 		return;
-	list_del(&t->link);
+	wheel_del(&l->wheel, t);
 	t->armed = false;
 }
 
-static struct loop_timer *first_timer(struct loop *l)
+void loop_defer(struct loop *l, struct loop_task *t)
 {
-	return list_empty(&l->timers) ? NULL : container_of(l->timers.next, struct loop_timer, link);
+	if (t->waiting)
+		return;
+	list_add(&l->tasks, &t->link);
+	t->waiting = true;
+}
+
+void loop_cancel(struct loop *l, struct loop_task *t)
+{
+	(void)l;
+	if (!t->waiting)
+		return;
+	list_del(&t->link);
+	t->waiting = false;
+}
+
+uint64_t loop_now(const struct loop *l)
+{
+	return l->now;
+}
+
+void loop_around_wait(struct loop *l, void (*before)(void), void (*after)(void))
+{
+	l->before_wait = before;
+	l->after_wait = after;
+}
+
+/* ------------------------------------------------------------------ a turn */
+
+/* How long nothing is to do: NULL for ever. */
+static struct timespec *wait_time(struct loop *l, struct timespec *ts)
+{
+	uint64_t tick, due, now;
+
+	*ts = (struct timespec){0};
+	if (!list_empty(&l->due) || !list_empty(&l->tasks))
+		return ts;
+	if (!wheel_next(&l->wheel, &tick))
+		return NULL;
+	if (tick > wheel_tick(UINT64_MAX))
+		return NULL; /* loop_arm(UINT64_MAX): never */
+	due = tick << WHEEL_TICK_BITS;
+	now = clock_ns();
+	if (due > now) {
+		ts->tv_sec = (time_t)((due - now) / 1000000000u);
+		ts->tv_nsec = (long)((due - now) % 1000000000u);
+	}
+	return ts;
 }
 
 static int wait_events(struct loop *l)
 {
-	struct timespec ts, *wait = NULL;
-	struct loop_timer *t = first_timer(l);
-	int n;
+	struct timespec ts, *wait;
+	int n, error;
 
-	if (t) {
-		uint64_t now = clock_ns(), left = t->due_ns > now ? t->due_ns - now : 0;
-
-		ts.tv_sec = (time_t)(left / 1000000000u);
-		ts.tv_nsec = (long)(left % 1000000000u);
-		wait = &ts;
-	}
+	if (l->next < l->events)
+		return 0; /* loop_stop() left them; an edge would not come again */
+	wait = wait_time(l, &ts);
+	if (l->before_wait)
+		l->before_wait();
 	n = epoll_pwait2(l->epoll, l->event, LOOP_BATCH, wait, NULL);
-	if (n < 0)
-		return errno == EINTR ? 0 : -errno;
-	l->events = n;
-	return 0;
+	error = errno;
+	if (l->after_wait)
+		l->after_wait();
+	l->now = clock_ns();
+	l->next = 0;
+	l->events = n > 0 ? n : 0;
+	return n < 0 && error != EINTR ? -error : 0;
 }
 
 static void deliver(struct loop *l)
@@ -138,18 +206,38 @@ static void deliver(struct loop *l)
 		if (events)
 			w->ready(w, events);
 	}
-	l->events = l->next = 0;
 }
 
 static void fire(struct loop *l)
 {
-	uint64_t now = clock_ns();
-	struct loop_timer *t;
+	struct list last; /* where this turn ends: what is armed from now on stands behind it */
 
-	/* A timer that arms itself again is due after `now`: it waits for the fds like the others. */
-	while (!l->stop && (t = first_timer(l)) && t->due_ns <= now) {
+	wheel_advance(&l->wheel, wheel_tick(l->now), &l->due);
+	list_add(&l->due, &last);
+	while (!l->stop && l->due.next != &last) {
+		struct loop_timer *t = container_of(l->due.next, struct loop_timer, link);
+
 		loop_disarm(l, t);
 		t->due(t);
+	}
+	list_del(&last);
+}
+
+static void run_tasks(struct loop *l)
+{
+	unsigned round;
+
+	for (round = 0; round < LOOP_TASK_ROUNDS && !list_empty(&l->tasks); round++) {
+		struct list last;
+
+		list_add(&l->tasks, &last);
+		while (l->tasks.next != &last) {
+			struct loop_task *t = container_of(l->tasks.next, struct loop_task, link);
+
+			loop_cancel(l, t);
+			t->run(t);
+		}
+		list_del(&last);
 	}
 }
 
@@ -163,6 +251,7 @@ int loop_run(struct loop *l)
 			break;
 		deliver(l);
 		fire(l);
+		run_tasks(l);
 	}
 	l->stop = false;
 	return r;
