@@ -5,16 +5,16 @@
  *	weftctl, CNI plugin  --- /run/weft/INSTANCE/weftd.sock (SOCK_SEQPACKET, root only) --->  supervisor
  *	supervisor           <-- SOCK_SEQPACKET pair, fd 3 of the worker -------------------->  worker
  *
- * One message = one struct wire, one packet, always of full size; fds travel as SCM_RIGHTS. Receivers
- * check size, version, type and that every text ends. A client sends one request and reads WIRE_DONE
- * (or WIRE_STATUS for WIRE_STATUS). Byte order: host.
+ * One message = one struct wire, one packet, as long as its type says (wire_size); fds travel as SCM_RIGHTS. Receivers
+ * check size, version, type and that every text ends, and see zeros behind the packet. A client sends one request and
+ * reads WIRE_DONE (or WIRE_STATUS for WIRE_STATUS). Byte order: host.
  */
 #ifndef WEFT_WIRE_H
 #define WEFT_WIRE_H
 
 #include "base.h"
 
-#define WIRE_VERSION 2
+#define WIRE_VERSION 3
 #define WIRE_NAME 254  /* Kubernetes: 253 bytes of a DNS subdomain + NUL */
 #define WIRE_PATH 512
 #define WIRE_PAIRS 8192 /* labels, annotations: "key=value" NUL "key=value" NUL NUL */
@@ -37,8 +37,9 @@ enum wire_type {
 	WIRE_ENROL,	/* wire_pod with pod and netns set; answered by WIRE_ENROLLED */
 	WIRE_RELEASE,	/* wire_pod: the pod is gone; answered by WIRE_RELEASED */
 	/*
-	 * wire_pod.netns; fds: the pod's listeners 15001, 15006, 15008 of thread `number`, then those of the next
-	 * thread, and so on: all of one port are one SO_REUSEPORT group. Several messages where WIRE_FDS are too few.
+	 * wire_pod.netns, .pod; fds: the pod's listeners 15001, 15006, 15008 of thread `number`, then those of the next
+	 * thread, and so on: all of one port are one SO_REUSEPORT group. Several messages where WIRE_FDS are too few;
+	 * the one of thread 0 replaces all that the worker had of this pod.
 	 */
 	WIRE_POD_FDS,
 	WIRE_SETTINGS,	/* number: 1 splice on, 0 off: so that status can tell */
@@ -52,7 +53,11 @@ enum wire_type {
 	/* supervisor -> worker */
 	WIRE_NAMED,	/* every pod that it knows was sent since WIRE_START: forget the others */
 	/* worker -> supervisor, and the answer */
-	WIRE_SOCKETS,	/* wire_sockets; answer: number: 0 or -errno; fds: as many as were asked for */
+	/*
+	 * wire_sockets; answer with the same seq: number: 0 and as many fds as were asked for, or -errno and text:
+	 * -ENOENT the pod has left, -EBUSY it asks for too many (ask again later), else the kernel's.
+	 */
+	WIRE_SOCKETS,
 	WIRE_TYPE_MAX
 };
 
@@ -191,6 +196,7 @@ int wire_send(int sock, const struct wire *m, const int *fds, unsigned nfds) mus
  * ours). fds belong to the caller, who closes all `*ret_nfds` of them, O_CLOEXEC.
  */
 int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds) must_check;
+size_t wire_size(unsigned type); /* of its packet; 0: no such type */
 struct wire *wire_new(enum wire_type type); /* zeroed but for version and type; free() it */
 const char *wire_type_name(unsigned type);
 

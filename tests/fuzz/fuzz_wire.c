@@ -88,10 +88,10 @@ static void read_message(const struct wire *w)
 	case WIRE_POD_DEL:
 	case WIRE_ENROL:
 	case WIRE_RELEASE:
-	case WIRE_POD_FDS:
-	case WIRE_ENROLLED:
-	case WIRE_RELEASED:
 		read_pod(&w->pod);
+		break;
+	case WIRE_SOCKETS:
+		must(w->sockets.count <= WIRE_SOCKET_BATCH && w->sockets.kind <= WIRE_SOCKET_APP);
 		break;
 	case WIRE_START:
 		read_text(w->start.instance, sizeof(w->start.instance));

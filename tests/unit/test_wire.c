@@ -97,6 +97,30 @@ static void every_type_travels(void **state)
 	assert_string_equal(wire_type_name(UINT32_MAX), "unknown");
 }
 
+/* A small message is a small packet, and nothing of an earlier one shows behind it. */
+static void no_more_than_it_needs(void **state)
+{
+	static const struct wire_sockets asked = {.netns = 9, .kind = WIRE_SOCKET_APP, .ipv6 = 1, .count = 32};
+	struct wire *m = wire_new(WIRE_SOCKETS);
+	const char *rest;
+
+	assert_int_equal(wire_size(0), 0);
+	assert_int_equal(wire_size(WIRE_TYPE_MAX), 0);
+	assert_true(wire_size(WIRE_SOCKETS) < 600 && wire_size(WIRE_ENROLLED) < 600 && wire_size(WIRE_READY) < 600);
+	fill(sent);
+	assert_int_equal(wire_send(pair[0], sent, NULL, 0), 0);
+	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), 1);
+	m->sockets = asked;
+	assert_int_equal(wire_send(pair[0], m, NULL, 0), 0);
+	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), 1);
+	assert_memory_equal(&got->sockets, &asked, sizeof(asked));
+	for (rest = (char *)got + wire_size(WIRE_SOCKETS); rest < (char *)(got + 1); rest++)
+		assert_int_equal(*rest, 0);
+	m->type = WIRE_TYPE_MAX;
+	assert_int_equal(wire_send(pair[0], m, NULL, 0), -EINVAL);
+	free(m);
+}
+
 static void fds_travel(void **state)
 {
 	int mine[WIRE_FDS];
@@ -192,10 +216,10 @@ static void wrong_sizes(void **state)
 
 	memcpy(more, sent, sizeof(*sent));
 	refused(more, 1, 0);
-	refused(more, sizeof(*sent) - 1, 3);
-	refused(more, sizeof(*sent) + 1, 3);
-	refused(more, sizeof(*sent) + 100, WIRE_FDS);
-	send_raw(more, sizeof(*sent), 0);
+	refused(more, wire_size(WIRE_POD_ADD) - 1, 3);
+	refused(more, wire_size(WIRE_POD_ADD) + 1, 3);
+	refused(more, wire_size(WIRE_POD_ADD) + 100, WIRE_FDS);
+	send_raw(more, wire_size(WIRE_POD_ADD), 0);
 	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), 1);
 	free(more);
 }
@@ -211,9 +235,9 @@ static void an_empty_packet_ends_it(void **state)
 
 static void too_many_fds(void **state)
 {
-	refused(sent, sizeof(*sent), WIRE_FDS + 1);
-	refused(sent, sizeof(*sent), WIRE_FDS + 2);
-	refused(sent, sizeof(*sent), 253); /* the most that the kernel takes */
+	refused(sent, wire_size(WIRE_POD_ADD), WIRE_FDS + 1);
+	refused(sent, wire_size(WIRE_POD_ADD), WIRE_FDS + 2);
+	refused(sent, wire_size(WIRE_POD_ADD), 253); /* the most that the kernel takes */
 }
 
 static void credentials_are_passed_over(void **state)
@@ -221,7 +245,7 @@ static void credentials_are_passed_over(void **state)
 	int one = 1;
 
 	assert_int_equal(setsockopt(pair[1], SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)), 0);
-	send_raw(sent, sizeof(*sent), 2);
+	send_raw(sent, wire_size(WIRE_POD_ADD), 2);
 	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), 1);
 	assert_int_equal(nfds, 2);
 	close(fds[0]);
@@ -231,14 +255,14 @@ static void credentials_are_passed_over(void **state)
 static void wrong_versions_and_types(void **state)
 {
 	sent->version = WIRE_VERSION + 1;
-	refused(sent, sizeof(*sent), 2);
+	refused(sent, wire_size(WIRE_POD_ADD), 2);
 	sent->version = WIRE_VERSION;
 	sent->type = 0;
-	refused(sent, sizeof(*sent), 0);
+	refused(sent, wire_size(WIRE_POD_ADD), 0);
 	sent->type = WIRE_TYPE_MAX;
-	refused(sent, sizeof(*sent), 1);
+	refused(sent, wire_size(WIRE_POD_ADD), 1);
 	sent->type = UINT32_MAX;
-	refused(sent, sizeof(*sent), 0);
+	refused(sent, wire_size(WIRE_POD_ADD), 0);
 }
 
 /* clang-format off */
@@ -263,9 +287,10 @@ static void texts_that_do_not_end(void **state)
 		ENDLESS(WIRE_POD_ADD, pod.netns_path),
 		ENDLESS(WIRE_POD_ADD, pod.labels),
 		ENDLESS(WIRE_RELEASE, pod.annotations),
-		ENDLESS(WIRE_POD_FDS, pod.name),
-		ENDLESS(WIRE_ENROLLED, pod.name),
-		ENDLESS(WIRE_RELEASED, pod.name),
+		ENDLESS(WIRE_POD_FDS, text),
+		ENDLESS(WIRE_ENROLLED, text),
+		ENDLESS(WIRE_RELEASED, text),
+		ENDLESS(WIRE_SOCKETS, text),
 		ENDLESS(WIRE_START, start.instance),
 		ENDLESS(WIRE_START, start.node),
 		ENDLESS(WIRE_START, start.trust_domain),
@@ -288,10 +313,10 @@ static void texts_that_do_not_end(void **state)
 		char *s = (char *)m + texts[i].at;
 
 		memset(s, 'x', texts[i].size);
-		refused(m, sizeof(*m), 1);
+		refused(m, wire_size(m->type), 1);
 		s[texts[i].size - 1] = 0;
 		if (s != m->pod.labels && s != m->pod.annotations) {
-			send_raw(m, sizeof(*m), 0);
+			send_raw(m, wire_size(m->type), 0);
 			assert_int_equal(wire_recv(pair[1], got, fds, &nfds), 1);
 		}
 		free(m);
@@ -303,28 +328,36 @@ static void counts_that_are_too_large(void **state)
 	struct wire *m = wire_new(WIRE_STATUS);
 
 	sent->pod.addrs = WIRE_ADDRS + 1;
-	refused(sent, sizeof(*sent), 0);
+	refused(sent, wire_size(WIRE_POD_ADD), 0);
 	m->status.probes = WIRE_PROBES + 1;
-	refused(m, sizeof(*m), 0);
+	refused(m, wire_size(m->type), 0);
 	m->status.probes = WIRE_PROBES;
 	m->status.probe[3].state = WIRE_PROBE_FAILED + 1;
-	refused(m, sizeof(*m), 0);
+	refused(m, wire_size(m->type), 0);
 	m->status.probe[3].state = WIRE_PROBE_OK;
 	m->status.selftests = WIRE_SELFTESTS + 1;
-	refused(m, sizeof(*m), 0);
+	refused(m, wire_size(m->type), 0);
 	m->status.selftests = WIRE_SELFTESTS;
 	m->status.selftest[WIRE_SELFTESTS - 1].state = WIRE_PROBE_FAILED + 1;
-	refused(m, sizeof(*m), 0);
+	refused(m, wire_size(m->type), 0);
 	free(m);
 	m = wire_new(WIRE_DESTROY);
 	m->destroys.count = WIRE_DESTROYS + 1;
-	refused(m, sizeof(*m), 0);
+	refused(m, wire_size(m->type), 0);
 	m->destroys.count = WIRE_DESTROYS;
 	m->destroys.item[WIRE_DESTROYS - 1].ipv6_socket = 2;
-	refused(m, sizeof(*m), 0);
+	refused(m, wire_size(m->type), 0);
 	m->destroys.item[WIRE_DESTROYS - 1].ipv6_socket = 1;
-	send_raw(m, sizeof(*m), 0);
+	send_raw(m, wire_size(m->type), 0);
 	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), 1);
+	free(m);
+	m = wire_new(WIRE_SOCKETS);
+	m->sockets.count = WIRE_SOCKET_BATCH + 1;
+	refused(m, wire_size(m->type), 0);
+	m->sockets = (struct wire_sockets){.kind = WIRE_SOCKET_APP + 1, .count = 1};
+	refused(m, wire_size(m->type), 0);
+	m->sockets = (struct wire_sockets){.ipv6 = 2, .count = 1};
+	refused(m, wire_size(m->type), 0);
 	free(m);
 }
 
@@ -339,23 +372,23 @@ static void put_pairs(const char *bytes, size_t len)
 static void bad_pairs(void **state)
 {
 	put_pairs("app", 3);
-	refused(sent, sizeof(*sent), 0);
+	refused(sent, wire_size(WIRE_POD_ADD), 0);
 	put_pairs("=x", 2);
-	refused(sent, sizeof(*sent), 0);
+	refused(sent, wire_size(WIRE_POD_ADD), 0);
 	put_pairs("a=b\0c", 5);
-	refused(sent, sizeof(*sent), 0);
+	refused(sent, wire_size(WIRE_POD_ADD), 0);
 	/* The last pair ends at the last byte: there is no second NUL. */
 	memset(sent->pod.labels, 'x', WIRE_PAIRS);
 	sent->pod.labels[1] = '=';
 	sent->pod.labels[WIRE_PAIRS - 1] = 0;
-	refused(sent, sizeof(*sent), 0);
+	refused(sent, wire_size(WIRE_POD_ADD), 0);
 	sent->pod.labels[WIRE_PAIRS - 2] = 0;
-	send_raw(sent, sizeof(*sent), 0);
+	send_raw(sent, wire_size(WIRE_POD_ADD), 0);
 	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), 1);
 	/* Behind the end anything may lie: nobody looks. */
 	memset(sent->pod.labels, 'x', WIRE_PAIRS);
 	sent->pod.labels[0] = 0;
-	send_raw(sent, sizeof(*sent), 0);
+	send_raw(sent, wire_size(WIRE_POD_ADD), 0);
 	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), 1);
 	assert_null(wire_pairs_next(got->pod.labels, NULL));
 }
@@ -420,6 +453,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_message_arrives_whole),
 		TEST(every_type_travels),
+		TEST(no_more_than_it_needs),
 		TEST(fds_travel),
 		TEST(the_end),
 		TEST(a_full_socket_does_not_block),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wire.c: one struct wire, one packet; checked before anybody looks into it. */
+/* wire.c: one struct wire, of which one packet carries what its type needs; checked before anybody looks into it. */
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,9 +11,20 @@
 enum body {
 	BODY_NONE,
 	BODY_POD,
+	BODY_WHICH, /* of wire_pod what stands before its addresses: netns and number */
 	BODY_START,
 	BODY_DESTROY,
+	BODY_SOCKETS,
 	BODY_STATUS,
+	BODY_COUNT
+};
+
+#define HEAD offsetof(struct wire, pod)
+
+static const size_t body_size[BODY_COUNT] = {
+	[BODY_POD] = sizeof(struct wire_pod),	      [BODY_WHICH] = offsetof(struct wire_pod, addrs),
+	[BODY_START] = sizeof(struct wire_start),     [BODY_DESTROY] = sizeof(struct wire_destroys),
+	[BODY_SOCKETS] = sizeof(struct wire_sockets), [BODY_STATUS] = sizeof(struct wire_status),
 };
 
 static const struct {
@@ -28,16 +39,16 @@ static const struct {
 	[WIRE_START] = {"start", BODY_START},
 	[WIRE_ENROL] = {"enrol", BODY_POD},
 	[WIRE_RELEASE] = {"release", BODY_POD},
-	[WIRE_POD_FDS] = {"pod_fds", BODY_POD},
+	[WIRE_POD_FDS] = {"pod_fds", BODY_WHICH},
 	[WIRE_SETTINGS] = {"settings", BODY_NONE},
 	[WIRE_FILE] = {"file", BODY_NONE},
 	[WIRE_READY] = {"ready", BODY_NONE},
-	[WIRE_ENROLLED] = {"enrolled", BODY_POD},
-	[WIRE_RELEASED] = {"released", BODY_POD},
+	[WIRE_ENROLLED] = {"enrolled", BODY_WHICH},
+	[WIRE_RELEASED] = {"released", BODY_WHICH},
 	[WIRE_DESTROY] = {"destroy", BODY_DESTROY},
 	[WIRE_OPEN] = {"open", BODY_NONE},
 	[WIRE_NAMED] = {"named", BODY_NONE},
-	[WIRE_SOCKETS] = {"sockets", BODY_NONE},
+	[WIRE_SOCKETS] = {"sockets", BODY_SOCKETS},
 };
 
 /* Every text of the message, by its place: all of them must end. */
@@ -80,6 +91,11 @@ const char *wire_type_name(unsigned type)
 	return type < WIRE_TYPE_MAX && types[type].name ? types[type].name : "unknown";
 }
 
+size_t wire_size(unsigned type)
+{
+	return type < WIRE_TYPE_MAX && types[type].name ? HEAD + body_size[types[type].body] : 0;
+}
+
 struct wire *wire_new(enum wire_type type)
 {
 	struct wire *m = mem_alloc(sizeof(*m));
@@ -95,11 +111,11 @@ int wire_send(int sock, const struct wire *m, const int *fds, unsigned nfds)
 		char bytes[CMSG_SPACE(sizeof(int) * WIRE_FDS)];
 		struct cmsghdr align;
 	} control = {0};
-	struct iovec iov = {.iov_base = (void *)(uintptr_t)m, .iov_len = sizeof(*m)};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)m, .iov_len = wire_size(m->type)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
 
-	if (nfds > WIRE_FDS)
+	if (nfds > WIRE_FDS || !iov.iov_len)
 		return -EINVAL;
 	if (nfds) {
 		msg.msg_control = control.bytes;
@@ -114,7 +130,7 @@ int wire_send(int sock, const struct wire *m, const int *fds, unsigned nfds)
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	return n == (ssize_t)sizeof(*m) ? 0 : -EMSGSIZE;
+	return n == (ssize_t)iov.iov_len ? 0 : -EMSGSIZE;
 }
 
 /* Closes what does not fit, as an fd that nobody knows of would stay open for ever; false then. */
@@ -194,14 +210,14 @@ static bool destroys_sound(const struct wire_destroys *d)
 	return true;
 }
 
+/* Of a packet whose size is right */
 static bool sound(const struct wire *m)
 {
-	enum body body;
+	enum body body = types[m->type].body;
 	size_t i;
 
-	if (m->version != WIRE_VERSION || m->type >= WIRE_TYPE_MAX || !types[m->type].name)
+	if (m->version != WIRE_VERSION)
 		return false;
-	body = types[m->type].body;
 	for (i = 0; i < array_size(fields); i++) {
 		const struct field *f = &fields[i];
 		const char *s = (const char *)m + f->at;
@@ -218,11 +234,12 @@ static bool sound(const struct wire *m)
 		return status_sound(&m->status);
 	case BODY_DESTROY:
 		return destroys_sound(&m->destroys);
-	case BODY_START:
-	case BODY_NONE:
-		break;
+	case BODY_SOCKETS:
+		return m->sockets.kind <= WIRE_SOCKET_APP && m->sockets.ipv6 <= 1 &&
+		       m->sockets.count <= WIRE_SOCKET_BATCH;
+	default:
+		return true;
 	}
-	return true;
 }
 
 int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds)
@@ -250,8 +267,11 @@ int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds)
 	if (n < 0)
 		return -errno;
 	fit = take_fds(&msg, fds, ret_nfds);
-	if (fit && n == (ssize_t)sizeof(*ret) && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && sound(ret))
+	if (fit && n >= (ssize_t)HEAD && n == (ssize_t)wire_size(ret->type) &&
+	    !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && sound(ret)) {
+		memset((char *)ret + n, 0, sizeof(*ret) - (size_t)n);
 		return 1;
+	}
 	for (i = 0; i < *ret_nfds; i++) {
 		close(fds[i]);
 		fds[i] = -1;
