@@ -76,9 +76,9 @@ WORKER_IN = $(filter base/% io/% http/% mesh/% identity/% upstream/% control/% p
 WEFTCTL_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/wire,$(SOURCES)))
 
 WEFTD_LIBS := -lbpf -lelf -lz -lmnl -lxxhash
-WORKER_LIBS := -ljansson -lyaml -lxxhash -lmnl -lnghttp2 -lssl -lcrypto -lurcu-qsbr -lpthread
+WORKER_LIBS := -ljansson -lyaml -lxxhash -lmnl -lnghttp2 -lssl -lcrypto -lurcu-cds -lurcu-qsbr -lpthread
 WEFTCTL_LIBS := -ljansson -lxxhash
-TEST_LIBS := -lcmocka -lbpf -lelf -lz -lmnl -ljansson -lyaml -lxxhash -lnghttp2 -lssl -lcrypto -lurcu-qsbr -lpthread
+TEST_LIBS := -lcmocka -lbpf -lelf -lz -lmnl -ljansson -lyaml -lxxhash -lnghttp2 -lssl -lcrypto -lurcu-cds -lurcu-qsbr -lpthread
 
 # ------------------------------------------------------------------ what there is
 

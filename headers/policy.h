@@ -155,6 +155,7 @@ struct policy_named { /* an AuthorizationPolicy that selects the pods of the set
 struct policy_set {
 	uint32_t number;		  /* key in `policies`; given by the world, 0 before */
 	unsigned refs;			  /* pods */
+	unsigned holders;		  /* atomic: the world and mesh/view.c: the last one frees it */
 	bool published;			  /* publish.c: all rows are in the kernel */
 	bool failed;			  /* publish.c: could not be written: a map is full */
 	struct abi_policy head;		  /* `set` is filled when it is published */
@@ -186,7 +187,9 @@ bool policy_selects(const struct object *policy, const char *root_namespace, con
 /* Terms and signature; then, if no set has that signature yet, the rows. */
 struct policy_set *policy_new(const struct policy_input *in);
 void policy_build(struct policy_set *s, const char *trust_domain, const struct identities *ids);
-void policy_free(struct policy_set *s);
+void policy_free(struct policy_set *s); /* lets go of it: the last holder frees */
+/* Any thread that knows it to be alive: one more policy_free() is due. */
+struct policy_set *policy_hold(struct policy_set *s);
 /* An identity is new: returns its row if the set must list it, else NULL. Idempotent. */
 const struct policy_source_row *policy_learn(struct policy_set *s, const struct identity *who);
 /*
@@ -195,6 +198,12 @@ const struct policy_source_row *policy_learn(struct policy_set *s, const struct 
  */
 enum abi_reason policy_decide(const struct policy_set *s, const struct identity *who,
 			      const struct abi_addr *source, uint16_t port, struct abi_bits *ret_hit);
+/*
+ * The same answer for an identity that need not have a number (`who->number` is not looked at), and from any thread
+ * that holds the set: reads only what never changes once it is built.
+ */
+enum abi_reason policy_judge(const struct policy_set *s, const struct identity *who, const struct abi_addr *source,
+			     uint16_t port);
 /* Where a bit comes from: NULL if there is no such bit. Merged terms have more: terms.term[bit].origin[]. */
 const struct policy_origin *policy_origin(const struct policy_set *s, unsigned bit);
 enum abi_mtls policy_mtls_of(const struct policy_set *s, uint16_t port);

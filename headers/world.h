@@ -36,7 +36,8 @@ struct world_pod {
 	struct world_enrolment *enrolled; /* NULL: not on this node */
 	struct abi_addr *addr;		  /* of both, without doubles; none if it is finished */
 	unsigned addrs;
-	enum abi_kind claimed; /* as what they stand in `addresses`: LOCAL_POD, REMOTE_POD or NONE */
+	enum abi_kind claimed;	     /* as what they stand in `addresses`: LOCAL_POD, REMOTE_POD or NONE */
+	struct world_remote *remote; /* REMOTE_POD: a claim of each address */
 	/* enrolled pods only */
 	struct identity *identity;
 	struct policy_set *set;
@@ -51,11 +52,17 @@ struct world_pod {
 	struct list dirty_link, enrolled_link, changed_link;
 };
 
+struct world_remote { /* one address of a pod of another node */
+	struct world_pod *pod;
+	struct list link;
+};
+
 /* Whose address is it: the strongest claim is in the kernel (pod, node, VIP, remote pod, in this order). */
 struct world_address {
 	struct abi_addr addr;
 	struct world_pod *pod;	    /* enrolled here */
 	unsigned node, vip, remote; /* claims */
+	struct list remotes;	    /* struct world_remote: those of `remote` */
 	struct abi_address kernel;  /* publish.c */
 	bool in_kernel, dirty;
 	bool contested; /* another pod's object claims it too */
@@ -191,6 +198,15 @@ struct world_pod *world_pod_in(const struct world *w, uint64_t netns);	      /* 
 /* The object's, else the enrolment's. */
 const struct pairs *world_pod_labels(const struct world_pod *p);
 struct world_address *world_address(const struct world *w, const struct abi_addr *addr); /* NULL unknown */
+/*
+ * The pod at this address. Of several Pod objects of other nodes (one ends while another has its address already) the
+ * one that is not terminating, then the youngest. NULL: no pod has it, or something stronger than a Pod object.
+ */
+const struct world_pod *world_address_pod(const struct world_address *a);
+/* Is this pod of another node in the mesh: neither it nor its namespace has istio.io/dataplane-mode: none. */
+bool world_pod_mesh(const struct world *w, const struct world_pod *p);
+/* Its service account, by the object, else by the enrolment. */
+const char *world_pod_account(const struct world_pod *p);
 struct world_service *world_service_named(const struct world *w, const char *namespace, const char *name);
 struct world_front *world_front(const struct world *w, const struct abi_addr *vip, uint16_t port);
 struct world_front *world_front_numbered(const struct world *w, uint32_t service);

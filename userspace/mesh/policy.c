@@ -450,6 +450,7 @@ struct policy_set *policy_new(const struct policy_input *in)
 	struct abi_bits *verdict[2][2] = {{&s->head.allow, &s->head.allow_l7},
 					  {&s->head.deny, &s->head.deny_l7}};
 
+	s->holders = 1;
 	list_init(&s->all);
 	terms_compile(&s->arena, in->policy, in->policies, in->addr, in->addrs, &s->terms);
 	s->head.mtls = in->mtls.mtls;
@@ -485,9 +486,15 @@ void policy_build(struct policy_set *s, const char *trust_domain, const struct i
 	s->head.rows = (uint8_t)((s->blocks ? ABI_POLICY_BLOCKS : 0) | (s->ports ? ABI_POLICY_PORTS : 0));
 }
 
+struct policy_set *policy_hold(struct policy_set *s)
+{
+	__atomic_add_fetch(&s->holders, 1, __ATOMIC_RELAXED);
+	return s;
+}
+
 void policy_free(struct policy_set *s)
 {
-	if (!s)
+	if (!s || __atomic_sub_fetch(&s->holders, 1, __ATOMIC_ACQ_REL))
 		return;
 	free(s->source);
 	free(s->block);
@@ -529,6 +536,15 @@ enum abi_reason policy_decide(const struct policy_set *s, const struct identity 
 	if (ret_hit)
 		*ret_hit = hit;
 	return why;
+}
+
+enum abi_reason policy_judge(const struct policy_set *s, const struct identity *who, const struct abi_addr *source,
+			     uint16_t port)
+{
+	struct abi_bits bits, hit = {0};
+
+	source_bits(s, who, &bits);
+	return decide_policy(&s->head, &bits, block_find(s, source), port_find(s, port), who ? 1 : 0, &hit);
 }
 
 const struct policy_origin *policy_origin(const struct policy_set *s, unsigned bit)

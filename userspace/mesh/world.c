@@ -111,7 +111,10 @@ static void changed(void *ctx, enum object_kind kind, const char *namespace, con
 		replace_node(w, &w->object_addr, &w->object_addrs, o ? o->node.addr : NULL,
 			     o ? o->node.addrs : 0);
 		break;
-	default: /* Namespace, ServiceAccount: nothing in the kernel depends on them */
+	case KIND_NAMESPACE:
+		world_pod_namespace(w, name);
+		break;
+	default: /* ServiceAccount: nothing in the kernel depends on it */
 		break;
 	}
 }

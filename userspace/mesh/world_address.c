@@ -26,6 +26,7 @@ struct world_address *world_address_get(struct world *w, const struct abi_addr *
 		return a;
 	a = mem_alloc(sizeof(*a));
 	a->addr = *addr;
+	list_init(&a->remotes);
 	table_add(&w->addresses, &a->link, table_hash(addr, sizeof(*addr)));
 	return a;
 }
@@ -61,6 +62,35 @@ void world_address_count(struct world *w, const struct abi_addr *addr, enum abi_
 		a->remote += change;
 	}
 	world_address_dirty(w, a);
+}
+
+void world_address_claim(struct world *w, const struct abi_addr *addr, struct world_remote *r)
+{
+	world_address_count(w, addr, ABI_KIND_REMOTE_POD, 1);
+	list_add(&world_address(w, addr)->remotes, &r->link);
+}
+
+void world_address_unclaim(struct world *w, const struct abi_addr *addr, struct world_remote *r)
+{
+	list_del(&r->link);
+	world_address_count(w, addr, ABI_KIND_REMOTE_POD, -1);
+}
+
+const struct world_pod *world_address_pod(const struct world_address *a)
+{
+	const struct world_pod *best = NULL;
+
+	if (a->pod || a->node || a->vip)
+		return a->pod;
+	list_each(l, &a->remotes) {
+		const struct world_pod *p = container_of(l, struct world_remote, link)->pod;
+		const struct object_pod *is = &p->object->pod, *was = best ? &best->object->pod : NULL;
+
+		if (!best || (was->terminating && !is->terminating) ||
+		    (was->terminating == is->terminating && p->object->created >= best->object->created))
+			best = p;
+	}
+	return best;
 }
 
 static bool enrolled_with(const struct world_pod *p, const struct abi_addr *addr)

@@ -44,6 +44,9 @@ static inline enum abi_splice world_splice(const struct pairs *annotations)
 /* ------------------------------------------------------------------ world_address.c */
 
 void world_address_count(struct world *w, const struct abi_addr *addr, enum abi_kind kind, int change);
+/* The Pod object of a pod of another node names it, or no longer. */
+void world_address_claim(struct world *w, const struct abi_addr *addr, struct world_remote *r);
+void world_address_unclaim(struct world *w, const struct abi_addr *addr, struct world_remote *r);
 /* An enrolled pod has this address, or no longer. */
 void world_address_take(struct world *w, const struct abi_addr *addr, struct world_pod *p);
 void world_address_leave(struct world *w, const struct abi_addr *addr, struct world_pod *p);
@@ -82,6 +85,7 @@ void world_set_leave(struct world *w, struct world_pod *p); /* the pod's set; ha
 struct world_pod *world_pod_get(struct world *w, const char *namespace, const char *name);
 /* Take in what the object and the enrolment say now; false: neither is left, the pod is freed. */
 bool world_pod_refresh(struct world *w, struct world_pod *p);
+void world_pod_namespace(struct world *w, const char *namespace); /* it changed: so have its pods */
 /* Identities of the enrolled pods that changed. */
 void world_pod_identify(struct world *w);
 

@@ -182,11 +182,31 @@ const struct pairs *world_pod_labels(const struct world_pod *p)
 	return p->enrolled ? &p->enrolled->labels : &none;
 }
 
-static const char *service_account(const struct world_pod *p)
+const char *world_pod_account(const struct world_pod *p)
 {
 	if (p->object && p->object->pod.service_account)
 		return p->object->pod.service_account;
-	return p->enrolled->service_account;
+	return p->enrolled ? p->enrolled->service_account : "default";
+}
+
+bool world_pod_mesh(const struct world *w, const struct world_pod *p)
+{
+	static const char mode[] = "istio.io/dataplane-mode";
+	const struct object *namespace = store_get(w->store, KIND_NAMESPACE, "", p->namespace);
+
+	return !text_equal(pairs_get(world_pod_labels(p), mode), "none") &&
+	       !(namespace && text_equal(pairs_get(&namespace->labels, mode), "none"));
+}
+
+void world_pod_namespace(struct world *w, const char *namespace)
+{
+	for (struct world_pod *p = world_pod_each(w, NULL); p;) {
+		struct world_pod *next = world_pod_each(w, p);
+
+		if (!strcmp(p->namespace, namespace))
+			world_pod_change(w, p);
+		p = next;
+	}
 }
 
 static void unclaim(struct world *w, struct world_pod *p)
@@ -195,9 +215,11 @@ static void unclaim(struct world *w, struct world_pod *p)
 		if (p->claimed == ABI_KIND_LOCAL_POD)
 			world_address_leave(w, &p->addr[i], p);
 		else if (p->claimed == ABI_KIND_REMOTE_POD)
-			world_address_count(w, &p->addr[i], ABI_KIND_REMOTE_POD, -1);
+			world_address_unclaim(w, &p->addr[i], &p->remote[i]);
 	}
 	p->claimed = ABI_KIND_NONE;
+	free(p->remote);
+	p->remote = NULL;
 	free(p->addr);
 	p->addr = NULL;
 	p->addrs = 0;
@@ -227,11 +249,15 @@ static void claim(struct world *w, struct world_pod *p)
 		p->claimed = ABI_KIND_LOCAL_POD;
 	else if (o && !o->host_network && !text_equal(o->node, w->node))
 		p->claimed = ABI_KIND_REMOTE_POD;
+	if (p->claimed == ABI_KIND_REMOTE_POD)
+		p->remote = mem_alloc(p->addrs * sizeof(*p->remote) + 1);
 	for (unsigned i = 0; i < p->addrs; i++) {
-		if (p->claimed == ABI_KIND_LOCAL_POD)
+		if (p->claimed == ABI_KIND_LOCAL_POD) {
 			world_address_take(w, &p->addr[i], p);
-		else if (p->claimed == ABI_KIND_REMOTE_POD)
-			world_address_count(w, &p->addr[i], ABI_KIND_REMOTE_POD, 1);
+		} else if (p->claimed == ABI_KIND_REMOTE_POD) {
+			p->remote[i].pod = p;
+			world_address_claim(w, &p->addr[i], &p->remote[i]);
+		}
 	}
 }
 
@@ -332,7 +358,7 @@ static uint32_t number_before(const struct world *w, const struct world_pod *p)
 		const struct world_pod *other = container_of(l, struct world_pod, enrolled_link);
 
 		if (other->enrolled->hint == number &&
-		    (strcmp(service_account(other), service_account(p)) ||
+		    (strcmp(world_pod_account(other), world_pod_account(p)) ||
 		     strcmp(other->namespace, p->namespace)))
 			return 0;
 	}
@@ -347,7 +373,7 @@ void world_pod_identify(struct world *w)
 
 		if (!p->enrolled)
 			continue;
-		p->identity = identity_claim(&w->identities, w->trust_domain, p->namespace, service_account(p),
+		p->identity = identity_claim(&w->identities, w->trust_domain, p->namespace, world_pod_account(p),
 					     number_before(w, p));
 		if (w->identities.count == known)
 			continue;

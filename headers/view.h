@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view.h: what the data threads see of the world (mesh/view.c): whose address is it, and what is a pod of this node.
+ *
+ *	control thread:  world_update(w); view_gather(v, w); publish_switch(p); view_update(v, w);
+ *	data threads:    view_peer(v, &addr), view_pod(v, netns)
+ *
+ * Entries are immutable; a change replaces them (RCU, liburcu QSBR). What a data thread looked up stays good until its
+ * turn of the loop ends, and no longer: keep the generation, or copy. A change costs what it touches.
+ */
+#ifndef WEFT_VIEW_H
+#define WEFT_VIEW_H
+
+#include "world.h"
+
+#define VIEW_ID 512 /* longest SPIFFE URI with its NUL, as CERTS_ID */
+
+struct view;
+
+struct view_peer {
+	struct abi_addr addr;
+	uint64_t generation; /* never 0; another one when somebody else has the address, or is somebody else */
+	enum abi_kind kind;
+	bool mesh;	    /* REMOTE_POD: speaks HBONE */
+	uint64_t netns;	    /* LOCAL_POD */
+	const char *spiffe; /* pods: "spiffe://TD/ns/NS/sa/SA"; else "" */
+	const char *pod;    /* "shop/web-1"; else "" */
+	const char *node;   /* of a pod, where its object says so; else "" */
+};
+
+struct view_pod { /* enrolled here, and in the kernel */
+	uint64_t netns;
+	uint32_t number;
+	uint32_t policy; /* number of the set: another one after each change that may matter */
+	const char *spiffe, *name, *namespace, *trust_domain;
+	const struct policy_set *set;
+	const struct abi_addr *addr;
+	unsigned addrs;
+};
+
+struct view *view_new(void);
+void view_free(struct view *v); /* nobody reads any more */
+
+/* -------- control thread, which must be an RCU thread as well */
+
+/* What of the world changed since the last time: before publish_switch(), which takes note of it as done. */
+void view_gather(struct view *v, const struct world *w);
+/* VIEW_* bits of what is different now: the threads must look at what they have opened. */
+#define VIEW_PEERS 1u /* some generation */
+#define VIEW_POLICY 2u
+unsigned view_update(struct view *v, const struct world *w);
+
+/* -------- data threads */
+
+const struct view_peer *view_peer(const struct view *v, const struct abi_addr *addr); /* NULL: not in the mesh */
+const struct view_pod *view_pod(const struct view *v, uint64_t netns);
+/*
+ * What the kernel would decide, by the same code, also for identities that it never heard of. `spiffe` NULL or "":
+ * nobody proved anything. ABI_NONE: allowed.
+ */
+enum abi_reason view_allows(const struct view_pod *to, const char *spiffe, const struct abi_addr *source,
+			    uint16_t port);
+
+#endif

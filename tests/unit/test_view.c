@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Whose address is it, as data threads see it: what changes changes, what did not keeps its generation. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <urcu-qsbr.h>
+
+#include "scene.h"
+#include "view.h"
+
+/* What publish.c does to the world, but for the maps. */
+static unsigned take_in(struct scene *s, struct view *v)
+{
+	unsigned changed;
+
+	world_update(s->world);
+	view_gather(v, s->world);
+	list_each_safe(l, next, &s->world->dirty_pods) {
+		struct world_pod *p = container_of(l, struct world_pod, dirty_link);
+
+		p->in_kernel = world_pod_row(p, &p->kernel);
+		p->dirty = false;
+		list_del(l);
+		if (p->set)
+			p->set->published = true;
+	}
+	list_each_safe(l, next, &s->world->dirty_addresses) {
+		struct world_address *a = container_of(l, struct world_address, dirty_link);
+		struct abi_address row;
+
+		a->dirty = false;
+		list_del(l);
+		if (!world_address_row(a, &row))
+			world_address_drop(s->world, a);
+	}
+	changed = view_update(v, s->world);
+	list_each_safe(l, next, &s->world->dead_sets)
+		world_set_drop(s->world, container_of(l, struct policy_set, all));
+	rcu_quiescent_state();
+	return changed;
+}
+
+static void pod(struct scene *s, const char *name, const char *account, const char *ip, const char *more)
+{
+	char *text = mem_format("apiVersion: v1\nkind: Pod\nmetadata: {namespace: shop, name: %s%s}\n"
+				"spec: {nodeName: node2, serviceAccountName: %s}\n"
+				"status: {podIPs: [{ip: %s}]}\n",
+				name, more, account, ip);
+
+	scene_yaml(s->store, text);
+	free(text);
+}
+
+static const struct view_peer *peer(const struct view *v, const char *ip)
+{
+	struct abi_addr a = scene_addr(ip);
+
+	return view_peer(v, &a);
+}
+
+static void test_peers(void **state)
+{
+	struct scene s = scene_new();
+	struct view *v = view_new();
+	uint64_t first, other;
+
+	assert_null(peer(v, "10.2.0.1"));
+	pod(&s, "web", "web", "10.2.0.1", "");
+	pod(&s, "out", "web", "10.2.0.2", ", labels: {istio.io/dataplane-mode: none}");
+	assert_int_equal(take_in(&s, v), VIEW_PEERS);
+	assert_int_equal(peer(v, "10.2.0.1")->kind, ABI_KIND_REMOTE_POD);
+	assert_string_equal(peer(v, "10.2.0.1")->spiffe, "spiffe://cluster.local/ns/shop/sa/web");
+	assert_string_equal(peer(v, "10.2.0.1")->pod, "shop/web");
+	assert_string_equal(peer(v, "10.2.0.1")->node, "node2");
+	assert_true(peer(v, "10.2.0.1")->mesh);
+	assert_false(peer(v, "10.2.0.2")->mesh);
+	first = peer(v, "10.2.0.1")->generation;
+	other = peer(v, "10.2.0.2")->generation;
+
+	/* a label changes nobody */
+	pod(&s, "web", "web", "10.2.0.1", ", labels: {a: b}");
+	assert_int_equal(take_in(&s, v), 0);
+	assert_int_equal(peer(v, "10.2.0.1")->generation, first);
+
+	/* the address goes to the next pod before the last one is gone */
+	pod(&s, "next", "next", "10.2.0.1", ", creationTimestamp: '2026-01-01T00:00:00Z'");
+	assert_int_equal(take_in(&s, v), VIEW_PEERS);
+	assert_string_equal(peer(v, "10.2.0.1")->pod, "shop/next");
+	assert_int_not_equal(peer(v, "10.2.0.1")->generation, first);
+	assert_int_equal(peer(v, "10.2.0.2")->generation, other);
+	first = peer(v, "10.2.0.1")->generation;
+	store_del(s.store, KIND_POD, "shop", "web");
+	assert_int_equal(take_in(&s, v), 0);
+	assert_int_equal(peer(v, "10.2.0.1")->generation, first);
+
+	/* the namespace leaves the mesh */
+	scene_yaml(s.store, "apiVersion: v1\nkind: Namespace\n"
+			    "metadata: {name: shop, labels: {istio.io/dataplane-mode: none}}\n");
+	assert_int_equal(take_in(&s, v), VIEW_PEERS);
+	assert_false(peer(v, "10.2.0.1")->mesh);
+
+	store_del(s.store, KIND_POD, "shop", "next");
+	assert_int_equal(take_in(&s, v), VIEW_PEERS);
+	assert_null(peer(v, "10.2.0.1"));
+	view_free(v);
+	scene_free(&s);
+}
+
+static void deny(struct scene *s, const char *principal)
+{
+	char *text = mem_format("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+				"metadata: {namespace: shop, name: closed}\n"
+				"spec: {action: DENY, rules: [{from: [{source: {principals: ['%s']}}]}]}\n",
+				principal);
+
+	scene_yaml(s->store, text);
+	free(text);
+}
+
+static enum abi_reason allows(const struct view *v, uint64_t netns, const char *spiffe)
+{
+	struct abi_addr from = scene_addr("10.9.9.9");
+
+	return view_allows(view_pod(v, netns), spiffe, &from, 80);
+}
+
+static void test_policy(void **state)
+{
+	static const char far[] = "spiffe://other.mesh/ns/far/sa/away";
+	struct scene s = scene_new();
+	struct view *v = view_new();
+	uint32_t policy;
+
+	scene_enrol(s.world, 1, "shop/own", "own", "10.1.0.1,fd00::1", "");
+	assert_int_equal(take_in(&s, v), VIEW_PEERS | VIEW_POLICY);
+	assert_int_equal(peer(v, "fd00::1")->netns, 1001);
+	assert_int_equal(view_pod(v, 1001)->addrs, 2);
+	assert_string_equal(view_pod(v, 1001)->spiffe, "spiffe://cluster.local/ns/shop/sa/own");
+	assert_int_equal(allows(v, 1001, far), ABI_NONE);
+	policy = view_pod(v, 1001)->policy;
+
+	deny(&s, "other.mesh/ns/far/*");
+	assert_int_equal(take_in(&s, v) & VIEW_POLICY, VIEW_POLICY);
+	assert_int_not_equal(view_pod(v, 1001)->policy, policy);
+	assert_int_equal(allows(v, 1001, far), ABI_DENIED);
+	assert_int_equal(allows(v, 1001, "spiffe://other.mesh/ns/near/sa/x"), ABI_NONE);
+	assert_int_equal(allows(v, 1001, NULL), ABI_NONE);
+	assert_int_equal(allows(v, 1001, "spiffe://other.mesh/ns/far/x"), ABI_DENIED); /* not five parts */
+
+	scene_yaml(s.store, "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
+			    "metadata: {namespace: shop, name: all}\nspec: {mtls: {mode: STRICT}}\n");
+	take_in(&s, v);
+	assert_int_equal(allows(v, 1001, NULL), ABI_MTLS_REQUIRED);
+	assert_int_equal(allows(v, 1001, "spiffe://a/ns/b/sa/c"), ABI_NONE);
+
+	world_release(s.world, 1001);
+	take_in(&s, v);
+	assert_null(view_pod(v, 1001));
+	assert_null(peer(v, "fd00::1"));
+	view_free(v);
+	scene_free(&s);
+}
+
+struct reader {
+	struct view *view;
+	atomic_bool stop;
+	atomic_ulong asked;
+};
+
+static void *read_on(void *arg)
+{
+	struct reader *r = arg;
+	struct abi_addr from = scene_addr("10.9.9.9");
+
+	rcu_register_thread();
+	while (!atomic_load(&r->stop)) {
+		const struct view_pod *p = view_pod(r->view, 1001);
+		const struct view_peer *at = peer(r->view, "10.2.0.1");
+
+		if (p)
+			(void)view_allows(p, "spiffe://a/ns/b/sa/c", &from, 80);
+		if (at)
+			assert_true(text_starts(at->spiffe, "spiffe://"));
+		atomic_fetch_add(&r->asked, 1);
+		rcu_quiescent_state();
+	}
+	rcu_unregister_thread();
+	return NULL;
+}
+
+/* Under ASan: what a reader holds is there until it lets go, while everything is replaced all the time. */
+static void test_readers(void **state)
+{
+	struct scene s = scene_new();
+	struct view *v = view_new();
+	struct reader r = {.view = v};
+	pthread_t thread;
+
+	scene_enrol(s.world, 1, "shop/own", "own", "10.1.0.1", "");
+	take_in(&s, v);
+	assert_int_equal(pthread_create(&thread, NULL, read_on, &r), 0);
+	for (unsigned i = 0; i < 300 || atomic_load(&r.asked) < 1000; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "a/ns/b%u/sa/c", i);
+		deny(&s, name);
+		pod(&s, "web", i % 2 ? "one" : "two", "10.2.0.1", "");
+		take_in(&s, v);
+	}
+	atomic_store(&r.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	view_free(v);
+	scene_free(&s);
+}
+
+/* One address of 100 000 changes: that costs microseconds. */
+static void test_scale(void **state)
+{
+	struct scene s = scene_new();
+	struct view *v = view_new();
+	uint64_t start, best = UINT64_MAX;
+
+	for (unsigned i = 0; i < 20000; i++) {
+		char name[32], ip[32];
+
+		snprintf(name, sizeof(name), "p%u", i);
+		snprintf(ip, sizeof(ip), "10.%u.%u.%u", 100 + (i >> 16), i >> 8 & 255, i & 255);
+		pod(&s, name, "web", ip, "");
+	}
+	take_in(&s, v);
+	for (unsigned i = 0; i < 20; i++) {
+		pod(&s, "p7", i % 2 ? "web" : "other", "10.100.0.7", "");
+		world_update(s.world);
+		view_gather(v, s.world);
+		start = clock_ns();
+		assert_int_equal(view_update(v, s.world), VIEW_PEERS);
+		if (clock_ns() - start < best)
+			best = clock_ns() - start;
+		take_in(&s, v);
+	}
+	print_message("one of 20000 addresses: %llu us\n", (unsigned long long)best / 1000);
+	assert_true(best < 1000000);
+	view_free(v);
+	scene_free(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_peers),
+		cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_readers),
+		cmocka_unit_test(test_scale),
+	};
+	int r;
+
+	rcu_register_thread();
+	r = cmocka_run_group_tests(tests, NULL, NULL);
+	rcu_unregister_thread();
+	return r;
+}
