@@ -59,6 +59,7 @@ void loop_disarm(struct loop *l, struct loop_timer *t);
 #define LOOP_TASK_ROUNDS 8
 void loop_defer(struct loop *l, struct loop_task *t);
 void loop_cancel(struct loop *l, struct loop_task *t);
+void loop_settle(struct loop *l); /* before the end of a loop that no longer runs: its tasks, until there are none */
 /* clock_ns() as the wait of this turn ended: for what need not be exact. Before the first turn: of loop_new(). */
 uint64_t loop_now(const struct loop *l);
 /* Called before and after each wait (liburcu: offline while it sleeps). */

@@ -47,11 +47,13 @@ struct thread_job {
  * each, `end` last (either may be NULL). 0 or -errno; then none runs.
  */
 int threads_start(unsigned count, void (*start)(struct thread *t), void (*end)(struct thread *t)) must_check;
-void threads_stop(void); /* joins them all */
+/* Ends and joins them all. Jobs that were given before have run; of those given from now on nobody knows. */
+void threads_stop(void);
 unsigned threads_count(void);
 struct thread *thread_at(unsigned index);
 /* The control thread's: made from the loop that it runs already. Once, before threads_start(). */
 struct thread *thread_control(struct loop *loop);
+void thread_control_end(struct thread *t); /* after threads_stop() */
 void thread_do(struct thread *t, struct thread_job *job); /* from any thread; never blocks */
 unsigned threads_cores(void);				  /* of our cpuset */
 

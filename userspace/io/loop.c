@@ -241,6 +241,12 @@ static void run_tasks(struct loop *l)
 	}
 }
 
+void loop_settle(struct loop *l)
+{
+	while (!list_empty(&l->tasks))
+		run_tasks(l);
+}
+
 int loop_run(struct loop *l)
 {
 	int r = 0;
