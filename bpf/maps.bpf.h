@@ -74,6 +74,12 @@ MAP(refusals, BPF_MAP_TYPE_PERCPU_HASH, struct abi_refusal_key, __u64, ABI_MAX_R
 MAP(reasons, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, ABI_REASON_MAX, 0);
 /* sockets that may be redirected into, by cookie */
 MAP(splices, BPF_MAP_TYPE_SOCKHASH, __u64, __u64, ABI_MAX_SPLICES, 0);
+/* weft's own sockets in the pods; children inherit it */
+MAP(own, BPF_MAP_TYPE_SK_STORAGE, int, struct abi_own, 0, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+/* when the worker was last there */
+MAP(beat, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1, BPF_F_MMAPABLE);
+/* who takes plaintext for a pod: one listening socket of 15006 (its group shares the connections) */
+MAP(listeners, BPF_MAP_TYPE_SOCKHASH, __u64, __u64, ABI_MAX_PODS, 0);
 /* what is known of one socket; dies with it */
 MAP(socks, BPF_MAP_TYPE_SK_STORAGE, int, struct abi_sock, 0, BPF_F_NO_PREALLOC);
 

@@ -20,7 +20,7 @@
 #define SIOCINQ 0x541b /* linux/sockios.h: FIONREAD */
 
 /* sockets of the supervisor's own, to find their proto_ops */
-MAP(own, BPF_MAP_TYPE_SK_STORAGE, int, __u32, 0, BPF_F_NO_PREALLOC);
+MAP(samples, BPF_MAP_TYPE_SK_STORAGE, int, __u32, 0, BPF_F_NO_PREALLOC);
 
 const volatile __u64 stream_ops[2]; /* of AF_INET, AF_INET6: set before the object is loaded */
 

@@ -31,6 +31,9 @@
  *   conns      hash       abi_tuple           abi_conn            sockops, watch     worker (connections)
  *   pairs      array      slot                abi_pair            watch, sk_msg      worker (connections)
  *   splices    sockhash   socket cookie       socket              watch         sk_msg
+ *   own        sk_storage socket              abi_own             supervisor, worker   connect, sockops
+ *   beat       array      0                   nanoseconds         worker        connect, inbound
+ *   listeners  sockhash   netns cookie        socket              supervisor    inbound
  *   members    lru hash   netns cookie        number              supervisor    reader
  *   misled     lru hash   socket cookie       number              reader        watch
  *   readers    lru hash   netns cookie        abi_reader          reader        watch, supervisor
@@ -52,7 +55,7 @@
 #include <stddef.h>
 #endif
 
-#define ABI_VERSION 2
+#define ABI_VERSION 3
 
 /* Sizes of maps: entries. The big ones are not preallocated, so an empty one costs only its buckets. */
 #define ABI_MAX_PODS 4096
@@ -123,14 +126,22 @@ struct abi_tuple {
 	X(35, READER_COUNTS, "reader_counts",                                                      \
 	  "a program of one of the pods asks FIONREAD, which this kernel answers wrong in a splice") \
 	X(34, UNACCEPTED, "unaccepted", "the server has not accepted it yet")                      \
+	/* through the worker */                                                                   \
+	X(36, TUNNELLED, "tunnelled",                                                              \
+	  "the peer is a pod of another node: carried by mutual TLS between the nodes' workers")   \
+	X(37, PROXIED, "proxied",                                                                  \
+	  "the destination wants the worker (annotation weft.io/proxy: always)")                   \
 	/* not on this node */                                                                     \
-	X(40, OTHER_NODE, "other_node", "the peer is a pod of another node")                       \
+	X(40, OTHER_NODE, "other_node",                                                            \
+	  "the peer is a pod of another node and one of the two is out of the mesh, or it is HBONE already") \
 	X(41, OUTSIDE, "outside", "the peer is not in the mesh")                                   \
 	X(42, NODE_ITSELF, "node_itself",                                                          \
 	  "the peer is this node (kubelet, host process): passed untouched")                       \
 	X(43, UNKNOWN_ADDRESS, "unknown_address",                                                  \
 	  "an end has an address that its pod was not enrolled with: not spliced; reached at it, " \
 	  "a pod is not asked")                                                                    \
+	X(44, FAIL_OPEN, "fail_open",                                                              \
+	  "it needs the worker, which is gone; weft.io/fail-open let it pass as it is")            \
 	/* refused */                                                                              \
 	X(64, DENIED, "denied", "an AuthorizationPolicy with action DENY matches")                 \
 	X(65, NOT_ALLOWED, "not_allowed",                                                          \
@@ -146,7 +157,13 @@ struct abi_tuple {
 	X(71, POLICY_CHANGED, "policy_changed", "a new policy forbids the live connection")        \
 	X(72, ENDPOINT_GONE, "endpoint_gone", "the endpoint left while it was being picked")       \
 	X(73, LINK_LOCAL, "link_local",                                                            \
-	  "a pod was reached at its link-local address, which no policy can know: use its own")
+	  "a pod was reached at its link-local address, which no policy can know: use its own")    \
+	X(74, OWN_PORT, "own_port",                                                                \
+	  "ports 15001 and 15006 of a pod are weft's own and are not reached from outside of it")  \
+	X(75, WORKER_GONE, "worker_gone",                                                          \
+	  "it needs the worker, which has not been seen for 3 seconds; weft.io/fail-open: true lets it pass") \
+	X(76, EGRESS, "egress",                                                                    \
+	  "the destination is not in the mesh, and weft.io/egress: registry-only allows nothing else")
 
 #define ABI_REASON_MAX 96 /* entries of map `reasons` */
 
@@ -154,6 +171,29 @@ enum abi_reason {
 #define ABI_REASON_ENUM(number, symbol, name, text) ABI_##symbol = number,
 	ABI_REASONS(ABI_REASON_ENUM)
 #undef ABI_REASON_ENUM
+};
+
+/* ------------------------------------------------------------------ the worker */
+
+/* Its listeners in each pod's netns. The ports are those of Istio's ambient mode. */
+#define ABI_PORT_OUTBOUND 15001 /* connections of the pod, sent there by connect() */
+#define ABI_PORT_INBOUND 15006	/* plaintext for the pod, given to it by sk_lookup */
+#define ABI_PORT_HBONE 15008	/* mutual TLS from other nodes: open to all */
+
+/* `beat` holds when the worker was last there; it writes at least four times a second. Older: it is gone. */
+#define ABI_BEAT_NS 3000000000ull
+
+/*
+ * A socket of weft's own in a pod's netns: never captured, no policy asked; its children (of a listener) are too.
+ * The supervisor marks it, by fd, before the worker gets it. The worker may say, before it connects, whose
+ * connection this socket delivers to the pod's app: counters and `weftctl connections` show it.
+ */
+struct abi_own {
+	__u32 own;     /* 1 */
+	__u32 source;  /* identity of the client, 0 none that has a number */
+	__u32 service; /* that the client asked for, 0 none */
+	__u8 path;     /* ABI_PATH_TUNNEL or ABI_PATH_PROXY: how it came; 0: by what its address says */
+	__u8 reserved[3];
 };
 
 /* ------------------------------------------------------------------ settings */
@@ -186,6 +226,11 @@ struct abi_settings {
 
 /* ------------------------------------------------------------------ pods and addresses */
 
+#define ABI_POD_REGISTRY_ONLY 1u /* weft.io/egress: what is not in the mesh is refused */
+#define ABI_POD_FAIL_OPEN 2u	 /* weft.io/fail-open: without the worker, pass */
+#define ABI_POD_PROXY 4u	 /* weft.io/proxy: connections to it go through the worker */
+#define ABI_POD_PLAIN 8u	 /* istio.io/dataplane-mode: none: it does not use tunnels */
+
 /*
  * Pod of this node. `policy` is the switch of the pod's policy: the worker first writes all entries of
  * a new set, then this value, then removes the old set. A program that finds `policy` changed after
@@ -200,7 +245,7 @@ struct abi_pod {
 	__u8 splice;	/* enum abi_splice */
 	__u8 many_ipv4; /* 1: several IPv4 addresses: the source is known only on arrival */
 	__u8 many_ipv6;
-	__u8 reserved;
+	__u8 flags;	      /* ABI_POD_* */
 	struct abi_addr ipv4; /* all zero: none */
 	struct abi_addr ipv6;
 	char name[ABI_NAME_LEN]; /* namespace/name */
@@ -209,10 +254,14 @@ struct abi_pod {
 enum abi_kind {
 	ABI_KIND_NONE = 0,
 	ABI_KIND_LOCAL_POD = 1,	 /* enrolled on this instance: netns and pod are set */
-	ABI_KIND_REMOTE_POD = 2, /* in the mesh, on another node */
+	ABI_KIND_REMOTE_POD = 2, /* on another node; in the mesh if ABI_ADDRESS_MESH says so */
 	ABI_KIND_VIP = 3,	 /* ClusterIP; ports are in `services` */
 	ABI_KIND_NODE = 4,	 /* an address of this node: kubelet and host processes */
 };
+
+#define ABI_ADDRESS_MESH 1u	 /* REMOTE_POD: its node takes HBONE for it */
+#define ABI_ADDRESS_PROXY 2u	 /* LOCAL_POD: ABI_POD_PROXY */
+#define ABI_ADDRESS_FAIL_OPEN 4u /* LOCAL_POD: ABI_POD_FAIL_OPEN */
 
 struct abi_address {
 	__u64 netns;	/* LOCAL_POD */
@@ -221,7 +270,8 @@ struct abi_address {
 	__u32 policy;	/* LOCAL_POD: same number as in `pods`, written after it */
 	__u8 kind;	/* enum abi_kind */
 	__u8 splice;	/* LOCAL_POD */
-	__u8 reserved[2];
+	__u8 flags;	/* ABI_ADDRESS_* */
+	__u8 reserved;
 };
 
 /* ------------------------------------------------------------------ services */
@@ -234,6 +284,7 @@ struct abi_service_key {
 
 #define ABI_SERVICE_AFFINITY 1u /* sessionAffinity ClientIP */
 #define ABI_SERVICE_L7 2u	/* has routes: needs the worker */
+#define ABI_SERVICE_PROXY 4u	/* weft.io/proxy: goes through the worker, to the endpoint that was picked */
 
 /*
  * `endpoints` holds `count` entries (service, generation, 0 .. count-1). The worker writes all of the
@@ -386,18 +437,21 @@ enum abi_end { /* index into abi_conn.end */
 #define ABI_SOCK_CONNECTED 2u	/* `tuple` is valid */
 #define ABI_SOCK_REUSED 4u	/* was in `splices` for an earlier connection, and connected again: never enters more */
 
+#define ABI_SOCK_OWN 8u		/* weft's own: see struct abi_own */
+
 /* What weft knows of one socket; dies with the socket. */
 struct abi_sock {
 	struct abi_tuple tuple; /* key in `conns` */
 	__u16 asked_port;
-	__u16 reserved;
+	__u16 target_port;     /* not 0: captured, and sent to the worker in the same pod */
 	struct abi_addr asked; /* what the app asked to connect to, if it was replaced; else all zero */
+	struct abi_addr target; /* captured: the endpoint, where it shall go */
 	__u32 service;	       /* number of the service that was asked, 0 none */
 	__u32 conn;	       /* abi_conn.conn: tells a reused tuple from ours */
 	__u8 end;	       /* enum abi_end */
 	__u8 splice;	       /* enum abi_splice of the service */
 	__u8 flags;	       /* ABI_SOCK_* */
-	__u8 reserved2;
+	__u8 why;	       /* enum abi_reason: of a capture, or why it was not captured; 0: not asked */
 	__u32 policy; /* set that was asked at connect */
 	__u32 slot;   /* in `pairs`; counts only while abi_pair.conn is `conn` */
 	__u64 connect_ns;
@@ -465,7 +519,17 @@ enum abi_stage { /* of the splice */
  * One connection with at least one end in a pod of this instance. Made at TCP_CONNECT_CB of a local
  * client or at establishment of a local server whose client is elsewhere; removed when the socket that made it is
  * closed. The count of entries therefore returns to zero.
+ *
+ * Two kinds have one of the worker's sockets at one end, and both ends in one pod (client_netns is server_netns):
+ *	CAPTURED	from an app, sent to ABI_PORT_OUTBOUND of its own pod. The key is what both sockets show;
+ *			`asked` is what the app dialled, `target` where it shall go, server_pod the target's.
+ *			The worker finds it by getpeername() and getsockname() of the socket that it accepted.
+ *	DELIVERED	from the worker to the pod's app. The key shows the true client; client_pod if that is local.
+ * Their `path` and `reason` say how the connection travels; whether this hop of it is spliced, and why not, is `hop`.
  */
+#define ABI_CONN_CAPTURED 1u
+#define ABI_CONN_DELIVERED 2u
+
 struct abi_conn {
 	__u32 conn;	/* number of this record */
 	__u32 service;	/* asked by the client, 0 none */
@@ -486,7 +550,11 @@ struct abi_conn {
 	__u16 asked_port;
 	__u8 splice; /* enum abi_splice of the service */
 	__u8 left;   /* times that it left `splices` */
-	struct abi_addr asked; /* VIP; all zero: none */
+	struct abi_addr asked; /* VIP, or whatever was dialled if it is captured; all zero: none */
+	struct abi_addr target; /* CAPTURED */
+	__u16 target_port;
+	__u8 flags; /* ABI_CONN_* */
+	__u8 hop;   /* enum abi_reason */
 	struct abi_local end[2]; /* indexed by enum abi_end */
 };
 
@@ -602,5 +670,7 @@ _Static_assert(sizeof(struct abi_port) == 40, "abi_port");
 _Static_assert(sizeof(struct abi_policy) == 8 + 7 * sizeof(struct abi_bits), "abi_policy");
 _Static_assert(sizeof(struct abi_affinity) == 40, "abi_affinity");
 _Static_assert(sizeof(struct abi_live) == 88, "abi_live");
+_Static_assert(sizeof(struct abi_own) == 16, "abi_own");
+_Static_assert(sizeof(struct abi_conn) == 112 + 2 * sizeof(struct abi_local), "abi_conn");
 
 #endif

@@ -79,6 +79,8 @@ enum wire_fd {
 	WIRE_FD_TRAFFIC,
 	WIRE_FD_REFUSALS,
 	WIRE_FD_REASONS,
+	WIRE_FD_BEAT, /* may be mapped: the worker writes the time there */
+	WIRE_FD_OWN,  /* sk_storage: key is the fd of a socket that came with WIRE_SOCKETS */
 	WIRE_FD_LIVE,	   /* link of the iterator weft_live: BPF_ITER_CREATE on it, then read abi_live records */
 	WIRE_FD_ADMIN,	   /* listening stream socket /run/weft/INSTANCE/admin.sock: see docs/admin.md */
 	WIRE_FD_MANIFESTS, /* the manifest folder, O_RDONLY|O_DIRECTORY */

@@ -82,6 +82,7 @@ MAPS_FN void maps_open(int fd[WIRE_FD_COUNT], unsigned entries)
 	NEW(TRAFFIC, PERCPU_HASH, struct abi_traffic_key, struct abi_traffic, entries);
 	NEW(REFUSALS, PERCPU_HASH, struct abi_refusal_key, uint64_t, entries);
 	NEW(REASONS, PERCPU_ARRAY, uint32_t, uint64_t, ABI_REASON_MAX);
+	NEW(BEAT, ARRAY, uint32_t, uint64_t, 1);
 #undef NEW
 }
 

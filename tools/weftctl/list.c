@@ -407,7 +407,8 @@ static const char *reason_group(unsigned reason)
 {
 	return reason < 1    ? "-"
 	       : reason < 16 ? "splice"
-	       : reason < 40 ? "tcp"
+	       : reason < 36 ? "tcp"
+	       : reason < 40 ? "worker"
 	       : reason < 64 ? "direct"
 			     : "refused";
 }

@@ -38,6 +38,8 @@ static const char *const map_name[] = {
 	[WIRE_FD_TRAFFIC] = "traffic",
 	[WIRE_FD_REFUSALS] = "refusals",
 	[WIRE_FD_REASONS] = "reasons",
+	[WIRE_FD_BEAT] = "beat",
+	[WIRE_FD_OWN] = "own",
 };
 
 enum hook { HOOK_CGROUP,
@@ -75,7 +77,8 @@ struct loader {
 	char root[PATH]; /* PINS_ROOT/INSTANCE */
 	int fd[WIRE_FD_LIVE + 1];
 	int inbound; /* program weft_inbound */
-	bool live;   /* fd[WIRE_FD_LIVE] is an iterator */
+	int listeners;
+	bool live; /* fd[WIRE_FD_LIVE] is an iterator */
 	struct loader_watch watch;
 };
 
@@ -510,16 +513,16 @@ static int keep_one(const struct bpf_map *map, int *ret)
 /* The fds that are kept; libbpf's object goes, with its megabytes. */
 static int keep(struct loader *l, const struct weft_bpf *skel)
 {
-	int err = keep_one(skel->maps.watches, &l->watch.watches);
+	const struct {
+		const struct bpf_map *map;
+		int *to;
+	} own[] = {{skel->maps.watches, &l->watch.watches}, {skel->maps.wake, &l->watch.wake},
+		   {skel->maps.caught, &l->watch.caught}, {skel->maps.members, &l->watch.members},
+		   {skel->maps.misled, &l->watch.misled}, {skel->maps.listeners, &l->listeners}};
+	int err = 0;
 
-	if (!err)
-		err = keep_one(skel->maps.wake, &l->watch.wake);
-	if (!err)
-		err = keep_one(skel->maps.caught, &l->watch.caught);
-	if (!err)
-		err = keep_one(skel->maps.members, &l->watch.members);
-	if (!err)
-		err = keep_one(skel->maps.misled, &l->watch.misled);
+	for (unsigned i = 0; !err && i < array_size(own); i++)
+		err = keep_one(own[i].map, own[i].to);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < array_size(map_name); i++) {
@@ -541,7 +544,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	libbpf_set_print(hear);
 	for (unsigned i = 0; i < array_size(l->fd); i++)
 		l->fd[i] = -1;
-	l->inbound = -1;
+	l->inbound = l->listeners = -1;
 	l->watch = (struct loader_watch){
 		.link = -1, .watches = -1, .wake = -1, .caught = -1, .members = -1, .misled = -1};
 	(void)snprintf(l->root, sizeof(l->root), PINS_ROOT "/%s", instance);
@@ -584,7 +587,8 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 void loader_close(struct loader *l)
 {
 	const int watch[] = {l ? l->watch.link : -1, l ? l->watch.watches : -1, l ? l->watch.wake : -1,
-			     l ? l->watch.caught : -1, l ? l->watch.members : -1, l ? l->watch.misled : -1};
+			     l ? l->watch.caught : -1, l ? l->watch.members : -1, l ? l->watch.misled : -1,
+			     l ? l->listeners : -1};
 
 	if (!l)
 		return;
@@ -609,6 +613,25 @@ int loader_member(struct loader *l, uint64_t netns)
 void loader_member_gone(struct loader *l, uint64_t netns)
 {
 	(void)bpf_map_delete_elem(l->watch.members, &netns); /* no error if it has aged out */
+}
+
+int loader_own(struct loader *l, int sock)
+{
+	struct abi_own own = {.own = 1};
+
+	return bpf_map_update_elem(l->fd[WIRE_FD_OWN], &sock, &own, BPF_ANY);
+}
+
+int loader_listener(struct loader *l, uint64_t netns, int sock)
+{
+	__u64 value = (__u64)sock;
+
+	return bpf_map_update_elem(l->listeners, &netns, &value, BPF_ANY);
+}
+
+void loader_listener_gone(struct loader *l, uint64_t netns)
+{
+	(void)bpf_map_delete_elem(l->listeners, &netns); /* gone already if it was closed */
 }
 
 const struct loader_watch *loader_watch(const struct loader *l)

@@ -212,7 +212,7 @@ static int attach_tracepoints(const struct reader_maps *m, bool count_fault)
 /* proto_ops of a TCP socket of that family, as the kernel's own socket shows it. */
 static int ops_of(const struct reader_bpf *skel, int family, struct abi_ops *ret)
 {
-	union bpf_iter_link_info info = {.map.map_fd = (__u32)bpf_map__fd(skel->maps.own)};
+	union bpf_iter_link_info info = {.map.map_fd = (__u32)bpf_map__fd(skel->maps.samples)};
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &info, .iter_info_len = sizeof(info));
 	int sock = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), link, fd, err = 0;
 	__u32 value = 0;
