@@ -98,7 +98,7 @@ struct cert_source *ca_source(struct loop *loop, struct cert_folder *folder, con
 
 /* ------------------------------------------------------------------ identity/pem.c */
 
-/* Files NAMESPACE.SERVICEACCOUNT.pem (chain) and NAMESPACE.SERVICEACCOUNT.key beside roots.pem and, if there, crl.pem */
+/* NAMESPACE.SERVICEACCOUNT.pem (chain) and NAMESPACE.SERVICEACCOUNT.key, beside roots.pem and, if there, crl.pem. */
 struct cert_source *pem_source(struct loop *loop, struct cert_folder *folder, certs_clock *now) must_check;
 
 /* ------------------------------------------------------------------ identity/certs.c */
