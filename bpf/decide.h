@@ -112,12 +112,15 @@ static __always_inline enum abi_reason decide_enter(const struct decide_enter *i
 
 /* ------------------------------------------------------------------ what does it carry? */
 
-struct decide_traffic { /* that TCP carried since the last judgement */
-	__u64 bytes;	   /* both directions */
-	__u32 client_segs; /* segments with data that the client sent */
-	__u32 server_segs;
-	__u32 mss; /* bytes of a full segment */
-	__u8 nodelay; /* TCP_NODELAY of the end that sends most */
+struct decide_way { /* what TCP carried one way since the last judgement */
+	__u64 bytes; /* in these segments */
+	__u32 segs;  /* with data */
+	__u32 mss;   /* bytes of a full one */
+};
+
+struct decide_traffic {
+	struct decide_way way[2]; /* by the end that sent, enum abi_end */
+	__u8 nodelay;		  /* TCP_NODELAY of the end that sends most */
 };
 
 enum decide_kind {
@@ -132,20 +135,37 @@ enum decide_kind {
 #define DECIDE_BULK_BYTES (1u << 20)
 
 /*
- * Whoever answers sends at least one segment, so the smaller count of segments is at least the number of turns, and
- * bytes / turns says how long a turn is. A stream of small writes is known by its short segments: where TCP could fill
- * them, it carries the stream well; and tiny writes that Nagle may gather are better off with him.
+ * How often did this end speak? Never more often than it sent segments. Each time it speaks the last segment is as
+ * full as chance has it, half on the average, and the others are full: so what the segments lack of being full, twice,
+ * says how often. 725 segments of a megabyte lack less than one: they are one turn.
+ */
+static __always_inline __u64 decide_turns(const struct decide_way *w)
+{
+	__u64 room = (__u64)w->segs * w->mss, turns;
+
+	if (!w->mss || room <= w->bytes)
+		return 0;
+	turns = 2 * (room - w->bytes) / w->mss;
+	return turns < w->segs ? turns : w->segs;
+}
+
+/*
+ * Whoever is answered speaks as often as whoever answers, so the smaller count is the turns, and bytes / turns says how
+ * long a turn is. A stream of small writes is known by its short segments: where TCP could fill them, it
+ * carries the stream well; and tiny writes that Nagle may gather are better off with him.
  */
 static __always_inline enum decide_kind decide_kind(const struct decide_traffic *t, __u32 turn_bytes)
 {
-	__u64 turns = t->client_segs < t->server_segs ? t->client_segs : t->server_segs;
-	__u64 segs = (__u64)t->client_segs + t->server_segs;
+	const struct decide_way *client = &t->way[ABI_CLIENT], *server = &t->way[ABI_SERVER];
+	__u64 asked = decide_turns(client), answered = decide_turns(server);
+	__u64 turns = asked < answered ? asked : answered, bytes = client->bytes + server->bytes;
+	__u64 segs = (__u64)client->segs + server->segs;
 
-	if (turns >= DECIDE_TURNS && t->bytes <= turns * turn_bytes)
+	if (turns >= DECIDE_TURNS && bytes <= turns * turn_bytes)
 		return DECIDE_TALK;
-	if (t->nodelay && segs >= DECIDE_STREAM_SEGS && t->bytes * 4 <= segs * t->mss * 3)
+	if (t->nodelay && segs >= DECIDE_STREAM_SEGS && bytes * 4 <= segs * client->mss * 3)
 		return DECIDE_STREAM;
-	return t->bytes >= DECIDE_BULK_BYTES ? DECIDE_BULK : DECIDE_WAIT;
+	return bytes >= DECIDE_BULK_BYTES ? DECIDE_BULK : DECIDE_WAIT;
 }
 
 #define DECIDE_AGAIN_NS 1000000000ull /* the first time; doubled with each */

@@ -140,6 +140,7 @@ struct tcp_sock {
 	__u16 urg_data;
 	__u8 recvmsg_inq : 1;
 	__u8 nonagle : 4;
+	__u64 bytes_sent;
 	__u64 bytes_acked;
 	__u64 bytes_received;
 	void *md5sig_info;

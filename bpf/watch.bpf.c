@@ -84,42 +84,44 @@ static __always_inline enum abi_reason look_sockets(const struct look *l)
 
 /* ------------------------------------------------------------------ what does it carry? */
 
-static __always_inline __u32 segs_out(const struct sock *sk)
+/* Of one end: what it has sent by TCP, both counted for each segment as it goes out. */
+static __always_inline struct decide_way sent_by(const struct sock *sk, const struct abi_sent *mark)
 {
-	__u32 n = 0;
+	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+	struct decide_way w = {};
 
-	bpf_core_read(&n, sizeof(n), &((const struct tcp_sock *)sk)->data_segs_out);
-	return n;
+	bpf_core_read(&w.segs, sizeof(w.segs), &tp->data_segs_out);
+	bpf_core_read(&w.bytes, sizeof(w.bytes), &tp->bytes_sent);
+	bpf_core_read(&w.mss, sizeof(w.mss), &tp->mss_cache);
+	w.segs -= mark->segs;
+	w.bytes -= mark->bytes;
+	return w;
+}
+
+static __always_inline void sent_mark(const struct sock *sk, struct abi_sent *mark)
+{
+	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
+
+	bpf_core_read(&mark->segs, sizeof(mark->segs), &tp->data_segs_out);
+	bpf_core_read(&mark->bytes, sizeof(mark->bytes), &tp->bytes_sent);
 }
 
 static __always_inline void look_mark(const struct look *l)
 {
-	l->s->mark_bytes = bytes_acked(l->client) + bytes_received(l->client);
-	l->s->mark_client_segs = segs_out(l->client);
-	l->s->mark_server_segs = segs_out(l->server);
+	sent_mark(l->client, &l->s->mark[ABI_CLIENT]);
+	sent_mark(l->server, &l->s->mark[ABI_SERVER]);
 }
 
 static __always_inline enum decide_kind look_kind(const struct look *l)
 {
-	const struct tcp_sock *tp = (const struct tcp_sock *)l->client;
 	struct decide_traffic t = {
-		.bytes = bytes_acked(l->client) + bytes_received(l->client) - l->s->mark_bytes,
-		.client_segs = segs_out(l->client) - l->s->mark_client_segs,
-		.server_segs = segs_out(l->server) - l->s->mark_server_segs,
+		.way = {sent_by(l->client, &l->s->mark[ABI_CLIENT]), sent_by(l->server, &l->s->mark[ABI_SERVER])},
 	};
 
-	if (t.server_segs > t.client_segs)
-		t.nodelay = sock_nodelay(l->server);
-	else
-		t.nodelay = sock_nodelay(l->client);
-	bpf_core_read(&t.mss, sizeof(t.mss), &tp->mss_cache);
+	if (!t.way[ABI_CLIENT].segs && !t.way[ABI_SERVER].segs)
+		return DECIDE_WAIT;
+	t.nodelay = sock_nodelay(t.way[ABI_SERVER].segs > t.way[ABI_CLIENT].segs ? l->server : l->client);
 	return decide_kind(&t, l->set->turn_bytes);
-}
-
-/* Nothing has moved since the last judgement: nothing to judge. */
-static __always_inline int look_still(const struct look *l)
-{
-	return segs_out(l->client) == l->s->mark_client_segs && segs_out(l->server) == l->s->mark_server_segs;
 }
 
 /* ------------------------------------------------------------------ the pair */
@@ -218,8 +220,6 @@ static __always_inline void look_out(struct look *l)
 		return;
 	why = look_rules(l);
 	if (!why && !l->always) {
-		if (look_still(l))
-			return;
 		switch (look_kind(l)) {
 		case DECIDE_WAIT:
 			return;

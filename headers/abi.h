@@ -439,6 +439,13 @@ enum abi_end { /* index into abi_conn.end */
 
 #define ABI_SOCK_OWN 8u		/* weft's own: see struct abi_own */
 
+/* What one socket has sent by TCP. */
+struct abi_sent {
+	__u64 bytes;
+	__u32 segs; /* with data */
+	__u32 reserved;
+};
+
 /* What weft knows of one socket; dies with the socket. */
 struct abi_sock {
 	struct abi_tuple tuple; /* key in `conns` */
@@ -455,10 +462,7 @@ struct abi_sock {
 	__u32 policy; /* set that was asked at connect */
 	__u32 slot;   /* in `pairs`; counts only while abi_pair.conn is `conn` */
 	__u64 connect_ns;
-	/* of a client: what TCP had carried when weft_watch last judged the connection */
-	__u64 mark_bytes;
-	__u32 mark_client_segs;
-	__u32 mark_server_segs;
+	struct abi_sent mark[2]; /* of a client: both ends when weft_watch last judged the connection */
 };
 
 /* One direction of a pair, written by the end that sends. All of it is zero when a pair is made. */

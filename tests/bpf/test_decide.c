@@ -235,33 +235,39 @@ static void enter_table(void **state)
 		assert_int_equal(decide_enter(&row[i].in), row[i].why);
 }
 
+#define WAYS(client_bytes, client_segs, server_bytes, server_segs)                                  \
+	{{client_bytes, client_segs, 1448}, {server_bytes, server_segs, 1448}}
+
 static void what_tcp_carried_tells_a_conversation_from_bulk(void **state)
 {
 	static const struct {
 		struct decide_traffic t;
 		enum decide_kind kind;
 	} row[] = {
-		{{.bytes = 0, .mss = 1448}, DECIDE_WAIT},
-		{{.bytes = 7 * 200, .client_segs = 7, .server_segs = 7, .mss = 1448}, DECIDE_WAIT},
-		{{.bytes = 8 * 200, .client_segs = 8, .server_segs = 8, .mss = 1448}, DECIDE_TALK},
+		{{.way = WAYS(0, 0, 0, 0)}, DECIDE_WAIT},
+		{{.way = WAYS(7 * 100, 7, 7 * 100, 7)}, DECIDE_WAIT},
+		{{.way = WAYS(8 * 100, 8, 8 * 100, 8)}, DECIDE_TALK},
 		/* HTTP: a request, an answer of 64 KiB */
-		{{.bytes = 8 * 65736, .client_segs = 8, .server_segs = 8 * 46, .mss = 1448}, DECIDE_TALK},
+		{{.way = WAYS(8 * 200, 8, 8 * 65536, 8 * 46)}, DECIDE_TALK},
 		/* answers of 1 MiB */
-		{{.bytes = 8 * 1048676, .client_segs = 8, .server_segs = 8 * 725, .mss = 1448}, DECIDE_BULK},
+		{{.way = WAYS(8 * 100, 8, 8 * 1048576, 8 * 725)}, DECIDE_BULK},
+		/* as long there as back: how often is seen by what the segments lack */
+		{{.way = WAYS(8 * 65536, 8 * 46, 8 * 65536, 8 * 46)}, DECIDE_TALK},
+		{{.way = WAYS(8 * 1048576, 8 * 725, 8 * 1048576, 8 * 725)}, DECIDE_BULK},
+		{{.way = WAYS(1000 * 1448, 1000, 1000 * 1448, 1000)}, DECIDE_BULK},
 		/* one way: full segments, small ones, too few of them */
-		{{.bytes = 1048576, .client_segs = 725, .mss = 1448}, DECIDE_BULK},
-		{{.bytes = 64 * 1000, .client_segs = 64, .mss = 1448}, DECIDE_WAIT},
-		{{.bytes = 64 * 1000, .client_segs = 64, .mss = 1448, .nodelay = 1}, DECIDE_STREAM},
-		{{.bytes = 64 * 64, .client_segs = 64, .mss = 1448}, DECIDE_WAIT},
-		{{.bytes = 64 * 64, .client_segs = 64, .mss = 1448, .nodelay = 1}, DECIDE_STREAM},
-		{{.bytes = 63 * 1000, .client_segs = 63, .mss = 1448, .nodelay = 1}, DECIDE_WAIT},
-		{{.bytes = 100 * 1448, .server_segs = 100, .mss = 1448, .nodelay = 1}, DECIDE_WAIT},
+		{{.way = WAYS(1048576, 725, 0, 0)}, DECIDE_BULK},
+		{{.way = WAYS(64 * 1000, 64, 0, 0)}, DECIDE_WAIT},
+		{{.way = WAYS(64 * 1000, 64, 0, 0), .nodelay = 1}, DECIDE_STREAM},
+		{{.way = WAYS(64 * 64, 64, 0, 0)}, DECIDE_WAIT},
+		{{.way = WAYS(64 * 64, 64, 0, 0), .nodelay = 1}, DECIDE_STREAM},
+		{{.way = WAYS(63 * 1000, 63, 0, 0), .nodelay = 1}, DECIDE_WAIT},
+		{{.way = WAYS(0, 0, 100 * 1448, 100), .nodelay = 1}, DECIDE_WAIT},
 		/* an upload that the server acknowledges every now and then */
-		{{.bytes = 8 << 20, .client_segs = 5800, .server_segs = 16, .mss = 1448}, DECIDE_BULK},
-		{{.bytes = 1 << 20, .client_segs = 725, .server_segs = 16, .mss = 1448}, DECIDE_TALK},
+		{{.way = WAYS(8 << 20, 5800, 16 * 10, 16)}, DECIDE_BULK},
+		{{.way = WAYS(16 * 65536, 16 * 46, 16 * 10, 16)}, DECIDE_TALK},
 		/* counts at their ends */
-		{{.bytes = UINT64_MAX / 8, .client_segs = UINT32_MAX, .server_segs = UINT32_MAX, .mss = 65483},
-		 DECIDE_BULK},
+		{{.way = WAYS(UINT64_MAX / 8, UINT32_MAX, UINT64_MAX / 8, UINT32_MAX)}, DECIDE_BULK},
 	};
 
 	(void)state;
