@@ -13,7 +13,11 @@
 #define NETNS_LISTENERS 3
 extern const uint16_t netns_ports[NETNS_LISTENERS]; /* 15001 outbound, 15006 inbound plaintext, 15008 HBONE */
 
-int netns_home(void) must_check; /* once, at start: remembers where home is */
+/*
+ * Once, at start: remembers where home is, and whose the TCP sockets are that are made in pods. It should be nobody who
+ * is in there: one of the same user could enter a group of listeners (SO_REUSEPORT) and take connections away.
+ */
+int netns_home(uid_t owner) must_check;
 
 /* Opens a path and checks that it is a network namespace. fd or -errno (-EINVAL: something else). */
 int netns_open(const char *path) must_check;
@@ -24,12 +28,17 @@ bool netns_is_home(int fd); /* weftd's own */
 bool netns_is_host(int fd); /* of process 1 */
 
 /*
- * Listeners on all addresses, IPv6 and IPv4 in one socket where the kernel has IPv6. 0 or -errno, then *ret_port is the
- * port that failed and nothing is open.
+ * Listeners on all addresses, IPv6 and IPv4 in one socket where the kernel has IPv6: one of each port for every thread,
+ * those of a port in one SO_REUSEPORT group. `ret` holds threads * NETNS_LISTENERS, those of thread 0 first. 0 or
+ * -errno, then *ret_port is the port that failed and nothing is open.
  */
-int netns_listen(int fd, int ret[NETNS_LISTENERS], uint16_t *ret_port) must_check;
+int netns_listen(int fd, unsigned threads, int *ret, uint16_t *ret_port) must_check;
+
+/* Unconnected sockets: w->count fds as wire.h says, but for map `own`. 0, or -errno and none. */
+int netns_sockets(int fd, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH]) must_check;
 
 int netns_diag(int fd) must_check; /* sock_diag socket inside; fd or -errno */
+int netns_of(int sock) must_check; /* the netns of a socket; fd or -errno */
 
 /* Does the path still lead to that netns? (stat, no open: takes no reference) */
 bool netns_at(const char *path, uint64_t inode);

@@ -34,7 +34,9 @@ struct pod {
 	char *namespace, *name, *path;
 	struct abi_addr addr[WIRE_ADDRS];
 	unsigned addrs;
-	int listener[NETNS_LISTENERS];
+	int *listener; /* of each thread NETNS_LISTENERS, those of thread 0 first; NULL: none */
+	bool served; /* this worker has them */
+	uint64_t sockets_ns; /* how far its share of sockets is used: sockets.c */
 	int diag; /* sock_diag in the netns, opened at first use; -1 */
 	struct vigil *vigil; /* NULL once it is leaving */
 	struct pods *pods;
@@ -49,7 +51,14 @@ struct pods_hooks {
 };
 
 struct pods;
-int pods_open(struct pods **ret, struct loop *loop, struct loader *l, int folder, struct pods_hooks hooks) must_check;
+struct pods_plan {
+	struct loop *loop;
+	struct loader *loader;
+	int folder; /* borrowed */
+	unsigned threads; /* of the worker: each has listeners of its own */
+	struct pods_hooks hooks;
+};
+int pods_open(struct pods **ret, const struct pods_plan *plan) must_check;
 void pods_close(struct pods *p); /* files and pins stay */
 
 /* Takes back what the folder holds: pods whose netns is still the same; the others go to POD_LEAVING. */
@@ -75,6 +84,12 @@ void pods_accepted(struct pod *pod); /* SENT to ENROLLED */
 void pods_refused(struct pod *pod); /* back to what was accepted before, or LEAVING */
 void pods_released(struct pod *pod); /* frees it */
 void pods_unsent(struct pods *p); /* the worker died */
+
+/* -------- sockets.c: sockets for the worker */
+
+/* As WIRE_SOCKETS asks: w->count fds, or -errno and why, and none. */
+int sockets_make(struct pod *pod, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH], char why[PODS_WHY])
+	must_check;
 
 /* -------- vigil.c: one netns watched without holding it */
 

@@ -21,7 +21,7 @@ struct options {
 	char trust_domain[WIRE_NAME];
 	char root_namespace[WIRE_NAME];
 	char cgroup[WIRE_PATH]; /* empty: found in /proc/mounts */
-	unsigned threads;
+	unsigned threads; /* of the worker's data plane */
 	bool log_json;
 	enum log_level log_level;
 };

@@ -135,6 +135,7 @@ enum wire_socket {
 	WIRE_SOCKET_APP, /* toward the pod's own app, from any address: IP_TRANSPARENT, IP_BIND_ADDRESS_NO_PORT, mark */
 };
 #define WIRE_SOCKET_BATCH WIRE_FDS
+#define WIRE_SOCKET_MARK 0x539 /* SO_MARK of the latter: the way back (proc/routes.c) knows it */
 
 /*
  * Unconnected TCP sockets in a pod's netns, O_NONBLOCK, each marked as weft's own in map `own` before it is sent. An

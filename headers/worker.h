@@ -30,6 +30,8 @@ void worker_link_close(struct link *l);
 /* A message without a body, or with pod.netns alone (netns not 0). `text` may be NULL. */
 void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int number, uint64_t netns,
 		      const char *text);
+/* Asks for sockets: WIRE_SOCKETS with that seq comes to got(). */
+void worker_link_sockets(struct link *l, uint32_t seq, const struct wire_sockets *w);
 /* Connections to end: `item` is copied. They go before whatever waits: time counts. */
 void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsigned count);
 
@@ -42,9 +44,8 @@ void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsign
 struct worker_pods;
 struct worker_pods *worker_pods_new(struct loop *loop);
 void worker_pods_free(struct worker_pods *p);
-/* Listeners of a pod (taken): replaces those it had. */
-void worker_pods_listen(struct worker_pods *p, uint64_t netns, uint32_t number, const int *fds,
-			unsigned nfds);
+/* WIRE_POD_FDS: listeners of a pod (taken). */
+void worker_pods_listen(struct worker_pods *p, const struct wire *m, const int *fds, unsigned nfds);
 void worker_pods_leave(struct worker_pods *p, uint64_t netns); /* harmless if there are none */
 
 /* ------------------------------------------------------------------ proc/worker_addresses.c */

@@ -26,6 +26,8 @@ WEFTD, WEFTCTL = BUILD / "weftd", BUILD / "weftctl"
 INSTANCE = "lc-test"
 PREFIX = "lc-"
 PORTS = (15001, 15006, 15008)
+THREADS = 2  # each has listeners of its own
+LISTENERS = sorted(PORTS * THREADS)
 
 # docs/operations.md gives the reason of each
 KEPT = {"dac_read_search": 2, "kill": 5, "setgid": 6, "setuid": 7, "setpcap": 8, "net_admin": 12, "sys_ptrace": 19,
@@ -82,7 +84,8 @@ class Daemon:
         self.log = None
 
     def argv(self, *more):
-        return [str(WEFTD), "--instance", INSTANCE, "--cgroup", str(self.cgroup), "--log-level", "debug", *more]
+        return [str(WEFTD), "--instance", INSTANCE, "--cgroup", str(self.cgroup), "--log-level", "debug",
+                "--threads", str(THREADS), *more]
 
     def start(self, *more, ready=True, **options):
         self.starts += 1
@@ -235,7 +238,7 @@ def test_killed_and_started_again_takes_everything_back(daemon):
     assert again_maps == maps
     assert not programs & again_programs, "new programs"
     assert link("netns/1")["id"] == inbound["id"] and link("netns/1")["prog_id"] != inbound["prog_id"]
-    assert a.listening() == list(PORTS)
+    assert a.listening() == LISTENERS
     pods = json.loads(daemon.ctl("-o", "json", "pods").stdout)["pods"]
     assert [p["pod"] for p in pods] == ["default/a"]
     settings = bpftool("map", "dump", "pinned", pin("settings"))[0]["formatted"]["value"]
@@ -251,7 +254,7 @@ def test_only_the_supervisor_killed_its_worker_ends(daemon):
     daemon.process.wait()
     daemon.start()
     assert daemon.worker() != worker and ended(worker)
-    assert a.listening() == list(PORTS)
+    assert a.listening() == LISTENERS
 
 
 def test_killed_worker_is_started_again(daemon):
@@ -263,7 +266,7 @@ def test_killed_worker_is_started_again(daemon):
         os.kill(before, signal.SIGKILL)
         wait_for(lambda b=before: daemon.worker() != b, 20)
         daemon.ctl("status", "--wait", "20s")
-        assert a.listening() == list(PORTS), "listeners outlive the worker"
+        assert a.listening() == LISTENERS, "listeners outlive the worker"
         assert f"{n} restart" in daemon.ctl("status").stdout
 
 
@@ -417,7 +420,7 @@ def test_pod_is_enrolled_updated_and_released(daemon):
     a = Netns("a")
     daemon.start()
     daemon.add("a", "--ip", "10.250.0.1")
-    assert a.listening() == list(PORTS)
+    assert a.listening() == LISTENERS
     first = link("netns/1")["id"]
     daemon.add("a", "--ip", "10.250.0.1,10.250.0.9", "--label", "app=a")
     assert link("netns/1")["id"] == first, "the same pod again is a change of it"
@@ -461,12 +464,14 @@ def test_pod_that_cannot_be_enrolled_is_refused_by_name(daemon):
 
 
 @pytest.mark.parametrize("port", PORTS)
-def test_port_in_use_is_named(daemon, port):
+@pytest.mark.parametrize("reuse", [False, True], ids=["alone", "reuseport"])
+def test_port_in_use_is_named(daemon, port, reuse):
     b = Netns("b")
     daemon.start()
-    with subprocess.Popen(["nsenter", f"--net=/run/netns/{b.name}", sys.executable, "-c",
-                           f"import socket, sys; s = socket.create_server(('', {port})); print(1, flush=True); "
-                           "sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    app = ["nsenter", f"--net=/run/netns/{b.name}", sys.executable, "-c",
+           f"import socket, sys; s = socket.create_server(('', {port}), reuse_port={reuse}); print(1, flush=True); "
+           "sys.stdin.read()"]
+    with subprocess.Popen(app, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         holder.stdout.readline()
         done = daemon.add("b", "--ip", "10.250.0.2", code=1)
         assert f"port {port} in the pod is in use" in done.stderr
@@ -474,7 +479,8 @@ def test_port_in_use_is_named(daemon, port):
         holder.stdin.close()
         holder.wait()
     daemon.add("b", "--ip", "10.250.0.2")
-    assert b.listening() == list(PORTS)
+    assert b.listening() == LISTENERS
+    assert "Address already in use" in run(*app, code=1).stderr, "nobody joins the group of weft's listeners"
 
 
 def test_worker_that_hangs_is_told_of(daemon):
@@ -543,7 +549,7 @@ def test_netns_gone_while_no_weftd_runs(daemon):
     daemon.start()
     wait_for(lambda: len(bpftool("map", "dump", "pinned", pin("pods"))) == 1, 10)
     assert not os.path.exists(pin("netns/1"))
-    assert b.listening() == list(PORTS)
+    assert b.listening() == LISTENERS
 
 
 def test_netns_replaced_while_no_weftd_runs(daemon):
@@ -669,7 +675,7 @@ def test_inside_a_netns_by_nsenter(daemon):
     daemon.ctl("status", "--wait", "20s")
     assert "the node itself" in daemon.add("x", "--ip", "10.250.0.3", netns=f"/run/netns/{node.name}", code=1).stderr
     daemon.add("a", "--ip", "10.250.0.1")
-    assert a.listening() == list(PORTS)
+    assert a.listening() == LISTENERS
 
 
 # ------------------------------------------------------------------ command line

@@ -50,6 +50,7 @@ static void defaults(void **state)
 	assert_string_equal(o.manifests, "");
 	assert_string_equal(o.cgroup, "");
 	assert_int_equal(o.log_level, LOG_INFO);
+	assert_true(o.threads >= 1 && o.threads <= 64);
 	assert_false(o.log_json);
 }
 
@@ -92,6 +93,7 @@ static void wrong(void **state)
 	assert_int_equal(parse("--node", NULL), 2);
 	assert_int_equal(parse("--node", "", NULL), 2);
 	assert_int_equal(parse("--threads", "0", NULL), 2);
+	assert_int_equal(parse("--threads", "65", NULL), 2);
 	assert_int_equal(parse("--threads", "4x", NULL), 2);
 	assert_int_equal(parse("--log-level", "loud", NULL), 2);
 	assert_int_equal(parse("--log-format", "xml", NULL), 2);

@@ -22,9 +22,12 @@ enum body {
 #define HEAD offsetof(struct wire, pod)
 
 static const size_t body_size[BODY_COUNT] = {
-	[BODY_POD] = sizeof(struct wire_pod),	      [BODY_WHICH] = offsetof(struct wire_pod, addrs),
-	[BODY_START] = sizeof(struct wire_start),     [BODY_DESTROY] = sizeof(struct wire_destroys),
-	[BODY_SOCKETS] = sizeof(struct wire_sockets), [BODY_STATUS] = sizeof(struct wire_status),
+	[BODY_POD] = sizeof(struct wire_pod),
+	[BODY_WHICH] = offsetof(struct wire_pod, addrs),
+	[BODY_START] = sizeof(struct wire_start),
+	[BODY_DESTROY] = sizeof(struct wire_destroys),
+	[BODY_SOCKETS] = sizeof(struct wire_sockets),
+	[BODY_STATUS] = sizeof(struct wire_status),
 };
 
 static const struct {

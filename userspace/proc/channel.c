@@ -40,11 +40,13 @@ struct channel {
 	uint32_t seq;
 
 	/* what is to be sent, in this order; the buffers of the socket are finite */
-	struct wire *file; /* answer to WIRE_OPEN; while it waits nothing is read */
-	int file_fd;
+	struct wire *answer; /* to WIRE_OPEN or WIRE_SOCKETS; while it waits nothing is read */
+	int answer_fd[WIRE_FDS];
+	unsigned answer_fds;
 	bool start_due, splice_due;
-	bool named_due;		/* WIRE_NAMED goes when the first round of pods is out */
-	uint64_t listeners_due; /* netns of the pod whose ENROL went */
+	bool named_due;		 /* WIRE_NAMED goes when the first round of pods is out */
+	uint64_t listeners_due;	 /* netns of the pod whose ENROL went */
+	unsigned listeners_sent; /* of how many threads */
 
 	bool ready, answered, read_again;
 	bool asked_to_end; /* by us: it is started again at once, and nothing is wrong */
@@ -100,8 +102,10 @@ static int send_pod(struct channel *c, struct pod *pod)
 	else
 		err = wire_send(c->worker.sock, m, NULL, 0);
 	if (!err) {
-		if (pod->state == POD_NEW)
+		if (pod->state == POD_NEW && !pod->served) {
 			c->listeners_due = pod->netns;
+			c->listeners_sent = 0;
+		}
 		pods_sent(pod, m->seq);
 	}
 	free(m);
@@ -110,35 +114,49 @@ static int send_pod(struct channel *c, struct pod *pod)
 
 static int send_listeners(struct channel *c)
 {
-	const struct pod *pod = pods_by_netns(c->plan.pods, c->listeners_due, false);
+	struct pod *pod = pods_by_netns(c->plan.pods, c->listeners_due, false);
+	unsigned from = c->listeners_sent, count = c->plan.start->threads - from;
 	struct wire *m;
-	int err = 0;
+	int err;
 
-	if (pod) { /* else it left meanwhile */
-		m = wire_new(WIRE_POD_FDS);
-		m->seq = ++c->seq;
-		m->pod.netns = pod->netns;
-		m->pod.pod = pod->number;
-		err = wire_send(c->worker.sock, m, pod->listener, NETNS_LISTENERS);
-		free(m);
-	}
-	if (!err)
+	if (!pod) { /* it left meanwhile */
 		c->listeners_due = 0;
-	return err;
-}
-
-static int send_file(struct channel *c)
-{
-	int err = wire_send(c->worker.sock, c->file, &c->file_fd, c->file_fd >= 0);
-
+		return 0;
+	}
+	if (count > WIRE_FDS / NETNS_LISTENERS)
+		count = WIRE_FDS / NETNS_LISTENERS;
+	m = wire_new(WIRE_POD_FDS);
+	m->seq = ++c->seq;
+	m->number = (int)from;
+	m->pod.netns = pod->netns;
+	m->pod.pod = pod->number;
+	err = wire_send(c->worker.sock, m, pod->listener + from * NETNS_LISTENERS, count * NETNS_LISTENERS);
+	free(m);
 	if (err)
 		return err;
-	if (c->file_fd >= 0)
-		close(c->file_fd);
-	c->file_fd = -1;
-	free(c->file);
-	c->file = NULL;
+	c->listeners_sent = from + count;
+	if (c->listeners_sent == c->plan.start->threads) {
+		pod->served = true;
+		c->listeners_due = 0;
+	}
 	return 0;
+}
+
+static void drop_answer(struct channel *c)
+{
+	while (c->answer_fds)
+		close(c->answer_fd[--c->answer_fds]);
+	free(c->answer);
+	c->answer = NULL;
+}
+
+static int send_answer(struct channel *c)
+{
+	int err = wire_send(c->worker.sock, c->answer, c->answer_fd, c->answer_fds);
+
+	if (!err)
+		drop_answer(c);
+	return err;
 }
 
 static int send_named(struct channel *c)
@@ -177,8 +195,8 @@ static int send_one(struct channel *c)
 	if (c->start_due) {
 		err = send_start(c);
 		c->start_due = err != 0;
-	} else if (c->file) {
-		err = send_file(c);
+	} else if (c->answer) {
+		err = send_answer(c);
 	} else if (c->splice_due) {
 		err = send_splice(c);
 	} else if (c->listeners_due) {
@@ -233,7 +251,7 @@ void channel_pump(struct channel *c)
 			give_up(c, "a message cannot be sent", got);
 		return;
 	}
-	listen_for(c, (got ? EPOLLOUT : 0) | (c->file ? 0 : EPOLLIN));
+	listen_for(c, (got ? EPOLLOUT : 0) | (c->answer ? 0 : EPOLLIN));
 }
 
 /* ------------------------------------------------------------------ receiving */
@@ -264,15 +282,33 @@ static int open_below(int folder, const char *name)
 	return fd;
 }
 
+static struct wire *answer(struct channel *c, enum wire_type type, const struct wire *asked)
+{
+	c->answer = wire_new(type);
+	c->answer->seq = asked->seq;
+	return c->answer;
+}
+
 static void got_open(struct channel *c, const struct wire *m)
 {
 	int fd = open_below(c->plan.fd[WIRE_FD_MANIFESTS], m->text);
+	struct wire *a = answer(c, WIRE_FILE, m);
 
-	c->file = wire_new(WIRE_FILE);
-	c->file->seq = m->seq;
-	c->file->number = fd < 0 ? fd : 0;
-	text_copy(c->file->text, sizeof(c->file->text), m->text);
-	c->file_fd = fd < 0 ? -1 : fd;
+	a->number = fd < 0 ? fd : 0;
+	text_copy(a->text, sizeof(a->text), m->text);
+	if (fd >= 0)
+		c->answer_fd[c->answer_fds++] = fd;
+}
+
+static void got_sockets(struct channel *c, const struct wire *m)
+{
+	struct pod *pod = pods_by_netns(c->plan.pods, m->sockets.netns, false);
+	struct wire *a = answer(c, WIRE_SOCKETS, m);
+
+	a->sockets = m->sockets;
+	a->number = pod ? sockets_make(pod, &m->sockets, c->answer_fd, a->text) : -ENOENT;
+	if (!a->number)
+		c->answer_fds = m->sockets.count;
 }
 
 static void got_ready(struct channel *c, const struct wire *m)
@@ -367,6 +403,9 @@ static void dispatch(struct channel *c, const struct wire *m)
 	case WIRE_OPEN:
 		got_open(c, m);
 		break;
+	case WIRE_SOCKETS:
+		got_sockets(c, m);
+		break;
 	default:
 		give_up(c, "it sent a message that is not for a supervisor", -EBADMSG);
 	}
@@ -378,7 +417,7 @@ static void sock_ready(struct loop_watch *w, uint32_t events)
 	struct wire *m = wire_new(WIRE_READY);
 
 	(void)events;
-	for (unsigned i = 0; i < MESSAGES_A_TURN && !c->file && c->sock.active; i++) {
+	for (unsigned i = 0; i < MESSAGES_A_TURN && c->sock.active; i++) {
 		unsigned fds;
 		int fd[WIRE_FDS], got = wire_recv(w->fd, m, fd, &fds);
 
@@ -395,6 +434,11 @@ static void sock_ready(struct loop_watch *w, uint32_t events)
 		while (fds--) /* no message of a worker carries any */
 			close(fd[fds]);
 		dispatch(c, m);
+		if (!c->answer)
+			continue;
+		channel_pump(c); /* who asked waits for it */
+		if (c->answer)
+			break;
 	}
 	free(m);
 	channel_pump(c);
@@ -408,11 +452,7 @@ static void forget_worker(struct channel *c)
 	loop_unwatch(c->plan.loop, &c->process);
 	close(c->worker.sock);
 	close(c->worker.pidfd);
-	if (c->file_fd >= 0)
-		close(c->file_fd);
-	c->file_fd = -1;
-	free(c->file);
-	c->file = NULL;
+	drop_answer(c);
 	c->listeners_due = 0;
 	c->splice_due = false;
 	c->running = false;
@@ -501,7 +541,6 @@ int channel_open(struct channel **ret, const struct channel_plan *plan)
 	int err;
 
 	c->plan = *plan;
-	c->file_fd = -1;
 	c->again.due = again_due;
 	text_copy(c->why, sizeof(c->why), "the worker is reading its objects");
 	c->program = spawn_find();

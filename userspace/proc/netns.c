@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -28,9 +30,11 @@
 const uint16_t netns_ports[NETNS_LISTENERS] = {15001, 15006, 15008};
 
 static int home = -1;
+static uid_t owner;
 
-int netns_home(void)
+int netns_home(uid_t sockets)
 {
+	owner = sockets;
 	home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	return home < 0 ? -errno : 0;
 }
@@ -110,26 +114,42 @@ int netns_cookie(int fd, uint64_t *ret)
 	return err;
 }
 
+/* The kernel takes the file system's user for the one who makes a socket. */
+static int make_socket(int family)
+{
+	int sock, err;
+
+	(void)setfsuid(owner);
+	sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+	err = errno;
+	(void)setfsuid(geteuid());
+	return sock < 0 ? -err : sock;
+}
+
+static bool set(int sock, int level, int option, int value)
+{
+	return !setsockopt(sock, level, option, &value, sizeof(value));
+}
+
 static int listen_at(uint16_t port)
 {
 	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
 	struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
 	const struct sockaddr *to = (struct sockaddr *)&six;
 	socklen_t len = sizeof(six);
-	int on = 1, off = 0, err;
-	int sock = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int sock = make_socket(AF_INET6), err;
 
 	if (sock < 0) { /* a kernel without IPv6, or ipv6.disable=1 */
-		sock = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		sock = make_socket(AF_INET);
+		if (sock < 0)
+			return sock;
 		to = (struct sockaddr *)&four;
 		len = sizeof(four);
-	} else if (setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off))) {
+	} else if (!set(sock, IPPROTO_IPV6, IPV6_V6ONLY, 0)) {
 		goto fail;
 	}
-	if (sock < 0)
-		return -errno;
-	if (!setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) && !bind(sock, to, len) &&
-	    !listen(sock, BACKLOG))
+	if (set(sock, SOL_SOCKET, SO_REUSEADDR, 1) && set(sock, SOL_SOCKET, SO_REUSEPORT, 1) &&
+	    !bind(sock, to, len) && !listen(sock, BACKLOG))
 		return sock;
 fail:
 	err = -errno;
@@ -137,27 +157,75 @@ fail:
 	return err;
 }
 
-int netns_listen(int fd, int ret[NETNS_LISTENERS], uint16_t *ret_port)
+int netns_listen(int fd, unsigned threads, int *ret, uint16_t *ret_port)
 {
+	unsigned count = threads * NETNS_LISTENERS, i;
 	int err = enter(fd);
-	unsigned i;
 
 	*ret_port = 0;
 	if (err)
 		return err;
-	for (i = 0; i < NETNS_LISTENERS; i++) {
-		ret[i] = listen_at(netns_ports[i]);
+	for (i = 0; i < count; i++) {
+		ret[i] = listen_at(netns_ports[i % NETNS_LISTENERS]);
 		if (ret[i] < 0)
 			break;
 	}
 	leave();
-	if (i == NETNS_LISTENERS)
+	if (i == count)
 		return 0;
 	err = ret[i];
-	*ret_port = netns_ports[i];
+	*ret_port = netns_ports[i % NETNS_LISTENERS];
 	while (i--)
 		close(ret[i]);
 	return err;
+}
+
+static int outgoing(const struct wire_sockets *w)
+{
+	int sock = make_socket(w->ipv6 ? AF_INET6 : AF_INET), err;
+	bool good;
+
+	if (sock < 0)
+		return sock;
+	good = !w->ipv6 || set(sock, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+	if (good && w->kind == WIRE_SOCKET_APP)
+		good = set(sock, w->ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, w->ipv6 ? IPV6_TRANSPARENT : IP_TRANSPARENT,
+			   1) &&
+		       set(sock, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1) &&
+		       set(sock, SOL_SOCKET, SO_MARK, WIRE_SOCKET_MARK);
+	if (good)
+		return sock;
+	err = -errno;
+	close(sock);
+	return err;
+}
+
+int netns_sockets(int fd, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH])
+{
+	int err = enter(fd);
+	unsigned i;
+
+	if (err)
+		return err;
+	for (i = 0; i < w->count; i++) {
+		ret[i] = outgoing(w);
+		if (ret[i] < 0)
+			break;
+	}
+	leave();
+	if (i == w->count)
+		return 0;
+	err = ret[i];
+	while (i--)
+		close(ret[i]);
+	return err;
+}
+
+int netns_of(int sock)
+{
+	int fd = ioctl(sock, SIOCGSKNS);
+
+	return fd < 0 ? -errno : fd;
 }
 
 int netns_diag(int fd)

@@ -2,6 +2,7 @@
 /* options.c: the command line and the file of weftd. See supervisor.h. */
 #include <errno.h>
 #include <getopt.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "version.h"
 
 #define DEFAULT_TRUST_DOMAIN "cluster.local"
+#define THREADS_MAX 64 /* as THREAD_MAX of thread.h, which is the worker's */
 #define DEFAULT_ROOT_NAMESPACE "istio-system"
 
 enum value { VALUE_INSTANCE,
@@ -41,7 +43,8 @@ static const struct row {
 	{"cgroup", VALUE_FOLDER, TEXT(cgroup), "DIR",
 	 "cgroup v2 folder whose processes weft sees (default: the root, from /proc/mounts)"},
 	{"ca-dir", VALUE_FOLDER, TEXT(ca_dir), "DIR", "accepted, not used yet: this version issues no certificates"},
-	{"threads", VALUE_THREADS, 0, 0, 0, "N", "accepted, not used yet: this version's worker has one thread"},
+	{"threads", VALUE_THREADS, 0, 0, 0, "N",
+	 "threads of the data plane, 1 to 64 (default: one for each core that weftd may use)"},
 	{"log-format", VALUE_FORMAT, 0, 0, 0, "text|json", "lines on stderr (default: text)"},
 	{"log-level", VALUE_LEVEL, 0, 0, 0, "LEVEL", "error, warning, info or debug (default: info)"},
 	{"config", VALUE_FILE, 0, 0, 0, "FILE", "lines `option = value` with the names above; the command line wins"},
@@ -137,8 +140,8 @@ static int set(struct options *o, const struct row *row, const char *where, cons
 		}
 		break;
 	case VALUE_THREADS:
-		if (text_number(value, 1, 1024, &n))
-			return refuse(where, "threads is 1 to 1024, not \"%.40s\"", value);
+		if (text_number(value, 1, THREADS_MAX, &n))
+			return refuse(where, "threads is 1 to %d, not \"%.40s\"", THREADS_MAX, value);
 		o->threads = (unsigned)n;
 		return 0;
 	case VALUE_FORMAT:
@@ -207,9 +210,18 @@ static int read_file(struct options *o, const char *path)
 	return code;
 }
 
+static unsigned cores(void)
+{
+	cpu_set_t set;
+	int count = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
+
+	return (unsigned)(count < 1 ? 1 : count > THREADS_MAX ? THREADS_MAX
+							      : count);
+}
+
 static void defaults(struct options *o)
 {
-	*o = (struct options){.mode = OPTIONS_RUN, .threads = 1, .log_level = LOG_INFO};
+	*o = (struct options){.mode = OPTIONS_RUN, .threads = cores(), .log_level = LOG_INFO};
 	text_copy(o->instance, sizeof(o->instance), "default");
 	text_copy(o->trust_domain, sizeof(o->trust_domain), DEFAULT_TRUST_DOMAIN);
 	text_copy(o->root_namespace, sizeof(o->root_namespace), DEFAULT_ROOT_NAMESPACE);

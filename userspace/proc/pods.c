@@ -10,11 +10,8 @@
 #include "podfile.h"
 
 struct pods {
-	struct loop *loop;
-	struct loader *loader;
+	struct pods_plan plan;
 	struct vigil_room *room;
-	int folder;
-	struct pods_hooks hooks;
 	struct list all;
 	unsigned count[POD_LEFT + 1]; /* by state */
 };
@@ -79,8 +76,6 @@ static struct pod *make(struct pods *p, const struct wire_pod *info, enum pod_st
 	pod->pods = p;
 	pod->state = state;
 	pod->diag = -1;
-	for (unsigned i = 0; i < NETNS_LISTENERS; i++)
-		pod->listener[i] = -1;
 	take_info(pod, info);
 	list_add(&p->all, &pod->link);
 	p->count[state]++;
@@ -97,22 +92,26 @@ static void drop(struct pod *pod)
 	free(pod);
 }
 
+static void close_listeners(struct pod *pod)
+{
+	for (unsigned i = 0; pod->listener && i < pod->pods->plan.threads * NETNS_LISTENERS; i++)
+		close(pod->listener[i]);
+	free(pod->listener);
+	pod->listener = NULL;
+}
+
 /* Nothing of ours stays in the netns: it can die. */
 static void let_go(struct pod *pod)
 {
 	if (pod->vigil)
 		vigil_stop(pod->vigil);
 	pod->vigil = NULL;
-	for (unsigned i = 0; i < NETNS_LISTENERS; i++) {
-		if (pod->listener[i] >= 0)
-			close(pod->listener[i]);
-		pod->listener[i] = -1;
-	}
+	close_listeners(pod);
 	if (pod->diag >= 0)
 		close(pod->diag);
 	pod->diag = -1;
-	loader_inbound_gone(pod->pods->loader, pod->number);
-	loader_member_gone(pod->pods->loader, pod->netns);
+	loader_inbound_gone(pod->pods->plan.loader, pod->number);
+	loader_member_gone(pod->pods->plan.loader, pod->netns);
 }
 
 /* The file says it first: a weftd that is killed from here on goes on with the release. */
@@ -122,17 +121,17 @@ static void begin_leave(struct pod *pod)
 	int err;
 
 	if (pod->kept) {
-		err = podfile_turn(p->folder, pod->number, PODFILE_KEPT, PODFILE_LEAVING);
-		podfile_remove(p->folder, PODFILE_NEW, pod->number);
+		err = podfile_turn(p->plan.folder, pod->number, PODFILE_KEPT, PODFILE_LEAVING);
+		podfile_remove(p->plan.folder, PODFILE_NEW, pod->number);
 	} else {
-		err = podfile_turn(p->folder, pod->number, PODFILE_NEW, PODFILE_LEAVING);
+		err = podfile_turn(p->plan.folder, pod->number, PODFILE_NEW, PODFILE_LEAVING);
 	}
 	if (err)
 		log_warning("pod %s/%s: its file cannot be renamed: %s", pod->namespace, pod->name, strerror(-err));
 	pod->update = false;
 	let_go(pod);
 	set_state(pod, POD_LEAVING);
-	p->hooks.to_send(p->hooks.ctx);
+	p->plan.hooks.to_send(p->plan.hooks.ctx);
 }
 
 static void netns_gone(void *ctx)
@@ -146,21 +145,23 @@ static void netns_gone(void *ctx)
 /* Listeners, sk_lookup link, vigil. Undone on error. */
 static int move_in(struct pod *pod, int netns, char why[PODS_WHY])
 {
+	unsigned threads = pod->pods->plan.threads;
+	int *listener = mem_alloc(threads * NETNS_LISTENERS * sizeof(*listener)), err;
 	uint16_t port;
-	int err = netns_listen(netns, pod->listener, &port);
 
+	err = netns_listen(netns, threads, listener, &port);
 	if (err) {
-		for (unsigned i = 0; i < NETNS_LISTENERS; i++)
-			pod->listener[i] = -1;
+		free(listener);
 		if (err == -EADDRINUSE)
 			return say(why, err, "port %u in the pod is in use: weft needs 15001, 15006 and 15008 there: "
 					     "stop what listens on it (`ss -ltnp` in the pod)",
 				   port);
 		return say(why, err, "cannot listen in the pod's network namespace: %s", strerror(-err));
 	}
-	err = loader_member(pod->pods->loader, pod->netns);
+	pod->listener = listener;
+	err = loader_member(pod->pods->plan.loader, pod->netns);
 	if (!err)
-		err = loader_inbound(pod->pods->loader, pod->number, netns);
+		err = loader_inbound(pod->pods->plan.loader, pod->number, netns);
 	if (err) {
 		let_go(pod);
 		return say(why, err, "sk_lookup cannot be attached in the pod's network namespace: %s",
@@ -341,16 +342,16 @@ static int add_new(struct pods *p, struct wire_pod *a, int netns, struct pod **r
 	if (p->count[POD_NEW] + p->count[POD_SENT] + p->count[POD_ENROLLED] >= ABI_MAX_PODS)
 		return say(why, -E2BIG, "%d pods are enrolled already: that is as many as one instance takes",
 			   ABI_MAX_PODS);
-	err = podfile_next(p->folder, &a->pod);
+	err = podfile_next(p->plan.folder, &a->pod);
 	if (!err)
-		err = podfile_write(p->folder, PODFILE_NEW, a);
+		err = podfile_write(p->plan.folder, PODFILE_NEW, a);
 	if (err)
 		return say(why, err, "the enrolment cannot be written to the run folder: %s", strerror(-err));
 	pod = make(p, a, POD_NEW);
 	pod->update = true;
 	err = move_in(pod, netns, why);
 	if (err) {
-		podfile_remove(p->folder, PODFILE_NEW, pod->number);
+		podfile_remove(p->plan.folder, PODFILE_NEW, pod->number);
 		drop(pod);
 		return err;
 	}
@@ -363,7 +364,7 @@ static int change(struct pod *pod, struct wire_pod *a, char why[PODS_WHY])
 	int err;
 
 	a->pod = pod->number;
-	err = podfile_write(pod->pods->folder, PODFILE_NEW, a);
+	err = podfile_write(pod->pods->plan.folder, PODFILE_NEW, a);
 	if (err)
 		return say(why, err, "the enrolment cannot be written to the run folder: %s", strerror(-err));
 	take_info(pod, a);
@@ -396,7 +397,7 @@ int pods_add(struct pods *p, const struct wire_pod *asked, int netns, struct pod
 	if (err)
 		return err;
 	*ret = same;
-	p->hooks.to_send(p->hooks.ctx);
+	p->plan.hooks.to_send(p->plan.hooks.ctx);
 	return 0;
 }
 
@@ -461,7 +462,7 @@ int pods_read(const struct pod *pod, struct wire_pod *ret)
 	enum podfile_kind kind = leaving(pod) ? PODFILE_LEAVING : pod->update ? PODFILE_NEW
 									      : PODFILE_KEPT;
 
-	return podfile_read(pod->pods->folder, kind, pod->number, ret);
+	return podfile_read(pod->pods->plan.folder, kind, pod->number, ret);
 }
 
 int pods_diag(struct pod *pod)
@@ -490,7 +491,7 @@ void pods_sent(struct pod *pod, uint32_t seq)
 
 void pods_accepted(struct pod *pod)
 {
-	int err = pod->update ? podfile_turn(pod->pods->folder, pod->number, PODFILE_NEW, PODFILE_KEPT) : 0;
+	int err = pod->update ? podfile_turn(pod->pods->plan.folder, pod->number, PODFILE_NEW, PODFILE_KEPT) : 0;
 
 	if (err)
 		log_warning("pod %s/%s: its file cannot be renamed, a restart will forget it: %s", pod->namespace,
@@ -512,22 +513,22 @@ void pods_refused(struct pod *pod)
 		return;
 	}
 	was = mem_alloc(sizeof(*was));
-	podfile_remove(p->folder, PODFILE_NEW, pod->number);
+	podfile_remove(p->plan.folder, PODFILE_NEW, pod->number);
 	pod->update = false;
-	if (podfile_read(p->folder, PODFILE_KEPT, pod->number, was)) {
+	if (podfile_read(p->plan.folder, PODFILE_KEPT, pod->number, was)) {
 		log_error("pod %s/%s: its file cannot be read: released", pod->namespace, pod->name);
 		begin_leave(pod);
 	} else {
 		take_info(pod, was);
 		set_state(pod, POD_NEW);
-		p->hooks.to_send(p->hooks.ctx);
+		p->plan.hooks.to_send(p->plan.hooks.ctx);
 	}
 	free(was);
 }
 
 void pods_released(struct pod *pod)
 {
-	podfile_remove(pod->pods->folder, PODFILE_LEAVING, pod->number);
+	podfile_remove(pod->pods->plan.folder, PODFILE_LEAVING, pod->number);
 	drop(pod);
 }
 
@@ -536,6 +537,7 @@ void pods_unsent(struct pods *p)
 	list_each(at, &p->all) {
 		struct pod *pod = container_of(at, struct pod, link);
 
+		pod->served = false;
 		if (pod->state != POD_LEAVING)
 			set_state(pod, leaving(pod) ? POD_LEAVING : POD_NEW);
 	}
@@ -568,24 +570,24 @@ static void adopt(void *ctx, enum podfile_kind kind, uint32_t number)
 {
 	struct pods *p = ctx;
 	struct wire_pod *info = mem_alloc(sizeof(*info));
-	int err = podfile_read(p->folder, kind, number, info);
+	int err = podfile_read(p->plan.folder, kind, number, info);
 
 	if (err) {
 		log_warning("enrolment %u cannot be read (%s): forgotten", number, strerror(-err));
-		podfile_remove(p->folder, kind, number);
+		podfile_remove(p->plan.folder, kind, number);
 		if (kind != PODFILE_NEW)
-			loader_inbound_gone(p->loader, number);
-	} else if (kind == PODFILE_NEW && podfile_is(p->folder, PODFILE_KEPT, number)) {
-		podfile_remove(p->folder, kind, number); /* a change that nobody was told of */
+			loader_inbound_gone(p->plan.loader, number);
+	} else if (kind == PODFILE_NEW && podfile_is(p->plan.folder, PODFILE_KEPT, number)) {
+		podfile_remove(p->plan.folder, kind, number); /* a change that nobody was told of */
 	} else if (kind == PODFILE_KEPT) {
 		adopt_one(p, info);
 	} else {
 		/* The worker may have put it into the maps: it is told, too, of what nobody was promised. */
 		if (kind == PODFILE_NEW)
-			err = podfile_turn(p->folder, number, PODFILE_NEW, PODFILE_LEAVING);
+			err = podfile_turn(p->plan.folder, number, PODFILE_NEW, PODFILE_LEAVING);
 		if (err)
 			log_warning("enrolment %u cannot be renamed: %s", number, strerror(-err));
-		loader_inbound_gone(p->loader, number);
+		loader_inbound_gone(p->plan.loader, number);
 		make(p, info, POD_LEAVING);
 	}
 	free(info);
@@ -593,23 +595,20 @@ static void adopt(void *ctx, enum podfile_kind kind, uint32_t number)
 
 int pods_adopt(struct pods *p)
 {
-	int err = podfile_each(p->folder, adopt, p);
+	int err = podfile_each(p->plan.folder, adopt, p);
 
 	if (!err && pods_count(p))
 		log_info("%u pods taken back", pods_count(p));
 	return err;
 }
 
-int pods_open(struct pods **ret, struct loop *loop, struct loader *l, int folder, struct pods_hooks hooks)
+int pods_open(struct pods **ret, const struct pods_plan *plan)
 {
 	struct pods *p = mem_alloc(sizeof(*p));
 
-	p->loop = loop;
-	p->loader = l;
-	p->folder = folder;
-	p->hooks = hooks;
+	p->plan = *plan;
 	list_init(&p->all);
-	p->room = vigil_open(loop);
+	p->room = vigil_open(plan->loop);
 	if (!p->room) {
 		int err = -errno;
 
@@ -630,9 +629,7 @@ void pods_close(struct pods *p)
 
 		if (pod->vigil)
 			vigil_stop(pod->vigil);
-		for (unsigned i = 0; i < NETNS_LISTENERS; i++)
-			if (pod->listener[i] >= 0)
-				close(pod->listener[i]);
+		close_listeners(pod);
 		if (pod->diag >= 0)
 			close(pod->diag);
 		drop(pod);

@@ -287,6 +287,7 @@ static void fill_start(struct supervisor *s)
 	text_copy(s->start.node, sizeof(s->start.node), o->node);
 	text_copy(s->start.trust_domain, sizeof(s->start.trust_domain), o->trust_domain);
 	text_copy(s->start.root_namespace, sizeof(s->start.root_namespace), o->root_namespace);
+	s->start.threads = o->threads;
 	s->start.splice_on = loader_splice_on(s->loader);
 	s->start.kernel_safe = s->probe.kernel_safe;
 	s->start.live = loader_live(s->loader);
@@ -340,7 +341,7 @@ static int open_clients(struct supervisor *s)
 	return s->clients ? 0 : -ENOMEM;
 }
 
-/* Each pod costs three listeners and a sock_diag socket. */
+/* Each pod costs three listeners a thread and a sock_diag socket. */
 static void raise_files(void)
 {
 	struct rlimit r;
@@ -354,7 +355,6 @@ static void raise_files(void)
 /* The part that needs every privilege. */
 static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 {
-	struct pods_hooks hooks = {.to_send = pods_to_send, .ctx = s};
 	const struct options *o = s->options;
 	int err = probe_base(&s->probe, o->cgroup[0] ? o->cgroup : NULL);
 
@@ -366,7 +366,7 @@ static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 	if (s->probe.iterates)
 		selftest_run(&s->selftest);
 	selftest_settle(&s->selftest, &s->probe);
-	err = netns_home();
+	err = netns_home(uid);
 	if (!err)
 		err = open_socket(s, FOLDERS_ADMIN, SOCK_STREAM, &s->admin_listener);
 	if (!err)
@@ -374,7 +374,11 @@ static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 	if (!err)
 		err = loader_open(&s->loader, o->instance, &s->probe);
 	if (!err)
-		err = pods_open(&s->pods, s->loop, s->loader, s->folders.pods, hooks);
+		err = pods_open(&s->pods, &(struct pods_plan){.loop = s->loop,
+							      .loader = s->loader,
+							      .folder = s->folders.pods,
+							      .threads = o->threads,
+							      .hooks = {.to_send = pods_to_send, .ctx = s}});
 	if (!err)
 		err = pods_adopt(s->pods);
 	if (err)

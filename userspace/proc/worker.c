@@ -552,7 +552,7 @@ static void got(void *ctx, const struct wire *m, int *fds, unsigned nfds)
 		world_release(w->report.world, m->pod.netns);
 		remember(w, m, true);
 	} else if (m->type == WIRE_POD_FDS) {
-		worker_pods_listen(w->pods, m->pod.netns, m->pod.pod, fds, nfds);
+		worker_pods_listen(w->pods, m, fds, nfds);
 		nfds = 0;
 	} else if (m->type == WIRE_SETTINGS) {
 		w->report.splice_on = m->number != 0;

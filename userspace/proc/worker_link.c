@@ -15,7 +15,7 @@ struct note { /* a small message that waits: struct wire has 19 KB, and thousand
 	enum wire_type type;
 	uint32_t seq;
 	int number;
-	uint64_t netns;
+	struct wire_sockets sockets; /* or the netns alone, which is first in wire_pod too */
 	char *text;
 	struct list link;
 };
@@ -65,7 +65,7 @@ static int send_note(struct link *l, struct note *n)
 	int err;
 
 	*m = (struct wire){.version = WIRE_VERSION, .type = n->type, .seq = n->seq, .number = n->number};
-	m->pod.netns = n->netns;
+	m->sockets = n->sockets;
 	if (n->text)
 		text_copy(m->text, sizeof(m->text), n->text);
 	err = wire_send(l->plan.sock, m, NULL, 0);
@@ -106,17 +106,30 @@ static void pump(struct link *l)
 		over(l, err);
 }
 
-void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int number, uint64_t netns,
-		      const char *text)
+static struct note *add_note(struct link *l, enum wire_type type, uint32_t seq)
 {
 	struct note *n = mem_alloc(sizeof(*n));
 
-	*n = (struct note){.type = type,
-			   .seq = seq,
-			   .number = number,
-			   .netns = netns,
-			   .text = text ? mem_string(text) : NULL};
+	n->type = type;
+	n->seq = seq;
 	list_add(&l->notes, &n->link);
+	return n;
+}
+
+void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int number, uint64_t netns,
+		      const char *text)
+{
+	struct note *n = add_note(l, type, seq);
+
+	n->number = number;
+	n->sockets.netns = netns;
+	n->text = text ? mem_string(text) : NULL;
+	pump(l);
+}
+
+void worker_link_sockets(struct link *l, uint32_t seq, const struct wire_sockets *w)
+{
+	add_note(l, WIRE_SOCKETS, seq)->sockets = *w;
 	pump(l);
 }
 

@@ -19,11 +19,15 @@ struct guest {
 	uint32_t number;
 	struct worker_pods *pods;
 	bool told;
-	struct listener {
-		struct loop_watch watch;
-		struct guest *guest;
-	} listener[LISTENERS];
+	struct list listeners;
 	struct table_link link;
+};
+
+struct listener {
+	struct loop_watch watch;
+	struct guest *guest;
+	unsigned port;
+	struct list link;
 };
 
 struct worker_pods {
@@ -67,18 +71,18 @@ static void listener_ready(struct loop_watch *w, uint32_t events)
 		log_warning("pod %u: something connects to port %u, where weft would proxy: this version "
 			    "does not, so it is "
 			    "reset; connect to the service or to the pod's own port",
-			    g->number, ports[k - g->listener]);
+			    g->number, k->port);
 	}
 }
 
 static void guest_free(struct guest *g)
 {
-	for (unsigned i = 0; i < LISTENERS; i++) {
-		struct loop_watch *w = &g->listener[i].watch;
+	list_each_safe(at, next, &g->listeners) {
+		struct listener *k = container_of(at, struct listener, link);
 
-		loop_unwatch(g->pods->loop, w);
-		if (w->fd >= 0)
-			close(w->fd);
+		loop_unwatch(g->pods->loop, &k->watch);
+		close(k->watch.fd);
+		free(k);
 	}
 	table_del(&g->pods->guests, &g->link);
 	free(g);
@@ -104,30 +108,30 @@ void worker_pods_free(struct worker_pods *p)
 	free(p);
 }
 
-void worker_pods_listen(struct worker_pods *p, uint64_t netns, uint32_t number, const int *fds, unsigned nfds)
+void worker_pods_listen(struct worker_pods *p, const struct wire *m, const int *fds, unsigned nfds)
 {
 	struct guest *g;
 
-	worker_pods_leave(p, netns);
-	g = mem_alloc(sizeof(*g));
-	*g = (struct guest){.netns = netns, .number = number, .pods = p};
-	for (unsigned i = 0; i < LISTENERS; i++) {
-		struct listener *k = &g->listener[i];
+	if (!m->number)
+		worker_pods_leave(p, m->pod.netns);
+	g = find(p, m->pod.netns);
+	if (!g) {
+		g = mem_alloc(sizeof(*g));
+		*g = (struct guest){.netns = m->pod.netns, .number = m->pod.pod, .pods = p};
+		list_init(&g->listeners);
+		table_add(&p->guests, &g->link, table_hash(&g->netns, sizeof(g->netns)));
+	}
+	for (unsigned i = 0; i < nfds; i++) {
+		struct listener *k = mem_alloc(sizeof(*k));
 		int err;
 
-		k->guest = g;
-		k->watch = (struct loop_watch){
-			.fd = i < nfds ? fds[i] : -1, .events = EPOLLIN, .ready = listener_ready};
-		if (k->watch.fd < 0)
-			continue;
+		*k = (struct listener){.guest = g, .port = ports[i % LISTENERS]};
+		k->watch = (struct loop_watch){.fd = fds[i], .events = EPOLLIN, .ready = listener_ready};
+		list_add(&g->listeners, &k->link);
 		err = loop_watch(p->loop, &k->watch);
 		if (err)
-			log_warning("pod %u: listener %u cannot be watched: %s", number, ports[i],
-				    strerror(-err));
+			log_warning("pod %u: listener %u cannot be watched: %s", g->number, k->port, strerror(-err));
 	}
-	for (unsigned i = LISTENERS; i < nfds; i++)
-		close(fds[i]);
-	table_add(&p->guests, &g->link, table_hash(&netns, sizeof(netns)));
 }
 
 void worker_pods_leave(struct worker_pods *p, uint64_t netns)

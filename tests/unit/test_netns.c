@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sockets made in another network namespace: real ones, in namespaces of the test's own, so this needs root. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "netns.h"
+
+#define OWNER 15008
+#define THREADS 3
+#define COUNT (THREADS * NETNS_LISTENERS)
+
+static int pod, home;
+
+static int setup(void **state)
+{
+	(void)state;
+	if (unshare(CLONE_NEWNET)) {
+		print_error("unshare: %s: run the tests as root\n", strerror(errno));
+		return -1;
+	}
+	pod = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (pod < 0 || unshare(CLONE_NEWNET) || netns_home(OWNER))
+		return -1;
+	home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	return home < 0 ? -1 : 0;
+}
+
+static int option(int sock, int level, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	assert_int_equal(getsockopt(sock, level, name, &value, &len), 0);
+	return value;
+}
+
+/* Of the pod's netns, of weft's user, not blocking, closed at exec; and we are home. */
+static void of_the_pod(int sock)
+{
+	int netns = netns_of(sock), here = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	struct stat st;
+
+	assert_true(netns >= 0);
+	assert_true(netns_inode(netns) == netns_inode(pod));
+	assert_true(netns_is_home(here));
+	assert_int_equal(fstat(sock, &st), 0);
+	assert_int_equal(st.st_uid, OWNER);
+	assert_true(fcntl(sock, F_GETFL) & O_NONBLOCK);
+	assert_int_equal(fcntl(sock, F_GETFD), FD_CLOEXEC);
+	close(netns);
+	close(here);
+}
+
+static void listeners_of_every_thread(void **state)
+{
+	int sock[COUNT], more[COUNT];
+	uint16_t port;
+
+	(void)state;
+	assert_int_equal(netns_listen(pod, THREADS, sock, &port), 0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		struct sockaddr_in6 at = {0};
+		socklen_t len = sizeof(at);
+
+		of_the_pod(sock[i]);
+		assert_int_equal(getsockname(sock[i], (struct sockaddr *)&at, &len), 0);
+		assert_int_equal(ntohs(at.sin6_port), netns_ports[i % NETNS_LISTENERS]);
+		assert_int_equal(option(sock[i], SOL_SOCKET, SO_ACCEPTCONN), 1);
+		assert_int_equal(option(sock[i], SOL_SOCKET, SO_REUSEPORT), 1);
+		assert_int_equal(option(sock[i], IPPROTO_IPV6, IPV6_V6ONLY), 0);
+	}
+	/* Another user cannot join them; and what failed half way leaves nothing open. */
+	close(sock[0]);
+	close(sock[3]);
+	close(sock[6]);
+	assert_int_equal(netns_home(OWNER + 1), 0);
+	assert_int_equal(netns_listen(pod, THREADS, more, &port), -EADDRINUSE);
+	assert_int_equal(port, 15006);
+	for (unsigned i = 0; i < COUNT; i++)
+		if (i % NETNS_LISTENERS)
+			close(sock[i]);
+	assert_int_equal(netns_listen(pod, 1, more, &port), 0);
+	for (unsigned i = 0; i < NETNS_LISTENERS; i++)
+		close(more[i]);
+	assert_int_equal(netns_home(OWNER), 0);
+}
+
+static void outgoing_sockets(void **state)
+{
+	struct wire_sockets w = {.count = WIRE_SOCKET_BATCH};
+	int sock[WIRE_SOCKET_BATCH];
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		w.kind = i & 1 ? WIRE_SOCKET_APP : WIRE_SOCKET_OUT;
+		w.ipv6 = i >> 1;
+		assert_int_equal(netns_sockets(pod, &w, sock), 0);
+		for (unsigned k = 0; k < w.count; k++) {
+			bool app = w.kind == WIRE_SOCKET_APP;
+
+			of_the_pod(sock[k]);
+			assert_int_equal(option(sock[k], SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
+			assert_int_equal(option(sock[k], SOL_SOCKET, SO_DOMAIN), w.ipv6 ? AF_INET6 : AF_INET);
+			assert_int_equal(option(sock[k], SOL_SOCKET, SO_MARK), app ? WIRE_SOCKET_MARK : 0);
+			assert_int_equal(option(sock[k], IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT), app);
+			assert_int_equal(option(sock[k], IPPROTO_IP, IP_TRANSPARENT), app);
+			if (w.ipv6)
+				assert_int_equal(option(sock[k], IPPROTO_IPV6, IPV6_V6ONLY), 0);
+			close(sock[k]);
+		}
+	}
+	assert_int_equal(netns_sockets(-1, &w, sock), -EBADF);
+	assert_int_equal(netns_of(pod), -ENOTTY);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(listeners_of_every_thread),
+		cmocka_unit_test(outgoing_sockets),
+	};
+
+	return cmocka_run_group_tests(tests, setup, NULL);
+}
