@@ -27,12 +27,19 @@ enum thread_scratch {
 	SCRATCH_COUNT
 };
 
+/* What outlives its owner for a while (a socket that lingers): ended with the thread at the latest. */
+struct thread_orphan {
+	void (*end)(struct thread_orphan *o);
+	struct list link; /* of orphans; end() takes it out */
+};
+
 struct thread {
 	unsigned index; /* 0 .. threads-1; the control thread has a struct too, with index THREAD_MAX */
 	struct loop *loop;
 	struct buf_pool pool;
 	uint8_t *scratch[SCRATCH_COUNT]; /* THREAD_SCRATCH bytes each, with 64 free bytes before them */
 	struct thread_inbox *inbox;
+	struct list orphans;
 	void *proxy; /* of proxy/: everything that this thread serves */
 };
 

@@ -99,6 +99,15 @@ static void *aligned(size_t size)
 	return p;
 }
 
+static void end_orphans(struct thread *t)
+{
+	while (!list_empty(&t->orphans)) {
+		struct thread_orphan *o = container_of(t->orphans.next, struct thread_orphan, link);
+
+		o->end(o);
+	}
+}
+
 static void unmake(struct thread *t)
 {
 	loop_unwatch(t->loop, &t->inbox->watch);
@@ -125,6 +134,7 @@ static struct thread *make(struct loop *loop, unsigned index)
 	t->index = index;
 	t->loop = loop;
 	t->inbox = in;
+	list_init(&t->orphans);
 	buf_pool_init(&t->pool, POOL_KEEP);
 	for (i = 0; i < SCRATCH_COUNT; i++)
 		t->scratch[i] = scratch + i * SCRATCH_STEP + HEADROOM;
@@ -166,6 +176,7 @@ static void *run(void *arg)
 	}
 	if (in->end)
 		in->end(t);
+	end_orphans(t);
 	loop_settle(t->loop);
 	urcu_qsbr_unregister_thread();
 	return NULL;
@@ -301,6 +312,8 @@ struct thread *thread_control(struct loop *loop)
 
 void thread_control_end(struct thread *t)
 {
+	end_orphans(t);
+	loop_settle(t->loop);
 	loop_around_wait(t->loop, NULL, NULL);
 	urcu_qsbr_unregister_thread();
 	unmake(t);

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sock.c: a TCP connection as a stream.
+ *
+ * One epoll registration for its life, for edges: no system call but recv() and sendmsg() where bytes move. What the
+ * kernel has told is remembered (may_read, may_write), and who asked in vain is remembered (want_read, want_write);
+ * where the two meet, the owner is called.
+ *
+ * A short read does not mean that nothing is left: bytes that sk_msg moved and bytes that TCP brought are two queues
+ * and one recv() takes from one of them. So it reads until EAGAIN.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "stream.h"
+
+#define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define KEEPALIVE_S 180		/* ztunnel's */
+#define LINGER_NS 2000000000ull /* for what a peer still sends after our close() in order */
+#define HEADROOM 64		/* of a scratch */
+
+enum sock_state {
+	SOCK_CONNECTING,
+	SOCK_OPEN,
+	SOCK_FAILED,  /* `why` is set; the owner is told at the end of this turn, or was */
+	SOCK_LINGERS, /* the owner has closed it: what the peer sends is thrown away until it has finished */
+	SOCK_CLOSED,  /* freed at the end of this turn */
+};
+
+struct sock {
+	struct stream stream;
+	struct loop_watch watch;
+	struct loop_timer deadline; /* of connecting and of lingering */
+	struct loop_task task;	    /* tells the failure, or frees */
+	struct thread_orphan orphan;
+	struct buf rest; /* was received and not consumed */
+	size_t lent;	 /* bytes of SCRATCH_SOCK, or of rest, that the owner looks at */
+	int fd;
+	enum sock_state state;
+	bool lent_rest;
+	bool may_read, may_write;
+	bool want_read, want_write;
+};
+
+static struct sock *of(const struct stream *s)
+{
+	return container_of(s, struct sock, stream);
+}
+
+/* ------------------------------------------------------------------ state */
+
+static void set_state(struct sock *k, enum sock_state to)
+{
+	assert(to > k->state);
+	k->state = to;
+	if (to != SOCK_LINGERS)
+		loop_disarm(k->stream.thread->loop, &k->deadline);
+}
+
+static const char *reason(int error)
+{
+	switch (error) {
+	case ECONNRESET:
+	case EPIPE:
+		return "reset by peer";
+	case ECONNREFUSED:
+		return "refused";
+	case ETIMEDOUT:
+		return "timed out";
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case ENETDOWN:
+		return "no route";
+	case ECONNABORTED: /* SOCK_DESTROY */
+		return "ended by policy";
+	case EPERM:
+	case EACCES:
+		return "forbidden";
+	case EADDRNOTAVAIL:
+	case EADDRINUSE:
+		return "no free port";
+	case EMFILE:
+	case ENOMEM:
+	case ENOBUFS:
+	case ENOSPC:
+		return "out of resources";
+	}
+	return "socket error";
+}
+
+static void tell_failure(struct loop_task *t)
+{
+	struct sock *k = container_of(t, struct sock, task);
+
+	k->stream.ready(&k->stream, STREAM_FAILED);
+}
+
+static void fail(struct sock *k, int error)
+{
+	if (k->state >= SOCK_FAILED)
+		return;
+	set_state(k, SOCK_FAILED);
+	k->stream.why = reason(error);
+	k->task.run = tell_failure;
+	loop_defer(k->stream.thread->loop, &k->task);
+}
+
+static int pending_error(const struct sock *k)
+{
+	socklen_t len = sizeof(int);
+	int error = 0;
+
+	getsockopt(k->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	return error;
+}
+
+static void free_sock(struct loop_task *t)
+{
+	struct sock *k = container_of(t, struct sock, task);
+
+	buf_clear(&k->rest, &k->stream.thread->pool);
+	free(k);
+}
+
+static void end(struct sock *k)
+{
+	struct loop *l = k->stream.thread->loop;
+
+	set_state(k, SOCK_CLOSED);
+	list_del(&k->orphan.link);
+	loop_forget(l, &k->watch);
+	close(k->fd);
+	k->fd = -1;
+	loop_cancel(l, &k->task);
+	k->task.run = free_sock;
+	loop_defer(l, &k->task);
+}
+
+/* ------------------------------------------------------------------ reading */
+
+static unsigned lend_rest(struct sock *k, struct stream_bytes *run, size_t most)
+{
+	struct iovec iov[STREAM_RUNS];
+	unsigned n = buf_peek(&k->rest, iov, STREAM_RUNS), i;
+
+	k->lent = 0;
+	for (i = 0; i < n && k->lent < most; i++) {
+		size_t len = iov[i].iov_len < most - k->lent ? iov[i].iov_len : most - k->lent;
+
+		run[i] = (struct stream_bytes){.data = iov[i].iov_base, .len = len};
+		k->lent += len;
+	}
+	k->lent_rest = true;
+	return i;
+}
+
+static unsigned sock_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS], size_t most)
+{
+	struct sock *k = of(s);
+	uint8_t *to = s->thread->scratch[SCRATCH_SOCK];
+	ssize_t n;
+
+	assert(!k->lent);
+	if (k->state > SOCK_OPEN || s->ended || !most)
+		return 0;
+	if (k->rest.len)
+		return lend_rest(k, run, most);
+	if (!k->may_read || k->state != SOCK_OPEN) {
+		k->want_read = true;
+		return 0;
+	}
+	do
+		n = recv(k->fd, to, most < THREAD_SCRATCH ? most : THREAD_SCRATCH, MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n > 0) {
+		s->read_bytes += (uint64_t)n;
+		k->lent = (size_t)n;
+		k->lent_rest = false;
+		run[0] = (struct stream_bytes){.data = to, .len = (size_t)n, .headroom = HEADROOM};
+		return 1;
+	}
+	if (n == 0) {
+		s->ended = true;
+	} else if (errno == EAGAIN) {
+		k->may_read = false;
+		k->want_read = true;
+	} else {
+		fail(k, errno);
+	}
+	return 0;
+}
+
+static void sock_consume(struct stream *s, size_t len)
+{
+	struct sock *k = of(s);
+
+	assert(len <= k->lent);
+	if (k->lent_rest)
+		buf_consume(&k->rest, &s->thread->pool, len);
+	else if (len < k->lent)
+		buf_add(&k->rest, &s->thread->pool, s->thread->scratch[SCRATCH_SOCK] + len, k->lent - len);
+	k->lent = 0;
+}
+
+/* ------------------------------------------------------------------ writing */
+
+static size_t sock_room(struct stream *s)
+{
+	struct sock *k = of(s);
+
+	if (k->may_write && k->state == SOCK_OPEN)
+		return SIZE_MAX;
+	k->want_write = true;
+	return 0;
+}
+
+static size_t sock_write(struct stream *s, const struct stream_bytes *run, unsigned runs)
+{
+	struct sock *k = of(s);
+	struct iovec iov[STREAM_RUNS];
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = runs};
+	size_t all = 0;
+	unsigned i;
+	ssize_t n;
+
+	assert(runs <= STREAM_RUNS && !s->finished);
+	for (i = 0; i < runs; i++) {
+		iov[i] = (struct iovec){.iov_base = run[i].data, .iov_len = run[i].len};
+		all += run[i].len;
+	}
+	if (!all || !sock_room(s))
+		return 0;
+	do
+		n = sendmsg(k->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n < 0) {
+		k->may_write = false;
+		k->want_write = true;
+		if (errno != EAGAIN)
+			fail(k, errno);
+		return 0;
+	}
+	s->written_bytes += (uint64_t)n;
+	if ((size_t)n < all) {
+		k->may_write = false;
+		k->want_write = true;
+	}
+	return (size_t)n;
+}
+
+static void sock_finish(struct stream *s)
+{
+	struct sock *k = of(s);
+
+	/* Fails only if the connection is gone, which epoll tells. While connecting: when it stands. */
+	if (k->state == SOCK_OPEN)
+		shutdown(k->fd, SHUT_WR);
+}
+
+/* ------------------------------------------------------------------ the end */
+
+/* Reads and throws away; true: the peer has finished, or is gone. */
+static bool discard(struct sock *k)
+{
+	uint8_t *to = k->stream.thread->scratch[SCRATCH_SOCK];
+	unsigned i;
+	ssize_t n;
+
+	for (i = 0; i < 4; i++) {
+		n = recv(k->fd, to, THREAD_SCRATCH, MSG_DONTWAIT);
+		if (n < 0 && errno == EAGAIN)
+			return false;
+		if (n == 0 || (n < 0 && errno != EINTR))
+			return true;
+	}
+	loop_arm(k->stream.thread->loop, &k->deadline, 0); /* it sends faster than we want to read */
+	return false;
+}
+
+static void lingered(struct loop_timer *t)
+{
+	end(container_of(t, struct sock, deadline));
+}
+
+static void orphan_ends(struct thread_orphan *o)
+{
+	end(container_of(o, struct sock, orphan));
+}
+
+/*
+ * In order, while the peer may still send: close(2) would answer what it sends (or has sent: unread bytes) with a RST,
+ * which takes back what is on its way to it. So first our FIN, then its own, for a while.
+ */
+static void linger(struct sock *k)
+{
+	struct thread *t = k->stream.thread;
+
+	set_state(k, SOCK_LINGERS);
+	loop_cancel(t->loop, &k->task);
+	k->orphan.end = orphan_ends;
+	list_add(&t->orphans, &k->orphan.link);
+	k->deadline.due = lingered;
+	loop_arm(t->loop, &k->deadline, LINGER_NS);
+	if (discard(k))
+		end(k);
+}
+
+static void sock_close(struct stream *s, const char *why)
+{
+	struct linger now = {.l_onoff = 1};
+	struct sock *k = of(s);
+
+	assert(k->state < SOCK_LINGERS);
+	k->lent = 0;
+	if (why) {
+		setsockopt(k->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	} else if (k->state == SOCK_OPEN) {
+		if (!s->finished)
+			shutdown(k->fd, SHUT_WR);
+		if (!s->ended) {
+			linger(k);
+			return;
+		}
+	}
+	end(k);
+}
+
+/* ------------------------------------------------------------------ events */
+
+/* true: it stands. */
+static bool connected(struct sock *k, uint32_t events)
+{
+	int error = pending_error(k);
+
+	if (error || (events & EPOLLERR)) {
+		fail(k, error ? error : ECONNREFUSED);
+		return false;
+	}
+	if (!(events & (EPOLLOUT | EPOLLIN | EPOLLHUP)))
+		return false;
+	set_state(k, SOCK_OPEN);
+	if (k->stream.finished)
+		shutdown(k->fd, SHUT_WR);
+	return true;
+}
+
+/* An error, and the owner does not ask for bytes: bytes that came before it are still his. */
+static bool nothing_left(struct sock *k)
+{
+	int bytes = 0;
+
+	return k->stream.ended || (!k->rest.len && (ioctl(k->fd, FIONREAD, &bytes) < 0 || !bytes));
+}
+
+static void ready(struct loop_watch *w, uint32_t events)
+{
+	struct sock *k = container_of(w, struct sock, watch);
+	unsigned tell = 0;
+
+	if (k->state == SOCK_LINGERS && discard(k))
+		end(k);
+	if (k->state > SOCK_OPEN)
+		return;
+	if (k->state == SOCK_CONNECTING) {
+		if (!connected(k, events))
+			return;
+		tell = STREAM_OPEN;
+	}
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) {
+		k->may_read = true;
+		if (k->want_read)
+			tell |= STREAM_READABLE;
+		k->want_read = false;
+	}
+	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
+		k->may_write = true;
+		if (k->want_write)
+			tell |= STREAM_WRITABLE;
+		k->want_write = false;
+	}
+	if ((events & EPOLLERR) && !(tell & STREAM_READABLE) && nothing_left(k)) {
+		int error = pending_error(k);
+
+		fail(k, error ? error : ECONNRESET);
+		return;
+	}
+	if (tell)
+		k->stream.ready(&k->stream, tell);
+}
+
+static void too_late(struct loop_timer *t)
+{
+	fail(container_of(t, struct sock, deadline), ETIMEDOUT);
+}
+
+/* ------------------------------------------------------------------ made of an fd */
+
+static const struct stream_ops ops = {
+	.peek = sock_peek,
+	.consume = sock_consume,
+	.room = sock_room,
+	.write = sock_write,
+	.finish = sock_finish,
+	.close = sock_close,
+};
+
+static struct sock *make(struct thread *t, int fd, enum sock_state state)
+{
+	int on = 1, idle = KEEPALIVE_S, flags = fcntl(fd, F_GETFL);
+	struct sock *k = mem_alloc(sizeof(*k));
+
+	k->stream.ops = &ops;
+	k->stream.thread = t;
+	k->fd = fd;
+	k->state = state;
+	list_init(&k->orphan.link);
+	k->watch = (struct loop_watch){.fd = fd, .events = EVENTS, .ready = ready};
+	/* None of them can fail on a TCP socket, and it would work without. The kernel side reads O_NONBLOCK. */
+	if (!(flags & O_NONBLOCK))
+		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	return k;
+}
+
+static void start_watch(struct sock *k)
+{
+	int r = loop_watch(k->stream.thread->loop, &k->watch);
+
+	if (r < 0)
+		fail(k, -r);
+}
+
+struct stream *sock_stream(struct thread *t, int fd)
+{
+	struct sock *k = make(t, fd, SOCK_OPEN);
+
+	k->may_read = k->may_write = true;
+	start_watch(k);
+	return &k->stream;
+}
+
+static int dial(int fd, const struct abi_addr *to, uint16_t port)
+{
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+	socklen_t len = sizeof(int);
+	int family = AF_INET6;
+
+	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &len);
+	memcpy(&in6.sin6_addr, to->byte, 16);
+	memcpy(&in.sin_addr, to->byte + 12, 4);
+	if (family == AF_INET6)
+		return connect(fd, (struct sockaddr *)&in6, sizeof(in6)) < 0 ? errno : 0;
+	if (!addr_is_v4(to))
+		return EHOSTUNREACH;
+	return connect(fd, (struct sockaddr *)&in, sizeof(in)) < 0 ? errno : 0;
+}
+
+struct stream *sock_connect(struct thread *t, int fd, const struct abi_addr *to, uint16_t port, uint64_t timeout_ns)
+{
+	struct sock *k = make(t, fd, SOCK_CONNECTING);
+	int error = dial(fd, to, port);
+
+	if (error && error != EINPROGRESS) {
+		fail(k, error);
+		return &k->stream;
+	}
+	k->deadline.due = too_late;
+	loop_arm(t->loop, &k->deadline, timeout_ns);
+	start_watch(k); /* now: before connect() it would tell of a hang-up */
+	return &k->stream;
+}
+
+int sock_fd(const struct stream *s)
+{
+	assert(s->ops == &ops);
+	return of(s)->fd;
+}
+
+static int address(int r, const struct sockaddr_storage *ss, struct abi_addr *ret, uint16_t *ret_port)
+{
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)ss;
+	const struct sockaddr_in *in = (const struct sockaddr_in *)ss;
+
+	if (r < 0)
+		return -errno;
+	if (ss->ss_family == AF_INET6) {
+		memcpy(ret->byte, &in6->sin6_addr, 16);
+		*ret_port = ntohs(in6->sin6_port);
+		return 0;
+	}
+	if (ss->ss_family != AF_INET)
+		return -EAFNOSUPPORT;
+	*ret = (struct abi_addr){.byte = {[10] = 0xff, [11] = 0xff}};
+	memcpy(ret->byte + 12, &in->sin_addr, 4);
+	*ret_port = ntohs(in->sin_port);
+	return 0;
+}
+
+int sock_peer(int fd, struct abi_addr *ret, uint16_t *ret_port)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	return address(getpeername(fd, (struct sockaddr *)&ss, &len), &ss, ret, ret_port);
+}
+
+int sock_local(int fd, struct abi_addr *ret, uint16_t *ret_port)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	return address(getsockname(fd, (struct sockaddr *)&ss, &len), &ss, ret, ret_port);
+}
