@@ -7,7 +7,7 @@ import pathlib
 import re
 import tomllib
 
-NODE_KEYS = {"ipv4", "ipv6", "manifests", "args"}
+NODE_KEYS = {"ipv4", "ipv6", "manifests", "args", "cpus"}
 POD_KEYS = {"node", "name", "namespace", "service_account", "labels", "annotations", "ips", "enrol"}
 TOP_KEYS = {"prefix", "manifests", "args", "nodes", "pods"}
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
@@ -29,6 +29,7 @@ class Node:
         self.ipv6 = ipaddress.ip_network(spec.get("ipv6", f"fd00:244:0:{number}::/64"))
         self.manifests = spec.get("manifests")
         self.args = list(spec.get("args", []))
+        self.cpus = spec.get("cpus", [])
         self.pods = []
 
     @property
@@ -97,6 +98,9 @@ class Lab:
         if not NAME.match(name):
             raise LabError(f"{self.path}: node {name}: a name is a-z, 0-9 and -, at most 40 characters")
         node = Node(number, name, spec, self.prefix)
+        if not isinstance(node.cpus, list) or not set(node.cpus) <= set(range(os.cpu_count())):
+            raise LabError(f"{self.path}: node {name}: cpus is a list of numbers of CPUs that are there: "
+                           f"0 to {os.cpu_count() - 1}")
         node.args = list(doc.get("args", [])) + node.args
         folder = node.manifests or doc.get("manifests")
         node.manifests = str((self.path.parent / folder).resolve()) if folder else None

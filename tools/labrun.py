@@ -18,6 +18,8 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
+import resource
 import shutil
 import signal
 import socket
@@ -55,6 +57,21 @@ def wait_for(condition, seconds=10.0, what="the condition", every=0.01):
         time.sleep(every)
 
 
+def used(cgroup):
+    """CPU seconds of a cgroup, user + system."""
+    text = pathlib.Path(cgroup, "cpu.stat").read_text()
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("usage_usec")) / 1e6
+
+
+def pids(cgroup):
+    return pathlib.Path(cgroup, "cgroup.procs").read_text().split()
+
+
+def pss(pid):
+    text = pathlib.Path("/proc", pid, "smaps_rollup").read_text()
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
+
+
 class Owner:
     """Whoever has it may bring the lab of that name up and down."""
 
@@ -66,6 +83,35 @@ class Owner:
     def close(self):
         self.path.unlink()
         self.file.close()
+
+
+class Capture:
+    """tcpdump on the first node's port of the wire: every frame whole, both ways."""
+
+    def __init__(self, lab, expression):
+        self.lab, self.file = lab, lab.scratch / f"wire-{len(lab.started)}.pcap"
+        command = ["tcpdump", "-i", "n1", "--immediate-mode", "-U", "-s", "0", "-B", "16384", "-w", self.file,
+                   *expression]
+        self.process = lab.start("wire", *command, stderr=subprocess.PIPE)
+        self.said = self.process.stderr.readline().decode()  # "listening on n1": from here on nothing is missed
+        if "listening" not in self.said:
+            raise LabError(f"tcpdump: {self.said.strip()} {self.process.communicate()[1].decode().strip()}")
+
+    def written(self):
+        """Is everything that it was given in the file? It says so on SIGUSR1."""
+        self.process.send_signal(signal.SIGUSR1)
+        captured, received = (int(n) for n in re.findall(r"(\d+) packets? (?:captured|received)",
+                                                         self.process.stderr.readline().decode()))
+        return captured == received
+
+    def stop(self):
+        """Ends it. LabError if the kernel dropped a frame: what was not recorded proves nothing."""
+        wait_for(self.written, 10, "tcpdump's last frame")
+        self.process.send_signal(signal.SIGINT)
+        said = self.process.communicate(timeout=20)[1].decode()
+        if "0 packets dropped by kernel" not in said:
+            raise LabError(f"tcpdump: {said.strip()}")
+        return self.file.read_bytes()
 
 
 class Running:
@@ -122,11 +168,13 @@ class Running:
     # ---- places
 
     def place(self, name):
-        """(cgroup, netns) of a pod, or of a node's own processes."""
+        """(cgroup, netns, CPUs) of a pod, of a node's own processes, or of `wire`, the link between the nodes."""
         if name in self.pods:
-            return self.pods[name]["cgroup"], self.pods[name]["netns"]
+            return self.pods[name]["cgroup"], self.pods[name]["netns"], self.pods[name]["cpus"]
         if name in self.nodes:
-            return self.nodes[name]["cgroup"] + "/host", self.nodes[name]["netns"]
+            return self.nodes[name]["cgroup"] + "/host", self.nodes[name]["netns"], self.nodes[name]["cpus"]
+        if name == "wire" and self.state["wire"]:
+            return next(iter(self.nodes.values()))["cgroup"] + "/host", self.state["wire"], ()
         raise LabError(f"no pod or node {name} in {self.path}")
 
     def ip(self, name, family=4):
@@ -157,18 +205,26 @@ class Running:
                            f"{done.stderr.strip() or done.stdout.strip()}")
         return done
 
-    def start(self, name, *command, ready=None, **options):
+    def start(self, name, *command, ready=None, daemon=False, limits=None, **options):
         """
         Starts a command in a pod. `ready`: a TCP port, or a path (AF_UNIX), on which it will listen: wait
-        for that.
+        for that. `daemon`: in the cgroup where the node's weftd would be, so that its CPU is told from the apps'.
+        `limits`: {RLIMIT_...: number}.
         """
         place = self.place(name)
+        if daemon:
+            place = (self.daemon_cgroup(self.pods[name]["node"]), *place[1:])
+        def prepare():
+            lab_module.enter(*place)
+            for limit, number in (limits or {}).items():
+                resource.setrlimit(limit, (number, number))
+
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("stdout", subprocess.DEVNULL)
         log = self.scratch / f"{name}-{len(self.started)}.err"
         with open(log, "wb") as err:
             options.setdefault("stderr", err)
-            p = subprocess.Popen([str(c) for c in command], preexec_fn=lambda: lab_module.enter(*place), **options)
+            p = subprocess.Popen([str(c) for c in command], preexec_fn=prepare, **options)
         self.started.append(p)
 
         def listening():
@@ -190,6 +246,13 @@ class Running:
                     if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
                         return True
         return False
+
+    def established(self, name, endpoint):
+        """How many connections of a pod stand toward IP:PORT (IPv4)."""
+        with lab_module.inside(self.place(name)[1]):
+            done = subprocess.run(["ss", "-Htn", "state", "established", "dst", endpoint], capture_output=True,
+                                  text=True, check=True)
+        return len(done.stdout.splitlines())
 
     def stop(self, process):
         """Ends what start() started; gives its exit code."""
@@ -235,14 +298,24 @@ class Running:
     def socket(self, name, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
         return self.sockets(name, 1, family, kind, protocol)[0]
 
+    def daemon_cgroup(self, node):
+        return self.nodes[node]["cgroup"] + "/weftd"
+
+    def capture(self, *expression):
+        """Starts to record the link between the nodes (tcpdump's expression); stop() of it gives the pcap's bytes."""
+        return Capture(self, expression)
+
     def cpu(self, *names):
         """CPU seconds that the processes of pods have used, user + system."""
-        total = 0
-        for name in names:
-            for line in pathlib.Path(self.place(name)[0], "cpu.stat").read_text().splitlines():
-                if line.startswith("usage_usec"):
-                    total += int(line.split()[1])
-        return total / 1e6
+        return sum(used(self.place(name)[0]) for name in names)
+
+    def daemon_cpu(self):
+        """The same of the daemons of all nodes: weftd and its worker, or what was started with `daemon`."""
+        return sum(used(self.daemon_cgroup(node)) for node in self.nodes)
+
+    def daemon_pss(self):
+        """Proportional set size of the same processes, in bytes, by node."""
+        return {node: sum(pss(pid) for pid in pids(self.daemon_cgroup(node))) for node in self.nodes}
 
     def congestion(self, name):
         with lab_module.inside(self.place(name)[1]):

@@ -53,7 +53,7 @@ def run(lab, pair, port, weft, *args):
     """Plays rows between two pods; gives what was seen."""
     ask = ["--ask", f"{BUILD}/weftctl --instance {lab.instance()} -o json connections"] if weft else []
     client, server = f"{pair}-client", f"{pair}-server"
-    (client_cgroup, client_netns), (server_cgroup, server_netns) = lab.place(client), lab.place(server)
+    (client_cgroup, client_netns, _), (server_cgroup, server_netns, _) = lab.place(client), lab.place(server)
     return subprocess.run([PROGRAM, "run", "--client-netns", client_netns, "--client-cgroup", client_cgroup,
                            "--server-netns", server_netns, "--server-cgroup", server_cgroup, "--server-address",
                            lab.ip(server), "--port", str(port), *ask, *args], stdout=subprocess.PIPE, check=True,

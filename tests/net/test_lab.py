@@ -190,6 +190,7 @@ def test_congestion_control_is_put_back(file):
     ("[nodes.a]\n[pods.p]\nnamspace = 'x'", "unknown key 'namspace'"),
     ("[nodes.a]\n[pods.P_]", "a name is"),
     ("[nodes.a]\n[pods.p]\nips = ['1.2.3.4']", "1.2.3.4 is not in a network"),
+    ("[nodes.a]\ncpus = [4096]", "cpus is a list of numbers of CPUs that are there"),
     ("[nodes.a]\nx y", "line 2"),
 ])
 def test_a_bad_file_is_refused_by_name(tmp_path, text, says):
@@ -228,3 +229,28 @@ def test_state_is_json_for_others(file):
     assert tool("up", "--no-weft", file).returncode == 0
     state = json.loads((labrun.lab_module.STATE / "labtest-labtest/state.json").read_text())
     assert {p["pod"] for p in state["pods"]} >= {"shop/web", "default/db"}
+
+
+def test_the_wire_shows_what_nodes_say_to_each_other(lab):
+    """What a test sees of the link: every byte between the nodes, and nothing of one node's own."""
+    capture = lab.capture("tcp port 7009")
+    for server, payload in (("far", b"across the wire"), ("db", b"inside of a node")):
+        listener = lab.socket(server)
+        listener.setsockopt(labrun.socket.SOL_SOCKET, labrun.socket.SO_REUSEADDR, 1)
+        listener.bind((lab.ip(server), 7009))
+        listener.listen()
+        client = lab.socket("web")
+        client.connect((lab.ip(server), 7009))
+        peer, _ = listener.accept()
+        client.send(payload)
+        assert peer.recv(100) == payload
+        for s in (client, peer, listener):
+            s.close()
+    seen = capture.stop()
+    assert b"across the wire" in seen and b"inside of a node" not in seen
+
+
+def test_a_node_has_its_own_cores():
+    with labrun.Running.from_text("[nodes.one]\ncpus = [0]\n[pods.a]\n", "cores", weft=False, prefix="cores-") as lab:
+        assert lab.run("a", "sh", "-c", "grep Cpus_allowed_list /proc/self/status").stdout.split() == [
+            "Cpus_allowed_list:", "0"]
