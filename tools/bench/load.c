@@ -14,14 +14,15 @@ static const struct {
 } roles[] = {
 	{ "pingpong", pingpong_client }, { "echo", pingpong_echo },  { "stream", stream_client },
 	{ "sink", stream_sink },	 { "crr", crr_client },	     { "answer", crr_answer },
-	{ "flood", flood_client },	 { "hold", flood_hold },
+	{ "flood", flood_client },	 { "hold", flood_hold },     { "crowd", crowd_server },
+	{ "bulk", crowd_bulk },		 { "idle", crowd_idle },     { "relay", relay },
 };
 
 static int usage(void)
 {
-	fprintf(stderr, "load: usage: load pingpong|echo|stream|sink|crr|answer|flood|hold ENDPOINT "
-			"[--size BYTES] [--seconds S] [--bytes TOTAL] [--clients N] [--nodelay] "
-			"[--blocking] [--check] [--told]\n");
+	fprintf(stderr, "load: usage: load pingpong|echo|stream|sink|crr|answer|flood|hold|crowd|bulk|idle|relay "
+			"ENDPOINT [--size BYTES] [--seconds S] [--bytes TOTAL] [--clients N] [--reverse] "
+			"[--to ENDPOINT] [--threads N] [--nodelay] [--blocking] [--check] [--told]\n");
 	return 2;
 }
 
@@ -32,7 +33,8 @@ static bool options(int argc, char **argv, struct load *l)
 		{ "clients", required_argument, NULL, 'c' }, { "bytes", required_argument, NULL, 'b' },
 		{ "nodelay", no_argument, NULL, 'n' },	    { "blocking", no_argument, NULL, 'B' },
 		{ "check", no_argument, NULL, 'C' },	    { "told", no_argument, NULL, 'T' },
-		{},
+		{ "reverse", no_argument, NULL, 'r' },	    { "to", required_argument, NULL, 'o' },
+		{ "threads", required_argument, NULL, 'p' }, {},
 	};
 	int c;
 
@@ -62,17 +64,26 @@ static bool options(int argc, char **argv, struct load *l)
 		case 'T':
 			l->told = true;
 			break;
+		case 'r':
+			l->reverse = true;
+			break;
+		case 'o':
+			l->to = optarg;
+			break;
+		case 'p':
+			l->threads = (unsigned)strtoul(optarg, NULL, 10);
+			break;
 		default:
 			return false;
 		}
 	}
-	return l->size > 0 && l->size <= PATTERN_SPAN && l->seconds > 0 && l->clients > 0 &&
-	       l->clients <= 1024 && optind + 2 == argc;
+	return l->size > 0 && l->size <= PATTERN_SPAN && l->seconds > 0 && l->clients > 0 && l->clients <= 20000 &&
+	       l->threads > 0 && l->threads <= 64 && optind + 2 == argc;
 }
 
 int main(int argc, char **argv)
 {
-	struct load l = { .size = 1024, .seconds = 1, .clients = 16 };
+	struct load l = { .size = 1024, .seconds = 1, .clients = 16, .threads = 1 };
 
 	signal(SIGPIPE, SIG_IGN);
 	setvbuf(stdout, NULL, _IOLBF, 0);

@@ -2,13 +2,14 @@
 /*
  * load.h: the load programs of `make bench` and of the tests, one binary, a pair of processes per run.
  *
- *	load SERVER ENDPOINT [options]		SERVER: echo, sink, answer, hold
- *	load CLIENT ENDPOINT [options]		CLIENT: pingpong, stream, crr, flood
+ *	load SERVER ENDPOINT [options]		SERVER: echo, sink, answer, hold, crowd
+ *	load CLIENT ENDPOINT [options]		CLIENT: pingpong, stream, crr, flood, bulk, idle
+ *	load relay ENDPOINT --to ENDPOINT	what any proxy has to do, and nothing else
  *
- * Pairs: pingpong-echo, stream-sink, crr-answer, flood-hold. ENDPOINT: 10.0.0.1:80, [fd00::1]:80 or
- * unix:/path, the floor for two processes of one kernel. A server takes connections until it is killed;
- * both print one JSON line for each run. Sockets are non-blocking with epoll, as those of real servers;
- * --blocking makes them plain blocking.
+ * Pairs: pingpong-echo, stream-sink, crr-answer, flood-hold, bulk-crowd, idle-crowd. ENDPOINT: 10.0.0.1:80,
+ * [fd00::1]:80 or unix:/path, the floor for two processes of one kernel. A server takes connections until it is
+ * killed; clients print one JSON line for each run, some servers too. Sockets are non-blocking with epoll, as
+ * those of real servers; --blocking makes them plain blocking.
  */
 #ifndef WEFT_BENCH_LOAD_H
 #define WEFT_BENCH_LOAD_H
@@ -22,10 +23,13 @@ struct load {
 	const char *endpoint;
 	size_t size;	  /* bytes of a message (--size) */
 	double seconds;	  /* length of a run (--seconds) */
-	unsigned clients; /* connections in flight: crr (--clients) */
+	unsigned clients; /* connections in flight: crr, bulk, idle (--clients) */
+	unsigned threads; /* relay (--threads) */
+	const char *to;	  /* relay (--to) */
 	uint64_t bytes;	  /* stream: stop after so many, 0: after `seconds` (--bytes) */
 	bool blocking;
 	bool nodelay; /* TCP_NODELAY (--nodelay) */
+	bool reverse; /* bulk: the server writes (--reverse) */
 	bool check;   /* every byte is looked at (--check) */
 	bool told;    /* flood: the conversation goes on until a line comes on stdin (--told) */
 };
@@ -38,6 +42,7 @@ struct endpoint {
 
 struct endpoint endpoint_parse(const char *text);
 int endpoint_listen(const struct endpoint *e);
+int endpoint_listen_shared(const struct endpoint *e); /* SO_REUSEPORT, O_NONBLOCK */
 /* Blocking accept; then O_NONBLOCK and TCP_NODELAY as the options say. */
 int endpoint_accept(int listener, const struct load *l);
 int endpoint_connect(const struct load *l);
@@ -92,5 +97,9 @@ int crr_client(const struct load *l);
 int crr_answer(const struct load *l);
 int flood_client(const struct load *l);
 int flood_hold(const struct load *l);
+int crowd_server(const struct load *l);
+int crowd_bulk(const struct load *l);
+int crowd_idle(const struct load *l); /* stays until stdin ends */
+int relay(const struct load *l);
 
 #endif

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 rows: what `make bench` measures. Part one are the "same node" rows of the design, part two real programs, more sizes
-and the floor that holds for all: nothing is slower than without weft.
+and the floor that holds for all: nothing is slower than without weft. Part three are tunnels between two nodes.
 """
 
 import typing
 
+import nodes
 import programs
+import tunnels
 from programs import CLIENT_CPU, SERVER_CPU, apart
 
 BOTH = ("direct", "weft")
@@ -24,6 +26,11 @@ class Row(typing.NamedTuple):
     seconds: float = 2.0
     least: float = 0.0  # a shorter run shows nothing, not even that it runs
     pods: str = ""  # which pair of pods (sides.PAIRS)
+    bounds: tuple = ()  # measures whose target is of weft itself, not of a ratio
+    peer: str = "direct"  # the arm that weft is compared with
+    threads: int = 0  # of each node's daemon; 0: pods of one node
+    most: int = 99  # runs: what does not vary is measured once
+    warm: bool = True  # a round before, which is thrown away
 
 
 def at_least(rate, cpu, least=FLOOR, most=TAX):
@@ -111,8 +118,36 @@ PART_TWO = {
     "connections-pod": Row("new connections, pod address", programs.connections(7004, False, **APART),
                            at_least("connections/s", "CPU us/connection")),
 }
-ROWS = PART_ONE | PART_TWO
-GROUPS = {"part-one": tuple(PART_ONE), "part-two": tuple(PART_TWO)}
+TUNNEL_CPU = {"CPU s/GB": ("<=", 0.80)}
+IDLE = 9000  # a HAProxy needs two files for each, and 20 000 are what a process may have in many places
+IDLE_BOUNDS = ("KiB/connection, near node", "KiB/connection, far node")
+
+
+def tunnel(title, threads, run, targets, **more):
+    many = f"{threads} thread{'s' if threads > 1 else ''}"
+    return Row(f"{title}, {many}", run, targets, nodes.ARMS, peer="envoy", threads=threads, **more)
+
+
+def tunnel_rows(threads):
+    found = {}
+    for streams in (1, 16, 256):
+        what = f"bulk, {streams} stream{'s' if streams > 1 else ''}"
+        found[f"tunnel-{streams}-t{threads}"] = tunnel(what, threads, tunnels.bulk(streams), TUNNEL_CPU)
+        found[f"tunnel-{streams}-r-t{threads}"] = tunnel(f"{what}, back", threads, tunnels.bulk(streams, "--reverse"),
+                                                         TUNNEL_CPU)
+    found[f"tunnel-pingpong-t{threads}"] = tunnel("ping-pong 1 KB", threads, tunnels.pingpong(1024),
+                                                  {"p50 us": ("<=", 0.70)})
+    found[f"tunnel-connections-t{threads}"] = tunnel("new connections", threads, tunnels.connections(16),
+                                                     {"CPU us/connection": ("<=", 0.60)})
+    return found
+
+
+PART_THREE = tunnel_rows(1) | {
+    "tunnel-idle": tunnel(f"{IDLE} idle connections", 1, tunnels.idle(IDLE), {
+        measure: ("<=", 4) for measure in IDLE_BOUNDS}, bounds=IDLE_BOUNDS, most=1, warm=False),
+} | (tunnel_rows(2) if programs.CPUS > 1 else {})
+ROWS = PART_ONE | PART_TWO | PART_THREE
+GROUPS = {"part-one": tuple(PART_ONE), "part-two": tuple(PART_TWO), "part-three": tuple(PART_THREE)}
 PROGRAMS = ("ip", "nginx", "wrk", "iperf3", "taskset", "redis-server", "redis-benchmark", "redis-cli", "setpriv")
 
 

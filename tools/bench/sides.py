@@ -116,6 +116,12 @@ class Sides:
         """The pods of the next row."""
         self.client_pod, self.server_pod = pods(pair)
 
+    def prepare(self, spec):
+        self.use(spec.pods)
+
+    def witness(self):
+        return Witness(self)
+
     @staticmethod
     def home(arm):
         """The lab of an arm, by name."""

@@ -16,6 +16,7 @@ import statistics
 import typing
 
 import labrun
+import nodes
 from rows import ALONE, ROWS
 
 
@@ -28,6 +29,7 @@ class Line(typing.NamedTuple):
     sense: str
     target: float
     reached: bool
+    bound: bool
 
 
 def interval(values):
@@ -42,23 +44,25 @@ def interval(values):
 
 def judge(row, found, judged=True):
     """The lines of a row, those with a target first; noise and a quick look are not judged."""
-    lines = []
-    targets, alone = ROWS[row].targets, ROWS[row].arms == ALONE
-    for measure in [m for m in targets if m in found["weft"]] + [m for m in found["weft"] if m not in targets]:
-        values = found["weft"][measure]
-        sense, target = targets.get(measure, (None, None)) if judged else (None, None)
-        figures = {arm: statistics.median(samples[measure]) for arm, samples in found.items() if measure in samples}
+    lines, spec = [], ROWS[row]
+    ours = found.get("weft") or {}
+    measures = ours or next(iter(found.values()))
+    for measure in [m for m in spec.targets if m in measures] + [m for m in measures if m not in spec.targets]:
+        values, peers = ours.get(measure, []), found.get(spec.peer, {}).get(measure, [])
+        sense, target = spec.targets.get(measure, (None, None)) if judged and values else (None, None)
+        bound = spec.arms == ALONE or measure in spec.bounds
+        figures = {arm: statistics.median(samples[measure]) for arm, samples in found.items() if samples.get(measure)}
         ratio = low = high = None
-        if alone and sense:  # a bound holds in each run
+        if bound and sense:  # a bound holds in each run
             figures["weft"] = max(values) if sense == "<=" else min(values)
-        if not alone and all(found["direct"][measure]):
-            ratios = [w / d for d, w in zip(found["direct"][measure], values)]
+        if spec.arms != ALONE and values and peers and all(peers):
+            ratios = [w / p for p, w in zip(peers, values)]
             ratio, (low, high) = statistics.median(ratios), interval(ratios)
-        value = figures["weft"] if alone else ratio
+        value = figures.get("weft") if bound else ratio
         reached = None
         if target is not None and value is not None:
             reached = value >= target if sense == ">=" else value <= target
-        lines.append(Line(measure, figures, ratio, low, high, sense, target, reached))
+        lines.append(Line(measure, figures, ratio, low, high, sense, target, reached, bound))
     return lines
 
 
@@ -74,16 +78,29 @@ def judged(args):
     return not (args["noise"] or args["quick"])
 
 
+COLUMNS = {"part": ("direct", "weft", "AF_UNIX"), "tunnel": nodes.ARMS}  # of the tables, by kind
+
+
+def kind(row):
+    return "tunnel" if ROWS[row].threads else "part"
+
+
+def tables(results):
+    """{kind: its part of the results}, those that have rows."""
+    return {k: found for k in COLUMNS if (found := {row: r for row, r in results.items() if kind(row) == k})}
+
+
 def cells(results, args):
-    """The table as text, the head first."""
-    rows = [("row", "measure", "direct", "plain" if args["noise"] else "weft", "AF_UNIX", "ratio", "between", "target",
-             "verdict", "path")]
+    """A table as text, the head first. All rows are of one kind."""
+    arms = COLUMNS[kind(next(iter(results)))]
+    names = {arm: nodes.NAMES.get(arm, arm) for arm in arms} | ({"weft": "plain"} if args["noise"] else {})
+    rows = [("row", "measure", *(names[arm] for arm in arms), "ratio", "between", "target", "verdict", "path")]
     for row, result in results.items():
         title, path = ROWS[row].title, (result["path"] or {}).get("text", "")
         for line in judge(row, result["samples"], judged(args)):
-            sign = "" if line.ratio is None else " x"
-            rows.append((title, line.measure, number(line.figures.get("direct")), number(line.figures["weft"]),
-                         number(line.figures.get("AF_UNIX")), "-" if line.ratio is None else f"{line.ratio:.2f} x",
+            sign = "" if line.bound else " x"
+            rows.append((title, line.measure, *(number(line.figures.get(arm)) for arm in arms),
+                         "-" if line.ratio is None else f"{line.ratio:.2f} x",
                          "-" if line.ratio is None else f"{line.low:.2f}..{line.high:.2f}",
                          "" if line.target is None else f"{line.sense} {line.target:g}{sign}",
                          {None: "", True: "reached", False: "NOT reached"}[line.reached], path))
@@ -91,38 +108,50 @@ def cells(results, args):
     return rows
 
 
-LEFT = (0, 1, 7, 8, 9)  # columns of words
+def words(column, columns):
+    """Is it one of words, not of figures?"""
+    return column < 2 or column >= columns - 3
 
 
 def show(results, args):
-    rows = cells(results, args)
-    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-    for i, r in enumerate(rows):
-        line = [c.ljust(w) if j in LEFT else c.rjust(w) for j, (c, w) in enumerate(zip(r, widths))]
-        print("  ".join(line).rstrip())
-        if not i:
-            print("  ".join("-" * w for w in widths))
+    for found in tables(results).values():
+        rows = cells(found, args)
+        widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
+        for i, r in enumerate(rows):
+            line = [c.ljust(w) if words(j, len(r)) else c.rjust(w) for j, (c, w) in enumerate(zip(r, widths))]
+            print("  ".join(line).rstrip())
+            if not i:
+                print("  ".join("-" * w for w in widths))
+        print()
 
 
 def write_document(path, results, args):
-    """The table as Markdown, between the marks of docs/performance.md."""
+    """The tables as Markdown, each between its marks in docs/performance.md."""
     text = pathlib.Path(path).read_text()
-    head, begin, rest = text.partition("<!-- bench:begin -->\n")
-    _, end, tail = rest.partition("<!-- bench:end -->")
-    if not begin or not end:
-        raise labrun.LabError(f"{path} has no marks bench:begin and bench:end")
-    rows = cells(results, args)
-    rows.insert(1, tuple("---" if i in LEFT else "---:" for i in range(len(rows[0]))))
-    lines = [f"{datetime.date.today()}, {conditions(results, args)}\n"] + ["| " + " | ".join(r) + " |" for r in rows]
-    pathlib.Path(path).write_text(head + begin + "\n".join(lines) + "\n" + end + tail)
+    for k, found in tables(results).items():
+        mark = {"part": "bench", "tunnel": "bench:tunnel"}[k]
+        head, begin, rest = text.partition(f"<!-- {mark}:begin -->\n")
+        _, end, tail = rest.partition(f"<!-- {mark}:end -->")
+        if not begin or not end:
+            raise labrun.LabError(f"{path} has no marks {mark}:begin and {mark}:end")
+        rows = cells(found, args)
+        rows.insert(1, tuple("---" if words(i, len(rows[0])) else "---:" for i in range(len(rows[0]))))
+        lines = [f"{datetime.date.today()}, {conditions(found, args)}\n"] + ["| " + " | ".join(r) + " |" for r in rows]
+        text = head + begin + "\n".join(lines) + "\n" + end + tail
+    pathlib.Path(path).write_text(text)
 
 
 def conditions(results, args):
     """One sentence on how the figures came about."""
     pairs = {f"{n} of {s:g} s" for n, s in (args["plan"][row] for row in results)}
     others, steal = (max((r["machine"][k] for r in results.values()), default=0) for k in ("others", "steal"))
+    cpu = "both ends and weft's own processes"
+    if any(kind(row) == "tunnel" for row in results):
+        cpu = "the daemons of both nodes"
+        if args["aes"]:
+            cpu += f"; of that AES-128-GCM by itself, sealed and opened once each: {2e9 / args['aes']:.2f} s/GB"
     return (f"{platform.release()}, {os.cpu_count()} CPUs, cubic in every netns; pairs of runs a row: "
-            f"{' or '.join(sorted(pairs))}; CPU = both ends and weft's own processes; the machine did at most "
+            f"{' or '.join(sorted(pairs))}; CPU = {cpu}; the machine did at most "
             f"{others * 100:.1f} % of other work, {steal * 100:.1f} % was stolen from it")
 
 
@@ -130,7 +159,7 @@ def report(results, args):
     return {
         "when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "kernel": platform.release(), "cpus": os.cpu_count(), "congestion": "cubic",
-        "noise": args["noise"], "quick": args["quick"],
+        "noise": args["noise"], "quick": args["quick"], "aes_128_gcm_bytes_per_second": args["aes"],
         "rows": {row: {"title": ROWS[row].title, "pairs": args["plan"][row][0], "seconds": args["plan"][row][1],
                        **result, "measures": [line._asdict() for line in judge(row, result["samples"], judged(args))]}
                  for row, result in results.items()},
