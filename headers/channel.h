@@ -15,6 +15,7 @@ struct channel;
 struct channel_plan {
 	struct loop *loop;
 	struct pods *pods;
+	struct loader *loader;
 	const struct folders *folders;
 	const struct wire_start *start; /* borrowed; splice_on is read at each start */
 	int fd[WIRE_FD_COUNT]; /* borrowed; WIRE_FD_NOTIFY is made anew for each worker */

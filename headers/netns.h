@@ -27,15 +27,22 @@ int netns_cookie(int fd, uint64_t *ret) must_check;
 bool netns_is_home(int fd); /* weftd's own */
 bool netns_is_host(int fd); /* of process 1 */
 
+/* Called for each socket as it is made (before it listens): marks it as weft's own. 0 or -errno */
+struct netns_own {
+	int (*mark)(void *ctx, int sock);
+	void *ctx;
+};
+
 /*
  * Listeners on all addresses, IPv6 and IPv4 in one socket where the kernel has IPv6: one of each port for every thread,
  * those of a port in one SO_REUSEPORT group. `ret` holds threads * NETNS_LISTENERS, those of thread 0 first. 0 or
  * -errno, then *ret_port is the port that failed and nothing is open.
  */
-int netns_listen(int fd, unsigned threads, int *ret, uint16_t *ret_port) must_check;
+int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret, uint16_t *ret_port) must_check;
 
-/* Unconnected sockets: w->count fds as wire.h says, but for map `own`. 0, or -errno and none. */
-int netns_sockets(int fd, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH]) must_check;
+/* Unconnected sockets: w->count fds as wire.h says. 0, or -errno and none. */
+int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *own, int ret[WIRE_SOCKET_BATCH])
+	must_check;
 
 int netns_diag(int fd) must_check; /* sock_diag socket inside; fd or -errno */
 int netns_of(int sock) must_check; /* the netns of a socket; fd or -errno */

@@ -88,8 +88,8 @@ void pods_unsent(struct pods *p); /* the worker died */
 /* -------- sockets.c: sockets for the worker */
 
 /* As WIRE_SOCKETS asks: w->count fds, or -errno and why, and none. */
-int sockets_make(struct pod *pod, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH], char why[PODS_WHY])
-	must_check;
+int sockets_make(struct pod *pod, struct loader *l, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH],
+		 char why[PODS_WHY]) must_check;
 
 /* -------- vigil.c: one netns watched without holding it */
 

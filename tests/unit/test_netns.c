@@ -20,7 +20,17 @@
 #define THREADS 3
 #define COUNT (THREADS * NETNS_LISTENERS)
 
-static int pod, home;
+static int pod, home, marked;
+
+static int mark(void *ctx, int sock)
+{
+	assert_true(sock >= 0);
+	marked++;
+	return *(int *)ctx;
+}
+
+static int answer;
+static const struct netns_own own = {.mark = mark, .ctx = &answer};
 
 static int setup(void **state)
 {
@@ -68,7 +78,7 @@ static void listeners_of_every_thread(void **state)
 	uint16_t port;
 
 	(void)state;
-	assert_int_equal(netns_listen(pod, THREADS, sock, &port), 0);
+	assert_int_equal(netns_listen(pod, THREADS, &own, sock, &port), 0);
 	for (unsigned i = 0; i < COUNT; i++) {
 		struct sockaddr_in6 at = {0};
 		socklen_t len = sizeof(at);
@@ -85,12 +95,12 @@ static void listeners_of_every_thread(void **state)
 	close(sock[3]);
 	close(sock[6]);
 	assert_int_equal(netns_home(OWNER + 1), 0);
-	assert_int_equal(netns_listen(pod, THREADS, more, &port), -EADDRINUSE);
+	assert_int_equal(netns_listen(pod, THREADS, &own, more, &port), -EADDRINUSE);
 	assert_int_equal(port, 15006);
 	for (unsigned i = 0; i < COUNT; i++)
 		if (i % NETNS_LISTENERS)
 			close(sock[i]);
-	assert_int_equal(netns_listen(pod, 1, more, &port), 0);
+	assert_int_equal(netns_listen(pod, 1, &own, more, &port), 0);
 	for (unsigned i = 0; i < NETNS_LISTENERS; i++)
 		close(more[i]);
 	assert_int_equal(netns_home(OWNER), 0);
@@ -105,7 +115,9 @@ static void outgoing_sockets(void **state)
 	for (unsigned i = 0; i < 4; i++) {
 		w.kind = i & 1 ? WIRE_SOCKET_APP : WIRE_SOCKET_OUT;
 		w.ipv6 = i >> 1;
-		assert_int_equal(netns_sockets(pod, &w, sock), 0);
+		marked = 0;
+		assert_int_equal(netns_sockets(pod, &w, &own, sock), 0);
+		assert_int_equal(marked, WIRE_SOCKET_BATCH);
 		for (unsigned k = 0; k < w.count; k++) {
 			bool app = w.kind == WIRE_SOCKET_APP;
 
@@ -120,8 +132,11 @@ static void outgoing_sockets(void **state)
 			close(sock[k]);
 		}
 	}
-	assert_int_equal(netns_sockets(-1, &w, sock), -EBADF);
+	assert_int_equal(netns_sockets(-1, &w, &own, sock), -EBADF);
 	assert_int_equal(netns_of(pod), -ENOTTY);
+	answer = -ENOSPC; /* who cannot be marked is not made */
+	assert_int_equal(netns_sockets(pod, &w, &own, sock), -ENOSPC);
+	answer = 0;
 }
 
 int main(void)

@@ -115,7 +115,7 @@ int netns_cookie(int fd, uint64_t *ret)
 }
 
 /* The kernel takes the file system's user for the one who makes a socket. */
-static int make_socket(int family)
+static int make_socket(int family, const struct netns_own *own)
 {
 	int sock, err;
 
@@ -123,7 +123,13 @@ static int make_socket(int family)
 	sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
 	err = errno;
 	(void)setfsuid(geteuid());
-	return sock < 0 ? -err : sock;
+	if (sock < 0)
+		return -err;
+	err = own->mark(own->ctx, sock);
+	if (!err)
+		return sock;
+	close(sock);
+	return err;
 }
 
 static bool set(int sock, int level, int option, int value)
@@ -131,16 +137,16 @@ static bool set(int sock, int level, int option, int value)
 	return !setsockopt(sock, level, option, &value, sizeof(value));
 }
 
-static int listen_at(uint16_t port)
+static int listen_at(uint16_t port, const struct netns_own *own)
 {
 	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
 	struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
 	const struct sockaddr *to = (struct sockaddr *)&six;
 	socklen_t len = sizeof(six);
-	int sock = make_socket(AF_INET6), err;
+	int sock = make_socket(AF_INET6, own), err;
 
 	if (sock < 0) { /* a kernel without IPv6, or ipv6.disable=1 */
-		sock = make_socket(AF_INET);
+		sock = make_socket(AF_INET, own);
 		if (sock < 0)
 			return sock;
 		to = (struct sockaddr *)&four;
@@ -157,7 +163,7 @@ fail:
 	return err;
 }
 
-int netns_listen(int fd, unsigned threads, int *ret, uint16_t *ret_port)
+int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret, uint16_t *ret_port)
 {
 	unsigned count = threads * NETNS_LISTENERS, i;
 	int err = enter(fd);
@@ -166,7 +172,7 @@ int netns_listen(int fd, unsigned threads, int *ret, uint16_t *ret_port)
 	if (err)
 		return err;
 	for (i = 0; i < count; i++) {
-		ret[i] = listen_at(netns_ports[i % NETNS_LISTENERS]);
+		ret[i] = listen_at(netns_ports[i % NETNS_LISTENERS], own);
 		if (ret[i] < 0)
 			break;
 	}
@@ -180,9 +186,9 @@ int netns_listen(int fd, unsigned threads, int *ret, uint16_t *ret_port)
 	return err;
 }
 
-static int outgoing(const struct wire_sockets *w)
+static int outgoing(const struct wire_sockets *w, const struct netns_own *own)
 {
-	int sock = make_socket(w->ipv6 ? AF_INET6 : AF_INET), err;
+	int sock = make_socket(w->ipv6 ? AF_INET6 : AF_INET, own), err;
 	bool good;
 
 	if (sock < 0)
@@ -200,7 +206,7 @@ static int outgoing(const struct wire_sockets *w)
 	return err;
 }
 
-int netns_sockets(int fd, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH])
+int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *own, int ret[WIRE_SOCKET_BATCH])
 {
 	int err = enter(fd);
 	unsigned i;
@@ -208,7 +214,7 @@ int netns_sockets(int fd, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATC
 	if (err)
 		return err;
 	for (i = 0; i < w->count; i++) {
-		ret[i] = outgoing(w);
+		ret[i] = outgoing(w, own);
 		if (ret[i] < 0)
 			break;
 	}

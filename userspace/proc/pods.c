@@ -9,6 +9,8 @@
 
 #include "podfile.h"
 
+#define INBOUND 1 /* of netns_ports, of thread 0 */
+
 struct pods {
 	struct pods_plan plan;
 	struct vigil_room *room;
@@ -106,6 +108,7 @@ static void let_go(struct pod *pod)
 	if (pod->vigil)
 		vigil_stop(pod->vigil);
 	pod->vigil = NULL;
+	loader_listener_gone(pod->pods->plan.loader, pod->netns);
 	close_listeners(pod);
 	if (pod->diag >= 0)
 		close(pod->diag);
@@ -142,14 +145,20 @@ static void netns_gone(void *ctx)
 	begin_leave(pod);
 }
 
+static int mark(void *ctx, int sock)
+{
+	return loader_own(ctx, sock);
+}
+
 /* Listeners, sk_lookup link, vigil. Undone on error. */
 static int move_in(struct pod *pod, int netns, char why[PODS_WHY])
 {
 	unsigned threads = pod->pods->plan.threads;
 	int *listener = mem_alloc(threads * NETNS_LISTENERS * sizeof(*listener)), err;
+	struct loader *l = pod->pods->plan.loader;
 	uint16_t port;
 
-	err = netns_listen(netns, threads, listener, &port);
+	err = netns_listen(netns, threads, &(struct netns_own){.mark = mark, .ctx = l}, listener, &port);
 	if (err) {
 		free(listener);
 		if (err == -EADDRINUSE)
@@ -159,9 +168,11 @@ static int move_in(struct pod *pod, int netns, char why[PODS_WHY])
 		return say(why, err, "cannot listen in the pod's network namespace: %s", strerror(-err));
 	}
 	pod->listener = listener;
-	err = loader_member(pod->pods->plan.loader, pod->netns);
+	err = loader_member(l, pod->netns);
 	if (!err)
-		err = loader_inbound(pod->pods->plan.loader, pod->number, netns);
+		err = loader_listener(l, pod->netns, listener[INBOUND]);
+	if (!err)
+		err = loader_inbound(l, pod->number, netns);
 	if (err) {
 		let_go(pod);
 		return say(why, err, "sk_lookup cannot be attached in the pod's network namespace: %s",

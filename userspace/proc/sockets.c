@@ -35,18 +35,25 @@ static int refuse(const struct pod *pod, int err, char why[PODS_WHY])
 	return err;
 }
 
-static int make(const struct pod *pod, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH])
+static int mark(void *ctx, int sock)
 {
+	return loader_own(ctx, sock);
+}
+
+static int make(const struct pod *pod, struct loader *l, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH])
+{
+	const struct netns_own own = {.mark = mark, .ctx = l};
 	int netns = netns_of(pod->listener[0]), err;
 
 	if (netns < 0)
 		return netns;
-	err = netns_sockets(netns, w, ret);
+	err = netns_sockets(netns, w, &own, ret);
 	close(netns);
 	return err;
 }
 
-int sockets_make(struct pod *pod, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH], char why[PODS_WHY])
+int sockets_make(struct pod *pod, struct loader *l, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH],
+		 char why[PODS_WHY])
 {
 	int err;
 
@@ -54,6 +61,6 @@ int sockets_make(struct pod *pod, const struct wire_sockets *w, int ret[WIRE_SOC
 		return -EINVAL;
 	if (!within_share(pod, w->count))
 		return -EBUSY;
-	err = make(pod, w, ret);
+	err = make(pod, l, w, ret);
 	return err ? refuse(pod, err, why) : 0;
 }

@@ -305,6 +305,7 @@ static int open_channel(struct supervisor *s, uid_t uid, gid_t gid)
 	struct channel_plan plan = {
 		.loop = s->loop,
 		.pods = s->pods,
+		.loader = s->loader,
 		.folders = &s->folders,
 		.start = &s->start,
 		.log_format = s->options->log_json ? "json" : "text",
