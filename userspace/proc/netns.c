@@ -114,17 +114,31 @@ int netns_cookie(int fd, uint64_t *ret)
 	return err;
 }
 
-/* The kernel takes the file system's user for the one who makes a socket. */
+/*
+ * To make sockets there: the kernel takes the file system's user for whom they belong to. Once for all of them: it
+ * costs as much as half a socket.
+ */
+static int enter_as_owner(int fd)
+{
+	int err = enter(fd);
+
+	if (!err)
+		(void)setfsuid(owner);
+	return err;
+}
+
+static void leave_as_owner(void)
+{
+	(void)setfsuid(geteuid());
+	leave();
+}
+
 static int make_socket(int family, const struct netns_own *own)
 {
-	int sock, err;
+	int sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP), err;
 
-	(void)setfsuid(owner);
-	sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
-	err = errno;
-	(void)setfsuid(geteuid());
 	if (sock < 0)
-		return -err;
+		return -errno;
 	err = own->mark(own->ctx, sock);
 	if (!err)
 		return sock;
@@ -166,7 +180,7 @@ fail:
 int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret, uint16_t *ret_port)
 {
 	unsigned count = threads * NETNS_LISTENERS, i;
-	int err = enter(fd);
+	int err = enter_as_owner(fd);
 
 	*ret_port = 0;
 	if (err)
@@ -176,7 +190,7 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 		if (ret[i] < 0)
 			break;
 	}
-	leave();
+	leave_as_owner();
 	if (i == count)
 		return 0;
 	err = ret[i];
@@ -208,7 +222,7 @@ static int outgoing(const struct wire_sockets *w, const struct netns_own *own)
 
 int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *own, int ret[WIRE_SOCKET_BATCH])
 {
-	int err = enter(fd);
+	int err = enter_as_owner(fd);
 	unsigned i;
 
 	if (err)
@@ -218,7 +232,7 @@ int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *
 		if (ret[i] < 0)
 			break;
 	}
-	leave();
+	leave_as_owner();
 	if (i == w->count)
 		return 0;
 	err = ret[i];
