@@ -191,6 +191,10 @@ class Running:
         """What weftd and its worker have written so far."""
         return (lab_module.STATE / self.state["lab"] / f"{self.instance(node)}.log").read_text(errors="replace")
 
+    def ca_dir(self):
+        """The CA that the nodes share."""
+        return pathlib.Path(self.state["ca"])
+
     # ---- processes
 
     def run(self, name, *command, check=True, timeout=30, text=True, **options):

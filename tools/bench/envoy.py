@@ -13,7 +13,6 @@ import json
 import pathlib
 
 HBONE = 15008
-ADMIN = 15000  # on the loopback of the pod
 TYPES = "type.googleapis.com/envoy.extensions."
 
 
@@ -26,12 +25,15 @@ def address(ip, port):
 
 
 def tls(certs, name, match):
-    """The fields that both sides have. `certs`: folder with ca.pem, NAME.pem, NAME.key; `match`: SANs of the peer."""
+    """
+    The fields that both sides have. `certs`: folder with ca.pem, NAME.pem, NAME.key (name None: shows no certificate);
+    `match`: SANs of the peer.
+    """
     version = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
+    own = [{"certificate_chain": {"filename": str(certs / f"{name}.pem")},
+            "private_key": {"filename": str(certs / f"{name}.key")}}] if name else []
     return {
-        "alpn_protocols": ["h2"], "tls_params": version,
-        "tls_certificates": [{"certificate_chain": {"filename": str(certs / f"{name}.pem")},
-                              "private_key": {"filename": str(certs / f"{name}.key")}}],
+        "alpn_protocols": ["h2"], "tls_params": version, "tls_certificates": own,
         "validation_context": {"trusted_ca": {"filename": str(certs / "ca.pem")},
                                "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": match}]},
     }
@@ -42,8 +44,7 @@ def limits():
 
 
 def document(listeners, clusters):
-    return {"admin": {"address": address("127.0.0.1", ADMIN)},
-            "static_resources": {"listeners": listeners, "clusters": clusters}}
+    return {"static_resources": {"listeners": listeners, "clusters": clusters}}
 
 
 def listener(name, ip, port, filters, **more):
@@ -89,9 +90,10 @@ def server(certs, name, trust_domain="cluster.local", ip="0.0.0.0"):
 
 
 def command(build, folder, name, config, threads=1):
-    """Writes the configuration; gives the command that runs it."""
+    """Writes the configuration; gives the command that runs it. Its admin interface is the socket NAME.admin."""
     path = pathlib.Path(folder, f"{name}.json")
-    path.write_text(json.dumps(config, indent=1))
+    admin = {"address": {"pipe": {"path": str(path.with_suffix(".admin"))}}}
+    path.write_text(json.dumps({"admin": admin, **config}, indent=1))
     return [binary(build), "-c", path, "--concurrency", threads, "--disable-hot-restart", "-l", "warn"]
 
 
