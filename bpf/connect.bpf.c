@@ -4,11 +4,20 @@
  *
  * Asked at connect(), before a source port is chosen (kernel: pre_connect), of every process below the cgroup:
  *	1. is it TCP, and is the netns one of our pods?		else not our business
- *	2. loopback, or the pod itself?				else not our business
- *	3. is the destination a service?			pick an endpoint, or refuse
- *	4. is the destination a pod of this node?		ask its policy now: ECONNREFUSED costs no packet
- * The netns cookie comes from the socket, so a pod cannot claim to be another. The answer is not final for (4):
- * weft_inbound asks again when the SYN arrives, with the source address that was really used.
+ *	2. is the socket weft's own?				pass: the worker has asked
+ *	3. loopback, or the pod itself?				pass: not our business
+ *	4. is the destination a service?			pick an endpoint, or refuse
+ *	5. is it a port of weft's, or nobody of the mesh for a pod that may reach no other?	refuse
+ *	6. is the destination a pod of this node?		ask its policy now: ECONNREFUSED costs no packet
+ *	7. does it need the worker (decide_capture)?		send it to ABI_PORT_OUTBOUND of the pod itself; is the
+ *								worker gone, refuse, or pass if the pod fails open
+ * The netns cookie comes from the socket, so a pod cannot claim to be another, and only the supervisor makes a socket
+ * weft's own. The answer is not final for (6): weft_inbound asks again when the SYN arrives, with the source address
+ * that was really used.
+ *
+ * A captured connection goes to the pod's own address, so that getsockname() says what it would say without weft; a pod
+ * that was enrolled without an address of the family is sent to its loopback. The source port is not known yet: the
+ * sockops program writes the record by which the worker finds what was asked.
  */
 #include "verdict.bpf.h"
 
@@ -26,6 +35,10 @@ struct ask { /* one connect(), families folded into one */
 	__u32 service;
 	__u32 policy; /* set that allowed it */
 	__u8 splice;  /* enum abi_splice of the service */
+	__u8 proxy;   /* 1: ABI_SERVICE_PROXY */
+	__u8 why;     /* enum abi_reason: of the capture, or why there is none */
+	__u16 target_port; /* not 0: captured, and dst is the worker's */
+	struct abi_addr target;
 };
 
 /*
@@ -156,7 +169,8 @@ static __always_inline enum abi_reason service_pick(struct ask *q)
 			continue;
 		q->service = svc.service;
 		q->splice = svc.splice;
-		if (svc.flags & ABI_SERVICE_L7)
+		q->proxy = !!(svc.flags & ABI_SERVICE_PROXY);
+		if (svc.flags & ABI_SERVICE_L7 && !q->proxy)
 			return ABI_NEEDS_WORKER;
 		if (!svc.count)
 			return ABI_NO_ENDPOINT;
@@ -185,12 +199,53 @@ static __always_inline enum abi_reason service_pick(struct ask *q)
 	return ABI_ENDPOINT_GONE;
 }
 
-/* Questions 2 to 4 for a pod of ours; q->dst and q->port may be replaced. */
+/* To the worker with it. A socket that is bound to loopback would not leave the pod in any case. */
+static __always_inline enum abi_reason capture(struct ask *q, enum abi_reason why)
+{
+	int v4 = addr_v4(&q->dst);
+
+	if (addr_loopback(&q->bound))
+		return ABI_NONE;
+	if (worker_gone()) {
+		q->why = ABI_FAIL_OPEN;
+		return q->pod.flags & ABI_POD_FAIL_OPEN ? ABI_NONE : ABI_WORKER_GONE;
+	}
+	if (!q->asked_port) {
+		q->asked = q->dst;
+		q->asked_port = q->port;
+	}
+	q->why = why;
+	q->target = q->dst;
+	q->target_port = q->port;
+	q->dst = v4 ? q->pod.ipv4 : q->pod.ipv6;
+	q->port = ABI_PORT_OUTBOUND;
+	if (!addr_zero(&q->dst))
+		return ABI_NONE;
+	if (v4)
+		addr_from_v4(&q->dst, bpf_htonl(0x7f000001));
+	else
+		q->dst.byte[15] = 1;
+	return ABI_NONE;
+}
+
+/* Question 6: may it reach this pod of the node? */
+static __always_inline enum abi_reason ask_policy(struct ask *q, const struct abi_address *to)
+{
+	struct abi_addr source;
+
+	ask_source(q, &source);
+	if (addr_zero(&source))
+		return ABI_NONE; /* weft_inbound knows it when the SYN is there */
+	return policy_ask(&q->dst, to, q->pod.identity, &source, q->port, &q->policy);
+}
+
+/* Questions 3 to 7 for a pod of ours; q->dst and q->port may be replaced. */
 static __always_inline enum abi_reason ask(struct ask *q)
 {
+	struct decide_dest d = {.pod = q->pod.flags};
 	const struct abi_address *to;
-	struct abi_addr source;
-	enum abi_reason why;
+	enum abi_reason why, need;
+	__u32 pod = 0;
 
 	if (q->known < 0) {
 		reason_count(ABI_POLICY_UNSETTLED);
@@ -208,14 +263,26 @@ static __always_inline enum abi_reason ask(struct ask *q)
 		}
 		to = address_get(&q->dst);
 	}
-	if (!to || to->kind != ABI_KIND_LOCAL_POD || to->netns == q->pod.netns)
-		return ABI_NONE;
-	ask_source(q, &source);
-	if (addr_zero(&source))
-		return ABI_NONE; /* weft_inbound knows it when the SYN is there */
-	why = policy_ask(&q->dst, to, q->pod.identity, &source, q->port, &q->policy);
+	d.port = q->port;
+	d.service = q->asked_port != 0;
+	d.service_proxy = q->proxy;
+	if (to) {
+		d.kind = to->kind;
+		d.address = to->flags;
+		if (to->kind == ABI_KIND_LOCAL_POD) {
+			if (to->netns == q->pod.netns)
+				return ABI_NONE;
+			pod = to->pod;
+		}
+	}
+	need = decide_capture(&d);
+	why = need >= ABI_DENIED ? need : ABI_NONE;
+	if (!why && pod)
+		why = ask_policy(q, to);
+	if (!why && need)
+		why = capture(q, need);
 	if (why)
-		refusal_count(q->pod.identity, q->service, to->pod, why);
+		refusal_count(q->pod.identity, q->service, pod, why);
 	return why;
 }
 
@@ -235,10 +302,28 @@ static __always_inline void ask_remember(struct bpf_sock *sk, const struct ask *
 	s->flags = kept;
 	s->asked = q->asked;
 	s->asked_port = q->asked_port;
+	s->target = q->target;
+	s->target_port = q->target_port;
+	s->why = q->why;
 	s->service = q->service;
 	s->splice = q->splice;
 	s->policy = q->policy;
 	s->connect_ns = bpf_ktime_get_ns();
+}
+
+/* Question 2. The sockops program makes a record if it goes to the pod's own app. */
+static __always_inline int own_socket(struct bpf_sock *sk)
+{
+	struct abi_sock *s;
+
+	if (!sk || !bpf_sk_storage_get(&own, sk, NULL, 0))
+		return 0;
+	s = bpf_sk_storage_get(&socks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (s) {
+		s->flags = ABI_SOCK_OWN;
+		s->connect_ns = bpf_ktime_get_ns();
+	}
+	return 1;
 }
 
 /* 1: of a pod of ours, and TCP; 0: not our business; -1: it cannot be said */
@@ -255,7 +340,7 @@ int weft_connect4(struct bpf_sock_addr *ctx)
 	struct ask q = {};
 
 	q.known = pod_of(ctx, &q.pod);
-	if (!q.known)
+	if (!q.known || own_socket(ctx->sk))
 		return ALLOW;
 	addr_from_v4(&q.dst, ctx->user_ip4);
 	q.port = bpf_ntohs(ctx->user_port);
@@ -279,7 +364,7 @@ int weft_connect6(struct bpf_sock_addr *ctx)
 	struct ask q = {};
 
 	q.known = pod_of(ctx, &q.pod);
-	if (!q.known)
+	if (!q.known || own_socket(ctx->sk))
 		return ALLOW;
 	addr_from_v6(&q.dst, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
 		     ctx->user_ip6[3]);

@@ -54,6 +54,38 @@ decide_policy(const struct abi_policy *p, const struct abi_bits *source,
 	return allow_l7 ? ABI_NEEDS_WORKER : ABI_NOT_ALLOWED;
 }
 
+/* ------------------------------------------------------------------ capture */
+
+struct decide_dest { /* of a connect(), after a service's endpoint was picked */
+	__u8 kind;	    /* enum abi_kind of the address */
+	__u8 address;	    /* ABI_ADDRESS_* */
+	__u8 pod;	    /* ABI_POD_* of the source */
+	__u8 service;	    /* 1: a service was asked */
+	__u8 service_proxy; /* 1: with ABI_SERVICE_PROXY */
+	__u16 port;
+};
+
+/*
+ * Does the connection need the worker? ABI_NONE: no, leave it alone; ABI_TUNNELLED, ABI_PROXIED: yes; else why it is
+ * refused. Not asked of what stays within the pod. What speaks HBONE by itself is not put into HBONE again.
+ */
+static __always_inline enum abi_reason decide_capture(const struct decide_dest *d)
+{
+	if (d->kind == ABI_KIND_LOCAL_POD || d->kind == ABI_KIND_REMOTE_POD) {
+		if (d->port == ABI_PORT_OUTBOUND || d->port == ABI_PORT_INBOUND)
+			return ABI_OWN_PORT;
+		if (d->port == ABI_PORT_HBONE)
+			return ABI_NONE;
+	}
+	if (d->kind == ABI_KIND_NONE && d->pod & ABI_POD_REGISTRY_ONLY && !d->service)
+		return ABI_EGRESS;
+	if (d->kind == ABI_KIND_REMOTE_POD && d->address & ABI_ADDRESS_MESH && !(d->pod & ABI_POD_PLAIN))
+		return ABI_TUNNELLED;
+	if (d->service_proxy || (d->kind == ABI_KIND_LOCAL_POD && d->address & ABI_ADDRESS_PROXY))
+		return ABI_PROXIED;
+	return ABI_NONE;
+}
+
 /* ------------------------------------------------------------------ endpoints */
 
 /* An index below count, evenly, from 32 random bits (Lemire 2019; bias < count / 2^32). */

@@ -5,12 +5,36 @@
  *
  *	1. is the local address one that the pod was enrolled with?	else pass, counted; but a link-local one, which
  *			every pod has and no policy can tell from another's, is refused
- *	2. who is it?	A local client is known by the record that its connect() made, whatever address it uses.
- *	3. else: does it come from this node itself (kubelet, host)?	pass: probes must work under STRICT
+ *	2. who is it?	A local client is known by the record that its connect() made, whatever address it uses. One of
+ *			the pod that is on its way to the worker, or from it, has such a record too: pass.
+ *	3. else: is it the pod itself?				pass
+ *	4. is it a port of weft's own?				drop (own_port); that of HBONE is open to all: pass
+ *	5. does it come from this node itself (kubelet, host)?	pass: probes must work under STRICT
  *			Anybody else is identity 0.
- *	4. does the policy of the pod allow it?			pass, or drop: the kernel answers RST
+ *	6. does the policy of the pod allow it?			else drop: the kernel answers RST
+ *	7. is it plaintext for a pod that wants the worker?	give it to the worker's listener (sk_assign); is the
+ *			worker gone, drop, or pass if the pod fails open
+ * A record is made by the sockops program at connect(), so what it says of the socket is true.
  */
 #include "verdict.bpf.h"
+
+/* Question 7 */
+static __always_inline int to_worker(struct bpf_sk_lookup *ctx, __u64 netns, __u8 flags, __u32 pod)
+{
+	struct bpf_sock *sk = worker_gone() ? NULL : bpf_map_lookup_elem(&listeners, &netns);
+	long err;
+
+	if (sk) {
+		err = bpf_sk_assign(ctx, sk, 0); /* its SO_REUSEPORT group is asked afterwards */
+		bpf_sk_release(sk);
+		if (!err)
+			return SK_PASS;
+	}
+	if (flags & ABI_ADDRESS_FAIL_OPEN)
+		return SK_PASS;
+	refusal_count(0, 0, pod, ABI_WORKER_GONE);
+	return SK_DROP;
+}
 
 SEC("sk_lookup")
 int weft_inbound(struct bpf_sk_lookup *ctx)
@@ -20,6 +44,9 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 	struct abi_tuple t = {};
 	enum abi_reason why;
 	__u32 identity = 0, pod, set;
+	int weft_port, node = 0;
+	__u64 netns;
+	__u8 flags;
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return SK_PASS;
@@ -47,22 +74,32 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	}
 	pod = to->pod;
+	netns = to->netns;
+	flags = to->flags;
+	weft_port = t.dst_port == ABI_PORT_OUTBOUND || t.dst_port == ABI_PORT_INBOUND;
 	/* The record first: a pod that connects from an address of the node, or of `to`, is what its socket says. */
 	c = bpf_map_lookup_elem(&conns, &t);
 	if (c && c->client_netns) {
-		if (c->policy && c->policy == to->policy)
+		if (c->flags)
+			return SK_PASS;
+		if (c->policy && c->policy == to->policy && !weft_port)
 			return SK_PASS; /* asked at connect(), and nothing changed since */
 		identity = c->source;
 	} else {
 		from = address_get(&t.src);
 		if (from && from->kind == ABI_KIND_LOCAL_POD && from->netns == to->netns)
 			return SK_PASS; /* the pod talks to itself, by one of its addresses to one of them */
-		if (from && from->kind == ABI_KIND_NODE)
-			return SK_PASS; /* sockops counts it when it stands */
+		node = from && from->kind == ABI_KIND_NODE;
 	}
-	why = policy_ask(&t.dst, address_get(&t.dst), identity, &t.src, t.dst_port, &set);
-	if (!why)
-		return SK_PASS;
+	if (!weft_port) {
+		if (node || t.dst_port == ABI_PORT_HBONE)
+			return SK_PASS; /* sockops counts the node's when it stands */
+		why = policy_ask(&t.dst, address_get(&t.dst), identity, &t.src, t.dst_port, &set);
+		if (!why)
+			return flags & ABI_ADDRESS_PROXY && !identity ? to_worker(ctx, netns, flags, pod) : SK_PASS;
+	} else {
+		why = ABI_OWN_PORT;
+	}
 	refusal_count(identity, 0, pod, why);
 	return SK_DROP;
 }

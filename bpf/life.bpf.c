@@ -6,6 +6,10 @@
  * yet sent, so weft_inbound and the server's socket find it. A server's end joins at establishment. The record goes
  * when its client's socket is closed, and is added to the counters then; one whose client is elsewhere is made by the
  * server's socket and goes with that. Whether a connection is spliced is not decided here: see watch.bpf.c.
+ *
+ * Of weft's own sockets only those that deliver a connection to the pod's app have a record, and it says whose
+ * connection that is. What the worker accepts from other nodes and what it dials has none. A connection of two pods of
+ * this node that goes through the worker has one at its start and one at its end: the first counts.
  */
 #include "bytes.bpf.h"
 #include "pair.bpf.h"
@@ -104,6 +108,12 @@ static __always_inline struct abi_traffic *traffic_of(const struct abi_conn *c)
 	return t;
 }
 
+/* What goes through the worker from pod to pod of this node is counted where it starts. */
+static __always_inline int counts(const struct abi_conn *c)
+{
+	return !(c->flags & ABI_CONN_DELIVERED && c->client_pod);
+}
+
 /* The end of the record that belongs to this socket starts its life. */
 static __always_inline void local_open(struct bpf_sock_ops *ops, struct abi_local *me)
 {
@@ -136,13 +146,13 @@ static __always_inline void enter_undo(struct bpf_sock_ops *ops)
  * judged as what it is; it replaces no record. If another pod's is there it becomes this client's for the policy: who
  * uses an address of others gains nothing by it.
  */
-static __always_inline int record_client(const struct abi_tuple *t, const struct abi_conn *c, int own)
+static __always_inline int record_client(const struct abi_tuple *t, const struct abi_conn *c, int mine)
 {
 	struct abi_conn *there;
 
-	if (!bpf_map_update_elem(&conns, t, c, own ? BPF_ANY : BPF_NOEXIST))
+	if (!bpf_map_update_elem(&conns, t, c, mine ? BPF_ANY : BPF_NOEXIST))
 		return 0;
-	there = own ? NULL : bpf_map_lookup_elem(&conns, t);
+	there = mine ? NULL : bpf_map_lookup_elem(&conns, t);
 	if (there && there->client_netns != c->client_netns) {
 		there->policy = 0;
 		there->source = c->source;
@@ -161,6 +171,74 @@ static __always_inline int pod_owns(const struct pod_now *pod, const struct abi_
 	return at && at->netns == pod->netns && at->kind == ABI_KIND_LOCAL_POD;
 }
 
+/* A connection of the pod's app on its way to the worker: both ends are in the pod. */
+static __always_inline void fill_captured(struct abi_conn *c, const struct abi_sock *s, const struct abi_address *to)
+{
+	c->flags = ABI_CONN_CAPTURED;
+	c->reason = s->why;
+	c->hop = ABI_WATCHED;
+	c->target = s->target;
+	c->target_port = s->target_port;
+	c->server_netns = c->client_netns;
+	if (to && to->kind == ABI_KIND_LOCAL_POD)
+		c->server_pod = to->pod;
+	c->again_ns = s->flags & ABI_SOCK_REUSED ? ~0ull : 0;
+}
+
+/* One from the worker to the pod's app. */
+static __always_inline void fill_delivered(struct bpf_sock_ops *ops, struct abi_conn *c, const struct abi_sock *s)
+{
+	const struct abi_address *from = address_get(&s->tuple.src);
+	struct bpf_sock *sk = ops->sk;
+	const struct abi_own *say = sk ? bpf_sk_storage_get(&own, sk, NULL, 0) : NULL;
+	int local = from && from->kind == ABI_KIND_LOCAL_POD;
+
+	c->flags = ABI_CONN_DELIVERED;
+	c->reason = local ? ABI_PROXIED : ABI_TUNNELLED;
+	c->hop = ABI_WATCHED;
+	c->server_netns = c->client_netns;
+	c->server_pod = c->client_pod;
+	c->client_pod = local ? from->pod : 0;
+	c->source = local ? from->identity : 0;
+	if (!say)
+		return;
+	if (say->source)
+		c->source = say->source;
+	c->service = say->service;
+	if (say->path)
+		c->reason = say->path == ABI_PATH_PROXY ? ABI_PROXIED : ABI_TUNNELLED;
+}
+
+/* One that goes its way without the worker. */
+static __always_inline void fill_direct(struct abi_conn *c, const struct abi_sock *s, const struct abi_address *to,
+					int mine)
+{
+	if (to && to->kind == ABI_KIND_LOCAL_POD) {
+		c->server_pod = to->pod;
+		c->server_netns = to->netns;
+		c->reason = mine ? ABI_WATCHED : ABI_UNKNOWN_ADDRESS;
+		c->again_ns = mine && !(s->flags & ABI_SOCK_REUSED) ? 0 : ~0ull;
+	} else {
+		c->path = ABI_PATH_DIRECT;
+		c->reason = s->why ? s->why : outside_reason(to);
+	}
+}
+
+/* Does the connection get a record? Not what stays in the pod, unless the worker is at one of its ends. */
+static __always_inline int has_record(const struct abi_sock *s, const struct pod_now *pod, const struct abi_address *to,
+				      int mine)
+{
+	int local = to && to->kind == ABI_KIND_LOCAL_POD, same = local && to->netns == pod->netns;
+
+	if (s->flags & ABI_SOCK_OWN)
+		return same;
+	if (s->target_port)
+		return 1;
+	if (!mine)
+		reason_count(ABI_UNKNOWN_ADDRESS);
+	return !same && (mine || local);
+}
+
 /* A client of ours is about to send its SYN. */
 static __always_inline void on_connect(struct bpf_sock_ops *ops)
 {
@@ -168,7 +246,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	struct abi_conn c = {};
 	struct pod_now pod;
 	struct abi_sock *s;
-	int own;
+	int mine;
 
 	enter_undo(ops);
 	if (!ops_pod(ops, &pod))
@@ -177,15 +255,11 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	if (!s)
 		return;
 	ops_tuple(ops, ABI_CLIENT, &s->tuple);
-	if (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst))
+	if (!s->target_port && (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst)))
 		return;
-	own = pod_owns(&pod, &s->tuple.src);
-	if (!own)
-		reason_count(ABI_UNKNOWN_ADDRESS);
-	to = address_get(&s->tuple.dst);
-	if (to && to->netns == pod.netns && to->kind == ABI_KIND_LOCAL_POD)
-		return;
-	if (!own && (!to || to->kind != ABI_KIND_LOCAL_POD))
+	mine = !(s->flags & ABI_SOCK_OWN) && pod_owns(&pod, &s->tuple.src);
+	to = address_get(s->target_port ? &s->target : &s->tuple.dst);
+	if (!has_record(s, &pod, to, mine))
 		return;
 	local_open(ops, &c.end[ABI_CLIENT]);
 	c.conn = (__u32)c.end[ABI_CLIENT].cookie;
@@ -194,22 +268,19 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	c.client_pod = pod.pod;
 	c.client_netns = pod.netns;
 	c.opened_ns = s->connect_ns ? s->connect_ns : bpf_ktime_get_ns();
-	c.policy = own ? s->policy : 0; /* it was asked for an address of the pod */
+	c.policy = mine ? s->policy : 0; /* it was asked for an address of the pod */
 	c.asked = s->asked;
 	c.asked_port = s->asked_port;
 	c.splice = s->splice;
-	if (to && to->kind == ABI_KIND_LOCAL_POD) {
-		c.server_pod = to->pod;
-		c.server_netns = to->netns;
-		c.reason = own ? ABI_WATCHED : ABI_UNKNOWN_ADDRESS;
-		c.again_ns = own && !(s->flags & ABI_SOCK_REUSED) ? 0 : ~0ull;
-	} else {
-		c.path = ABI_PATH_DIRECT;
-		c.reason = outside_reason(to);
-	}
+	if (s->target_port)
+		fill_captured(&c, s, to);
+	else if (s->flags & ABI_SOCK_OWN)
+		fill_delivered(ops, &c, s);
+	else
+		fill_direct(&c, s, to, mine);
 	s->conn = c.conn;
 	s->end = ABI_CLIENT;
-	if (record_client(&s->tuple, &c, own)) {
+	if (record_client(&s->tuple, &c, mine)) {
 		reason_count(ABI_MAP_FULL);
 		return;
 	}
@@ -228,14 +299,16 @@ static __always_inline void on_active(struct bpf_sock_ops *ops)
 		return;
 	c->established = 1;
 	c->established_ns = bpf_ktime_get_ns();
-	t = traffic_of(c);
+	t = counts(c) ? traffic_of(c) : NULL;
 	if (t) {
 		t->opened++;
 		t->connect_ns += c->established_ns - c->opened_ns;
 	}
-	if (c->server_netns)
+	if (c->flags)
+		c->path = c->reason == ABI_PROXIED ? ABI_PATH_PROXY : ABI_PATH_TUNNEL;
+	else if (c->server_netns)
 		c->path = ABI_PATH_TCP;
-	else
+	if (c->flags || !c->server_netns)
 		reason_count(c->reason);
 }
 
@@ -299,6 +372,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 			watch_wake(w);
 		return;
 	}
+	if (ops->sk && bpf_sk_storage_get(&own, ops->sk, NULL, 0))
+		return; /* the worker's: where it goes on to the app it has a record */
 	if (!ops_pod(ops, &pod) || addr_loopback(&t.dst) || addr_same(&t.src, &t.dst))
 		return;
 	to = address_get(&t.dst);
@@ -309,7 +384,7 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 static __always_inline void traffic_close(struct bpf_sock_ops *ops, struct abi_conn *c, int end)
 {
 	const struct abi_local *client = &c->end[ABI_CLIENT], *server = &c->end[ABI_SERVER];
-	struct abi_traffic *t = traffic_of(c);
+	struct abi_traffic *t = counts(c) ? traffic_of(c) : NULL;
 	__u64 sent, received;
 
 	if (!t)

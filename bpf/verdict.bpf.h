@@ -125,6 +125,15 @@ static __always_inline void refusal_count(__u32 source, __u32 service, __u32 pod
 		reason_count(ABI_MAP_FULL);
 }
 
+/* Nobody would take what is sent to the worker. */
+static __always_inline int worker_gone(void)
+{
+	__u32 zero = 0;
+	const volatile __u64 *seen = bpf_map_lookup_elem(&beat, &zero);
+
+	return !seen || (__s64)(bpf_ktime_get_ns() - *seen) > ABI_BEAT_NS;
+}
+
 /*
  * Whose address is it? Asked twice where nobody is found: a row that is replaced under the search can be missed, and
  * what is nobody's passes.
@@ -143,7 +152,7 @@ static __always_inline const struct abi_address *address_get(const struct abi_ad
 struct pod_now { /* abi_pod as it was at one moment */
 	__u64 netns;
 	__u32 pod, identity;
-	__u8 splice, many_ipv4, many_ipv6;
+	__u8 splice, many_ipv4, many_ipv6, flags;
 	struct abi_addr ipv4, ipv6;
 };
 
@@ -176,6 +185,7 @@ static __always_inline int pod_get(__u64 netns, struct pod_now *ret)
 		ret->splice = p->splice;
 		ret->many_ipv4 = p->many_ipv4;
 		ret->many_ipv6 = p->many_ipv6;
+		ret->flags = p->flags;
 		ret->ipv4 = p->ipv4;
 		ret->ipv6 = p->ipv6;
 		barrier();

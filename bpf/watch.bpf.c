@@ -126,6 +126,27 @@ static __always_inline enum decide_kind look_kind(const struct look *l)
 
 /* ------------------------------------------------------------------ the pair */
 
+/* For people: how it is carried, and why. Of one through the worker this is but a hop of its way. */
+static __always_inline void conn_carried(struct abi_conn *c, enum abi_path path, enum abi_reason why)
+{
+	if (c->flags) {
+		c->hop = why;
+		return;
+	}
+	c->path = path;
+	c->reason = why;
+}
+
+/* Likewise; how often a reason was given is counted when it changes. */
+static __always_inline void conn_reason(struct abi_conn *c, enum abi_path path, enum abi_reason why)
+{
+	__u8 was = c->flags ? c->hop : c->reason;
+
+	conn_carried(c, path, why);
+	if (was != why)
+		reason_count(why);
+}
+
 static __always_inline void flow_begin(struct abi_flow *f, const struct abi_local *end, int always)
 {
 	const struct sock *sk = (const struct sock *)end->sock;
@@ -186,8 +207,7 @@ static __always_inline void pair_end(struct look *l, struct abi_pair *p)
 		if (p->end[i].in_map)
 			bpf_map_delete_elem(&splices, &key);
 	}
-	c->path = ABI_PATH_TCP;
-	c->reason = p->leaving;
+	conn_carried(c, ABI_PATH_TCP, p->leaving);
 	c->again_ns = l->now + decide_again(c->left);
 	if (c->left < 255)
 		c->left++;
@@ -197,15 +217,6 @@ static __always_inline void pair_end(struct look *l, struct abi_pair *p)
 }
 
 /* ------------------------------------------------------------------ the stages */
-
-/* A reason for people; how often it was given is counted when it changes. */
-static __always_inline void conn_reason(struct abi_conn *c, enum abi_reason why)
-{
-	if (c->reason == why)
-		return;
-	c->reason = why;
-	reason_count(why);
-}
 
 static __always_inline void look_out(struct look *l)
 {
@@ -238,7 +249,7 @@ static __always_inline void look_out(struct look *l)
 	if (!why)
 		why = pair_begin(l);
 	if (why)
-		conn_reason(c, why);
+		conn_reason(c, ABI_PATH_TCP, why);
 }
 
 /* Did this end's program look at its socket in a way that shows it less than has arrived? */
@@ -265,7 +276,7 @@ static __always_inline void look_misread(struct look *l, const struct abi_pair *
 	if (!flow_misread(&p->end[ABI_CLIENT], c->client_netns, why) &&
 	    !flow_misread(&p->end[ABI_SERVER], c->server_netns, why))
 		return;
-	c->reason = why;
+	conn_carried(c, c->path, why);
 	e.tuple = l->s->tuple;
 	e.reason = why;
 	e.netns[ABI_CLIENT] = c->client_netns;
@@ -299,18 +310,15 @@ static __always_inline void look_in(struct look *l, struct abi_pair *p, enum abi
 		if (why == ABI_NONE)
 			why = look_sockets(l);
 		if (why == ABI_SWITCHED_OFF) { /* stays: the switch may come back any moment */
-			c->path = ABI_PATH_TCP;
-			conn_reason(c, why);
+			conn_reason(c, ABI_PATH_TCP, why);
 		} else if (why) {
 			pair_leave(p, why);
-		} else if (c->reason != ABI_SPLICED) {
-			c->path = ABI_PATH_SPLICE;
-			conn_reason(c, ABI_SPLICED);
+		} else {
+			conn_reason(c, ABI_PATH_SPLICE, ABI_SPLICED);
 		}
 	}
 	if (p->leaving) {
-		c->path = ABI_PATH_TCP;
-		c->reason = p->leaving;
+		conn_carried(c, ABI_PATH_TCP, p->leaving);
 		l->w->pending++;
 		if (l->now - p->leaving_ns >= l->set->leave_ns && flow_quiet(&p->end[ABI_CLIENT]) &&
 		    flow_quiet(&p->end[ABI_SERVER]))
@@ -345,8 +353,7 @@ static __always_inline void entered(struct abi_conn *c, struct abi_pair *p, stru
 {
 	if (p->end[ABI_CLIENT].in_map && p->end[ABI_SERVER].in_map) {
 		c->stage = ABI_STAGE_IN;
-		c->path = ABI_PATH_SPLICE;
-		conn_reason(c, ABI_SPLICED);
+		conn_reason(c, ABI_PATH_SPLICE, ABI_SPLICED);
 		w->spliced++;
 		return;
 	}

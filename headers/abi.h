@@ -181,7 +181,7 @@ enum abi_reason {
 #define ABI_PORT_HBONE 15008	/* mutual TLS from other nodes: open to all */
 
 /* `beat` holds when the worker was last there; it writes at least four times a second. Older: it is gone. */
-#define ABI_BEAT_NS 3000000000ull
+#define ABI_BEAT_NS 3000000000ll
 
 /*
  * A socket of weft's own in a pod's netns: never captured, no policy asked; its children (of a listener) are too.

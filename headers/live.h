@@ -53,4 +53,10 @@ void live_join(const struct abi_tuple *tuple, const struct abi_conn *conn, unsig
 void live_bytes(const struct abi_conn *c, const struct abi_live *client, const struct abi_live *server,
 		uint64_t *ret_sent, uint64_t *ret_received);
 
+/* Where the connection goes: a captured one is seen on its way to the worker. */
+static inline const struct abi_addr *live_target(const struct live_row *r)
+{
+	return r->conn.flags & ABI_CONN_CAPTURED ? &r->conn.target : &r->tuple.dst;
+}
+
 #endif

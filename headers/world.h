@@ -38,6 +38,7 @@ struct world_pod {
 	unsigned addrs;
 	enum abi_kind claimed;	     /* as what they stand in `addresses`: LOCAL_POD, REMOTE_POD or NONE */
 	struct world_remote *remote; /* REMOTE_POD: a claim of each address */
+	uint8_t flags;		     /* ABI_POD_*: annotations and labels of it and its namespace */
 	/* enrolled pods only */
 	struct identity *identity;
 	struct policy_set *set;

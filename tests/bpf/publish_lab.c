@@ -27,12 +27,49 @@ struct abi_addr lab_pod_addr(unsigned slot, unsigned which)
 	return (struct abi_addr){.byte = {[10] = 0xff, 0xff, 10, which ? 2 : 1, 0, slot + 1}};
 }
 
+static const char *const annotation[][3] = {
+	{"weft.io/proxy", "always", "auto"},
+	{"weft.io/egress", "registry-only", "any"},
+	{"weft.io/fail-open", "true", "false"},
+};
+
+static void annotate(struct lab *l, struct object *o)
+{
+	struct pairs *to = &o->annotations;
+
+	to->item = arena_alloc(&o->arena, array_size(annotation) * sizeof(*to->item));
+	for (unsigned i = 0; i < array_size(annotation); i++)
+		if (random_chance(&l->r, 40))
+			to->item[to->count++] =
+				(struct pair){annotation[i][0], annotation[i][1 + random_chance(&l->r, 40)]};
+}
+
+/* As weftctl pod add --annotation gives them. */
+static void annotate_text(struct lab *l, char *text, size_t size)
+{
+	size_t len = 0;
+
+	memset(text, 0, size);
+	for (unsigned i = 0; i < array_size(annotation); i++)
+		if (random_chance(&l->r, 40))
+			len += (size_t)snprintf(text + len, size - len, "%s=%s", annotation[i][0],
+						annotation[i][1 + random_chance(&l->r, 40)]) +
+			       1;
+}
+
+static void add_mode(struct lab *l, struct pairs *to)
+{
+	if (random_chance(&l->r, 30))
+		to->item[to->count++] =
+			(struct pair){"istio.io/dataplane-mode", random_chance(&l->r, 60) ? "none" : "ambient"};
+}
+
 static void add_labels(struct lab *l, struct object *o, struct pairs *ret)
 {
 	char text[64];
 
 	random_labels(&l->r, text, sizeof(text));
-	ret->item = arena_alloc(&o->arena, 2 * sizeof(*ret->item));
+	ret->item = arena_alloc(&o->arena, 3 * sizeof(*ret->item));
 	for (char *at = text; *at; at += strlen(at) + 1) {
 		char *eq = strchr(at, '=');
 
@@ -68,6 +105,7 @@ static void mutate_service(struct lab *l)
 							   .target_name = random_chance(&l->r, 30) ? "http" : NULL};
 	if (random_chance(&l->r, 70))
 		add_labels(l, o, &o->service.selector);
+	annotate(l, o);
 	o->service.affinity = random_chance(&l->r, 20);
 	o->service.affinity_seconds = 100;
 	o->service.publish_not_ready = random_chance(&l->r, 10);
@@ -124,6 +162,7 @@ void lab_enrol(struct lab *l, unsigned slot)
 	snprintf(p->name, sizeof(p->name), "p%u", slot);
 	text_copy(p->service_account, sizeof(p->service_account), e->account);
 	memcpy(p->labels, e->labels, sizeof(e->labels));
+	memcpy(p->annotations, e->annotations, sizeof(e->annotations));
 	if (world_enrol(l->world, p, why))
 		fail_msg("%s", why);
 	free(p);
@@ -147,6 +186,7 @@ static void mutate_enrolment(struct lab *l)
 	e->in = true;
 	text_copy(e->account, sizeof(e->account), random_account(&l->r));
 	random_labels(&l->r, e->labels, sizeof(e->labels));
+	annotate_text(l, e->annotations, sizeof(e->annotations));
 	lab_enrol(l, slot);
 }
 
@@ -164,6 +204,8 @@ static void mutate_pod(struct lab *l)
 	}
 	o = scene_object(KIND_POD, space, name);
 	add_labels(l, o, &o->labels);
+	add_mode(l, &o->labels);
+	annotate(l, o);
 	o->pod.service_account = random_account(&l->r);
 	o->pod.node = random_chance(&l->r, 50) ? "node1" : random_chance(&l->r, 50) ? "node2"
 										    : NULL;
@@ -178,6 +220,22 @@ static void mutate_pod(struct lab *l)
 	o->pod.finished = random_chance(&l->r, 10);
 	o->pod.unready = random_chance(&l->r, 20);
 	o->pod.terminating = random_chance(&l->r, 20);
+	store_put(l->store, o);
+}
+
+static void mutate_namespace(struct lab *l)
+{
+	const char *space = lab_space(random_draw(&l->r, 3));
+	struct object *o;
+
+	if (random_chance(&l->r, 40)) {
+		store_del(l->store, KIND_NAMESPACE, "", space);
+		return;
+	}
+	o = scene_object(KIND_NAMESPACE, "", space);
+	o->labels.item = arena_alloc(&o->arena, sizeof(*o->labels.item));
+	add_mode(l, &o->labels);
+	annotate(l, o);
 	store_put(l->store, o);
 }
 
@@ -210,7 +268,8 @@ static void mutate_node(struct lab *l)
 void lab_mutate(struct lab *l)
 {
 	static void (*const what[])(struct lab *) = {mutate_service, mutate_slice, mutate_slice,
-						     mutate_pod, mutate_policy, mutate_enrolment};
+						     mutate_pod, mutate_policy, mutate_enrolment,
+						     mutate_namespace};
 
 	for (unsigned n = 1 + random_draw(&l->r, 4); n; n--)
 		what[random_draw(&l->r, array_size(what))](l);

@@ -14,6 +14,7 @@ struct enrolled { /* what the supervisor would remember */
 	bool in;
 	char account[32];
 	char labels[64];
+	char annotations[160];
 	unsigned netns;
 };
 
@@ -52,5 +53,10 @@ struct lab_endpoints {
 const struct object *lab_owner(const struct lab *l, const struct abi_service_key *key, unsigned *ret_port);
 void lab_expect(const struct lab *l, const struct object *svc, unsigned port, bool v4, struct lab_endpoints *ret);
 enum abi_kind lab_kind(const struct lab *l, const struct abi_addr *a);
+unsigned lab_flags(const struct lab *l, unsigned slot); /* ABI_POD_* of a pod that is enrolled or has an object */
+unsigned lab_address_flags(const struct lab *l, const struct abi_addr *a); /* ABI_ADDRESS_* */
+/* What connect() of a pod does with an address that is not its own; svc: the Service by which it came, or NULL. */
+enum abi_reason lab_need(const struct lab *l, unsigned from, const struct abi_addr *to, uint16_t port,
+			 const struct object *svc);
 
 #endif

@@ -172,6 +172,93 @@ void lab_expect(const struct lab *l, const struct object *svc, unsigned port, bo
 	}
 }
 
+/* ------------------------------------------------------------------ flags and capture */
+
+static bool pair_is(const struct pairs *p, const char *key, const char *value, bool *ret_said)
+{
+	for (unsigned i = 0; i < p->count; i++)
+		if (!strcmp(p->item[i].key, key)) {
+			*ret_said = true;
+			return !strcmp(p->item[i].value, value);
+		}
+	return false;
+}
+
+static bool says(const struct lab *l, unsigned slot, const char *key, const char *value)
+{
+	const struct object *ns = store_get(l->store, KIND_NAMESPACE, "", lab_space(slot % 3));
+	const struct object *o = pod_object(l, slot);
+	bool said = false, yes = false;
+	char both[128];
+	size_t len;
+
+	if (o) {
+		yes = pair_is(&o->annotations, key, value, &said);
+	} else {
+		snprintf(both, sizeof(both), "%s=", key);
+		len = strlen(both);
+		for (const char *t = l->pod[slot].annotations; *t; t += strlen(t) + 1)
+			if (!strncmp(t, both, len)) {
+				said = true;
+				yes = !strcmp(t + len, value);
+			}
+	}
+	if (said || !ns)
+		return yes;
+	return pair_is(&ns->annotations, key, value, &said);
+}
+
+unsigned lab_flags(const struct lab *l, unsigned slot)
+{
+	const struct object *ns = store_get(l->store, KIND_NAMESPACE, "", lab_space(slot % 3));
+	const struct object *o = pod_object(l, slot);
+	bool said, plain = (o && pair_is(&o->labels, "istio.io/dataplane-mode", "none", &said)) ||
+			   (ns && pair_is(&ns->labels, "istio.io/dataplane-mode", "none", &said));
+
+	return (says(l, slot, "weft.io/egress", "registry-only") ? ABI_POD_REGISTRY_ONLY : 0) |
+	       (says(l, slot, "weft.io/fail-open", "true") ? ABI_POD_FAIL_OPEN : 0) |
+	       (says(l, slot, "weft.io/proxy", "always") ? ABI_POD_PROXY : 0) | (plain ? ABI_POD_PLAIN : 0);
+}
+
+unsigned lab_address_flags(const struct lab *l, const struct abi_addr *a)
+{
+	enum abi_kind kind = lab_kind(l, a);
+
+	for (unsigned slot = 0; slot < PODS; slot++)
+		for (unsigned which = 0; which < 3; which++) {
+			struct abi_addr mine = lab_pod_addr(slot, which);
+
+			if (memcmp(&mine, a, 16))
+				continue;
+			if (kind == ABI_KIND_LOCAL_POD)
+				return (lab_flags(l, slot) & ABI_POD_PROXY ? ABI_ADDRESS_PROXY : 0) |
+				       (lab_flags(l, slot) & ABI_POD_FAIL_OPEN ? ABI_ADDRESS_FAIL_OPEN : 0);
+			if (kind == ABI_KIND_REMOTE_POD)
+				return lab_flags(l, slot) & ABI_POD_PLAIN ? 0 : ABI_ADDRESS_MESH;
+		}
+	return 0;
+}
+
+enum abi_reason lab_need(const struct lab *l, unsigned from, const struct abi_addr *to, uint16_t port,
+			 const struct object *svc)
+{
+	enum abi_kind kind = lab_kind(l, to);
+	bool pod = kind == ABI_KIND_LOCAL_POD || kind == ABI_KIND_REMOTE_POD, said;
+	unsigned flags = lab_address_flags(l, to);
+
+	if (pod && (port == 15001 || port == 15006))
+		return ABI_OWN_PORT;
+	if (pod && port == 15008)
+		return ABI_NONE;
+	if (kind == ABI_KIND_NONE && !svc && lab_flags(l, from) & ABI_POD_REGISTRY_ONLY)
+		return ABI_EGRESS;
+	if (flags & ABI_ADDRESS_MESH && !(lab_flags(l, from) & ABI_POD_PLAIN))
+		return ABI_TUNNELLED;
+	if (flags & ABI_ADDRESS_PROXY || (svc && pair_is(&svc->annotations, "weft.io/proxy", "always", &said)))
+		return ABI_PROXIED;
+	return ABI_NONE;
+}
+
 enum abi_kind lab_kind(const struct lab *l, const struct abi_addr *a)
 {
 	const struct object *o = NULL;

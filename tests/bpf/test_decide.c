@@ -285,6 +285,38 @@ static void who_leaves_often_stays_away_longer(void **state)
 	}
 }
 
+/* ------------------------------------------------------------------ capture */
+
+static void what_needs_the_worker(void **state)
+{
+	const struct {
+		struct decide_dest d;
+		enum abi_reason want;
+	} table[] = {
+		{{.kind = ABI_KIND_REMOTE_POD, .address = ABI_ADDRESS_MESH, .port = 80}, ABI_TUNNELLED},
+		{{.kind = ABI_KIND_REMOTE_POD, .address = ABI_ADDRESS_MESH, .port = 80, .service = 1}, ABI_TUNNELLED},
+		{{.kind = ABI_KIND_REMOTE_POD, .port = 80}, ABI_NONE},
+		{{.kind = ABI_KIND_REMOTE_POD, .address = ABI_ADDRESS_MESH, .pod = ABI_POD_PLAIN, .port = 80},
+		 ABI_NONE},
+		{{.kind = ABI_KIND_REMOTE_POD, .address = ABI_ADDRESS_MESH, .port = ABI_PORT_HBONE}, ABI_NONE},
+		{{.kind = ABI_KIND_REMOTE_POD, .address = ABI_ADDRESS_MESH, .port = ABI_PORT_OUTBOUND}, ABI_OWN_PORT},
+		{{.kind = ABI_KIND_LOCAL_POD, .port = ABI_PORT_INBOUND}, ABI_OWN_PORT},
+		{{.kind = ABI_KIND_LOCAL_POD, .port = 80}, ABI_NONE},
+		{{.kind = ABI_KIND_LOCAL_POD, .address = ABI_ADDRESS_PROXY, .port = 80}, ABI_PROXIED},
+		{{.kind = ABI_KIND_LOCAL_POD, .address = ABI_ADDRESS_FAIL_OPEN, .port = 80}, ABI_NONE},
+		{{.kind = ABI_KIND_LOCAL_POD, .service = 1, .service_proxy = 1, .port = 80}, ABI_PROXIED},
+		{{.kind = ABI_KIND_NONE, .port = 443}, ABI_NONE},
+		{{.kind = ABI_KIND_NONE, .port = ABI_PORT_OUTBOUND}, ABI_NONE},
+		{{.kind = ABI_KIND_NONE, .pod = ABI_POD_REGISTRY_ONLY, .port = 443}, ABI_EGRESS},
+		{{.kind = ABI_KIND_NONE, .pod = ABI_POD_REGISTRY_ONLY, .service = 1, .port = 443}, ABI_NONE},
+		{{.kind = ABI_KIND_NODE, .pod = ABI_POD_REGISTRY_ONLY, .port = 10250}, ABI_NONE},
+		{{.kind = ABI_KIND_REMOTE_POD, .pod = ABI_POD_REGISTRY_ONLY, .port = 80}, ABI_NONE},
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
+		assert_int_equal(decide_capture(&table[i].d), table[i].want);
+}
+
 static void index_stays_below_count(void **state)
 {
 	(void)state;
@@ -307,6 +339,7 @@ int main(void)
 		cmocka_unit_test(enter_table),
 		cmocka_unit_test(what_tcp_carried_tells_a_conversation_from_bulk),
 		cmocka_unit_test(who_leaves_often_stays_away_longer),
+		cmocka_unit_test(what_needs_the_worker),
 		cmocka_unit_test(index_stays_below_count),
 	};
 

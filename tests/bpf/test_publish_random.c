@@ -35,7 +35,7 @@ static unsigned check_service(const struct lab *l, const struct abi_service_key 
 	assert_int_equal(r, 0);
 	lab_expect(l, svc, port, addr_is_v4(&key->vip), &want);
 	assert_int_equal(row.count, want.count);
-	assert_int_equal(row.flags, svc->service.affinity ? ABI_SERVICE_AFFINITY : 0);
+	assert_int_equal(row.flags & ~ABI_SERVICE_PROXY, svc->service.affinity ? ABI_SERVICE_AFFINITY : 0);
 	for (unsigned i = 0; i < row.count; i++) {
 		struct abi_endpoint e;
 
@@ -76,6 +76,7 @@ static unsigned check_address(const struct lab *l, struct abi_addr a)
 	if (kernel_lookup(l->fd[WIRE_FD_ADDRESSES], &a, &row))
 		row.kind = ABI_KIND_NONE;
 	assert_int_equal(row.kind, want);
+	assert_int_equal(row.flags, lab_address_flags(l, &a));
 	return want != ABI_KIND_NONE;
 }
 
@@ -135,6 +136,48 @@ static void check_decision(struct lab *l, const struct world_pod *to, const stru
 		fail_msg("%s/%s: oracle %s, kernel %s", to->namespace, to->name, reason_name(want), reason_name(got));
 }
 
+/* What weft_connect4 would do, from the maps alone. */
+static enum abi_reason kernel_needs(const struct lab *l, const struct abi_pod *from, const struct abi_addr *to,
+				    uint16_t port, const struct abi_service *svc)
+{
+	struct abi_address row;
+	struct decide_dest d = {.pod = from->flags, .service = svc != NULL, .port = port};
+
+	d.service_proxy = svc && svc->flags & ABI_SERVICE_PROXY;
+	if (!kernel_lookup(l->fd[WIRE_FD_ADDRESSES], to, &row)) {
+		d.kind = row.kind;
+		d.address = row.flags;
+	}
+	return decide_capture(&d);
+}
+
+static void check_captures(struct lab *l)
+{
+	static const uint16_t ports[] = {80, 8080, 15001, 15006, 15008};
+	unsigned which;
+
+	for (unsigned slot = 0; slot < PODS; slot++) {
+		struct abi_service_key key = {.vip = lab_vip(random_draw(&l->r, VIPS)),
+					      .port = 80 + random_draw(&l->r, 2)};
+		const struct object *svc = lab_owner(l, &key, &which);
+		struct abi_addr to = lab_pod_addr(random_draw(&l->r, PODS + 1), random_draw(&l->r, 3));
+		uint16_t port = ports[random_draw(&l->r, array_size(ports))];
+		uint64_t netns = l->pod[slot].netns;
+		struct abi_service row;
+		struct abi_pod pod;
+
+		if (!l->pod[slot].in)
+			continue;
+		assert_int_equal(kernel_lookup(l->fd[WIRE_FD_PODS], &netns, &pod), 0);
+		assert_int_equal(pod.flags, lab_flags(l, slot));
+		assert_int_equal(kernel_needs(l, &pod, &to, port, NULL), lab_need(l, slot, &to, port, NULL));
+		if (!svc)
+			continue;
+		assert_int_equal(kernel_lookup(l->fd[WIRE_FD_SERVICES], &key, &row), 0);
+		assert_int_equal(kernel_needs(l, &pod, &to, port, &row), lab_need(l, slot, &to, port, svc));
+	}
+}
+
 static void check_policies(struct lab *l)
 {
 	unsigned sources = 0, blocks = 0, ports = 0, pods = 0;
@@ -164,6 +207,7 @@ static void check(struct lab *l)
 	check_services(l);
 	check_addresses(l);
 	check_policies(l);
+	check_captures(l);
 }
 
 /* ------------------------------------------------------------------ workers that come and go */

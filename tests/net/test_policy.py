@@ -70,10 +70,11 @@ SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "api", "n
            "spec": {"clusterIPs": [VIP], "selector": {"app": "api"},
                     "ports": [{"name": "a", "port": 80, "targetPort": 8080},
                               {"name": "b", "port": 81, "targetPort": 9090}]}}
-FAR = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "far", "namespace": "shop", "labels": {"app": "web"}},
+FAR = {"apiVersion": "v1", "kind": "Pod",
+       "metadata": {"name": "far", "namespace": "shop", "labels": {"app": "web", "istio.io/dataplane-mode": "none"}},
        "spec": {"serviceAccountName": "web", "nodeName": "n2"},
        "status": {"podIPs": [{"ip": "10.244.2.10"}, {"ip": "fd00:244:0:2::a"}]}}
-# n1 knows that `far` is a pod of the mesh: that proves nothing about who comes from its address.
+# n1 knows the pod `far`, which is out of the mesh: that proves nothing about who comes from its address.
 MANIFESTS = {"service.json": json.dumps(SERVICE), "far.json": json.dumps(FAR)}
 
 

@@ -147,7 +147,8 @@ def test_headless_and_external_names_are_left_alone(lab, mesh):
 
 
 def test_an_endpoint_on_another_node(lab, mesh):
-    mesh.run(mesh.service(), mesh.slice("far"), pod_object(lab, "far", node="n2"))
+    plain = {"istio.io/dataplane-mode": "none"}
+    mesh.run(mesh.service(), mesh.slice("far"), pod_object(lab, "far", node="n2", labels=plain))
     mesh.wait("far")
     s = lab.socket("client")
     seen = reach(lab, "client", mesh.vip, s=s)

@@ -235,7 +235,7 @@ static void not_weft(void **state)
 	publish_stage(g);
 	expect(g, "shop/a", "10.0.0.254:10250", "allowed", "node_itself", NULL);
 	expect(g, "shop/a", "192.0.2.1:443", "allowed", "outside", NULL);
-	expect(g, "shop/a", "shop/far:80", "allowed", "other_node", NULL);
+	expect(g, "shop/a", "shop/far:80", "refused", "worker_gone", "Pod shop/far");
 	expect(g, "shop/a", "10.0.0.1:80", "allowed", "same_pod", NULL);
 	expect(g, "shop/a", "127.0.0.1:80", "allowed", "same_pod", NULL);
 	/* a pod of another node has no identity here */
@@ -243,6 +243,48 @@ static void not_weft(void **state)
 	scene_yaml(g->scene.store, strict);
 	publish_stage(g);
 	expect(g, "shop/far", "shop/web:80", "refused", "mtls_required", "PeerAuthentication shop/strict");
+}
+
+static void beat(struct stage *g, uint64_t ns)
+{
+	uint32_t zero = 0;
+
+	assert_int_equal(kernel_update(g->report.fd[WIRE_FD_BEAT], &zero, &ns), 0);
+}
+
+static void captures(void **state)
+{
+	struct stage *g = *state;
+
+	populate(g);
+	scene_yaml(g->scene.store, "apiVersion: v1\nkind: Pod\nmetadata: {name: far, namespace: shop}\n"
+				   "spec: {nodeName: node2}\nstatus: {podIP: 10.1.0.1}\n");
+	scene_yaml(g->scene.store, "apiVersion: v1\nkind: Pod\nmetadata: {name: old, namespace: shop, labels: "
+				   "{istio.io/dataplane-mode: none}}\nspec: {nodeName: node2}\n"
+				   "status: {podIP: 10.1.0.2}\n");
+	publish_stage(g);
+	beat(g, clock_ns());
+	expect(g, "shop/a", "shop/far:80", "allowed", "tunnelled", "Pod shop/far");
+	expect(g, "shop/a", "shop/far:15008", "allowed", "other_node", "Pod shop/far");
+	expect(g, "shop/a", "shop/far:15001", "refused", "own_port", "Pod shop/far");
+	expect(g, "shop/a", "shop/web:15006", "refused", "own_port", NULL);
+	expect(g, "shop/a", "shop/old:80", "allowed", "other_node", "Pod shop/old");
+	scene_yaml(g->scene.store, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: "
+				   "{weft.io/proxy: always, weft.io/egress: registry-only}}\n");
+	publish_stage(g);
+	expect(g, "shop/a", "web.shop", "allowed", "proxied", "Service shop/web");
+	expect(g, "shop/a", "192.0.2.1:443", "refused", "egress", NULL);
+	scene_yaml(g->scene.store, strict);
+	scene_yaml(g->scene.store, allow_a);
+	publish_stage(g);
+	expect(g, "shop/b", "web.shop", "refused", "not_allowed", NULL);
+	beat(g, clock_ns() - ABI_BEAT_NS - 1);
+	expect(g, "shop/a", "web.shop", "refused", "worker_gone", "Service shop/web");
+	scene_yaml(g->scene.store, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: "
+				   "{weft.io/proxy: always, weft.io/fail-open: 'true'}}\n");
+	publish_stage(g);
+	expect(g, "shop/a", "web.shop", "allowed", "fail_open", "Service shop/web");
+	expect(g, "shop/a", "192.0.2.1:443", "allowed", "outside", NULL);
 }
 
 static void splice_said(void **state)
@@ -398,6 +440,7 @@ int main(void)
 		TEST(services),
 		TEST(policies),
 		TEST(not_weft),
+		TEST(captures),
 		TEST(splice_said),
 		TEST(live_ones),
 		TEST(mixed),

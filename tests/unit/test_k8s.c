@@ -363,8 +363,7 @@ static void problems(void **state)
 												      "default/"},
 		{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: Web_1\n",
 		 "4 Pod | metadata.name | \"Web_1\" is not a valid name: at most 253 of a-z, 0-9 and -, in "
-		 "parts with "
-		 "dots between\n",
+		 "parts with dots between\n",
 		 "Pod default/"},
 		{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: ok\n  namespace: a.b\n",
 		 "5 Pod | metadata.namespace | \"a.b\" is not a valid name: at most 63 of a-z, 0-9 and -\n",
@@ -373,10 +372,12 @@ static void problems(void **state)
 		 "6 Pod default/p | metadata.labels.app | must be text, but on is a boolean: write it in quotes\n",
 		 "Pod default/p"},
 		{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  annotations:\n    weft.io/splice: \"no\"\n",
-		 "6 Pod default/p | metadata.annotations[\"weft.io/splice\"] | must be \"auto\", \"always\" "
-		 "or \"off\", "
-		 "not \"no\"\n",
+		 "6 Pod default/p | metadata.annotations[\"weft.io/splice\"] | must be \"auto\", \"always\" or "
+		 "\"off\", not \"no\"\n",
 		 "Pod default/p"},
+		{"apiVersion: v1\nkind: Namespace\nmetadata: {name: p, annotations: {weft.io/egress: no-way}}\n",
+		 "3 Namespace p | metadata.annotations[\"weft.io/egress\"] | must be \"any\" or "
+		 "\"registry-only\", not \"no-way\"\n", "Namespace /p"},
 		{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  annotations: {weft.io/splise: \"off\"}\n",
 		 "warning 5 Pod default/p | metadata.annotations[\"weft.io/splise\"] | weft does not know this "
 		 "annotation: see docs/manifests.md\n",

@@ -152,6 +152,57 @@ static void addresses_that_two_claim(void **state)
 	scene_free(&s);
 }
 
+static uint8_t pod_flags(const struct scene *s, unsigned number)
+{
+	struct abi_pod row;
+
+	assert_true(world_pod_row(world_pod_numbered(s->world, number), &row));
+	return row.flags;
+}
+
+static uint8_t address_flags(const struct scene *s, const char *addr)
+{
+	struct abi_addr a = scene_addr(addr);
+	struct abi_address row;
+
+	assert_true(world_address_row(world_address(s->world, &a), &row));
+	return row.flags;
+}
+
+static void annotations_and_membership(void **state)
+{
+	struct scene s = scene_new();
+
+	scene_enrol(s.world, 1, "shop/web", "web", "10.1.0.1", "");
+	scene_enrol(s.world, 2, "shop/db", "db", "10.1.0.2", "istio.io/dataplane-mode=none");
+	scene_yaml(s.store, "apiVersion: v1\nkind: Pod\nmetadata: {name: far, namespace: shop}\n"
+			    "spec: {nodeName: node2}\nstatus: {podIP: 10.2.0.1}\n");
+	scene_yaml(s.store, "apiVersion: v1\nkind: Pod\nmetadata: {name: old, namespace: shop, labels: "
+			    "{istio.io/dataplane-mode: none}}\nspec: {nodeName: node2}\nstatus: {podIP: 10.2.0.2}\n");
+	update(&s);
+	assert_int_equal(pod_flags(&s, 1), 0);
+	assert_int_equal(pod_flags(&s, 2), ABI_POD_PLAIN);
+	assert_int_equal(address_flags(&s, "10.2.0.1"), ABI_ADDRESS_MESH);
+	assert_int_equal(address_flags(&s, "10.2.0.2"), 0);
+
+	scene_yaml(s.store, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: "
+			    "{istio.io/dataplane-mode: none}, "
+			    "annotations: {weft.io/egress: registry-only, weft.io/proxy: always}}\n");
+	scene_yaml(s.store, "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop, annotations: "
+			    "{weft.io/egress: any, weft.io/fail-open: 'true'}}\nstatus: {podIP: 10.1.0.1}\n");
+	update(&s);
+	assert_int_equal(pod_flags(&s, 1), ABI_POD_FAIL_OPEN | ABI_POD_PROXY | ABI_POD_PLAIN);
+	assert_int_equal(pod_flags(&s, 2), ABI_POD_REGISTRY_ONLY | ABI_POD_PROXY | ABI_POD_PLAIN);
+	assert_int_equal(address_flags(&s, "10.2.0.1"), 0);
+
+	store_del(s.store, KIND_NAMESPACE, "", "shop");
+	update(&s);
+	assert_int_equal(pod_flags(&s, 1), ABI_POD_FAIL_OPEN);
+	assert_int_equal(pod_flags(&s, 2), ABI_POD_PLAIN);
+	assert_int_equal(address_flags(&s, "10.2.0.1"), ABI_ADDRESS_MESH);
+	scene_free(&s);
+}
+
 static void pod_rows(void **state)
 {
 	struct scene s = scene_new();
@@ -428,6 +479,7 @@ int main(void)
 		cmocka_unit_test(addresses),
 		cmocka_unit_test(addresses_that_two_claim),
 		cmocka_unit_test(pod_rows),
+		cmocka_unit_test(annotations_and_membership),
 		cmocka_unit_test(bad_enrolments),
 		cmocka_unit_test(services_by_pods),
 		cmocka_unit_test(services_that_share_an_address),

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "decide.h"
 #include "report.h"
 
 /* The address that it connects from: the first of the family of `to`, as ask_source() of connect.bpf.c. */
@@ -17,6 +18,23 @@ void destination_from(struct destination *x)
 		x->from = x->source->addr[i];
 		return;
 	}
+}
+
+enum abi_reason destination_need(const struct destination *x, const struct world_front *front,
+				 const struct abi_addr *addr, uint16_t port)
+{
+	const struct world_address *a = world_address(x->world, addr);
+	struct abi_address row = {0};
+	struct decide_dest d = {.pod = x->source->flags,
+				.service = front != NULL,
+				.service_proxy = front && front->flags & ABI_SERVICE_PROXY,
+				.port = port};
+
+	if (a && world_address_row(a, &row)) {
+		d.kind = row.kind;
+		d.address = row.flags;
+	}
+	return decide_capture(&d);
 }
 
 static bool port_of(struct destination *x, const char *s)

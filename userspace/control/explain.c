@@ -117,7 +117,7 @@ static enum abi_reason explain_service(struct explain *x)
 		     x->to.port);
 		return ABI_NO_SERVICE_PORT;
 	}
-	if (f->flags & ABI_SERVICE_L7) {
+	if (f->flags & ABI_SERVICE_L7 && !(f->flags & ABI_SERVICE_PROXY)) {
 		step_object(x, "service", s->object,
 			    "it has HTTP rules, which need the worker: refused (needs_worker)");
 		return ABI_NEEDS_WORKER;
@@ -356,7 +356,7 @@ static void explain_live(struct explain *x, const struct world_pod *to)
 
 		if (r->conn.client_pod != x->source->enrolled->number)
 			continue;
-		if (to ? r->conn.server_pod != to->enrolled->number : !addr_equal(&r->tuple.dst, &x->to.addr))
+		if (to ? r->conn.server_pod != to->enrolled->number : !addr_equal(live_target(r), &x->to.addr))
 			continue;
 		count++;
 		if (r->conn.path < array_size(by_path))
@@ -399,10 +399,12 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 		step(x, "destination", NULL, NULL, "%s is this node itself: passed untouched", buf);
 	} else if (a && a->remote) {
 		*ret_why = ABI_OTHER_NODE;
-		step(x, "destination", NULL, NULL,
-		     "%s is a pod of another node: its policy is decided there; it goes plain in this "
-		     "version",
-		     buf);
+		const struct world_pod *pod = world_address_pod(a);
+		char *text = mem_format("%s is pod %s/%s of another node: its policy is decided there", buf,
+					pod->namespace, pod->name);
+
+		step_object(x, "destination", pod->object, text);
+		free(text);
 	} else if (to->byte[0] == 0xfe && (to->byte[1] & 0xc0) == 0x80) {
 		*ret_why = ABI_OUTSIDE;
 		step(x, "destination", NULL, NULL,
@@ -414,6 +416,55 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 		step(x, "destination", NULL, NULL, "%s is not in the mesh: passed untouched", buf);
 	}
 	return false;
+}
+
+/* ------------------------------------------------------------------ capture */
+
+/* Is the worker there to take it? */
+static bool explain_worker(struct explain *x)
+{
+	uint32_t zero = 0;
+	uint64_t seen = 0;
+	int err = kernel_lookup(x->report->fd[WIRE_FD_BEAT], &zero, &seen);
+
+	if (!err && (int64_t)(clock_ns() - seen) <= ABI_BEAT_NS)
+		return true;
+	step(x, "capture", NULL, NULL, "the worker that it needs has not been seen for 3 seconds: %s",
+	     x->source->flags & ABI_POD_FAIL_OPEN ? "it passes directly (weft.io/fail-open: true)"
+						  : "refused (worker_gone)");
+	return false;
+}
+
+/* What connect() does with it: `need` of destination_need(), or why it is refused, or why it passes after all. */
+static enum abi_reason explain_capture(struct explain *x, enum abi_reason need)
+{
+	switch (need) {
+	case ABI_TUNNELLED:
+		step(x, "capture", NULL, NULL,
+		     "goes to the worker (path tunnel), and from there by mutual TLS to port %d of the pod, where its "
+		     "node's worker takes it",
+		     ABI_PORT_HBONE);
+		break;
+	case ABI_PROXIED:
+		step(x, "capture", NULL, NULL,
+		     "goes through the worker (path proxy), without TLS: the service, the pod or its namespace has "
+		     "weft.io/proxy: always");
+		break;
+	case ABI_OWN_PORT:
+		step(x, "capture", NULL, NULL, "ports %d and %d of a pod are weft's own: refused (own_port)",
+		     ABI_PORT_OUTBOUND, ABI_PORT_INBOUND);
+		return need;
+	case ABI_EGRESS:
+		step(x, "capture", NULL, NULL,
+		     "the source may reach nothing outside of the mesh (weft.io/egress: registry-only): refused "
+		     "(egress)");
+		return need;
+	default:
+		return need;
+	}
+	if (explain_worker(x))
+		return need;
+	return x->source->flags & ABI_POD_FAIL_OPEN ? ABI_FAIL_OPEN : ABI_WORKER_GONE;
 }
 
 struct verdict {
@@ -456,13 +507,18 @@ static void explain_other_sources(struct explain *x, const struct world_pod *to,
 /* One endpoint, or the address itself. */
 static void explain_address(struct explain *x, const struct abi_addr *to, uint16_t port, struct verdict *v)
 {
+	enum abi_reason why, need = ABI_NONE;
 	const struct world_pod *pod;
-	enum abi_reason why;
+	bool kernel = explain_kind(x, to, &pod, &why);
 
-	if (!explain_kind(x, to, &pod, &why)) {
-		if (why != ABI_SAME_POD && x->source->enrolled)
-			explain_live(x, NULL);
-		note(v, why, false);
+	if ((kernel || why != ABI_SAME_POD) && x->source->enrolled)
+		need = destination_need(&x->to, x->front, to, port);
+	if (!kernel || need >= ABI_DENIED) {
+		if (need)
+			why = explain_capture(x, need);
+		if ((kernel || why != ABI_SAME_POD) && x->source->enrolled)
+			explain_live(x, pod);
+		note(v, why, why >= ABI_DENIED);
 		return;
 	}
 	if (addr_is_zero(&x->to.from)) {
@@ -472,10 +528,12 @@ static void explain_address(struct explain *x, const struct abi_addr *to, uint16
 		return;
 	}
 	why = explain_policy(x, pod, port);
-	note(v, why, why != ABI_NONE);
-	explain_other_sources(x, pod, port, why, v);
+	if (!why && need)
+		why = explain_capture(x, need);
+	note(v, why, why >= ABI_DENIED);
+	explain_other_sources(x, pod, port, why < ABI_DENIED ? ABI_NONE : why, v);
 	if (x->source->enrolled) {
-		if (!why)
+		if (why < ABI_DENIED)
 			explain_splice(x, pod);
 		explain_live(x, pod);
 	}
@@ -490,7 +548,8 @@ static bool same_judgement(const struct explain *x, const struct abi_endpoint *a
 
 	if (!p || !q || !p->pod || !q->pod)
 		return (p && p->pod) == (q && q->pod) && (p && p->remote) == (q && q->remote);
-	return p->pod->set == q->pod->set && p->pod->splice == q->pod->splice && a->port == b->port &&
+	return p->pod->set == q->pod->set && p->pod->splice == q->pod->splice && p->pod->flags == q->pod->flags &&
+	       a->port == b->port &&
 	       p->pod != x->source && q->pod != x->source;
 }
 

@@ -170,14 +170,29 @@ static void pod_status(const struct field *root)
 	}
 }
 
-static void check_splice(const struct field *root)
+/* An annotation with a word that weft does not know would be taken for its absence. */
+static void check_annotations(const struct field *root)
 {
-	const char *s = pairs_get(&root->d->object->annotations, "weft.io/splice");
+	static const struct {
+		const char *key, *word[3], *text;
+	} known[] = {
+		{"weft.io/splice", {"auto", "always", "off"}, "\"auto\", \"always\" or \"off\""},
+		{"weft.io/proxy", {"auto", "always"}, "\"auto\" or \"always\""},
+		{"weft.io/egress", {"any", "registry-only"}, "\"any\" or \"registry-only\""},
+		{"weft.io/fail-open", {"true", "false"}, "\"true\" or \"false\""},
+	};
 	struct field metadata = field_get(root, "metadata"), list = field_get(&metadata, "annotations");
-	struct field f = field_get(&list, "weft.io/splice");
 
-	if (s && strcmp(s, "auto") && strcmp(s, "always") && strcmp(s, "off"))
-		field_error(&f, "must be \"auto\", \"always\" or \"off\", not \"%.40s\"", s);
+	for (size_t i = 0; i < array_size(known); i++) {
+		const char *s = pairs_get(&root->d->object->annotations, known[i].key);
+		struct field f = field_get(&list, known[i].key);
+		bool good = !s;
+
+		for (size_t k = 0; !good && k < array_size(known[i].word); k++)
+			good = text_equal(s, known[i].word[k]);
+		if (!good)
+			field_error(&f, "must be %s, not \"%.40s\"", known[i].text, s);
+	}
 }
 
 static void decode_pod(const struct field *root)
@@ -188,7 +203,7 @@ static void decode_pod(const struct field *root)
 	struct field node = field_get(&spec, "nodeName"), host = field_get(&spec, "hostNetwork");
 	struct field metadata = field_get(root, "metadata"), deleted = field_get(&metadata, "deletionTimestamp");
 
-	check_splice(root);
+	check_annotations(root);
 	pod->terminating = field_given(&deleted);
 	pod->service_account = "default";
 	if (field_is_map(&spec)) {
@@ -290,7 +305,7 @@ static void decode_service(const struct field *root)
 	struct field local = field_get(&spec, "internalTrafficPolicy");
 	const char *text;
 
-	check_splice(root);
+	check_annotations(root);
 	if (!field_given(&spec)) {
 		field_error(&spec, "is missing");
 		return;
@@ -442,7 +457,10 @@ void k8s_core_decode(const struct field *root)
 	case KIND_ENDPOINT_SLICE:
 		decode_slice(root);
 		break;
-	default: /* Namespace, ServiceAccount: the name says it all */
+	case KIND_NAMESPACE:
+		check_annotations(root);
+		break;
+	default: /* ServiceAccount: the name says it all */
 		break;
 	}
 }

@@ -148,14 +148,18 @@ enum abi_reason world_forbids(const struct world *w, const struct abi_tuple *t, 
 {
 	const struct world_pod *server = c->server_pod ? world_pod_numbered(w, c->server_pod) : NULL;
 	const struct world_pod *client = c->client_pod ? world_pod_numbered(w, c->client_pod) : NULL;
-	const struct world_address *to = world_address(w, &t->dst), *from = world_address(w, &t->src);
+	bool captured = c->flags & ABI_CONN_CAPTURED;
+	const struct abi_addr *dst = captured ? &c->target : &t->dst;
+	const struct world_address *to = world_address(w, dst), *from = world_address(w, &t->src);
 	const struct identity *who = NULL;
 
+	if (c->flags & ABI_CONN_DELIVERED)
+		return ABI_NONE; /* the worker knows whose it is, and judges */
 	if (!server)
 		server = to ? to->pod : NULL;
 	if (!server || !server->set)
 		return ABI_NONE;
-	if (addr_equal(&t->src, &t->dst) || (c->client_netns && c->client_netns == server->enrolled->netns))
+	if (addr_equal(&t->src, dst) || (c->client_netns && c->client_netns == server->enrolled->netns))
 		return ABI_NONE;
 	if (!to || to->pod != server)
 		return ABI_NONE; /* reached at an address that it was not enrolled with */
@@ -165,7 +169,7 @@ enum abi_reason world_forbids(const struct world *w, const struct abi_tuple *t, 
 		who = identity_by_number(&w->identities, c->source);
 	if (!who && client)
 		who = client->identity;
-	return policy_decide(server->set, who, &t->src, t->dst_port, NULL);
+	return policy_decide(server->set, who, &t->src, captured ? c->target_port : t->dst_port, NULL);
 }
 
 static void report_object(const struct object *o, const char *field, const char *reason, bool warning,

@@ -147,6 +147,10 @@ bool world_address_row(const struct world_address *a, struct abi_address *ret)
 		ret->identity = a->pod->kernel.identity;
 		ret->policy = a->pod->kernel.policy;
 		ret->splice = a->pod->kernel.splice;
+		if (a->pod->kernel.flags & ABI_POD_PROXY)
+			ret->flags |= ABI_ADDRESS_PROXY;
+		if (a->pod->kernel.flags & ABI_POD_FAIL_OPEN)
+			ret->flags |= ABI_ADDRESS_FAIL_OPEN;
 		return true;
 	}
 	if (a->node)
@@ -155,5 +159,7 @@ bool world_address_row(const struct world_address *a, struct abi_address *ret)
 		ret->kind = ABI_KIND_VIP;
 	else if (a->remote)
 		ret->kind = ABI_KIND_REMOTE_POD;
+	if (ret->kind == ABI_KIND_REMOTE_POD && !(world_address_pod(a)->flags & ABI_POD_PLAIN))
+		ret->flags |= ABI_ADDRESS_MESH;
 	return ret->kind != ABI_KIND_NONE;
 }

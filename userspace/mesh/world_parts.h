@@ -41,6 +41,12 @@ static inline enum abi_splice world_splice(const struct pairs *annotations)
 	return text_equal(s, "off") ? ABI_SPLICE_OFF : ABI_SPLICE_AUTO;
 }
 
+/* annotation weft.io/proxy */
+static inline bool world_proxy(const struct pairs *annotations)
+{
+	return text_equal(pairs_get(annotations, "weft.io/proxy"), "always");
+}
+
 /* ------------------------------------------------------------------ world_address.c */
 
 void world_address_count(struct world *w, const struct abi_addr *addr, enum abi_kind kind, int change);

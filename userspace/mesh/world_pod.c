@@ -284,6 +284,33 @@ static void index_labels(struct world *w, struct world_pod *p)
 	world_label_touch(w, p->label, p->labels);
 }
 
+/* The pod's word, else its namespace's. */
+static bool says(const struct pairs *pod, const struct object *namespace, const char *key, const char *value)
+{
+	const char *said = pairs_get(pod, key);
+
+	if (!said && namespace)
+		said = pairs_get(&namespace->annotations, key);
+	return text_equal(said, value);
+}
+
+static uint8_t flags(const struct world *w, const struct world_pod *p)
+{
+	const struct pairs *pod = p->object ? &p->object->annotations : &p->enrolled->annotations;
+	const struct object *namespace = store_get(w->store, KIND_NAMESPACE, "", p->namespace);
+	unsigned f = 0;
+
+	if (says(pod, namespace, "weft.io/egress", "registry-only"))
+		f |= ABI_POD_REGISTRY_ONLY;
+	if (says(pod, namespace, "weft.io/fail-open", "true"))
+		f |= ABI_POD_FAIL_OPEN;
+	if (says(pod, namespace, "weft.io/proxy", "always"))
+		f |= ABI_POD_PROXY;
+	if (!world_pod_mesh(w, p))
+		f |= ABI_POD_PLAIN;
+	return (uint8_t)f;
+}
+
 bool world_pod_refresh(struct world *w, struct world_pod *p)
 {
 	unclaim(w, p);
@@ -301,6 +328,7 @@ bool world_pod_refresh(struct world *w, struct world_pod *p)
 		world_pod_drop(w, p);
 		return false;
 	}
+	p->flags = flags(w, p);
 	claim(w, p);
 	index_labels(w, p);
 	if (p->enrolled)
@@ -398,6 +426,7 @@ bool world_pod_row(const struct world_pod *p, struct abi_pod *ret)
 	ret->identity = p->identity->number;
 	ret->policy = p->set->number;
 	ret->splice = p->splice;
+	ret->flags = p->flags;
 	for (unsigned i = 0; i < p->addrs; i++) {
 		bool v4 = addr_is_v4(&p->addr[i]);
 		struct abi_addr *to = v4 ? &ret->ipv4 : &ret->ipv6;

@@ -279,6 +279,8 @@ static void front_update(struct world *w, struct world_front *f)
 	f->owner = owner;
 	f->port = c ? &o->port[c->port] : NULL;
 	f->flags = o && o->affinity ? ABI_SERVICE_AFFINITY : 0;
+	if (owner && world_proxy(&owner->object->annotations))
+		f->flags |= ABI_SERVICE_PROXY;
 	f->affinity_seconds = o && o->affinity ? o->affinity_seconds : 0;
 	f->splice = owner ? world_splice(&owner->object->annotations) : ABI_SPLICE_AUTO;
 	set_endpoints(w, f);
