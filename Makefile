@@ -39,7 +39,7 @@ MAKEFLAGS += -r
 FLOORS := \
 	base/mem base/clock base/reason base/text base/table base/log base/addr base/buf base/doc base/doc_split \
 	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/sock io/tls_error io/tls \
-	http/authority http/hbone_frame http/hbone_server http/hbone_client http/hbone \
+	http/authority http/hbone_send http/hbone_tunnel http/hbone_receive http/hbone \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s mesh/store \
 	mesh/identity mesh/terms mesh/policy mesh/service \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_service \

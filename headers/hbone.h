@@ -15,10 +15,16 @@
 
 struct hbone; /* one HTTP/2 connection */
 
-/* Zero means the default, which is what ztunnel uses where facts/ambient.md 2.4 names one. */
+/*
+ * Zero means the default, which is what ztunnel uses where facts/ambient.md 2.4 names one.
+ *
+ * A stream's window starts at 64 KiB and grows while its reader keeps up; a reader who sleeps costs what his window is
+ * and never closes the connection's, so he stalls nobody. One connection can make us keep streams * 64 KiB +
+ * connection_window.
+ */
 struct hbone_limits {
-	uint32_t stream_window;		   /* 4 MiB */
-	uint32_t connection_window;	   /* 16 MiB */
+	uint32_t stream_window;		   /* to which one grows: 4 MiB */
+	uint32_t connection_window;	   /* and all of them together above their start: 16 MiB */
 	uint32_t frame_size;		   /* that we take: 1 MiB */
 	uint32_t header_list;		   /* 16 KiB client, 64 KiB server */
 	uint32_t streams;		   /* server: 200; client: min(100, what the peer allows) */
@@ -27,7 +33,7 @@ struct hbone_limits {
 	uint64_t answer_ns;		   /* client: from CONNECT to its answer: 10 s */
 };
 
-/* What a CONNECT says. Texts are NUL-terminated; NULL or "": absent. */
+/* What a CONNECT says. Texts are NUL-terminated and good for the call; NULL or "": absent. */
 struct hbone_request {
 	const char *authority;
 	const char *forwarded, *baggage, *traceparent;
@@ -41,11 +47,14 @@ struct hbone_events { /* of one connection */
 	void (*asked)(struct hbone *h, struct stream *s, const struct hbone_request *ask);
 	/* No new streams any more: GOAWAY came or was sent, or stream ids ran out. Those that stand go on. Once. */
 	void (*draining)(struct hbone *h);
-	/* It is over: every stream of it has failed before this. It is freed when the turn ends. Last call. */
+	/*
+	 * It is over; why NULL: in order. Every stream of it has failed before this, but one that had ended both ways:
+	 * what it has may still be read. It is freed when the turn ends and its last stream was closed. Last call.
+	 */
 	void (*closed)(struct hbone *h, const char *why);
 };
 
-/* `below` is taken and must be open. */
+/* `below` is taken and must be open. No event comes from within this call, nor from any other of these. */
 struct hbone *hbone_client(struct thread *t, struct stream *below, const struct hbone_limits *l,
 			   const struct hbone_events *e, void *owner) must_check;
 struct hbone *hbone_server(struct thread *t, struct stream *below, const struct hbone_limits *l,
@@ -59,12 +68,12 @@ unsigned hbone_free(const struct hbone *h); /* streams that may be opened now */
 unsigned hbone_streams(const struct hbone *h);
 int hbone_status(const struct stream *s); /* that was answered; 0: none yet */
 struct hbone *hbone_of(const struct stream *s);
-/* Client: what the answer said of the destination; "" if nothing. */
+/* Client: what the answer said of the destination, "" if nothing; good within ready(STREAM_OPEN). */
 const char *hbone_baggage(const struct stream *s);
 
 /* Server. `baggage` of the answer may be NULL. */
 void hbone_accept(struct stream *s, const char *baggage); /* 200; STREAM_OPEN is not sent for it */
-void hbone_refuse(struct stream *s, int status);	  /* and closes it */
+void hbone_refuse(struct stream *s, int status);	  /* and closes it; closed unanswered it is 503 */
 
 void hbone_drain(struct hbone *h);		    /* GOAWAY; ends when the last stream has ended */
 void hbone_close(struct hbone *h, const char *why); /* now; `closed` is called in this turn */
@@ -75,12 +84,12 @@ struct hbone_view { /* for weftctl tunnels and connections */
 	int64_t send_window, recv_window; /* of the connection */
 	uint64_t age_ns, ping_rtt_ns;	  /* 0: no PING answered yet */
 	bool draining;
-	const char *waits; /* "nothing", "window of the peer", "socket", "reader" */
+	const char *waits; /* "nothing", "window of the peer", "socket" */
 };
 void hbone_look(const struct hbone *h, struct hbone_view *ret);
 struct hbone_stream_view {
 	int32_t send_window, recv_window;
-	const char *waits;
+	const char *waits; /* these, "reader", "answer" */
 };
 void hbone_stream_look(const struct stream *s, struct hbone_stream_view *ret);
 

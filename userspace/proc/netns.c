@@ -114,31 +114,17 @@ int netns_cookie(int fd, uint64_t *ret)
 	return err;
 }
 
-/*
- * To make sockets there: the kernel takes the file system's user for whom they belong to. Once for all of them: it
- * costs as much as half a socket.
- */
-static int enter_as_owner(int fd)
-{
-	int err = enter(fd);
-
-	if (!err)
-		(void)setfsuid(owner);
-	return err;
-}
-
-static void leave_as_owner(void)
-{
-	(void)setfsuid(geteuid());
-	leave();
-}
-
+/* The kernel takes the file system's user for the one who makes a socket. */
 static int make_socket(int family, const struct netns_own *own)
 {
-	int sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP), err;
+	int sock, err;
 
+	(void)setfsuid(owner);
+	sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+	err = errno;
+	(void)setfsuid(geteuid());
 	if (sock < 0)
-		return -errno;
+		return -err;
 	err = own->mark(own->ctx, sock);
 	if (!err)
 		return sock;
@@ -180,7 +166,7 @@ fail:
 int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret, uint16_t *ret_port)
 {
 	unsigned count = threads * NETNS_LISTENERS, i;
-	int err = enter_as_owner(fd);
+	int err = enter(fd);
 
 	*ret_port = 0;
 	if (err)
@@ -190,7 +176,7 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 		if (ret[i] < 0)
 			break;
 	}
-	leave_as_owner();
+	leave();
 	if (i == count)
 		return 0;
 	err = ret[i];
@@ -222,7 +208,7 @@ static int outgoing(const struct wire_sockets *w, const struct netns_own *own)
 
 int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *own, int ret[WIRE_SOCKET_BATCH])
 {
-	int err = enter_as_owner(fd);
+	int err = enter(fd);
 	unsigned i;
 
 	if (err)
@@ -232,7 +218,7 @@ int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *
 		if (ret[i] < 0)
 			break;
 	}
-	leave_as_owner();
+	leave();
 	if (i == w->count)
 		return 0;
 	err = ret[i];
