@@ -44,7 +44,7 @@ FLOORS := \
 	mesh/identity mesh/terms mesh/policy mesh/service \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_service \
 	mesh/world mesh/view \
-	identity/spiffe identity/peer identity/x509 identity/ca_make identity/ca identity/pem identity/trust \
+	identity/spiffe identity/peer identity/x509 identity/issuer_make identity/issuer identity/ca identity/pem identity/trust \
 	identity/context identity/certs \
 	upstream/tunnels \
 	control/claims control/content control/items control/documents control/stamp control/manifests \

@@ -140,6 +140,7 @@ const char *splice_name(unsigned splice); /* "auto", "always", "off" */
 /* ------------------------------------------------------------------ clock (base/clock.c) */
 
 uint64_t clock_ns(void); /* CLOCK_MONOTONIC, as bpf_ktime_get_ns */
+int64_t clock_wall(void); /* milliseconds since 1970; may jump */
 
 /* ------------------------------------------------------------------ log (base/log.c) */
 

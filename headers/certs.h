@@ -29,6 +29,16 @@ bool spiffe_trust_domain(const char *s); /* is it one? */
 #define CERTS_MALFORMED "the certificate has a malformed SPIFFE identity"
 #define CERTS_TRUST_DOMAIN "the certificate is of another trust domain"
 #define CERTS_OTHER_IDENTITY "the certificate is not of the identity that was asked for"
+/* What certs_client(), certs_server() and certs_still_good() answer. */
+#define CERTS_UNKNOWN "no pod of this node has this identity"
+#define CERTS_WAITING "there is no certificate yet"
+#define CERTS_EXPIRED "our own certificate has expired and cannot be renewed"
+#define CERTS_UNTRUSTED "our roots cannot be read"
+#define CERTS_CRL_UNREADABLE "the CRL cannot be read"
+#define CERTS_CRL_EXPIRED "the CRL has expired or is not valid yet"
+#define CERTS_ROOT_EXPIRED "every root certificate has expired"
+#define CERTS_REVOKED "the certificate was revoked"
+#define CERTS_NO_ROOT "the certificate leads to no root that is trusted"
 
 /* The first SPIFFE URI SAN of a certificate: 0, or -EINVAL (none, or malformed: NUL inside, too long). */
 int certs_peer(void *x509, char ret[CERTS_ID]) must_check;
@@ -48,7 +58,7 @@ struct cert {	     /* one leaf; texts are PEM */
 };
 void cert_free(struct cert *c); /* wipes the key */
 
-/* Seconds since 1970, from any thread; NULL where one is asked for: the wall clock. Tests bring their own. */
+/* Milliseconds since 1970, from any thread; NULL where one is asked for: clock_wall(). Tests bring their own. */
 typedef int64_t certs_clock(void);
 
 /*
@@ -62,7 +72,10 @@ struct cert_source {
 		      void (*done)(void *asked, struct cert *cert, const char *error));
 	char *(*roots)(struct cert_source *s); /* PEM of all trusted roots; free() it; NULL: none (yet) */
 	char *(*crl)(struct cert_source *s);   /* PEM; free() it; NULL: no CRL is asked for. "": cannot be read */
-	const char *problem; /* NULL: it works; else why not and what to do. Borrowed until the next changed() */
+	/* rises when what was issued before is to be replaced; changed() follows */
+	uint64_t leaves;
+	/* NULL: it works; else why not and what to do. Borrowed until the next changed() */
+	const char *problem;
 	/* set by certs.c: roots, CRL, problem or leaves changed: look and ask again */
 	void (*changed)(struct cert_source *s);
 	void *reader; /* of certs.c */
@@ -107,6 +120,7 @@ struct certs;
 struct certs *certs_new(struct loop *loop, struct cert_source *source, const char *trust_domain,
 			certs_clock *now) must_check; /* takes the source */
 void certs_free(struct certs *c);
+void certs_tick(struct certs *c); /* the clock was moved: looks at what is due; it does so by itself in time */
 /* A pod of this node has this identity (counted): its certificate is fetched now and renewed at half-life. */
 void certs_need(struct certs *c, const char *spiffe);
 void certs_release(struct certs *c, const char *spiffe); /* the last one: it is forgotten */
@@ -131,7 +145,7 @@ const char *certs_still_good(struct certs *c, void *x509); /* NULL: yes; else wh
 /* ------------------------------------------------------------------ for people; control thread */
 
 /* Why nothing or not all works, of source, roots and CRL; NULL: all is well. Borrowed until the next turn. */
-const char *certs_problem(const struct certs *c);
+const char *certs_problem(struct certs *c);
 const char *certs_source(const struct certs *c);
 
 struct cert_view {
