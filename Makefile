@@ -46,7 +46,7 @@ FLOORS := \
 	mesh/world mesh/view \
 	identity/spiffe identity/peer identity/x509 identity/issuer_make identity/issuer identity/ca identity/pem identity/trust \
 	identity/context identity/certs \
-	upstream/tunnels \
+	upstream/socket_pool upstream/tunnels \
 	control/claims control/content control/items control/documents control/stamp control/manifests \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \

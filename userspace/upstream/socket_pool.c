@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+/* socket_pool.c: see socket_pool.h. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "socket_pool.h"
+
+#define BATCH_FIRST 2
+#define OFTEN_NS 200000000ull /* a batch that lasted no longer than this: the next one is twice as big */
+
+struct shelf { /* sockets of one pod, kind and family */
+	struct shelf_key {
+		uint64_t netns;
+		uint32_t kind, ipv6;
+	} key;
+	int fd[2 * WIRE_SOCKET_BATCH];
+	unsigned count;
+	unsigned ordered; /* under way */
+	unsigned batch;
+	uint64_t ordered_ns, used_ns;
+	struct list waits; /* struct socket_wait */
+	struct table_link link;
+};
+
+struct socket_pool {
+	struct thread *thread;
+	struct socket_pool_plan plan;
+	struct table shelves;
+	unsigned spare;
+	struct loop_timer idle;
+};
+
+static void idle_due(struct loop_timer *t);
+
+struct socket_pool *socket_pool_new(struct thread *t, const struct socket_pool_plan *plan)
+{
+	struct socket_pool *p = mem_alloc(sizeof(*p));
+
+	p->thread = t;
+	p->plan = *plan;
+	p->idle.due = idle_due;
+	return p;
+}
+
+static struct shelf *find(const struct socket_pool *p, const struct shelf_key *key)
+{
+	struct table_link *l = table_first(&p->shelves, table_hash(key, sizeof(*key)));
+
+	for (; l; l = table_next_same(l)) {
+		struct shelf *s = container_of(l, struct shelf, link);
+
+		if (s->key.netns == key->netns && s->key.kind == key->kind && s->key.ipv6 == key->ipv6)
+			return s;
+	}
+	return NULL;
+}
+
+static struct shelf *shelf_get(struct socket_pool *p, const struct shelf_key *key)
+{
+	struct shelf *s = find(p, key);
+
+	if (s)
+		return s;
+	s = mem_alloc(sizeof(*s));
+	s->key = *key;
+	s->batch = BATCH_FIRST;
+	list_init(&s->waits);
+	table_add(&p->shelves, &s->link, table_hash(key, sizeof(*key)));
+	return s;
+}
+
+static void shelf_empty(struct socket_pool *p, struct shelf *s)
+{
+	p->spare -= s->count;
+	while (s->count)
+		close(s->fd[--s->count]);
+}
+
+static void shelf_drop(struct socket_pool *p, struct shelf *s)
+{
+	shelf_empty(p, s);
+	table_del(&p->shelves, &s->link);
+	free(s);
+}
+
+void socket_pool_free(struct socket_pool *p)
+{
+	if (!p)
+		return;
+	loop_disarm(p->thread->loop, &p->idle);
+	for (struct table_link *l = table_walk(&p->shelves, NULL), *next; l; l = next) {
+		next = table_walk(&p->shelves, l);
+		shelf_drop(p, container_of(l, struct shelf, link));
+	}
+	table_free(&p->shelves);
+	free(p);
+}
+
+unsigned socket_pool_spare(const struct socket_pool *p)
+{
+	return p->spare;
+}
+
+/* ------------------------------------------------------------------ orders */
+
+static void order_asked(struct thread *control, struct thread_job *job)
+{
+	struct socket_order *o = container_of(job, struct socket_order, job);
+
+	o->pool->plan.ask(o->pool->plan.ctx, o);
+}
+
+static void order(struct socket_pool *p, struct shelf *s, unsigned count)
+{
+	struct socket_order *o = mem_alloc(sizeof(*o));
+	uint64_t now = loop_now(p->thread->loop);
+
+	if (now - s->ordered_ns < OFTEN_NS && s->ordered_ns)
+		s->batch = s->batch < WIRE_SOCKET_BATCH ? 2 * s->batch : WIRE_SOCKET_BATCH;
+	if (count < s->batch)
+		count = s->batch;
+	if (count > WIRE_SOCKET_BATCH)
+		count = WIRE_SOCKET_BATCH;
+	s->ordered_ns = now;
+	s->ordered += count;
+	*o = (struct socket_order){.netns = s->key.netns,
+				   .kind = s->key.kind,
+				   .ipv6 = s->key.ipv6,
+				   .count = count,
+				   .asked = count,
+				   .job.run = order_asked,
+				   .pool = p,
+				   .thread = p->thread};
+	thread_do(p->plan.control, &o->job);
+}
+
+static unsigned waiting(const struct shelf *s)
+{
+	unsigned n = 0;
+
+	list_each(l, &s->waits) {
+		if (++n == WIRE_SOCKET_BATCH)
+			break;
+	}
+	return n;
+}
+
+/* What is there and under way must do for those who wait, and for some more while it is in use. */
+static void refill(struct socket_pool *p, struct shelf *s)
+{
+	unsigned wanted = waiting(s);
+
+	if (wanted > s->ordered)
+		order(p, s, wanted - s->ordered);
+	else if (!wanted && !s->ordered && s->count < s->batch / 2)
+		order(p, s, s->batch - s->count);
+}
+
+static void give(struct shelf *s, int fd)
+{
+	struct socket_wait *w = container_of(s->waits.next, struct socket_wait, link);
+
+	list_del(&w->link);
+	w->waiting = false;
+	w->got(w, fd);
+}
+
+static void order_came(struct thread *t, struct thread_job *job)
+{
+	struct socket_order *o = container_of(job, struct socket_order, job);
+	struct socket_pool *p = o->pool;
+	const struct shelf_key key = {.netns = o->netns, .kind = o->kind, .ipv6 = o->ipv6};
+	struct shelf *s = find(p, &key);
+	unsigned used = 0;
+
+	if (s) {
+		s->ordered -= s->ordered < o->asked ? s->ordered : o->asked;
+		while (o->error && !list_empty(&s->waits))
+			give(s, o->error);
+		while (used < o->count && !list_empty(&s->waits))
+			give(s, o->fd[used++]);
+		/* a callback may have made the pod leave */
+		s = find(p, &key);
+	}
+	while (s && used < o->count && s->count < array_size(s->fd)) {
+		s->fd[s->count++] = o->fd[used++];
+		p->spare++;
+	}
+	while (used < o->count)
+		close(o->fd[used++]);
+	if (s && !o->error)
+		refill(p, s);
+	free(o);
+}
+
+void socket_pool_answer(struct socket_order *o, int error, const int *fds, unsigned nfds)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < nfds; i++) {
+		if (!error && kept < o->count)
+			o->fd[kept++] = fds[i];
+		else
+			close(fds[i]);
+	}
+	o->error = error || kept ? error : -EIO;
+	o->count = kept;
+	o->job.run = order_came;
+	thread_do(o->thread, &o->job);
+}
+
+/* ------------------------------------------------------------------ taking */
+
+void socket_pool_take(struct socket_pool *p, uint64_t netns, enum wire_socket kind, bool ipv6, struct socket_wait *w)
+{
+	const struct shelf_key key = {.netns = netns, .kind = kind, .ipv6 = ipv6};
+	struct shelf *s = shelf_get(p, &key);
+	int fd = -1;
+
+	s->used_ns = loop_now(p->thread->loop);
+	if (!p->idle.armed)
+		loop_arm(p->thread->loop, &p->idle, POOL_IDLE_NS);
+	if (s->count) {
+		fd = s->fd[--s->count];
+		p->spare--;
+	} else {
+		w->waiting = true;
+		list_add(&s->waits, &w->link);
+	}
+	refill(p, s);
+	if (fd >= 0)
+		w->got(w, fd);
+}
+
+void socket_pool_cancel(struct socket_wait *w)
+{
+	if (!w->waiting)
+		return;
+	list_del(&w->link);
+	w->waiting = false;
+}
+
+void socket_pool_leave(struct socket_pool *p, uint64_t netns)
+{
+	for (struct table_link *l = table_walk(&p->shelves, NULL), *next; l; l = next) {
+		struct shelf *s = container_of(l, struct shelf, link);
+
+		next = table_walk(&p->shelves, l);
+		if (s->key.netns != netns)
+			continue;
+		table_del(&p->shelves, &s->link);
+		while (!list_empty(&s->waits))
+			give(s, -ENOENT);
+		shelf_empty(p, s);
+		free(s);
+	}
+}
+
+int socket_pool_bind(int fd, const struct abi_addr *addr)
+{
+	struct sockaddr_in four = {.sin_family = AF_INET};
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6};
+	bool v4 = addr_is_v4(addr);
+	const int on = 1;
+	int r;
+
+	if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)))
+		return -errno;
+	memcpy(&four.sin_addr, addr->byte + 12, 4);
+	memcpy(&six.sin6_addr, addr->byte, 16);
+	r = v4 ? bind(fd, (struct sockaddr *)&four, sizeof(four)) : bind(fd, (struct sockaddr *)&six, sizeof(six));
+	return r ? -errno : 0;
+}
+
+static void idle_due(struct loop_timer *t)
+{
+	struct socket_pool *p = container_of(t, struct socket_pool, idle);
+	uint64_t now = loop_now(p->thread->loop);
+
+	for (struct table_link *l = table_walk(&p->shelves, NULL), *next; l; l = next) {
+		struct shelf *s = container_of(l, struct shelf, link);
+
+		next = table_walk(&p->shelves, l);
+		if (now - s->used_ns >= POOL_IDLE_NS && list_empty(&s->waits) && !s->ordered)
+			shelf_drop(p, s);
+	}
+	if (p->shelves.count)
+		loop_arm(p->thread->loop, &p->idle, POOL_IDLE_NS);
+}
