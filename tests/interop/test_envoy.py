@@ -56,7 +56,7 @@ def test_every_byte(lab, foreign, near, far, tmp_path):
 
 
 # Envoy's server resets the stream once its application has ended: there only a client can end first.
-HALVES = [(*pair, first) for pair in PAIRS for first in ("client", "server") if (pair[1], first) != ("envoy-far", "server")]
+HALVES = [(*pair, "client") for pair in PAIRS] + [(*pair, "server") for pair in PAIRS if pair[1] != "envoy-far"]
 
 
 @pytest.mark.parametrize("near, far, first", HALVES, ids=["-".join(n.split("-")[0] for n in h) for h in HALVES])
