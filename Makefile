@@ -213,6 +213,11 @@ NET ?= tests/net
 net: all bench-programs bench-grpc peers kernel-programs $(BUILD)/tests/net/soak equivalence
 	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 $(NET) $(PYTEST_ARGS)
 
+# Peers that are not ours, on either side of a tunnel (tests/interop).
+INTEROP ?= tests/interop
+interop: all bench-programs kernel-programs peers $(BUILD)/tests/net/soak
+	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 $(INTEROP) $(PYTEST_ARGS)
+
 # Static and of nothing but libc, so that it also runs in a virtual machine that has only that.
 equivalence: $(BUILD)/tests/equivalence
 	@:
@@ -357,6 +362,7 @@ check: all
 	$(Q)$(MAKE) test
 	$(Q)$(MAKE) bpf-native
 	$(Q)$(MAKE) net
+	$(Q)$(MAKE) interop
 	$(Q)$(MAKE) check-kernels KERNELS=6.1 KERNEL_OPTIONS="--without equivalence"
 
 check-kernels: all kernel-programs
@@ -420,16 +426,18 @@ help:
 	@sed -n 's/^#: //p' Makefile
 
 #: make                 the programs: build/weftd, build/weft-worker, build/weftctl
-#: make demo            a node with five pods, before and after weft (root; under a minute)
-#: make check           lint, floors, test, bpf-native, net, kernel 6.1 in QEMU: needs no peer from outside (root)
+#: make demo            a node with five pods and a second node, before and after weft (root; under a minute)
+#: make check           lint, floors, test, bpf-native, net, interop, kernel 6.1 in QEMU (root)
 #: make tests           only builds the programs of the next two
 #: make test            unit tests with address and undefined behaviour sanitizers
 #: make bpf-native      the BPF decision code compiled for user space, against oracles
 #: make net             scenarios in network namespaces, through the real programs (root; NET=FILE selects)
+#: make interop         weft and Envoy (from PyPI) on either side of a tunnel (root; INTEROP=FILE selects)
 #: make equivalence-document   plays the rows of tests/net/equivalence, writes docs/equivalence.md (root)
 #: make soak            SOAK_GB=100 of checked bytes while the splice is switched on and off (root)
 #: make check-kernels   weft with pods on the kernels we claim, in QEMU (KERNELS="6.1 newest")
 #: make check-setup     tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
+#: make peers           only installs the Envoy that `bench` and `interop` need, into the build folder
 #: make bench           the table of docs/performance.md (root; BENCH=row,row selects)
 #: make fuzz            fuzzers, FUZZ_SECONDS=10 each
 #: make bpf             only the BPF object and its skeleton
@@ -440,7 +448,7 @@ help:
 #:
 #: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
 
-.PHONY: all bpf tests test bpf-native equivalence equivalence-document net soak check check-kernels kernel-programs bench \
+.PHONY: all bpf tests test bpf-native interop equivalence equivalence-document net soak check check-kernels kernel-programs bench \
 	bench-programs bench-grpc peers demo fuzz check-setup lint format floors install uninstall clean help FORCE
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -24,7 +24,7 @@ usage() {
 	cat >&2 <<'END'
 usage: sh tools/setup.sh TARGET		install what is missing, then make TARGET
        sh tools/setup.sh --packages TARGET	only print the packages
-targets: all demo check test bpf-native net bench lint floors fuzz check-kernels install bpf
+targets: all demo check test bpf-native net interop bench lint floors fuzz check-kernels install bpf
 END
 	exit 2
 }
@@ -49,6 +49,7 @@ packages() {
 	lint) echo "make $LINT" ;;
 	demo) echo "$BUILD $NET" ;;
 	bench) echo "$BUILD $NET $BENCH" ;;
+	interop) echo "$BUILD $NET python3-venv python3-pytest" ;;
 	net) echo "$BUILD $NET $BENCH $PROGRAMS python3-pytest groff-base" ;;
 	check) echo "$BUILD $TEST $LINT $NET $BENCH $PROGRAMS $KERNELS python3-pytest groff-base" ;;
 	fuzz) echo "$BUILD libclang-rt-$(clang_version)-dev" ;;
@@ -58,7 +59,7 @@ packages() {
 }
 
 needs_root() { # targets that make network namespaces or BPF maps
-	case $1 in demo | bench | net | test | check | install) return 0 ;; esac
+	case $1 in demo | bench | net | interop | test | check | install) return 0 ;; esac
 	return 1
 }
 
@@ -228,6 +229,7 @@ jobs=$(nproc 2>/dev/null || echo 1)
 case $target in # as the user who asked, and in parallel; root then finds it done
 demo | install) make -j"$jobs" all bench-programs ;;
 check-kernels) make -j"$jobs" all kernel-programs ;;
+interop) make -j"$jobs" all bench-programs kernel-programs peers ;;
 bench | net) make -j"$jobs" all bench-programs bench-grpc peers kernel-programs ;;
 test) make -j"$jobs" all bench-programs tests ;;
 check) make -j"$jobs" all bench-programs bench-grpc peers kernel-programs tests ;;

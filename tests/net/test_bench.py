@@ -87,3 +87,29 @@ def test_a_bound_holds_in_each_run():
     assert judge([900.0] * 3) == {"queued KiB": True, "queued messages": True, "slab MiB": True, "blocked": True,
                                   "intact": False}
     assert judge([900.0, 1001.0, 900.0])["queued messages"] is False
+
+
+def test_tunnels_are_measured_with_each_pair_of_daemons(tmp_path):
+    """One short run of each kind of row of part three; what weft's connections were is looked at by the bench itself."""
+    names = ["tunnel-16-t1", "tunnel-16-r-t1", "tunnel-pingpong-t1", "tunnel-connections-t1"]
+    done = bench("--quick", "--rows", ",".join(names), "--name", "bench-three", "--patience", PATIENCE,
+                 "--json", tmp_path / "bench.json", timeout=200 + PATIENCE)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["aes_128_gcm_bytes_per_second"] > 10**7
+    assert list(report["rows"]) == [name for name in rows.PART_THREE if name in names]
+    for name, got in report["rows"].items():
+        assert set(got["samples"]) == {"relay", "haproxy", "envoy", "weft"}, name
+        for arm, measures in got["samples"].items():
+            assert set(rows.ROWS[name].targets) <= set(measures), (name, arm)
+            assert all(v > 0 for values in measures.values() for v in values), (name, arm, measures)
+        assert got["path"]["text"] == "tunnel", (name, got["path"])
+
+
+def test_a_bound_of_a_row_with_peers_is_of_weft_itself():
+    far = "KiB/connection, far node"
+    found = {arm: {"KiB/connection, near node": [v], far: [v]} for arm, v in (("envoy", 20.0), ("weft", 5.0))}
+    found["weft"][far] = [3.0]
+    lines = {line.measure: line for line in table.judge("tunnel-idle", found)}
+    assert lines[far].reached and not lines["KiB/connection, near node"].reached
+    assert lines[far].ratio == 0.15 and lines[far].bound
