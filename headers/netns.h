@@ -44,6 +44,8 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *own, int ret[WIRE_SOCKET_BATCH])
 	must_check;
 
+/* Calls inside(ctx) in there: what it says, or -errno */
+int netns_run(int fd, int (*inside)(void *ctx), void *ctx) must_check;
 int netns_diag(int fd) must_check; /* sock_diag socket inside; fd or -errno */
 int netns_of(int sock) must_check; /* the netns of a socket; fd or -errno */
 

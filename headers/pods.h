@@ -35,8 +35,9 @@ struct pod {
 	struct abi_addr addr[WIRE_ADDRS];
 	unsigned addrs;
 	int *listener; /* of each thread NETNS_LISTENERS, those of thread 0 first; NULL: none */
+	unsigned listeners; /* how many */
 	bool served; /* this worker has them */
-	uint64_t sockets_ns; /* how far its share of sockets is used: sockets.c */
+	uint64_t sockets_ns; /* how far its share of sockets is used: inside.c */
 	int diag; /* sock_diag in the netns, opened at first use; -1 */
 	struct vigil *vigil; /* NULL once it is leaving */
 	struct pods *pods;
@@ -64,6 +65,9 @@ void pods_close(struct pods *p); /* files and pins stay */
 /* Takes back what the folder holds: pods whose netns is still the same; the others go to POD_LEAVING. */
 int pods_adopt(struct pods *p) must_check;
 
+/* For --uninstall: what the pods of that folder have of ours in their netns goes. 0 or -errno */
+int pods_forget(int folder) must_check;
+
 /*
  * Enrol, or change the enrolment of the same pod in the same netns. `netns` is borrowed, -1 if only the path is given.
  * 0 and the pod (POD_NEW), or -errno and why, for people. Nothing is changed on error.
@@ -85,11 +89,18 @@ void pods_refused(struct pod *pod); /* back to what was accepted before, or LEAV
 void pods_released(struct pod *pod); /* frees it */
 void pods_unsent(struct pods *p); /* the worker died */
 
-/* -------- sockets.c: sockets for the worker */
+/* -------- inside.c: what weft has in a pod's netns */
 
+/* Listeners, sk_lookup link, the way back (routes.h). 0, or -errno and why, and nothing of it is there. */
+int inside_enter(struct pod *pod, struct loader *l, unsigned threads, int netns, char why[PODS_WHY]) must_check;
+void inside_leave(struct pod *pod, struct loader *l); /* all of it goes */
+void inside_close(struct pod *pod); /* our fds go, what is in the kernel stays */
+/* The netns of an enrolment, if it is still that one: fd or -errno */
+int inside_same(const struct wire_pod *info) must_check;
+void inside_forget(const struct wire_pod *info); /* what a weftd that was killed left there */
 /* As WIRE_SOCKETS asks: w->count fds, or -errno and why, and none. */
-int sockets_make(struct pod *pod, struct loader *l, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH],
-		 char why[PODS_WHY]) must_check;
+int inside_sockets(struct pod *pod, struct loader *l, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH],
+		   char why[PODS_WHY]) must_check;
 
 /* -------- vigil.c: one netns watched without holding it */
 

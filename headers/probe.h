@@ -14,6 +14,7 @@ struct probe {
 	unsigned version[3];
 	char cgroup[WIRE_PATH]; /* where programs are attached */
 	int cgroup_fd;
+	bool sees_own; /* weftd is in that cgroup, and so are the sockets that it makes in pods */
 	bool fixes;	  /* faults that no test can see are fixed: see probe_has_fixes() */
 	bool kernel_safe; /* `auto` may splice; selftest_settle() decides */
 	bool iterates;	  /* iterators over socket storage are safe to run */

@@ -410,6 +410,9 @@ def test_probe_leaves_nothing(daemon):
     programs, _, selftest = done.stdout.partition("\nself-test of the kernel")
     assert "connect4" in programs and "FAILED" not in programs
     assert "FIONREAD" in selftest  # what the kernel fails of it costs the splice, not weft
+    assert "own sockets    ok" in programs
+    done = run(WEFTD, "--probe", "--instance", INSTANCE, "--cgroup", daemon.cgroup)
+    assert "own sockets    off" in done.stdout, "weftd is outside of the cgroup that it watches"
     assert not left()
 
 

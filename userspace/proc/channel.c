@@ -306,7 +306,7 @@ static void got_sockets(struct channel *c, const struct wire *m)
 	struct wire *a = answer(c, WIRE_SOCKETS, m);
 
 	a->sockets = m->sockets;
-	a->number = pod ? sockets_make(pod, c->plan.loader, &m->sockets, c->answer_fd, a->text) : -ENOENT;
+	a->number = pod ? inside_sockets(pod, c->plan.loader, &m->sockets, c->answer_fd, a->text) : -ENOENT;
 	if (!a->number)
 		c->answer_fds = m->sockets.count;
 }

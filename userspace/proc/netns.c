@@ -98,6 +98,17 @@ static void leave(void)
 	_exit(1);
 }
 
+int netns_run(int fd, int (*inside)(void *ctx), void *ctx)
+{
+	int err = enter(fd);
+
+	if (err)
+		return err;
+	err = inside(ctx);
+	leave();
+	return err;
+}
+
 int netns_cookie(int fd, uint64_t *ret)
 {
 	socklen_t len = sizeof(*ret);

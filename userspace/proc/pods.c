@@ -9,8 +9,6 @@
 
 #include "podfile.h"
 
-#define INBOUND 1 /* of netns_ports, of thread 0 */
-
 struct pods {
 	struct pods_plan plan;
 	struct vigil_room *room;
@@ -94,27 +92,16 @@ static void drop(struct pod *pod)
 	free(pod);
 }
 
-static void close_listeners(struct pod *pod)
-{
-	for (unsigned i = 0; pod->listener && i < pod->pods->plan.threads * NETNS_LISTENERS; i++)
-		close(pod->listener[i]);
-	free(pod->listener);
-	pod->listener = NULL;
-}
-
 /* Nothing of ours stays in the netns: it can die. */
 static void let_go(struct pod *pod)
 {
 	if (pod->vigil)
 		vigil_stop(pod->vigil);
 	pod->vigil = NULL;
-	loader_listener_gone(pod->pods->plan.loader, pod->netns);
-	close_listeners(pod);
+	inside_leave(pod, pod->pods->plan.loader);
 	if (pod->diag >= 0)
 		close(pod->diag);
 	pod->diag = -1;
-	loader_inbound_gone(pod->pods->plan.loader, pod->number);
-	loader_member_gone(pod->pods->plan.loader, pod->netns);
 }
 
 /* The file says it first: a weftd that is killed from here on goes on with the release. */
@@ -145,39 +132,12 @@ static void netns_gone(void *ctx)
 	begin_leave(pod);
 }
 
-static int mark(void *ctx, int sock)
-{
-	return loader_own(ctx, sock);
-}
-
-/* Listeners, sk_lookup link, vigil. Undone on error. */
 static int move_in(struct pod *pod, int netns, char why[PODS_WHY])
 {
-	unsigned threads = pod->pods->plan.threads;
-	int *listener = mem_alloc(threads * NETNS_LISTENERS * sizeof(*listener)), err;
-	struct loader *l = pod->pods->plan.loader;
-	uint16_t port;
+	int err = inside_enter(pod, pod->pods->plan.loader, pod->pods->plan.threads, netns, why);
 
-	err = netns_listen(netns, threads, &(struct netns_own){.mark = mark, .ctx = l}, listener, &port);
-	if (err) {
-		free(listener);
-		if (err == -EADDRINUSE)
-			return say(why, err, "port %u in the pod is in use: weft needs 15001, 15006 and 15008 there: "
-					     "stop what listens on it (`ss -ltnp` in the pod)",
-				   port);
-		return say(why, err, "cannot listen in the pod's network namespace: %s", strerror(-err));
-	}
-	pod->listener = listener;
-	err = loader_member(l, pod->netns);
-	if (!err)
-		err = loader_listener(l, pod->netns, listener[INBOUND]);
-	if (!err)
-		err = loader_inbound(l, pod->number, netns);
-	if (err) {
-		let_go(pod);
-		return say(why, err, "sk_lookup cannot be attached in the pod's network namespace: %s",
-			   strerror(-err));
-	}
+	if (err)
+		return err;
 	pod->inode = netns_inode(netns);
 	pod->vigil = vigil_start(pod->pods->room, pod->path, pod->inode, netns_gone, pod);
 	return 0;
@@ -559,13 +519,11 @@ void pods_unsent(struct pods *p)
 static void adopt_one(struct pods *p, const struct wire_pod *info)
 {
 	struct pod *pod = make(p, info, POD_NEW);
-	int netns = netns_open(pod->path);
 	char why[PODS_WHY] = "its network namespace is gone";
-	uint64_t cookie;
-	int err = -ENOENT;
+	int netns = inside_same(info), err = -ENOENT;
 
 	pod->kept = true;
-	if (netns >= 0 && !netns_cookie(netns, &cookie) && cookie == pod->netns)
+	if (netns >= 0)
 		err = move_in(pod, netns, why);
 	if (netns >= 0)
 		close(netns);
@@ -599,6 +557,7 @@ static void adopt(void *ctx, enum podfile_kind kind, uint32_t number)
 		if (err)
 			log_warning("enrolment %u cannot be renamed: %s", number, strerror(-err));
 		loader_inbound_gone(p->plan.loader, number);
+		inside_forget(info);
 		make(p, info, POD_LEAVING);
 	}
 	free(info);
@@ -611,6 +570,20 @@ int pods_adopt(struct pods *p)
 	if (!err && pods_count(p))
 		log_info("%u pods taken back", pods_count(p));
 	return err;
+}
+
+static void forget(void *ctx, enum podfile_kind kind, uint32_t number)
+{
+	struct wire_pod *info = mem_alloc(sizeof(*info));
+
+	if (!podfile_read(*(const int *)ctx, kind, number, info))
+		inside_forget(info);
+	free(info);
+}
+
+int pods_forget(int folder)
+{
+	return podfile_each(folder, forget, &folder);
 }
 
 int pods_open(struct pods **ret, const struct pods_plan *plan)
@@ -640,7 +613,7 @@ void pods_close(struct pods *p)
 
 		if (pod->vigil)
 			vigil_stop(pod->vigil);
-		close_listeners(pod);
+		inside_close(pod);
 		if (pod->diag >= 0)
 			close(pod->diag);
 		drop(pod);

@@ -203,6 +203,13 @@ static void ip_netns_exec(char *ret, size_t size)
 		(void)endmntent(file);
 }
 
+static bool is_cgroup(int fd)
+{
+	struct statfs fs;
+
+	return !fstatfs(fd, &fs) && fs.f_type == CGROUP2_SUPER_MAGIC;
+}
+
 static bool find_cgroup(char *ret, size_t size)
 {
 	FILE *file = setmntent("/proc/self/mounts", "re");
@@ -239,6 +246,58 @@ static int base_cgroup(struct probe *p, const char *asked)
 	}
 	probe_row(p, "cgroup2", WIRE_PROBE_OK, "%.120s", p->cgroup);
 	return 0;
+}
+
+/* Our own folder in the hierarchy. fd or -errno */
+static int open_own(void)
+{
+	char line[WIRE_PATH], path[2 * WIRE_PATH], root[WIRE_PATH];
+	FILE *file = fopen("/proc/self/cgroup", "re");
+	int fd = -ENOENT;
+
+	while (file && fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (strncmp(line, "0::", 3) || !find_cgroup(root, sizeof(root)))
+			continue;
+		(void)snprintf(path, sizeof(path), "%s%s", root, line + 3);
+		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
+			fd = -errno;
+	}
+	if (file)
+		(void)fclose(file);
+	return fd;
+}
+
+/*
+ * Hooks of a cgroup see the sockets that its processes made, wherever the sockets are: those that weftd makes in pods
+ * are weftd's.
+ */
+static void probe_place(struct probe *p)
+{
+	int at = open_own();
+	bool below = false;
+	struct stat want, here, last = {0};
+
+	if (fstat(p->cgroup_fd, &want))
+		want.st_ino = 0;
+	while (at >= 0 && !below && !fstat(at, &here) && here.st_ino != last.st_ino && is_cgroup(at)) {
+		int up = openat(at, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		below = here.st_ino == want.st_ino;
+		last = here;
+		close(at);
+		at = up;
+	}
+	if (at >= 0)
+		close(at);
+	p->sees_own = below;
+	if (below) {
+		probe_row(p, "own sockets", WIRE_PROBE_OK, "weftd is in that cgroup");
+		return;
+	}
+	probe_row(p, "own sockets", WIRE_PROBE_OFF,
+		  "weftd is not below --cgroup, so its hooks do not see the worker's connections: start it in there");
 }
 
 static int base_bpffs(struct probe *p)
@@ -301,6 +360,7 @@ int probe_base(struct probe *p, const char *cgroup)
 		return -ENOENT;
 	}
 	probe_row(p, "btf", WIRE_PROBE_OK, BTF);
+	probe_place(p);
 	probe_fixes(p);
 	probe_iterators(p);
 	return 0;

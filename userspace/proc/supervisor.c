@@ -419,6 +419,11 @@ static int begin(struct supervisor *s)
 		err = open_socket(s, FOLDERS_CLIENT, SOCK_SEQPACKET, &s->client_listener);
 	if (!err)
 		err = open_clients(s);
+	if (!err && !s->probe.sees_own)
+		log_warning("weftd is not below --cgroup %s, whose hooks do not see its sockets then: what the worker "
+			    "delivers to pods has no record and is judged as from nobody; start weftd in a cgroup "
+			    "below that one",
+			    s->probe.cgroup);
 	if (!err)
 		log_info("weftd %s, instance %s, node %s, kernel %s", WEFT_VERSION, s->options->instance,
 			 s->options->node, s->probe.kernel);
@@ -491,6 +496,19 @@ int supervisor_probe(const struct options *o)
 	return err ? 1 : 0;
 }
 
+static void leave_pods(int run)
+{
+	int pods = openat(run, "pods", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int err = pods < 0 ? -errno : netns_home(0);
+
+	if (!err)
+		err = pods_forget(pods);
+	if (err && err != -ENOENT)
+		log_warning("weft's routes may still be in pods: %s", strerror(-err));
+	if (pods >= 0)
+		close(pods);
+}
+
 int supervisor_uninstall(const struct options *o)
 {
 	int lock = -1, run, err;
@@ -510,6 +528,7 @@ int supervisor_uninstall(const struct options *o)
 	run = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (run >= 0) {
 		spawn_end_orphan(run, FOLDERS_WORKER);
+		leave_pods(run);
 		close(run);
 	}
 	err = pins_remove(o->instance);

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* inside.c: see pods.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pods.h"
+#include "routes.h"
+
+#define INBOUND 1 /* of netns_ports, of thread 0 */
+
+/*
+ * What the worker can hold is bounded by its own limit of open files; here is bounded what one pod can make us do: as
+ * many sockets in a second as a core opens connections, and a burst.
+ */
+#define EACH_NS 50000ull /* 20 000 a second */
+#define BURST 4096
+
+static int mark(void *ctx, int sock)
+{
+	return loader_own(ctx, sock);
+}
+
+/* ------------------------------------------------------------------ entering and leaving */
+
+/* Without them only what comes through the worker cannot be delivered; all else works. */
+static void make_routes(const struct pod *pod, int netns)
+{
+	int err = routes_add(netns);
+
+	if (err)
+		log_warning("pod %s/%s: no way back for connections from clients' addresses (%s): what comes by HBONE "
+			    "will not reach its app; weft needs policy routing and a writable /proc/sys/net there",
+			    pod->namespace, pod->name, strerror(-err));
+}
+
+static void remove_routes(const char *namespace, const char *name, int netns)
+{
+	int err = netns < 0 ? netns : routes_remove(netns);
+
+	if (err)
+		log_warning("pod %s/%s: weft's routes in its network namespace cannot be removed: %s", namespace, name,
+			    strerror(-err));
+}
+
+static int listen_inside(struct pod *pod, struct loader *l, unsigned threads, int netns, char why[PODS_WHY])
+{
+	const struct netns_own own = {.mark = mark, .ctx = l};
+	int *listener = mem_alloc(threads * NETNS_LISTENERS * sizeof(*listener)), err;
+	uint16_t port;
+
+	err = netns_listen(netns, threads, &own, listener, &port);
+	if (!err) {
+		pod->listener = listener;
+		pod->listeners = threads * NETNS_LISTENERS;
+		return 0;
+	}
+	free(listener);
+	if (err == -EADDRINUSE)
+		(void)snprintf(why, PODS_WHY,
+			       "port %u in the pod is in use: weft needs 15001, 15006 and 15008 there: stop what "
+			       "listens on it (`ss -ltnp` in the pod)",
+			       port);
+	else
+		(void)snprintf(why, PODS_WHY, "cannot listen in the pod's network namespace: %s", strerror(-err));
+	return err;
+}
+
+int inside_enter(struct pod *pod, struct loader *l, unsigned threads, int netns, char why[PODS_WHY])
+{
+	int err = listen_inside(pod, l, threads, netns, why);
+
+	if (err)
+		return err;
+	err = loader_member(l, pod->netns);
+	if (!err)
+		err = loader_listener(l, pod->netns, pod->listener[INBOUND]);
+	if (!err)
+		err = loader_inbound(l, pod->number, netns);
+	if (err) {
+		inside_leave(pod, l);
+		(void)snprintf(why, PODS_WHY, "sk_lookup cannot be attached in the pod's network namespace: %s",
+			       strerror(-err));
+		return err;
+	}
+	make_routes(pod, netns);
+	return 0;
+}
+
+void inside_close(struct pod *pod)
+{
+	while (pod->listeners)
+		close(pod->listener[--pod->listeners]);
+	free(pod->listener);
+	pod->listener = NULL;
+}
+
+void inside_leave(struct pod *pod, struct loader *l)
+{
+	int netns = pod->listeners ? netns_of(pod->listener[0]) : -ENOENT;
+
+	if (pod->listeners)
+		remove_routes(pod->namespace, pod->name, netns);
+	if (netns >= 0)
+		close(netns);
+	loader_listener_gone(l, pod->netns);
+	inside_close(pod);
+	loader_inbound_gone(l, pod->number);
+	loader_member_gone(l, pod->netns);
+}
+
+int inside_same(const struct wire_pod *info)
+{
+	int netns = netns_open(info->netns_path);
+	uint64_t cookie;
+
+	if (netns < 0 || (!netns_cookie(netns, &cookie) && cookie == info->netns))
+		return netns;
+	close(netns);
+	return -ENOENT;
+}
+
+void inside_forget(const struct wire_pod *info)
+{
+	int netns = inside_same(info);
+
+	if (netns < 0)
+		return; /* it went with it */
+	remove_routes(info->namespace, info->name, netns);
+	close(netns);
+}
+
+/* ------------------------------------------------------------------ sockets for the worker */
+
+static bool within_share(struct pod *pod, unsigned count)
+{
+	uint64_t now = clock_ns(), used = pod->sockets_ns > now ? pod->sockets_ns : now;
+
+	if (used + count * EACH_NS > now + BURST * EACH_NS)
+		return false;
+	pod->sockets_ns = used + count * EACH_NS;
+	return true;
+}
+
+static int refuse(const struct pod *pod, int err, char why[PODS_WHY])
+{
+	const char *what = strerror(-err);
+
+	if (err == -EPERM)
+		what = "weftd needs CAP_NET_ADMIN in the user namespace that owns it, for IP_TRANSPARENT and SO_MARK";
+	(void)snprintf(why, PODS_WHY, "pod %.100s/%.100s: no socket in its network namespace: %s", pod->namespace,
+		       pod->name, what);
+	return err;
+}
+
+static int make(const struct pod *pod, struct loader *l, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH])
+{
+	const struct netns_own own = {.mark = mark, .ctx = l};
+	int netns = netns_of(pod->listener[0]), err;
+
+	if (netns < 0)
+		return netns;
+	err = netns_sockets(netns, w, &own, ret);
+	close(netns);
+	return err;
+}
+
+int inside_sockets(struct pod *pod, struct loader *l, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH],
+		   char why[PODS_WHY])
+{
+	int err;
+
+	if (!w->count || !pod->listeners)
+		return -EINVAL;
+	if (!within_share(pod, w->count))
+		return -EBUSY;
+	err = make(pod, l, w, ret);
+	return err ? refuse(pod, err, why) : 0;
+}
