@@ -271,19 +271,22 @@ static void start_session(struct hbone *h)
 		{NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
 		/* The server's: tell_limit() of hbone_send.c says what the peer reads. The client's: no push. */
 		{h->server ? NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS : NGHTTP2_SETTINGS_ENABLE_PUSH,
-		 h->server ? 2 * h->limit.streams + HBONE_QUEUE : 0},
+		 h->server ? h->limit.streams + HBONE_SLICE_FRAMES : 0},
 	};
 	nghttp2_session_callbacks *calls;
 	nghttp2_option *option;
+	unsigned type;
 	int r;
 
 	if (nghttp2_session_callbacks_new(&calls) || nghttp2_option_new(&option))
 		abort(); /* out of memory */
 	hbone_send_callbacks(calls);
 	hbone_receive_callbacks(calls);
+	for (type = NGHTTP2_CONTINUATION + 1; type <= UINT8_MAX; type++)
+		nghttp2_option_set_user_recv_extension_type(option, (uint8_t)type); /* ignored, but counted */
 	nghttp2_option_set_no_auto_window_update(option, 1);
 	nghttp2_option_set_no_closed_streams(option, 1);
-	nghttp2_option_set_max_outbound_ack(option, HBONE_QUEUE);
+	nghttp2_option_set_max_outbound_ack(option, HBONE_SLICE_FRAMES);
 	/* Ours is glitch(), which knows a tunnel that served from one that was only opened. */
 	nghttp2_option_set_stream_reset_rate_limit(option, HBONE_GLITCHES_SAVED, HBONE_GLITCHES_SAVED);
 	r = h->server ? nghttp2_session_server_new2(&h->session, calls, h, option)

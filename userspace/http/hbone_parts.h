@@ -23,6 +23,7 @@
 #define HBONE_LITTLE 1024    /* bytes for a transport that has less room than a frame's header takes */
 #define HBONE_BATCH_RUNS 256 /* runs of one batch; what is more is copied */
 #define HBONE_SLICE 16384    /* bytes given to nghttp2 between two looks at what it has to say */
+#define HBONE_SLICE_FRAMES (HBONE_SLICE / HBONE_FRAME_HEAD + 1)
 
 /*
  * A stream's window starts small and grows when its reader keeps up (as TCP's does): a reader that sleeps costs no more

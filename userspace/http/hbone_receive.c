@@ -58,6 +58,12 @@ static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame
 	return 0;
 }
 
+/* Of a type that we do not know: RFC 9113 section 4.1 wants it ignored. */
+static int on_extension(nghttp2_session *session, void **ret, const nghttp2_frame_hd *hd, void *arg)
+{
+	return NGHTTP2_ERR_CANCEL;
+}
+
 /* ------------------------------------------------------------------ bytes */
 
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data, size_t len, void *arg)
@@ -440,6 +446,7 @@ void hbone_receive_callbacks(nghttp2_session_callbacks *c)
 {
 	nghttp2_session_callbacks_set_on_begin_frame_callback(c, on_begin_frame);
 	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(c, on_invalid_frame);
+	nghttp2_session_callbacks_set_unpack_extension_callback(c, on_extension);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, on_data);
 	nghttp2_session_callbacks_set_on_begin_headers_callback(c, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback(c, on_header);
