@@ -114,19 +114,31 @@ int sock_local(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;
 /* ------------------------------------------------------------------ io/tls.c: TLS over any stream */
 
 /*
+ * TLS 1.3 and nothing else; both sides show a certificate; no tickets, no resumption, no 0-RTT. OpenSSL does the
+ * handshake, io/tls_record.c the records after it. An idle connection holds no buffer.
+ *
  * `below` is taken; it may still be connecting. `ctx` is a SSL_CTX (a reference is taken for as long as the handshake
  * needs it). STREAM_OPEN when the handshake is done and the peer's certificate was found good; deadline_ns for both.
  * `why` of a failure names what OpenSSL or verification said ("tls: certificate has expired").
+ *
+ * What is written goes down when the turn ends, or 256 KB are together. STREAM_READABLE may come with nothing to read:
+ * part of a record. An end of `below` without close_notify is a failure.
  */
 struct tls_plan {
 	void *ctx; /* SSL_CTX */
 	bool server;
-	uint64_t deadline_ns; /* 10 s */
+	uint64_t deadline_ns; /* 0: 10 s */
 	/* Is this the peer that we want? Asked once, of a good chain. NULL: yes; else why not, a constant */
 	const char *(*verify)(void *arg, void *x509);
 	void *arg; /* must live until STREAM_OPEN or the close */
 };
+/*
+ * Once for each SSL_CTX, by who makes it, before another thread has it: versions, cipher suites, and where the records'
+ * keys come from. Certificates, roots, verification and ALPN are the caller's.
+ */
+void tls_prepare(void *ctx);
 struct stream *tls_stream(struct thread *t, struct stream *below, const struct tls_plan *plan) must_check;
+struct stream *tls_below(const struct stream *s); /* borrowed */
 const char *tls_alpn(const struct stream *s);	/* "h2"; "" none */
 const char *tls_cipher(const struct stream *s); /* "TLS_AES_128_GCM_SHA256" */
 const char *tls_group(const struct stream *s);	/* key exchange: "X25519" */

@@ -14,7 +14,7 @@
 #include "loop.h"
 
 #define THREAD_MAX 64
-#define THREAD_SCRATCH (256 * 1024)
+#define THREAD_SCRATCH (257 * 1024) /* 16 full records of TLS */
 
 /*
  * Scratch memory for what is read and handed on within one callback; nobody keeps a pointer into it past the return to
@@ -40,6 +40,7 @@ struct thread {
 	uint8_t *scratch[SCRATCH_COUNT]; /* THREAD_SCRATCH bytes each, with 64 free bytes before them */
 	struct thread_inbox *inbox;
 	struct list orphans;
+	void *cipher; /* io/tls.c: whose records are in SCRATCH_CIPHER; NULL: nobody's */
 	void *proxy; /* of proxy/: everything that this thread serves */
 };
 
