@@ -272,7 +272,7 @@ $(BUILD)/obj/tests/net/soak/%.o: tests/net/soak/%.c
 
 soak: all $(BUILD)/tests/net/soak
 	$(Q)WEFT_SOAK_GB=$(SOAK_GB) BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -s -p no:cacheprovider \
-		tests/net/test_soak.py $(PYTEST_ARGS)
+		tests/net/test_soak.py tests/net/test_tunnel_soak.py $(PYTEST_ARGS)
 
 # ------------------------------------------------------------------ fuzz
 
@@ -435,7 +435,7 @@ help:
 #: make net             scenarios in network namespaces, through the real programs (root; NET=FILE selects)
 #: make interop         weft and Envoy (from PyPI) on either side of a tunnel (root; INTEROP=FILE selects)
 #: make equivalence-document   plays the rows of tests/net/equivalence, writes docs/equivalence.md (root)
-#: make soak            SOAK_GB=100 of checked bytes while the splice is switched on and off (root)
+#: make soak            SOAK_GB=100 of checked bytes while the splice is switched on and off; the same by tunnel (root)
 #: make check-kernels   weft with pods on the kernels we claim, in QEMU (KERNELS="6.1 newest")
 #: make check-setup     tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
 #: make peers           only installs the Envoy that `bench` and `interop` need, into the build folder

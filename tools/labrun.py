@@ -338,6 +338,14 @@ class Running:
                     os.kill(int(pid), how)
         wait_for(lambda: not (cgroup / "cgroup.procs").read_text(), 10, "the end of weftd")
 
+    def supervisor(self, node=None):
+        """Its process."""
+        found = [int(pid) for pid in pids(self.daemon_cgroup(node or next(iter(self.nodes))))
+                 if pathlib.Path("/proc", pid, "comm").read_text() == "weftd\n"]
+        if len(found) != 1:
+            raise LabError(f"{len(found)} weftd run on {node}")
+        return found[0]
+
     def start_weft(self, node=None):
         """Starts it again, as it was started by `lab up`; the pods are not enrolled anew."""
         lab_module.start_weftd(self.nodes[node or next(iter(self.nodes))], lab_module.STATE / self.state["lab"])

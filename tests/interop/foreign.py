@@ -9,6 +9,7 @@ import certificates
 import envoy
 import labrun
 from leaks import BUILD
+from two_nodes import pod_list
 
 NEAR, FAR, ODD = ("weft-near", "envoy-near"), ("weft-far", "envoy-far"), "odd-far"
 PLACES = {"weft-near": ("n1", 1, 10), "envoy-near": ("n1", 1, 11),
@@ -19,13 +20,7 @@ node = "{node}"
 service_account = "{name}"
 enrol = {"true" if name.startswith("weft") else "false"}
 """ for name, (node, _, _) in PLACES.items())
-MANIFESTS = {"pods.json": json.dumps({"apiVersion": "v1", "kind": "List", "items": [{
-    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
-    "spec": {"nodeName": node, "serviceAccountName": name, "containers": [{"name": "app"}]},
-    "status": {"phase": "Running",
-               "podIPs": [{"ip": f"10.244.{number}.{last}"}, {"ip": f"fd00:244:0:{number}::{last:x}"}],
-               "conditions": [{"type": "Ready", "status": "True"}]},
-} for name, (node, number, last) in PLACES.items()]})}
+MANIFESTS = pod_list(PLACES)
 PORTS = range(7000, 7006)  # of applications
 WAYS = {far: 10000 * i for i, far in enumerate((*FAR, ODD), 1)}  # an Envoy's port for an application's, by far pod
 OPEN_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

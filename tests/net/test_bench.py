@@ -90,7 +90,7 @@ def test_a_bound_holds_in_each_run():
 
 
 def test_tunnels_are_measured_with_each_pair_of_daemons(tmp_path):
-    """One short run of each kind of row of part three; what weft's connections were is looked at by the bench itself."""
+    """One short run of each kind of row of part three; the bench itself looks at what weft's connections were."""
     names = ["tunnel-16-t1", "tunnel-16-r-t1", "tunnel-pingpong-t1", "tunnel-connections-t1"]
     done = bench("--quick", "--rows", ",".join(names), "--name", "bench-three", "--patience", PATIENCE,
                  "--json", tmp_path / "bench.json", timeout=200 + PATIENCE)

@@ -10,22 +10,8 @@ import pytest
 from labwire import records, segments, streams
 
 from pairs import listen
+from two_nodes import LAB, MANIFESTS, paths  # noqa: F401: the lab of the fixture
 
-PODS = "[nodes.n1]\n[nodes.n2]\n" + "".join(f"""
-[pods.{name}]
-node = "{node}"
-service_account = "{name}"
-""" for name, node in (("client", "n1"), ("server", "n2")))
-LAB = PODS
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{ name: {name}, namespace: default }}
-spec: {{ nodeName: {node}, serviceAccountName: {name}, containers: [{{ name: c }}] }}
-status: {{ phase: Running, podIPs: [{{ ip: "10.244.{n}.10" }}, {{ ip: "fd00:244:0:{n}::a" }}] }}
-"""
-PLACES = ((1, "client"), (2, "server"))
-MANIFESTS = {"pods.yaml": "---".join(POD.format(name=name, node=f"n{n}", n=n) for n, name in PLACES)}
 SECRET = b"correct horse battery staple, said in the clear"
 PORT = 7000
 SIZE = 2 << 20
@@ -92,7 +78,7 @@ def test_nothing_of_what_pods_say_is_on_the_link(lab, family):
 @families
 def test_without_weft_all_of_it_is(make_lab, family):
     """The control: what the test above looks for is found where there is nothing to hide it."""
-    lab = make_lab(PODS, name="bare", weft=False)
+    lab = make_lab(LAB, name="bare", weft=False)
     capture = lab.capture("tcp")
     payloads = exchange(lab, family)
     found, pieces = plain(capture.stop(), payloads)
@@ -106,7 +92,5 @@ def test_weft_says_so_too(lab):
         c.sendall(b"x")
         s, _ = listener.accept()
         for node in ("n1", "n2"):
-            seen = labrun.wait_for(lambda n=node: [x for x in lab.weftctl("connections", node=n)["connections"]
-                                                   if x["destination"]["port"] == PORT], 5, "the connection")
-            assert [x["path"] for x in seen] == ["tunnel"], (node, seen)
+            assert labrun.wait_for(lambda n=node: paths(lab, n, PORT), 5, "the connection") == {"tunnel"}, node
         s.close()

@@ -92,7 +92,7 @@ static void begin_round(struct conn *c)
 
 static void begin_phase(struct conn *c)
 {
-	c->phase = script_next(&c->script, c->phases++ ? &c->phase : NULL);
+	c->phase = script_next(&c->script, c->phases++ ? &c->phase : NULL, c->flow_max);
 	c->rounds = 0;
 	if (c->phase.kind == PHASE_TALK) {
 		c->totals.talks++;
@@ -140,11 +140,12 @@ static void keys(struct conn *c)
 	c->life = (unsigned)rng_between(&c->own, 4, 40);
 }
 
-void conn_open(struct conn *c, enum side side, int fd, uint64_t seed, uint64_t id)
+void conn_open(struct conn *c, enum side side, int fd, uint64_t seed, uint64_t id, uint64_t flow_max)
 {
 	unsigned char *out = c->out ? c->out : malloc(PIECE_MAX);
 
 	*c = (struct conn){ .fd = fd, .side = side, .seed = seed, .id = id, .out = out, .moved_ms = now_ms() };
+	c->flow_max = flow_max;
 	if (!out)
 		wrong(c, "no memory");
 	if (side == SERVER)

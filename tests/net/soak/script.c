@@ -31,7 +31,7 @@ bool rng_chance(struct rng *r, unsigned per_mille)
 }
 
 /* A conversation may be left out between two flows; writes of few bytes carry few bytes in all. */
-struct phase script_next(struct rng *script, const struct phase *previous)
+struct phase script_next(struct rng *script, const struct phase *previous, uint64_t flow_max)
 {
 	struct phase p = { .kind = PHASE_TALK };
 
@@ -41,13 +41,13 @@ struct phase script_next(struct rng *script, const struct phase *previous)
 	}
 	p.kind = PHASE_FLOW;
 	for (int side = 0; side < 2; side++) {
-		uint64_t most = 16u << 20;
+		uint64_t most = flow_max;
 
 		p.write_max[side] = 1u << rng_between(script, 0, 20);
 		if (rng_chance(script, 400))
 			p.write_max[side] = PIECE_MAX;
-		if (most > 4096ull * p.write_max[side])
-			most = 4096ull * p.write_max[side];
+		if (most > flow_max / 4096 * p.write_max[side])
+			most = flow_max / 4096 * p.write_max[side];
 		p.bytes[side] = rng_between(script, 1, most);
 		if (rng_chance(script, 500)) {
 			p.pauses[side] = (uint32_t)rng_between(script, 1, 50);

@@ -15,13 +15,13 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define CONNS_MAX 256
+#define CONNS_MAX 1024
 #define WATCH_MS 500 /* how often a connection that stands still is looked for */
 
 struct soak {
 	enum side side;
 	const char *endpoints; /* of the client: separated by commas, taken in turn */
-	uint64_t bytes, seed, patience_ms;
+	uint64_t bytes, seed, patience_ms, flow_max;
 	unsigned connections;
 	int epoll, listener;
 	struct conn conns[CONNS_MAX];
@@ -100,7 +100,7 @@ static void dial(struct soak *s)
 	for (uint64_t skip = s->opened % count; skip; skip--)
 		from = strchr(from, ',') + 1;
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(from, ","), from);
-	conn_open(c, CLIENT, endpoint_connect(&l), s->seed, s->opened++);
+	conn_open(c, CLIENT, endpoint_connect(&l), s->seed, s->opened++, s->flow_max);
 	watch(s, c, EPOLL_CTL_ADD);
 }
 
@@ -120,7 +120,7 @@ static void take(struct soak *s)
 			fprintf(stderr, "soak: more than %d connections at once\n", CONNS_MAX);
 			exit(1);
 		}
-		conn_open(c, SERVER, fd, 0, 0);
+		conn_open(c, SERVER, fd, 0, 0, s->flow_max);
 		s->opened++;
 		watch(s, c, EPOLL_CTL_ADD);
 	}
@@ -216,7 +216,7 @@ static bool options(int argc, char **argv, struct soak *s)
 	static const struct option known[] = {
 		{ "bytes", required_argument, NULL, 'b' },  { "connections", required_argument, NULL, 'c' },
 		{ "seed", required_argument, NULL, 's' },   { "patience", required_argument, NULL, 'p' },
-		{},
+		{ "flow", required_argument, NULL, 'f' },   {},
 	};
 	int c;
 
@@ -231,6 +231,8 @@ static bool options(int argc, char **argv, struct soak *s)
 			s->seed = value;
 		else if (c == 'p')
 			s->patience_ms = value * 1000;
+		else if (c == 'f')
+			s->flow_max = value;
 		else
 			return false;
 	}
@@ -238,12 +240,13 @@ static bool options(int argc, char **argv, struct soak *s)
 		return false;
 	s->side = strcmp(argv[optind], "client") ? SERVER : CLIENT;
 	s->endpoints = argv[optind + 1];
-	return s->patience_ms && s->connections && s->connections <= CONNS_MAX && (s->side == SERVER || s->bytes);
+	return s->patience_ms && s->flow_max && s->connections && s->connections <= CONNS_MAX &&
+	       (s->side == SERVER || s->bytes);
 }
 
 int main(int argc, char **argv)
 {
-	static struct soak s = { .seed = 1, .patience_ms = 30000, .connections = 8 };
+	static struct soak s = { .seed = 1, .patience_ms = 30000, .connections = 8, .flow_max = FLOW_MAX };
 	struct sigaction term = { .sa_handler = on_term };
 	struct epoll_event ev = { .events = EPOLLIN };
 	struct endpoint e;
@@ -252,7 +255,7 @@ int main(int argc, char **argv)
 		s.conns[i].fd = -1;
 	if (!options(argc, argv, &s)) {
 		fprintf(stderr, "soak: usage: soak server ENDPOINT | soak client ENDPOINT[,ENDPOINT...] --bytes TOTAL "
-				"[--connections N] [--seed S] [--patience SECONDS]\n");
+				"[--connections N] [--seed S] [--patience SECONDS] [--flow BYTES]\n");
 		return 2;
 	}
 	s.epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -4,6 +4,7 @@
  *
  *	soak server ENDPOINT
  *	soak client ENDPOINT[,ENDPOINT...] --bytes TOTAL [--connections N] [--seed S] [--patience SECONDS]
+ *	both also: [--flow BYTES], the most that one end writes in one phase; the same at both
  *
  * A connection plays a script of phases, which both ends draw from the seed: conversations of random length (after
  * which a splice may carry it), then flows in one or both directions, by writes of 1 byte to 1 MB, read in pieces of
@@ -50,8 +51,10 @@ struct phase {
 	uint32_t pause_ms[2];  /* FLOW: longest pause */
 };
 
-/* The phase after `previous` (NULL: the first one, a conversation). */
-struct phase script_next(struct rng *script, const struct phase *previous);
+#define FLOW_MAX (16u << 20)
+
+/* The phase after `previous` (NULL: the first one, a conversation). An end writes at most `flow_max` bytes in it. */
+struct phase script_next(struct rng *script, const struct phase *previous, uint64_t flow_max);
 
 /* ---- pattern.c: the byte at each place of a stream, which occurs in no other order anywhere. */
 void pattern_fill(uint64_t key, uint64_t at, unsigned char *buf, size_t size);
@@ -71,6 +74,7 @@ struct conn {
 	uint64_t seed, id;
 	uint64_t key_out, key_in, sent, got;
 	struct rng script, own; /* the one that both ends have, and one of its own */
+	uint64_t flow_max;
 	struct phase phase;
 	unsigned phases;       /* begun */
 	unsigned life;	       /* client: phases after which it closes */
@@ -93,7 +97,7 @@ struct conn {
 
 #define HELLO_SIZE 16 /* seed and number, which the server learns from the first bytes */
 
-void conn_open(struct conn *c, enum side side, int fd, uint64_t seed, uint64_t id);
+void conn_open(struct conn *c, enum side side, int fd, uint64_t seed, uint64_t id, uint64_t flow_max);
 /*
  * Moves what can be moved; a client that is to `finish` begins no more phases than it must. False: the connection has
  * ended in order; totals are final, fd is closed.

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The worker of a node dies under load, again and again: spliced connections lose nothing, and a new tunnel stands within
+200 ms. The supervisor dies: the worker goes on, and the next supervisor takes it over.
+"""
+
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import labrun
+import pytest
+
+from pairs import Streams, close, listen, pair, settle, talk
+from two_nodes import LAB, MANIFESTS  # noqa: F401: the lab of the fixture
+
+SPLICE = ("splice",)
+PORT = 7700
+KILLS = 4
+BACK_MS, BACK_MOST_MS = 200, 1000  # the middle one of the kills; each of them, on a machine that does other work too
+
+
+def worker(lab, node):
+    return lab.weftctl("status", node=node)["worker"]
+
+
+class Echo(threading.Thread):
+    """A server of pod `server`, connection after connection."""
+
+    def __init__(self, lab):
+        super().__init__(daemon=True)
+        self.listener = listen(lab, "server", PORT)
+
+    def run(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(s,), daemon=True).start()
+
+    @staticmethod
+    def serve(s):
+        with s:
+            try:
+                while data := s.recv(1 << 16):
+                    s.sendall(data)
+            except OSError:
+                return  # its tunnel is gone, as it should be
+
+    def close(self):
+        self.listener.shutdown(2)
+        self.listener.close()
+        self.join(5)
+
+
+@pytest.fixture
+def echo(lab):
+    server = Echo(lab)
+    server.start()
+    yield server
+    server.close()
+
+
+def once(lab, seconds=5.0):
+    """One new connection through the tunnel and back; None if it failed."""
+    with lab.socket("client") as s:
+        s.settimeout(seconds)
+        try:
+            s.connect((lab.ip("server"), PORT))
+            s.sendall(b"who is there")
+            return s.recv(100) == b"who is there" or None
+        except OSError:
+            return None
+
+
+class Load(threading.Thread):
+    """Connections that talk through the tunnel until they are told to end, and are opened again when they break."""
+
+    def __init__(self, lab):
+        super().__init__(daemon=True)
+        self.lab, self.over, self.broken, self.rounds = lab, threading.Event(), 0, 0
+
+    def run(self):
+        while not self.over.is_set():
+            with self.lab.socket("client") as s:
+                s.settimeout(5)
+                try:
+                    s.connect((self.lab.ip("server"), PORT))
+                    while not self.over.is_set():
+                        s.sendall(b"x" * 4096)
+                        left = 4096
+                        while left:
+                            data = s.recv(left)
+                            if not data:
+                                raise ConnectionResetError
+                            left -= len(data)
+                        self.rounds += 1
+                except OSError:
+                    self.broken += 1
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_worker_killed_under_load(lab, echo, node):
+    c, s = pair(lab, "client", "local")
+    settle(lab, c, s)
+    assert once(lab)
+    loads, back = [Load(lab) for _ in range(4)], []
+    for load in loads:
+        load.start()
+    before = worker(lab, node)
+    supervisor = lab.supervisor(node)
+    with Streams(c, s) as streams:
+        for _ in range(KILLS):
+            rounds = [load.rounds for load in loads]
+            labrun.wait_for(lambda: all(load.rounds > r for load, r in zip(loads, rounds)), 10, "load")
+            os.kill(worker(lab, node)["pid"], signal.SIGKILL)
+            killed = time.monotonic()
+            while not once(lab):
+                assert time.monotonic() - killed < 10
+            back.append((time.monotonic() - killed) * 1000)
+            labrun.wait_for(lambda: worker(lab, node)["running"], 10, "the next worker")
+    for load in loads:
+        load.over.set()
+    for load in loads:
+        load.join(10)
+    assert min(streams.intact()) > 1 << 20
+    after = worker(lab, node)
+    assert after["restarts"] == before["restarts"] + KILLS
+    assert lab.supervisor(node) == supervisor
+    assert sum(load.broken for load in loads) >= KILLS  # what went through the worker went with it
+    print(f"new tunnels after {', '.join(f'{ms:.0f}' for ms in back)} ms")
+    assert sorted(back)[KILLS // 2 - 1] < BACK_MS and max(back) < BACK_MOST_MS, back
+    close(c, s)
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_supervisor_killed(lab, echo, node):
+    c, s = pair(lab, "client", "server")
+    talk(c, s)
+    before = worker(lab, node)["pid"]
+    os.kill(lab.supervisor(node), signal.SIGKILL)
+    for _ in range(20):
+        talk(c, s, 10)
+        assert once(lab), "a new tunnel while there is no supervisor"
+    lab.start_weft(node)
+    labrun.wait_for(lambda: lab.ready(node), 10, "weft ready again")
+    assert worker(lab, node)["pid"] == before and pathlib.Path(f"/proc/{before}").exists()
+    talk(c, s)
+    assert once(lab)
+    close(c, s)
