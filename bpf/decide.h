@@ -164,6 +164,7 @@ enum decide_kind {
 
 #define DECIDE_TURNS 8
 #define DECIDE_STREAM_SEGS 64
+#define DECIDE_STREAM_MSS 4096u /* a full segment of loopback has 64 KB: what is short of that need not be small */
 #define DECIDE_BULK_BYTES (1u << 20)
 
 /*
@@ -192,10 +193,11 @@ static __always_inline enum decide_kind decide_kind(const struct decide_traffic 
 	__u64 asked = decide_turns(client), answered = decide_turns(server);
 	__u64 turns = asked < answered ? asked : answered, bytes = client->bytes + server->bytes;
 	__u64 segs = (__u64)client->segs + server->segs;
+	__u64 full = client->mss < DECIDE_STREAM_MSS ? client->mss : DECIDE_STREAM_MSS;
 
 	if (turns >= DECIDE_TURNS && bytes <= turns * turn_bytes)
 		return DECIDE_TALK;
-	if (t->nodelay && segs >= DECIDE_STREAM_SEGS && bytes * 4 <= segs * client->mss * 3)
+	if (t->nodelay && segs >= DECIDE_STREAM_SEGS && bytes * 4 <= segs * full * 3)
 		return DECIDE_STREAM;
 	return bytes >= DECIDE_BULK_BYTES ? DECIDE_BULK : DECIDE_WAIT;
 }

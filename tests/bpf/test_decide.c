@@ -266,6 +266,10 @@ static void what_tcp_carried_tells_a_conversation_from_bulk(void **state)
 		/* an upload that the server acknowledges every now and then */
 		{{.way = WAYS(8 << 20, 5800, 16 * 10, 16)}, DECIDE_BULK},
 		{{.way = WAYS(16 * 65536, 16 * 46, 16 * 10, 16)}, DECIDE_TALK},
+		/* over loopback every write is a segment: small ones, and those of a proxy that carries bulk */
+		{{.way = {{64 * 1000, 64, 65483}, {0, 0, 65483}}, .nodelay = 1}, DECIDE_STREAM},
+		{{.way = {{0, 0, 65483}, {64 * 16384, 64, 65483}}, .nodelay = 1}, DECIDE_BULK},
+		{{.way = {{8 * 1000, 8, 65483}, {8 * 1000, 8, 65483}}, .nodelay = 1}, DECIDE_TALK},
 		/* counts at their ends */
 		{{.way = WAYS(UINT64_MAX / 8, UINT32_MAX, UINT64_MAX / 8, UINT32_MAX)}, DECIDE_BULK},
 	};
