@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -354,18 +353,29 @@ static bool connected(struct sock *k, uint32_t events)
 	return true;
 }
 
-/* An error, and the owner does not ask for bytes: bytes that came before it are still his. */
-static bool nothing_left(struct sock *k)
+/*
+ * An error, and the owner does not ask for bytes: bytes that came before it are still his. (Not FIONREAD: the kernel
+ * side takes who asks it for a program that a splice could mislead.)
+ */
+static bool nothing_left(struct sock *k, int *ret_error)
 {
-	int bytes = 0;
+	ssize_t n;
+	char c;
 
-	return k->stream.ended || (!k->rest.len && (ioctl(k->fd, FIONREAD, &bytes) < 0 || !bytes));
+	if (k->rest.len)
+		return false;
+	n = k->stream.ended ? 0 : recv(k->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+	if (n > 0)
+		return false;
+	*ret_error = n < 0 && errno != EAGAIN ? errno : pending_error(k); /* it is told once */
+	return true;
 }
 
 static void ready(struct loop_watch *w, uint32_t events)
 {
 	struct sock *k = container_of(w, struct sock, watch);
 	unsigned tell = 0;
+	int error;
 
 	if (k->state == SOCK_LINGERS && discard(k))
 		end(k);
@@ -388,9 +398,7 @@ static void ready(struct loop_watch *w, uint32_t events)
 			tell |= STREAM_WRITABLE;
 		k->want_write = false;
 	}
-	if ((events & EPOLLERR) && !(tell & STREAM_READABLE) && nothing_left(k)) {
-		int error = pending_error(k);
-
+	if ((events & EPOLLERR) && !(tell & STREAM_READABLE) && nothing_left(k, &error)) {
 		fail(k, error ? error : ECONNRESET);
 		return;
 	}
