@@ -54,10 +54,10 @@ FLOORS := \
 	control/admin control/name control/live control/traffic control/connections control/destination control/explain \
 	control/forced control/report \
 	proxy/guests proxy/relay proxy/outbound proxy/inbound proxy/table proxy/proxy \
-	proc/folders proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
+	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/loader proc/spawn proc/netns proc/routes proc/podfile \
 	proc/vigil proc/inside proc/pods proc/watch proc/clients proc/channel proc/options proc/supervisor proc/weftd \
-	proc/worker_link proc/worker_pods proc/worker_addresses proc/worker
+	proc/worker_link proc/worker_certs proc/worker_pods proc/worker_addresses proc/worker
 
 ROOMS := base io http mesh identity upstream control proxy proc
 

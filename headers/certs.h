@@ -89,7 +89,8 @@ struct cert_source {
  */
 #define CERT_FOLDER_FILES 8
 struct cert_folder {
-	const char *path; /* for messages */
+	const char *path;    /* for messages */
+	const char *problem; /* set before opened(): why none can be opened, if there is more to say than errno */
 	void (*open)(struct cert_folder *f, const char *const *name, unsigned count);
 	/* Writes all of them, if the folder has none of them; opened() gives what is there then, whoever made it. */
 	void (*make)(struct cert_folder *f, const char *const *name, const char *const *text, unsigned count);

@@ -6,6 +6,7 @@
 #ifndef WEFT_CHANNEL_H
 #define WEFT_CHANNEL_H
 
+#include "certdir.h"
 #include "folders.h"
 #include "loop.h"
 #include "pods.h"
@@ -18,7 +19,8 @@ struct channel_plan {
 	struct loader *loader;
 	const struct folders *folders;
 	const struct wire_start *start; /* borrowed; splice_on is read at each start */
-	int fd[WIRE_FD_COUNT]; /* borrowed; WIRE_FD_NOTIFY is made anew for each worker */
+	int fd[WIRE_FD_COUNT]; /* borrowed; WIRE_FD_NOTIFY and WIRE_FD_CERTS are made anew for each worker */
+	struct certdir *certs; /* borrowed */
 	const char *instance, *log_format, *log_level; /* arguments of the worker */
 	uid_t uid;
 	gid_t gid;

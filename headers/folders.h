@@ -28,6 +28,11 @@ struct folders {
 int folders_open(struct folders *ret, const char *instance, uid_t uid, gid_t gid) must_check;
 /* Lock for --uninstall: 0 with *ret_lock (-1: there is no run folder), -EBUSY (logged) if a weftd runs. */
 int folders_lock(const char *instance, int *ret_lock) must_check;
+/*
+ * A regular file beneath a folder that is not ours, links followed as long as they stay there: an fd, or -errno.
+ * Devices and FIFOs are not even opened.
+ */
+int folders_open_below(int folder, const char *name) must_check;
 void folders_close(struct folders *f);
 /* Removes run and state folder with all in them; links are not followed. 0 or -errno (logged). */
 int folders_remove(const char *instance) must_check;

@@ -17,7 +17,8 @@ struct options {
 	char instance[64];
 	char node[WIRE_NAME];
 	char manifests[WIRE_PATH]; /* empty: not given */
-	char ca_dir[WIRE_PATH];
+	char ca_dir[WIRE_PATH]; /* empty: in the state folder, unless certs_dir is given */
+	char certs_dir[WIRE_PATH];
 	char trust_domain[WIRE_NAME];
 	char root_namespace[WIRE_NAME];
 	char cgroup[WIRE_PATH]; /* empty: found in /proc/mounts */

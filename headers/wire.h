@@ -22,6 +22,7 @@
 #define WIRE_PROBES 32
 #define WIRE_SELFTESTS 24
 #define WIRE_STAKE 144 /* fits a problem's reason */
+#define WIRE_TEXT 512
 #define WIRE_FDS 32
 
 enum wire_type {
@@ -58,6 +59,12 @@ enum wire_type {
 	 * -ENOENT the pod has left, -EBUSY it asks for too many (ask again later), else the kernel's.
 	 */
 	WIRE_SOCKETS,
+	/*
+	 * wire_files: names of the certificate folder. Without fds: open them. With as many fds (texts in files that
+	 * are in memory): make these, mode 0600, if none of them is there, then open them. Answer with the same seq:
+	 * error[i] is 0 or -errno, and there are as many fds as zeros, in order; text: why none, if it is known.
+	 */
+	WIRE_CERTS,
 	WIRE_TYPE_MAX
 };
 
@@ -85,6 +92,7 @@ enum wire_fd {
 	WIRE_FD_ADMIN,	   /* listening stream socket /run/weft/INSTANCE/admin.sock: see docs/admin.md */
 	WIRE_FD_MANIFESTS, /* the manifest folder, O_RDONLY|O_DIRECTORY */
 	WIRE_FD_NOTIFY,	   /* inotify, already watching the folder */
+	WIRE_FD_CERTS,	   /* inotify, watching the certificate folder: anything that happens there */
 	WIRE_FD_STATE,	   /* the state folder /var/lib/weft/INSTANCE, O_RDONLY|O_DIRECTORY */
 	WIRE_FD_COUNT
 };
@@ -112,6 +120,8 @@ struct wire_start {
 	uint32_t splice_on;
 	uint32_t kernel_safe;
 	uint32_t threads; /* of the data plane */
+	uint32_t certs_pem; /* 1: the certificate folder has files of each identity; 0: those of the embedded CA */
+	char certs[WIRE_PATH]; /* the certificate folder, for messages only */
 	uint32_t live; /* 1: WIRE_FD_LIVE is an iterator; 0: this kernel has none that is safe, and the fd is nothing */
 	char at_stake[WIRE_STAKE]; /* if it is not: what programs of a pod with weft.io/splice: always risk */
 };
@@ -148,6 +158,15 @@ struct wire_sockets {
 	uint32_t count; /* 1 .. WIRE_SOCKET_BATCH */
 };
 
+#define WIRE_FILES 8
+#define WIRE_FILE_NAME 328 /* NAMESPACE.SERVICEACCOUNT.pem */
+
+struct wire_files {
+	uint32_t count; /* at most WIRE_FILES */
+	int32_t error[WIRE_FILES];
+	char name[WIRE_FILES][WIRE_FILE_NAME];
+};
+
 enum wire_probe_state { WIRE_PROBE_OK, WIRE_PROBE_OFF, WIRE_PROBE_FAILED };
 
 struct wire_probe {
@@ -180,12 +199,13 @@ struct wire {
 	uint32_t type;	  /* enum wire_type */
 	uint32_t seq;	  /* echoed in the answer */
 	int32_t number;
-	char text[512];
+	char text[WIRE_TEXT];
 	union {
 		struct wire_pod pod;
 		struct wire_start start;
 		struct wire_destroys destroys;
 		struct wire_sockets sockets;
+		struct wire_files files;
 		struct wire_status status;
 	};
 };

@@ -32,6 +32,8 @@ void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int num
 		      const char *text);
 /* Asks for sockets: WIRE_SOCKETS with that seq comes to got(). */
 void worker_link_sockets(struct link *l, uint32_t seq, const struct wire_sockets *w);
+/* Asks for certificate files: WIRE_CERTS with that seq comes to got(). The fds are taken: as many as names, or none. */
+void worker_link_files(struct link *l, uint32_t seq, const struct wire_files *f, const int *fds, unsigned nfds);
 /* Connections to end: `item` is copied. They go before whatever waits: time counts. */
 void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsigned count);
 

@@ -92,6 +92,11 @@ static void wrong(void **state)
 	assert_int_equal(parse("word", NULL), 2);
 	assert_int_equal(parse("--node", NULL), 2);
 	assert_int_equal(parse("--node", "", NULL), 2);
+	assert_int_equal(parse("--trust-domain", "Cluster.local", NULL), 2);
+	assert_int_equal(parse("--trust-domain", "a/b", NULL), 2);
+	assert_int_equal(parse("--trust-domain", ".a", NULL), 2);
+	assert_int_equal(parse("--trust-domain", "", NULL), 2);
+	assert_int_equal(parse("--ca-dir", "/a", "--certs-dir", "/b", NULL), 2);
 	assert_int_equal(parse("--threads", "0", NULL), 2);
 	assert_int_equal(parse("--threads", "65", NULL), 2);
 	assert_int_equal(parse("--threads", "4x", NULL), 2);

@@ -121,6 +121,23 @@ static void no_more_than_it_needs(void **state)
 	free(m);
 }
 
+static void files_are_checked(void **state)
+{
+	struct wire *m = wire_new(WIRE_CERTS);
+
+	m->files.count = WIRE_FILES;
+	memset(m->files.name[WIRE_FILES - 1], 'x', WIRE_FILE_NAME - 1);
+	assert_int_equal(wire_send(pair[0], m, NULL, 0), 0);
+	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), 1);
+	m->files.name[WIRE_FILES - 1][WIRE_FILE_NAME - 1] = 'x';
+	assert_int_equal(wire_send(pair[0], m, NULL, 0), 0);
+	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), -EBADMSG);
+	m->files = (struct wire_files){.count = WIRE_FILES + 1};
+	assert_int_equal(wire_send(pair[0], m, NULL, 0), 0);
+	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), -EBADMSG);
+	free(m);
+}
+
 static void fds_travel(void **state)
 {
 	int mine[WIRE_FDS];
@@ -455,6 +472,7 @@ int main(void)
 		TEST(every_type_travels),
 		TEST(no_more_than_it_needs),
 		TEST(fds_travel),
+		TEST(files_are_checked),
 		TEST(the_end),
 		TEST(a_full_socket_does_not_block),
 		TEST(wrong_sizes),

@@ -123,6 +123,8 @@ static void read_one(struct ca *c, enum file file, int fd, struct set *ret, char
 	else if (fd != -ENOENT)
 		snprintf(sentence, sizeof(sentence), "%s cannot be %s: %s", names[file], c->made ? "made" : "opened",
 			 strerror(-fd));
+	if (fd < 0 && sentence[0] && c->folder->problem)
+		text_copy(sentence, sizeof(sentence), c->folder->problem);
 	if (sentence[0] && file == CRL)
 		ret->text[file] = mem_string("");
 	else if (sentence[0] && !why[0])
@@ -143,7 +145,8 @@ static bool read_set(struct ca *c, const int *fd, struct set *ret, char why[WHY]
 		first = i;
 	}
 	if (missing == CRL)
-		snprintf(why, WHY, "%s and the other files are gone", names[first]);
+		snprintf(why, WHY, "%s and the other files %s", names[first],
+			 c->made ? "cannot be made" : "are gone");
 	else if (missing && !why[0])
 		snprintf(why, WHY,
 			 "%s is missing: put all of root-cert.pem, ca-cert.pem, ca-key.pem and cert-chain.pem "

@@ -15,6 +15,7 @@ enum body {
 	BODY_START,
 	BODY_DESTROY,
 	BODY_SOCKETS,
+	BODY_FILES,
 	BODY_STATUS,
 	BODY_COUNT
 };
@@ -27,6 +28,7 @@ static const size_t body_size[BODY_COUNT] = {
 	[BODY_START] = sizeof(struct wire_start),
 	[BODY_DESTROY] = sizeof(struct wire_destroys),
 	[BODY_SOCKETS] = sizeof(struct wire_sockets),
+	[BODY_FILES] = sizeof(struct wire_files),
 	[BODY_STATUS] = sizeof(struct wire_status),
 };
 
@@ -52,6 +54,7 @@ static const struct {
 	[WIRE_OPEN] = {"open", BODY_NONE},
 	[WIRE_NAMED] = {"named", BODY_NONE},
 	[WIRE_SOCKETS] = {"sockets", BODY_SOCKETS},
+	[WIRE_CERTS] = {"certs", BODY_FILES},
 };
 
 /* Every text of the message, by its place: all of them must end. */
@@ -83,6 +86,7 @@ static const struct field fields[] = {
 	TEXT(BODY_START, start.manifests),
 	TEXT(BODY_START, start.root_namespace),
 	TEXT(BODY_START, start.at_stake),
+	TEXT(BODY_START, start.certs),
 	TEXT(BODY_STATUS, status.version),
 	TEXT(BODY_STATUS, status.kernel),
 	TEXT(BODY_STATUS, status.node),
@@ -213,6 +217,16 @@ static bool destroys_sound(const struct wire_destroys *d)
 	return true;
 }
 
+static bool files_sound(const struct wire_files *f)
+{
+	if (f->count > WIRE_FILES)
+		return false;
+	for (unsigned i = 0; i < WIRE_FILES; i++)
+		if (!ends(f->name[i], sizeof(f->name[i])))
+			return false;
+	return true;
+}
+
 /* Of a packet whose size is right */
 static bool sound(const struct wire *m)
 {
@@ -240,6 +254,8 @@ static bool sound(const struct wire *m)
 	case BODY_SOCKETS:
 		return m->sockets.kind <= WIRE_SOCKET_APP && m->sockets.ipv6 <= 1 &&
 		       m->sockets.count <= WIRE_SOCKET_BATCH;
+	case BODY_FILES:
+		return files_sound(&m->files);
 	default:
 		return true;
 	}

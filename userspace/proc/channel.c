@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -12,7 +11,6 @@
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -81,12 +79,17 @@ static int send_start(struct channel *c)
 		err = -errno;
 	if (err)
 		log_error("the manifest folder %s cannot be watched: %s", c->plan.start->manifests, strerror(-err));
+	fd[WIRE_FD_CERTS] = err ? -1 : certdir_watch(c->plan.certs);
+	if (!err && fd[WIRE_FD_CERTS] < 0)
+		err = fd[WIRE_FD_CERTS];
 	m->start = *c->plan.start;
 	m->seq = ++c->seq;
 	if (!err)
 		err = wire_send(c->worker.sock, m, fd, WIRE_FD_COUNT);
 	if (fd[WIRE_FD_NOTIFY] >= 0)
 		close(fd[WIRE_FD_NOTIFY]);
+	if (fd[WIRE_FD_CERTS] >= 0)
+		close(fd[WIRE_FD_CERTS]);
 	free(m);
 	return err;
 }
@@ -256,32 +259,6 @@ void channel_pump(struct channel *c)
 
 /* ------------------------------------------------------------------ receiving */
 
-/* Beneath the manifest folder, a regular file: devices and FIFOs are not even opened. */
-static int open_below(int folder, const char *name)
-{
-	struct open_how how = {
-		.flags = O_PATH | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
-	};
-	int path = (int)syscall(SYS_openat2, folder, name, &how, sizeof(how)), fd;
-	char self[32];
-	struct stat st;
-
-	if (path < 0)
-		return -errno;
-	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", path);
-	if (fstat(path, &st))
-		fd = -errno;
-	else if (!S_ISREG(st.st_mode))
-		fd = -ENXIO; /* as open says of a socket */
-	else
-		fd = open(self, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd == -1)
-		fd = -errno;
-	close(path);
-	return fd;
-}
-
 static struct wire *answer(struct channel *c, enum wire_type type, const struct wire *asked)
 {
 	c->answer = wire_new(type);
@@ -291,7 +268,7 @@ static struct wire *answer(struct channel *c, enum wire_type type, const struct 
 
 static void got_open(struct channel *c, const struct wire *m)
 {
-	int fd = open_below(c->plan.fd[WIRE_FD_MANIFESTS], m->text);
+	int fd = folders_open_below(c->plan.fd[WIRE_FD_MANIFESTS], m->text);
 	struct wire *a = answer(c, WIRE_FILE, m);
 
 	a->number = fd < 0 ? fd : 0;
@@ -309,6 +286,13 @@ static void got_sockets(struct channel *c, const struct wire *m)
 	a->number = pod ? inside_sockets(pod, c->plan.loader, &m->sockets, c->answer_fd, a->text) : -ENOENT;
 	if (!a->number)
 		c->answer_fds = m->sockets.count;
+}
+
+static void got_certs(struct channel *c, const struct wire *m, const int *fds, unsigned nfds)
+{
+	struct wire *a = answer(c, WIRE_CERTS, m);
+
+	c->answer_fds = certdir_answer(c->plan.certs, m, fds, nfds, a, c->answer_fd);
 }
 
 static void got_ready(struct channel *c, const struct wire *m)
@@ -385,7 +369,7 @@ static void got_destroy(struct channel *c, const struct wire *m)
 	}
 }
 
-static void dispatch(struct channel *c, const struct wire *m)
+static void dispatch(struct channel *c, const struct wire *m, const int *fds, unsigned nfds)
 {
 	switch (m->type) {
 	case WIRE_READY:
@@ -405,6 +389,9 @@ static void dispatch(struct channel *c, const struct wire *m)
 		break;
 	case WIRE_SOCKETS:
 		got_sockets(c, m);
+		break;
+	case WIRE_CERTS:
+		got_certs(c, m, fds, nfds);
 		break;
 	default:
 		give_up(c, "it sent a message that is not for a supervisor", -EBADMSG);
@@ -431,9 +418,9 @@ static void sock_ready(struct loop_watch *w, uint32_t events)
 			give_up(c, "its message cannot be read", got);
 			break;
 		}
-		while (fds--) /* no message of a worker carries any */
+		dispatch(c, m, fd, fds);
+		while (fds--)
 			close(fd[fds]);
-		dispatch(c, m);
 		if (!c->answer)
 			continue;
 		channel_pump(c); /* who asked waits for it */

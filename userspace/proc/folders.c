@@ -5,10 +5,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define LOCK "lock"
@@ -159,6 +161,31 @@ void folders_close(struct folders *f)
 			close(*fd[i]);
 		*fd[i] = -1;
 	}
+}
+
+int folders_open_below(int folder, const char *name)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+	};
+	int path = (int)syscall(SYS_openat2, folder, name, &how, sizeof(how)), fd;
+	char self[32];
+	struct stat st;
+
+	if (path < 0)
+		return -errno;
+	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", path);
+	if (fstat(path, &st))
+		fd = -errno;
+	else if (!S_ISREG(st.st_mode))
+		fd = -ENXIO; /* as open says of a socket */
+	else
+		fd = open(self, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd == -1)
+		fd = -errno;
+	close(path);
+	return fd;
 }
 
 /* Empties a folder; fd is used up. */

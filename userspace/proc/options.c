@@ -16,6 +16,7 @@
 
 enum value { VALUE_INSTANCE,
 	     VALUE_TEXT,
+	     VALUE_TRUST_DOMAIN,
 	     VALUE_FOLDER,
 	     VALUE_FILE,
 	     VALUE_THREADS,
@@ -36,13 +37,17 @@ static const struct row {
 	{"node", VALUE_TEXT, TEXT(node), "NAME", "name of this node (default: the hostname)"},
 	{"manifests", VALUE_FOLDER, TEXT(manifests), "DIR",
 	 "folder of Kubernetes objects, *.yaml *.yml *.json, watched (default: none is read)"},
-	{"trust-domain", VALUE_TEXT, TEXT(trust_domain), "TD",
+	{"trust-domain", VALUE_TRUST_DOMAIN, TEXT(trust_domain), "TD",
 	 "trust domain of identities (default: " DEFAULT_TRUST_DOMAIN ")"},
 	{"root-namespace", VALUE_TEXT, TEXT(root_namespace), "NS",
 	 "namespace of mesh-wide policies (default: " DEFAULT_ROOT_NAMESPACE ")"},
 	{"cgroup", VALUE_FOLDER, TEXT(cgroup), "DIR",
 	 "cgroup v2 folder whose processes weft sees (default: the root, from /proc/mounts)"},
-	{"ca-dir", VALUE_FOLDER, TEXT(ca_dir), "DIR", "accepted, not used yet: this version issues no certificates"},
+	{"ca-dir", VALUE_FOLDER, TEXT(ca_dir), "DIR",
+	 "embedded CA: root-cert.pem, ca-cert.pem, ca-key.pem, cert-chain.pem; made if none is there\n"
+	 "(default: /var/lib/weft/INSTANCE/ca)"},
+	{"certs-dir", VALUE_FOLDER, TEXT(certs_dir), "DIR",
+	 "no CA: NAMESPACE.SERVICEACCOUNT.pem and .key of each identity, roots.pem, crl.pem; watched"},
 	{"threads", VALUE_THREADS, 0, 0, 0, "N",
 	 "threads of the data plane, 1 to 64 (default: one for each core that weftd may use)"},
 	{"log-format", VALUE_FORMAT, 0, 0, 0, "text|json", "lines on stderr (default: text)"},
@@ -71,7 +76,10 @@ static void help(void)
 
 		(void)snprintf(left, sizeof(left), "--%s%s%s", rows[i].name, rows[i].argument ? " " : "",
 			       rows[i].argument ? rows[i].argument : "");
-		(void)printf("  %-24s %s\n", left, rows[i].help);
+		(void)printf("  %-24s ", left);
+		for (const char *at = rows[i].help; *at; at++)
+			(void)printf(*at == '\n' ? "\n%27s" : "%.1s", *at == '\n' ? "" : at);
+		(void)printf("\n");
 	}
 	(void)printf("\nExit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage.\n");
 }
@@ -96,6 +104,14 @@ static bool valid_instance(const char *s)
 	size_t len = strlen(s);
 
 	return len && len <= 63 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == len && s[0] != '-';
+}
+
+/* The SPIFFE-ID standard, section 2.1: a host without a port. */
+static bool valid_trust_domain(const char *s)
+{
+	size_t len = strlen(s);
+
+	return len && len <= 253 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-._") == len && s[0] != '.';
 }
 
 static int set_level(struct options *o, const char *where, const char *value)
@@ -125,6 +141,10 @@ static int set(struct options *o, const struct row *row, const char *where, cons
 	case VALUE_INSTANCE:
 		if (!valid_instance(value))
 			return refuse(where, "instance \"%.80s\" is not 1 to 63 of a-z, 0-9 and -", value);
+		break;
+	case VALUE_TRUST_DOMAIN:
+		if (!valid_trust_domain(value))
+			return refuse(where, "trust-domain \"%.80s\" is not 1 to 253 of a-z, 0-9, - . and _", value);
 		break;
 	case VALUE_FOLDER:
 		if (value[0] != '/') { /* the worker's messages show it, and weftd may be started from anywhere */
@@ -273,5 +293,9 @@ int options_parse(struct options *o, int argc, char **argv)
 
 	defaults(o);
 	code = walk(o, argc, argv, true); /* files first: the command line wins wherever --config stands */
-	return code ? code : walk(o, argc, argv, false);
+	if (!code)
+		code = walk(o, argc, argv, false);
+	if (!code && o->ca_dir[0] && o->certs_dir[0])
+		return refuse("", "--ca-dir and --certs-dir: certificates come from one of them; give only that");
+	return code;
 }

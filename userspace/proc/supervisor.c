@@ -34,6 +34,7 @@ struct supervisor {
 	struct probe probe;
 	struct selftest selftest;
 	struct folders folders;
+	struct certdir certs;
 	struct loop *loop;
 	struct loader *loader;
 	struct pods *pods;
@@ -279,6 +280,21 @@ static int open_manifests(struct supervisor *s)
 	return 0;
 }
 
+/* What is wrong with it is no reason not to start: the kernel decides without certificates. */
+static void open_certs(struct supervisor *s)
+{
+	const struct options *o = s->options;
+	char path[WIRE_PATH];
+
+	(void)snprintf(path, sizeof(path), FOLDERS_STATE "/%s/ca", o->instance);
+	if (o->certs_dir[0] || o->ca_dir[0])
+		certdir_open(&s->certs, o->certs_dir[0] ? o->certs_dir : o->ca_dir, !o->certs_dir[0], true);
+	else
+		certdir_open(&s->certs, path, true, false);
+	text_copy(s->start.certs, sizeof(s->start.certs), s->certs.path);
+	s->start.certs_pem = o->certs_dir[0] != 0;
+}
+
 static void fill_start(struct supervisor *s)
 {
 	const struct options *o = s->options;
@@ -324,6 +340,8 @@ static int open_channel(struct supervisor *s, uid_t uid, gid_t gid)
 	plan.fd[WIRE_FD_MANIFESTS] = s->manifests;
 	plan.fd[WIRE_FD_NOTIFY] = -1;
 	plan.fd[WIRE_FD_STATE] = s->folders.state;
+	plan.fd[WIRE_FD_CERTS] = -1;
+	plan.certs = &s->certs;
 	return channel_open(&s->channel, &plan);
 }
 
@@ -363,6 +381,7 @@ static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 		err = folders_open(&s->folders, o->instance, uid, gid);
 	if (err)
 		return err;
+	open_certs(s);
 	spawn_end_orphan(s->folders.run, FOLDERS_WORKER); /* it holds the pods' ports */
 	if (s->probe.iterates)
 		selftest_run(&s->selftest);

@@ -11,11 +11,18 @@
 
 #define MESSAGES_A_TURN 256
 
+struct parcel {
+	struct wire_files files;
+	int fd[WIRE_FILES];
+	unsigned fds;
+};
+
 struct note { /* a small message that waits: struct wire has 19 KB, and thousands may wait */
 	enum wire_type type;
 	uint32_t seq;
 	int number;
 	struct wire_sockets sockets; /* or the netns alone, which is first in wire_pod too */
+	struct parcel *parcel;	     /* of WIRE_CERTS */
 	char *text;
 	struct list link;
 };
@@ -59,22 +66,32 @@ static int send_destroys(struct link *l)
 	return 0;
 }
 
+static void free_note(struct note *n)
+{
+	while (n->parcel && n->parcel->fds)
+		close(n->parcel->fd[--n->parcel->fds]);
+	list_del(&n->link);
+	free(n->parcel);
+	free(n->text);
+	free(n);
+}
+
 static int send_note(struct link *l, struct note *n)
 {
 	struct wire *m = l->message;
 	int err;
 
 	*m = (struct wire){.version = WIRE_VERSION, .type = n->type, .seq = n->seq, .number = n->number};
-	m->sockets = n->sockets;
+	if (n->parcel)
+		m->files = n->parcel->files;
+	else
+		m->sockets = n->sockets;
 	if (n->text)
 		text_copy(m->text, sizeof(m->text), n->text);
-	err = wire_send(l->plan.sock, m, NULL, 0);
-	if (err)
-		return err;
-	list_del(&n->link);
-	free(n->text);
-	free(n);
-	return 0;
+	err = wire_send(l->plan.sock, m, n->parcel ? n->parcel->fd : NULL, n->parcel ? n->parcel->fds : 0);
+	if (!err)
+		free_note(n);
+	return err;
 }
 
 static void pump(struct link *l)
@@ -130,6 +147,18 @@ void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int num
 void worker_link_sockets(struct link *l, uint32_t seq, const struct wire_sockets *w)
 {
 	add_note(l, WIRE_SOCKETS, seq)->sockets = *w;
+	pump(l);
+}
+
+void worker_link_files(struct link *l, uint32_t seq, const struct wire_files *f, const int *fds, unsigned nfds)
+{
+	struct note *n = add_note(l, WIRE_CERTS, seq);
+
+	n->parcel = mem_alloc(sizeof(*n->parcel));
+	n->parcel->files = *f;
+	n->parcel->fds = nfds;
+	for (unsigned i = 0; i < nfds; i++)
+		n->parcel->fd[i] = fds[i];
 	pump(l);
 }
 
@@ -205,12 +234,8 @@ void worker_link_close(struct link *l)
 		return;
 	loop_unwatch(l->plan.loop, &l->watch);
 	close(l->plan.sock);
-	list_each_safe(at, next, &l->notes) {
-		struct note *n = container_of(at, struct note, link);
-
-		free(n->text);
-		free(n);
-	}
+	list_each_safe(at, next, &l->notes)
+		free_note(container_of(at, struct note, link));
 	free(l->destroy);
 	free(l->message);
 	free(l);

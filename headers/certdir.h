@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * certdir.h: the certificate folder, seen from the supervisor (proc/certdir.c). Its files are root's, so that the
+ * supervisor opens them for the worker. It does not look into them.
+ */
+#ifndef WEFT_CERTDIR_H
+#define WEFT_CERTDIR_H
+
+#include "wire.h"
+
+struct certdir {
+	char path[WIRE_PATH];
+	bool ours;   /* of the embedded CA: the folder and its first files are made */
+	bool follow; /* the path may be a link */
+	bool told;   /* what is wrong with it is in the log */
+};
+
+/* Makes the folder if it is ours and not there. What fails is in the log; files cannot be opened then. */
+void certdir_open(struct certdir *d, const char *path, bool ours, bool follow);
+/* inotify: an fd, or -errno. A folder that is not there is not watched: whoever wants its files asks again. */
+int certdir_watch(const struct certdir *d) must_check;
+/*
+ * The answer to a WIRE_CERTS: opens files, or makes them of texts[] (borrowed) first. How many fds are in fd[].
+ * Two nodes that share a folder and start at once make one set.
+ */
+unsigned certdir_answer(struct certdir *d, const struct wire *asked, const int *texts, unsigned count,
+			struct wire *answer, int fd[WIRE_FDS]);
+
+#endif
