@@ -339,15 +339,6 @@ def own(lab, s, source=0, service=0, path=0):
         *number(0, 3), pass_fds=(s.fileno(),))
 
 
-@pytest.fixture(scope="module")
-def way_back(lab):
-    """What a pod's app answers to the worker's socket must not leave the pod."""
-    for pod in ("a", "quiet"):
-        lab.run(pod, "ip", "rule", "add", "fwmark", f"{MARK:#x}/0xfff", "lookup", "100")
-        lab.run(pod, "ip", "route", "add", "local", "default", "dev", "lo", "table", "100")
-        lab.run(pod, "sysctl", "-qw", "net.ipv4.tcp_fwmark_accept=1")
-
-
 def deliver(lab, client, pod="a", **said):
     """The worker's connection to the app of a pod, from an address of somebody else."""
     s = lab.socket(pod)
@@ -361,7 +352,7 @@ def deliver(lab, client, pod="a", **said):
     return s
 
 
-def test_the_worker_delivers(lab, way_back):
+def test_the_worker_delivers(lab):
     know(lab, pod_object(lab, "far", node="n2"), strict())
     labrun.wait_for(lambda: lab.socket("n2").connect_ex((lab.ip("a"), PORT)) == errno.ECONNREFUSED, 5, "STRICT")
     before = {r["source"]: r["opened"] for r in lab.weftctl("traffic")["traffic"] if r["pod"] == "default/a"}
@@ -426,7 +417,7 @@ def delivered(lab, pod):
     return c, s
 
 
-def test_a_hop_is_spliced_and_switched(lab, way_back):
+def test_a_hop_is_spliced_and_switched(lab):
     """What it is called by does not change: the connection comes through a tunnel, whatever carries its last hop."""
     c, s = delivered(lab, "a")
     with c, s:
@@ -447,7 +438,7 @@ def test_a_hop_is_spliced_and_switched(lab, way_back):
     labrun.wait_for(lambda: not conns(lab), 5, "the end of the record")
 
 
-def test_a_hop_of_a_pod_that_does_not_want_it(lab, way_back):
+def test_a_hop_of_a_pod_that_does_not_want_it(lab):
     c, s = delivered(lab, "quiet")
     with c, s:
         assert hop(lab, c, s, "pod_off")["path"] == "tunnel"
