@@ -221,8 +221,8 @@ static __always_inline enum abi_reason capture(struct ask *q, enum abi_reason wh
 	q->port = ABI_PORT_OUTBOUND;
 	if (!addr_zero(&q->dst))
 		return ABI_NONE;
-	if (v4)
-		addr_from_v4(&q->dst, bpf_htonl(0x7f000001));
+	if (v4) /* its own one of 127.0.0.0/8, because records of all pods are in one map */
+		addr_from_v4(&q->dst, bpf_htonl(0x7f000000 | (q->pod.pod & 0xffffff)));
 	else
 		q->dst.byte[15] = 1;
 	return ABI_NONE;
@@ -320,7 +320,7 @@ static __always_inline int own_socket(struct bpf_sock *sk)
 		return 0;
 	s = bpf_sk_storage_get(&socks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (s) {
-		s->flags = ABI_SOCK_OWN;
+		s->flags = (s->flags & (ABI_SOCK_IN_MAP | ABI_SOCK_REUSED)) | ABI_SOCK_OWN;
 		s->connect_ns = bpf_ktime_get_ns();
 	}
 	return 1;

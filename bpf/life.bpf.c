@@ -152,10 +152,11 @@ static __always_inline int record_client(const struct abi_tuple *t, const struct
 
 	if (!bpf_map_update_elem(&conns, t, c, mine ? BPF_ANY : BPF_NOEXIST))
 		return 0;
-	there = mine ? NULL : bpf_map_lookup_elem(&conns, t);
+	there = mine || addr_loopback(&t->src) ? NULL : bpf_map_lookup_elem(&conns, t);
 	if (there && there->client_netns != c->client_netns) {
 		there->policy = 0;
 		there->source = c->source;
+		there->flags = 0;
 	}
 	return -1;
 }

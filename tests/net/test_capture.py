@@ -41,6 +41,10 @@ service_account = "b"
 annotations = { "weft.io/proxy" = "always" }
 [pods.quiet]
 annotations = { "weft.io/splice" = "off" }
+[pods.four]
+ips = ["10.244.1.204"]
+[pods.six]
+ips = ["fd00:244:0:1::206"]
 [pods.far]
 node = "n2"
 [pods.stranger]
@@ -258,6 +262,17 @@ def test_ways_to_connect(lab):
         with lab.socket("client") as s:  # to loopback, as before
             s.bind(("127.0.0.1", 0))
             assert s.connect_ex(("127.0.0.1", 1)) == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize("pod, family, version, own", [("four", socket.AF_INET6, 6, "::1"),
+                                                       ("six", socket.AF_INET, 4, "127.0.0.1")])
+def test_a_pod_without_an_address_of_the_family(lab, pod, family, version, own):
+    """By its loopback; two pods that have the same source port there are told apart."""
+    to = (lab.ip("far", version), PORT)
+    with still(lab), connected(lab, pod, to, family) as s:
+        c = record(lab, s)
+        assert (s.getsockname()[0], s.getpeername()[:2]) == (own, to)
+        assert (c["target"], c["dst"][1], c["flags"]) == (to, OUTBOUND, CAPTURED)
 
 
 def test_connect_again(lab):
