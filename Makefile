@@ -51,13 +51,14 @@ FLOORS := \
 	control/claims control/content control/items control/documents control/stamp control/manifests \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
-	control/admin control/name control/live control/traffic control/connections control/destination control/explain \
+	control/admin control/name control/live control/traffic control/connections control/tunnel_report \
+	control/destination control/explain \
 	control/forced control/report \
-	proxy/guests proxy/relay proxy/outbound proxy/inbound proxy/table proxy/proxy \
+	proxy/relay proxy/dial proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/loader proc/spawn proc/netns proc/routes proc/podfile \
 	proc/vigil proc/inside proc/pods proc/watch proc/clients proc/channel proc/options proc/supervisor proc/weftd \
-	proc/worker_link proc/worker_certs proc/worker_pods proc/worker_addresses proc/worker
+	proc/worker_link proc/worker_certs proc/worker_told proc/worker_proxy proc/worker_addresses proc/worker
 
 ROOMS := base io http mesh identity upstream control proxy proc
 

@@ -163,7 +163,20 @@ struct abi_tuple {
 	X(75, WORKER_GONE, "worker_gone",                                                          \
 	  "it needs the worker, which has not been seen for 3 seconds; weft.io/fail-open: true lets it pass") \
 	X(76, EGRESS, "egress",                                                                    \
-	  "the destination is not in the mesh, and weft.io/egress: registry-only allows nothing else")
+	  "the destination is not in the mesh, and weft.io/egress: registry-only allows nothing else") \
+	/* ended by the worker */                                                                  \
+	X(80, UNREACHABLE, "unreachable",                                                          \
+	  "the destination did not take the connection: refused, no route or no answer")           \
+	X(81, TUNNEL_FAILED, "tunnel_failed",                                                      \
+	  "no tunnel to the destination's node: the worker's log says why")                        \
+	X(82, PEER_REFUSED, "peer_refused", "the destination's node refused it by its policy")     \
+	X(83, POD_GONE, "pod_gone",                                                                \
+	  "the pod at one end has gone, or its address is another pod's now")                      \
+	X(84, HANDSHAKE_FAILED, "handshake_failed",                                                \
+	  "a peer's TLS handshake failed or its certificate was refused: the worker's log says why") \
+	X(85, BAD_REQUEST, "bad_request",                                                          \
+	  "a peer asked for what no pod is: a wrong address, or a port of weft's own")             \
+	X(86, RESET, "reset", "one end broke the connection off")
 
 #define ABI_REASON_MAX 96 /* entries of map `reasons` */
 

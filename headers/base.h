@@ -150,6 +150,7 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
  * JSON: {"time":...,"level":...,"program":...,"message":...}. Control bytes in values are escaped.
  */
 void log_open(const char *program, bool json, enum log_level max);
+bool log_wants(enum log_level level); /* would such a line be written: before costly values are made */
 void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_WARNING, __VA_ARGS__)

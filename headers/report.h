@@ -7,6 +7,7 @@
 #define WEFT_REPORT_H
 
 #include "admin.h"
+#include "proxy.h"
 #include "publish.h"
 #include "source.h"
 
@@ -22,6 +23,11 @@ struct report {
 	char at_stake[WIRE_STAKE]; /* if not safe: what a forced splice risks */
 	uint64_t destroyed; /* connections ended because a policy forbade them */
 	uint64_t swept;	    /* records removed because no socket backed them */
+	/* of the threads: proxy_relays() and the like, which stand above this room; NULL: there are none */
+	int (*relays)(struct proxy *p, struct relay_row **ret, unsigned *ret_count);
+	int (*tunnels)(struct proxy *p, struct tunnel_row **ret, unsigned *ret_count);
+	int (*stats)(struct proxy *p, struct proxy_stats **ret, unsigned *ret_count);
+	struct proxy *proxy;
 };
 
 /* control/report.c: every command: admin_ask with a struct report. */
@@ -71,6 +77,8 @@ enum abi_reason destination_need(const struct destination *d, const struct world
 
 /* control/connections.c */
 struct answer *connections_answer(struct report *r, const json_t *request);
+/* control/tunnel_report.c */
+struct answer *tunnel_report(struct report *r, const json_t *request);
 /* control/traffic.c */
 struct answer *traffic_answer(struct report *r, const json_t *request);
 /*

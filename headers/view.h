@@ -30,7 +30,7 @@ struct view_peer {
 
 struct view_pod { /* enrolled here, and in the kernel */
 	uint64_t netns;
-	uint32_t number;
+	uint32_t number, identity;
 	uint32_t policy; /* number of the set: another one after each change that may matter */
 	const char *spiffe, *name, *namespace, *trust_domain;
 	const struct policy_set *set;

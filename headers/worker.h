@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker.h: the rooms of the worker's main program: its socket to the supervisor (proc/worker_link.c), the
- * listeners in pods (proc/worker_pods.c) and the node's addresses (proc/worker_addresses.c). proc/worker.c puts
- * them together.
+ * worker.h: the rooms of the worker's main program: its socket to the supervisor (proc/worker_link.c), what is wrong
+ * (proc/worker_told.c), the threads of the data plane (proc/worker_proxy.c) and the node's addresses
+ * (proc/worker_addresses.c). proc/worker.c puts them together.
  */
 #ifndef WEFT_WORKER_H
 #define WEFT_WORKER_H
 
 #include "loop.h"
+#include "proxy.h"
+#include "report.h"
 #include "wire.h"
 
 /* ------------------------------------------------------------------ proc/worker_link.c */
@@ -37,25 +39,49 @@ void worker_link_files(struct link *l, uint32_t seq, const struct wire_files *f,
 /* Connections to end: `item` is copied. They go before whatever waits: time counts. */
 void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsigned count);
 
-/* ------------------------------------------------------------------ proc/worker_pods.c */
+/* ------------------------------------------------------------------ proc/worker_told.c */
 
-/*
- * Listeners 15001, 15006 and 15008 of the pods. This version does not proxy, so that nothing is sent there by the
- * kernel: who connects by himself is reset at once, and the pod is named in the log, once.
- */
-struct worker_pods;
-struct worker_pods *worker_pods_new(struct loop *loop);
-void worker_pods_free(struct worker_pods *p);
-/* WIRE_POD_FDS: listeners of a pod (taken). */
-void worker_pods_listen(struct worker_pods *p, const struct wire *m, const int *fds, unsigned nfds);
-void worker_pods_leave(struct worker_pods *p, uint64_t netns); /* harmless if there are none */
+/* What is wrong, said once in the log while it is wrong. Zeroed: nothing was said. */
+struct worker_told {
+	struct table said;
+	unsigned round;
+};
+/* `key`: what makes it the same problem; lines move while files are edited. */
+void worker_told_say(struct worker_told *t, enum log_level level, const char *key, const char *text);
+/* Around saying all that is wrong now: what is not said in between is forgotten. */
+void worker_told_begin(struct worker_told *t);
+void worker_told_end(struct worker_told *t);
+
+/* ------------------------------------------------------------------ proc/worker_proxy.c */
+
+struct worker_proxy_plan {
+	struct loop *loop;
+	struct link *link;
+	const int *fd; /* as they came with WIRE_START */
+	struct view *view;
+	struct certs *certs;
+	unsigned threads;
+};
+struct worker_proxy;
+/* Starts the threads. 0 or -errno */
+int worker_proxy_open(struct worker_proxy **ret, const struct worker_proxy_plan *plan) must_check;
+struct proxy *worker_proxy(struct worker_proxy *p);
+/* The first world is in the kernel and in the view: tells the kernel, now and 4 times a second, that we are there. */
+void worker_proxy_serve(struct worker_proxy *p);
+/* WIRE_SOCKETS has come (the fds are taken). */
+void worker_proxy_sockets(struct worker_proxy *p, const struct wire *m, const int *fds, unsigned nfds);
+void worker_proxy_back(struct worker_proxy *p); /* another supervisor: asks it what the last one did not answer */
 
 /* ------------------------------------------------------------------ proc/worker_addresses.c */
 
-/* Addresses of the netns we are in that say who it is: not loopback, not link-local. free(*ret). 0 or -errno */
-int worker_addresses_read(struct abi_addr **ret, unsigned *ret_count) must_check;
-/* An fd that is readable when they may have changed (close it), or -errno. */
-int worker_addresses_watch(void) must_check;
-void worker_addresses_changed(int fd); /* it was readable: empties it */
+/* Addresses of the netns we are in that say who it is: not loopback, not link-local. */
+struct worker_addresses { /* zeroed: not watched */
+	struct loop_watch watch;
+	void (*changed)(void *ctx);
+	void *ctx;
+};
+/* changed() is called when they may have changed. What fails is in the log: weft goes on by what it knows. */
+void worker_addresses_watch(struct worker_addresses *a, struct loop *loop, void (*changed)(void *ctx), void *ctx);
+void worker_addresses_tell(struct world *w); /* reads them */
 
 #endif

@@ -259,6 +259,7 @@ static void not_running(void **state)
 					    "pods",
 					    "services",
 					    "connections",
+					    "tunnels",
 					    "policy",
 					    "traffic",
 					    "explain a/b c.d:1",

@@ -68,8 +68,19 @@ const struct command commands[] = {
 	{"connections", "[NAMESPACE/POD]", "live connections: path, reason, bytes each way, age",
 	 "PATH is how the bytes travel now: splice (the kernel hands them from socket to socket), tcp (same "
 	 "node,\n"
-	 "by TCP), direct (to or from outside this node). REASON says why; `weftctl reasons` explains each.",
+	 "by TCP), proxy (same node, through the worker), tunnel (to or from another node, through the workers "
+	 "of\n"
+	 "both and mutual TLS), direct (to or from outside this node). REASON says why; `weftctl reasons` "
+	 "explains\n"
+	 "each. IDENTITY is who was proved to be at the other end of a tunnel.",
 	 .most = 1, .hint = HINT_POD, .watches = true, .run = list_connections},
+	{"tunnels", "[NAMESPACE/POD]", "mutual TLS to other nodes: peers, identities, cipher, streams, bytes",
+	 "One line for each HTTP/2 connection on port 15008. DIR: out (our pod dialled) or in. STREAMS are "
+	 "the\n"
+	 "connections of pods on it. WAITS says what it waits for, if for anything: the window of the peer, "
+	 "the\n"
+	 "socket, a reader. With -o json also windows, round trip, cipher and key exchange.",
+	 .most = 1, .hint = HINT_POD, .watches = true, .run = list_tunnels},
 	{"policy", "[NAMESPACE/POD]", "which policies are in force for each pod", NULL, .most = 1,
 	 .hint = HINT_POD, .watches = true, .run = list_policy},
 	{"explain", "NAMESPACE/POD DEST[:PORT]", "would this connection be allowed, and which object says so",

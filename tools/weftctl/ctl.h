@@ -98,6 +98,7 @@ int status_run(const struct ctl *c, const struct args *a);
 int list_pods(const struct ctl *c, const struct args *a);
 int list_services(const struct ctl *c, const struct args *a);
 int list_connections(const struct ctl *c, const struct args *a);
+int list_tunnels(const struct ctl *c, const struct args *a);
 int list_policy(const struct ctl *c, const struct args *a);
 int list_traffic(const struct ctl *c, const struct args *a);
 int list_names(const struct ctl *c, const struct args *a);

@@ -209,6 +209,16 @@ static void add_side(struct grid *g, const json_t *side)
 		grid_add(g, strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, port);
 }
 
+/* Who was proved to be at the other end of a tunnel. */
+static const char *proved(const json_t *connection)
+{
+	if (strcmp(string_of(connection, "path"), "tunnel"))
+		return "";
+	if (json_object_get(connection, "peer"))
+		return string_of(connection, "peer");
+	return string_of(connection, "identity");
+}
+
 int list_connections(const struct ctl *c, const struct args *a)
 {
 	static const struct grid_column column[] = {
@@ -220,6 +230,7 @@ int list_connections(const struct ctl *c, const struct args *a)
 		{"SENT", GRID_RIGHT},
 		{"RECEIVED", GRID_RIGHT},
 		{"AGE", GRID_RIGHT},
+		{"IDENTITY", GRID_CUT},
 	};
 	char buf[UNIT_TEXT];
 	struct grid g;
@@ -240,8 +251,52 @@ int list_connections(const struct ctl *c, const struct args *a)
 		grid_add(&g, "%s", unit_bytes(number_of(k, "bytes_sent"), buf));
 		grid_add(&g, "%s", unit_bytes(number_of(k, "bytes_received"), buf));
 		grid_add(&g, "%s", unit_time(number_of(k, "age_ms") * 1000000, buf));
+		grid_add(&g, "%s", or_dash(proved(k)));
 	}
 	grid_print(&g, c, "no connections");
+	json_decref(answer);
+	return CTL_DONE;
+}
+
+/* ------------------------------------------------------------------ tunnels */
+
+int list_tunnels(const struct ctl *c, const struct args *a)
+{
+	static const struct grid_column column[] = {
+		{"DIR", GRID_LEFT},
+		{"POD", GRID_CUT},
+		{"PEER", GRID_CUT},
+		{"IDENTITY", GRID_CUT},
+		{"STATE", GRID_LEFT},
+		{"STREAMS", GRID_RIGHT},
+		{"SENT", GRID_RIGHT},
+		{"RECEIVED", GRID_RIGHT},
+		{"AGE", GRID_RIGHT},
+		{"WAITS", GRID_LEFT},
+	};
+	char buf[UNIT_TEXT];
+	struct grid g;
+	json_t *answer, *t;
+	size_t i;
+	int err = fetch(c, request("tunnels", "pod", a), &answer);
+
+	if (err || !answer)
+		return err;
+	grid_open(&g, column, array_size(column));
+	json_array_foreach(json_object_get(answer, "tunnels"), i, t)
+	{
+		grid_add(&g, "%s", string_of(t, "direction"));
+		grid_add(&g, "%s", string_of(t, "pod"));
+		add_side(&g, json_object_get(t, "remote"));
+		grid_add(&g, "%s", or_dash(string_of(t, "peer")));
+		grid_add(&g, "%s", string_of(t, "state"));
+		grid_add(&g, "%llu", (unsigned long long)number_of(t, "streams"));
+		grid_add(&g, "%s", unit_bytes(number_of(t, "bytes_sent"), buf));
+		grid_add(&g, "%s", unit_bytes(number_of(t, "bytes_received"), buf));
+		grid_add(&g, "%s", unit_time(number_of(t, "age_ms") * 1000000, buf));
+		grid_add(&g, "%s", string_of(t, "waits"));
+	}
+	grid_print(&g, c, "no tunnels: no pod of this node speaks with a pod of another node");
 	json_decref(answer);
 	return CTL_DONE;
 }

@@ -146,6 +146,11 @@ void log_open(const char *program, bool json, enum log_level max)
 	most = max;
 }
 
+bool log_wants(enum log_level level)
+{
+	return level <= most;
+}
+
 void log_line(enum log_level level, const char *fmt, ...)
 {
 	char message[LOG_MESSAGE];

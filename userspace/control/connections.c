@@ -16,9 +16,37 @@ struct stranger {
 struct listing {
 	struct report *report;
 	struct table strangers;
+	struct relay_row *relay; /* what the worker has, in order of tuple */
+	unsigned relays;
 	uint64_t now_ns;
 	uint32_t pod; /* only connections of this one; 0 all */
 };
+
+static int by_tuple(const void *a, const void *b)
+{
+	const struct relay_row *x = a, *y = b;
+
+	return memcmp(&x->tuple, &y->tuple, sizeof(x->tuple));
+}
+
+static const struct relay_row *relay_of(const struct listing *l, const struct abi_tuple *t)
+{
+	const struct relay_row key = {.tuple = *t};
+
+	return l->relays ? bsearch(&key, l->relay, l->relays, sizeof(key), by_tuple) : NULL;
+}
+
+/* A thread that does not answer must not hide what the kernel knows. */
+static void take_relays(struct listing *l)
+{
+	const struct report *r = l->report;
+	int err = r->relays ? r->relays(r->proxy, &l->relay, &l->relays) : 0;
+
+	if (err)
+		log_warning("the worker's own connections cannot be listed: %s", strerror(-err));
+	else if (l->relays)
+		qsort(l->relay, l->relays, sizeof(*l->relay), by_tuple);
+}
 
 static struct stranger *stranger_find(const struct listing *l, const struct abi_addr *a)
 {
@@ -74,17 +102,46 @@ static json_t *side(const struct listing *l, uint32_t pod, const struct abi_addr
 	return json_pack("{s:o, s:o, s:i}", "pod", name, "address", name_address(a), "port", (int)port);
 }
 
+/* Where it goes: what is captured has our own listener in its tuple. */
+static const struct abi_addr *goes_to(const struct live_row *r, uint16_t *ret_port)
+{
+	bool captured = r->conn.flags & ABI_CONN_CAPTURED;
+
+	*ret_port = captured ? r->conn.target_port : r->tuple.dst_port;
+	return captured ? &r->conn.target : &r->tuple.dst;
+}
+
+/* What the worker alone knows of a connection that it carries. */
+static void add_relay(const struct listing *l, const struct live_row *r, json_t *j)
+{
+	const struct relay_row *k = relay_of(l, &r->tuple);
+	static const char scheme[] = "spiffe://";
+	const char *peer = k && text_starts(k->peer, scheme) ? k->peer + sizeof(scheme) - 1 : "";
+
+	if (!(r->conn.flags & (ABI_CONN_CAPTURED | ABI_CONN_DELIVERED)))
+		return;
+	json_object_set_new(j, "hop", json_string(reason_name(r->conn.hop)));
+	if (!k)
+		return;
+	/* of a source on another node the kernel has no number */
+	json_object_set_new(j, k->kind == RELAY_HBONE ? "identity" : "peer", answer_text(peer));
+	json_object_set_new(j, "waits", json_string(k->open ? k->waits : "connect"));
+	json_object_set_new(j, "thread", json_integer(k->thread));
+}
+
 static json_t *item(void *ctx, const void *key)
 {
 	const struct listing *l = ctx;
 	const struct live_row *r = key;
 	const struct abi_conn *c = &r->conn;
+	uint16_t port;
+	const struct abi_addr *to = goes_to(r, &port);
 	const struct abi_local *client = &c->end[ABI_CLIENT], *server = &c->end[ABI_SERVER];
 	const struct world *w = l->report->world;
 	uint64_t age = l->now_ns > c->opened_ns ? l->now_ns - c->opened_ns : 0;
 	json_t *j = json_pack("{s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I}", "source",
 			      side(l, c->client_pod, &r->tuple.src, r->tuple.src_port), "destination",
-			      side(l, c->server_pod, &r->tuple.dst, r->tuple.dst_port), "service",
+			      side(l, c->server_pod, to, port), "service",
 			      name_service(w, c->service), "path", path_name(c->path), "reason",
 			      reason_name(c->reason), "bytes_sent", (json_int_t)r->sent, "bytes_received",
 			      (json_int_t)r->received, "age_ms", (json_int_t)(age / 1000000));
@@ -102,9 +159,10 @@ static json_t *item(void *ctx, const void *key)
 			 "retransmits", (int)r->retransmits, "queued_bytes", (int)r->queued[ABI_SERVER],
 			 (int)r->queued[ABI_CLIENT]);
 	json_object_update_new(j, more);
-	if (c->asked_port)
+	if (c->asked_port && !(addr_equal(&c->asked, to) && c->asked_port == port))
 		json_object_update_new(j, json_pack("{s:o, s:i}", "asked_address", name_address(&c->asked),
 						    "asked_port", (int)c->asked_port));
+	add_relay(l, r, j);
 	return j;
 }
 
@@ -130,6 +188,7 @@ static void listing_free(void *ctx)
 		free(s);
 	}
 	table_free(&l->strangers);
+	free(l->relay);
 	free(l);
 }
 
@@ -140,13 +199,17 @@ static void choose(struct listing *l, struct live_rows *rows)
 
 	for (unsigned i = 0; i < rows->count; i++) {
 		const struct live_row *r = &rows->row[i];
+		uint16_t port;
 
+		/* From one pod of this node to another one through the worker: the first record speaks for both. */
+		if (r->conn.flags & ABI_CONN_DELIVERED && r->conn.client_pod)
+			continue;
 		if (l->pod && r->conn.client_pod != l->pod && r->conn.server_pod != l->pod)
 			continue;
 		if (!r->conn.client_pod)
 			stranger_want(l, &r->tuple.src);
 		if (!r->conn.server_pod)
-			stranger_want(l, &r->tuple.dst);
+			stranger_want(l, goes_to(r, &port));
 		memmove(&rows->row[kept++], r, sizeof(*r));
 	}
 	rows->count = kept;
@@ -172,6 +235,7 @@ struct answer *connections_answer(struct report *r, const json_t *request)
 	l->report = r;
 	l->now_ns = clock_ns();
 	l->pod = only ? only->enrolled->number : 0;
+	take_relays(l);
 	choose(l, &rows);
 	strangers_name(l);
 	list.keys = rows.row;

@@ -472,6 +472,7 @@ struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 		{"services", services},
 		{"policy", policy},
 		{"connections", connections_answer},
+		{"tunnels", tunnel_report},
 		{"traffic", traffic_answer},
 		{"explain", explain_answer},
 	};

@@ -311,6 +311,7 @@ static struct pod *pod_new(const struct world *w, const struct world_pod *from)
 		p->addr[p->is.addrs++] = from->addr[i];
 	p->is.netns = from->enrolled->netns;
 	p->is.number = from->enrolled->number;
+	p->is.identity = from->identity->number;
 	p->is.policy = from->set->number;
 	p->is.spiffe = put_text(&at, spiffe);
 	p->is.name = put_text(&at, name);

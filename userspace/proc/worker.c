@@ -29,6 +29,7 @@
 #define AGAIN_NS \
 	1000000000ull /* handshakes that were under way when a policy changed; a folder that failed */
 #define STRAGGLER_NS 16000000000ull /* the longest wait for those; then the sweep looks */
+#define DRAIN_NS 2000000000ull	    /* weftd waits 3 s for us */
 #define LEFT_OVER_NS 20000000ull    /* until the first look at what should be gone by now, */
 #define A_DESTROY_NS 20000ull	    /* and for each connection what weftd needs to end it, twice over */
 
@@ -42,19 +43,20 @@ struct asked { /* a pod whose ENROL or RELEASE is answered when the kernel has i
 struct worker {
 	struct loop *loop;
 	struct link *link;
-	struct worker_pods *pods;
+	struct view *view;
+	struct worker_proxy *proxy;
 	struct admin *admin;
 	struct store *store;
 	struct report report; /* world, source, publish, fds: what the answers are made from */
 	char *folder;
-	struct list asked;
+	struct list asked, leaving; /* RELEASEs wait for the threads */
 	bool started, all_named, published;
 	bool changed; /* something came in this turn */
 	bool ready_said;
 	char *why;	   /* not ready: as it was said last */
-	struct table told; /* problems that are in the log */
-	unsigned round;	   /* of `told` */
-	struct loop_watch signals, addresses, files;
+	struct worker_told told;
+	struct worker_addresses addresses;
+	struct loop_watch signals, files;
 	struct loop_timer sweep, straggler, retry;
 	uint64_t straggler_ns; /* until the next look */
 	int exit_code;
@@ -63,33 +65,6 @@ struct worker {
 static void update(struct worker *w);
 
 /* ------------------------------------------------------------------ what is wrong, said once */
-
-struct told {
-	char *key;
-	unsigned round; /* the last one in which it was wrong */
-	struct table_link link;
-};
-
-/* `key`: what makes it the same problem; lines move while files are edited. */
-static void tell_once(struct worker *w, enum log_level level, const char *key, const char *text)
-{
-	uint64_t hash = table_hash(key, strlen(key));
-	struct table_link *l = table_first(&w->told, hash);
-	struct told *t;
-
-	for (; l; l = table_next_same(l)) {
-		t = container_of(l, struct told, link);
-		if (text_equal(t->key, key)) {
-			t->round = w->round;
-			return;
-		}
-	}
-	t = mem_alloc(sizeof(*t));
-	t->key = mem_string(key);
-	t->round = w->round;
-	table_add(&w->told, &t->link, hash);
-	log_line(level, "%s", text);
-}
 
 /* "service.yaml line 3: Service shop/web: spec.selector: matches no pod ..." */
 static void add_problem(struct text *to, const struct problem *p, bool line)
@@ -108,7 +83,7 @@ static void tell_problem(void *ctx, const struct problem *p)
 
 	add_problem(&key, p, false);
 	add_problem(&text, p, true);
-	tell_once(ctx, p->warning ? LOG_WARNING : LOG_ERROR, key.data, text.data);
+	worker_told_say(&((struct worker *)ctx)->told, p->warning ? LOG_WARNING : LOG_ERROR, key.data, text.data);
 	text_free(&key);
 	text_free(&text);
 }
@@ -119,21 +94,12 @@ static void tell_problems(struct worker *w)
 	unsigned count;
 	const char *const *error = publish_errors(w->report.publish, &count);
 
-	w->round++;
+	worker_told_begin(&w->told);
 	world_problems(w->report.world, tell_problem, w);
 	report_forced(&w->report, tell_problem, w);
 	for (unsigned i = 0; i < count; i++)
-		tell_once(w, LOG_ERROR, error[i], error[i]);
-	for (struct table_link *l = table_walk(&w->told, NULL), *next; l; l = next) {
-		struct told *t = container_of(l, struct told, link);
-
-		next = table_walk(&w->told, l);
-		if (t->round == w->round)
-			continue;
-		table_del(&w->told, l);
-		free(t->key);
-		free(t);
-	}
+		worker_told_say(&w->told, LOG_ERROR, error[i], error[i]);
+	worker_told_end(&w->told);
 }
 
 /* ------------------------------------------------------------------ ready or not */
@@ -255,7 +221,7 @@ static void sweep_due(struct loop_timer *t)
 	int err = live_sweep(r->fd[WIRE_FD_CONNS], r->fd[WIRE_FD_PAIRS], r->fd[WIRE_FD_LIVE], clock_ns(), &count);
 
 	if (err)
-		tell_once(w, LOG_WARNING, "sweep",
+		worker_told_say(&w->told, LOG_WARNING, "sweep",
 			  "the sockets of live connections cannot be listed: stale records stay in the kernel");
 	if (count)
 		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
@@ -269,13 +235,29 @@ static void sweep_due(struct loop_timer *t)
 
 /* ------------------------------------------------------------------ the world into the kernel */
 
-static void answer_release(struct worker *w, const struct asked *a)
+/* No thread holds anything of the netns any more. */
+static void left(void *ctx, uint64_t netns)
 {
-	worker_pods_leave(w->pods, a->netns);
-	worker_link_send(w->link, WIRE_RELEASED, a->seq, 0, a->netns, NULL);
+	struct worker *w = ctx;
+
+	list_each_safe(at, next, &w->leaving) {
+		struct asked *a = container_of(at, struct asked, link);
+
+		if (a->netns != netns)
+			continue;
+		worker_link_send(w->link, WIRE_RELEASED, a->seq, 0, netns, NULL);
+		list_del(at);
+		free(a);
+	}
 }
 
-static void answer_enrol(struct worker *w, const struct asked *a)
+static void answer_release(struct worker *w, struct asked *a)
+{
+	list_add(&w->leaving, &a->link);
+	proxy_leave(worker_proxy(w->proxy), a->netns, left, w);
+}
+
+static void answer_enrol(struct worker *w, struct asked *a)
 {
 	const struct world_pod *p = world_pod_in(w->report.world, a->netns);
 	const char *const *error;
@@ -299,10 +281,11 @@ static void answer_asked(struct worker *w)
 		struct asked *a = container_of(at, struct asked, link);
 
 		list_del(&a->link);
-		if (a->release)
+		if (a->release) {
 			answer_release(w, a);
-		else
-			answer_enrol(w, a);
+			continue;
+		}
+		answer_enrol(w, a);
 		free(a);
 	}
 }
@@ -314,9 +297,13 @@ static void publish_world(struct worker *w)
 	int err;
 
 	world_update(r->world);
+	view_gather(w->view, r->world);
 	switches = first || policy_switches(r->world);
 	publish_switch(r->publish);
 	w->published = true;
+	proxy_view_changed(worker_proxy(w->proxy), view_update(w->view, r->world));
+	if (first)
+		worker_proxy_serve(w->proxy);
 	if (switches)
 		policy_switched(w);
 	err = publish_sweep(r->publish);
@@ -349,7 +336,7 @@ static void took(struct worker *w, int changed)
 		char *text = mem_format("%s: %s: tried again every second", w->report.source->name,
 					strerror(-changed));
 
-		tell_once(w, LOG_ERROR, text, text);
+		worker_told_say(&w->told, LOG_ERROR, text, text);
 		free(text);
 		loop_arm(w->loop, &w->retry, AGAIN_NS);
 		return;
@@ -391,43 +378,12 @@ static int open_file(void *ctx, const char *name)
 
 /* ------------------------------------------------------------------ addresses of the node */
 
-static void read_addresses(struct worker *w)
+static void addresses_changed(void *ctx)
 {
-	struct abi_addr *addr;
-	unsigned count;
-	int err = worker_addresses_read(&addr, &count);
+	struct worker *w = ctx;
 
-	if (err) {
-		log_warning("the addresses of this node cannot be read: %s: probes of the kubelet may be "
-			    "refused under STRICT",
-			    strerror(-err));
-		return;
-	}
-	world_node_addresses(w->report.world, addr, count);
-	free(addr);
-}
-
-static void addresses_ready(struct loop_watch *at, uint32_t events)
-{
-	struct worker *w = container_of(at, struct worker, addresses);
-
-	worker_addresses_changed(at->fd);
-	read_addresses(w);
+	worker_addresses_tell(w->report.world);
 	update(w);
-}
-
-static void watch_addresses(struct worker *w)
-{
-	int fd = worker_addresses_watch(), err = fd < 0 ? fd : 0;
-
-	w->addresses = (struct loop_watch){.fd = fd, .events = EPOLLIN, .ready = addresses_ready};
-	if (!err)
-		err = loop_watch(w->loop, &w->addresses);
-	if (!err)
-		return;
-	log_warning("changes of this node's addresses are not noticed: %s", strerror(-err));
-	if (fd >= 0)
-		close(fd);
 }
 
 /* ------------------------------------------------------------------ messages of the supervisor */
@@ -454,6 +410,27 @@ static int open_source(struct worker *w, const struct wire_start *s)
 	return loop_watch(w->loop, &w->files);
 }
 
+static int open_proxy(struct worker *w, const struct wire_start *s)
+{
+	const struct worker_proxy_plan plan = {
+		.loop = w->loop,
+		.link = w->link,
+		.fd = w->report.fd,
+		.view = w->view,
+		.threads = s->threads,
+	};
+
+	int err = worker_proxy_open(&w->proxy, &plan);
+
+	if (err)
+		return err;
+	w->report.proxy = worker_proxy(w->proxy);
+	w->report.relays = proxy_relays;
+	w->report.tunnels = proxy_tunnels;
+	w->report.stats = proxy_stats;
+	return 0;
+}
+
 static int start(struct worker *w, const struct wire_start *s)
 {
 	struct report *r = &w->report;
@@ -471,6 +448,12 @@ static int start(struct worker *w, const struct wire_start *s)
 		log_error("the kernel's maps cannot be read: %s", strerror(-err));
 		return err;
 	}
+	w->view = view_new();
+	err = open_proxy(w, s);
+	if (err) {
+		log_error("the threads of the data plane cannot be started: %s", strerror(-err));
+		return err;
+	}
 	err = open_source(w, s);
 	if (err) {
 		log_error("folder %s cannot be watched: %s", w->folder, strerror(-err));
@@ -481,8 +464,8 @@ static int start(struct worker *w, const struct wire_start *s)
 		log_error("the admin socket cannot be used: %s", strerror(-err));
 		return err;
 	}
-	watch_addresses(w);
-	read_addresses(w);
+	worker_addresses_watch(&w->addresses, w->loop, addresses_changed, w);
+	worker_addresses_tell(r->world);
 	w->started = true;
 	sweep_due(&w->sweep);
 	took(w, source_load(r->source));
@@ -552,7 +535,10 @@ static void got(void *ctx, const struct wire *m, int *fds, unsigned nfds)
 		world_release(w->report.world, m->pod.netns);
 		remember(w, m, true);
 	} else if (m->type == WIRE_POD_FDS) {
-		worker_pods_listen(w->pods, m, fds, nfds);
+		proxy_listen(worker_proxy(w->proxy), m->pod.netns, (unsigned)m->number, fds, nfds);
+		nfds = 0;
+	} else if (m->type == WIRE_SOCKETS) {
+		worker_proxy_sockets(w->proxy, m, fds, nfds);
 		nfds = 0;
 	} else if (m->type == WIRE_SETTINGS) {
 		w->report.splice_on = m->number != 0;
@@ -591,6 +577,19 @@ static void gone(void *ctx, int error)
 
 /* ------------------------------------------------------------------ the process */
 
+static void drained(void *ctx)
+{
+	stop(ctx, 0);
+}
+
+static void drain(struct worker *w)
+{
+	if (w->proxy)
+		proxy_drain(worker_proxy(w->proxy), DRAIN_NS, drained, w);
+	else
+		stop(w, 0);
+}
+
 static void signals_ready(struct loop_watch *at, uint32_t events)
 {
 	struct worker *w = container_of(at, struct worker, signals);
@@ -598,10 +597,10 @@ static void signals_ready(struct loop_watch *at, uint32_t events)
 
 	while (read(at->fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo != SIGHUP) {
-			stop(w, 0);
+			drain(w);
 		} else if (w->started) {
 			log_info("reading %s again", w->folder);
-			read_addresses(w);
+			worker_addresses_tell(w->report.world);
 			w->changed = true;
 			took(w, source_load(w->report.source));
 			turn(w);
@@ -693,8 +692,8 @@ int main(int argc, char **argv)
 	}
 	(void)signal(SIGPIPE, SIG_IGN);
 	w.loop = loop_new();
-	w.pods = worker_pods_new(w.loop);
 	list_init(&w.asked);
+	list_init(&w.leaving);
 	/* The kernel keeps what it has, and the process ends: nothing is taken down piece by piece. */
 	return run(&w);
 }

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,7 +32,7 @@ static bool node_address(const struct sockaddr *sa, struct abi_addr *ret)
 	return !addr_is_loopback(ret) && !addr_is_zero(ret);
 }
 
-int worker_addresses_read(struct abi_addr **ret, unsigned *ret_count)
+static int read_all(struct abi_addr **ret, unsigned *ret_count)
 {
 	struct abi_addr *addr;
 	struct ifaddrs *list, *at;
@@ -49,7 +50,7 @@ int worker_addresses_read(struct abi_addr **ret, unsigned *ret_count)
 	return 0;
 }
 
-int worker_addresses_watch(void)
+static int watch_fd(void)
 {
 	struct sockaddr_nl nl = {.nl_family = AF_NETLINK,
 				 .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR};
@@ -64,11 +65,45 @@ int worker_addresses_watch(void)
 	return err;
 }
 
-void worker_addresses_changed(int fd)
+static void ready(struct loop_watch *w, uint32_t events)
 {
+	struct worker_addresses *a = container_of(w, struct worker_addresses, watch);
 	char buf[8192];
 
 	/* What changed does not matter: all are read anew. ENOBUFS says that there was more. */
-	while (recv(fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+	while (recv(w->fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
 		;
+	a->changed(a->ctx);
+}
+
+void worker_addresses_watch(struct worker_addresses *a, struct loop *loop, void (*changed)(void *ctx), void *ctx)
+{
+	int fd = watch_fd(), err = fd < 0 ? fd : 0;
+
+	a->changed = changed;
+	a->ctx = ctx;
+	a->watch = (struct loop_watch){.fd = fd, .events = EPOLLIN, .ready = ready};
+	if (!err)
+		err = loop_watch(loop, &a->watch);
+	if (!err)
+		return;
+	log_warning("changes of this node's addresses are not noticed: %s", strerror(-err));
+	if (fd >= 0)
+		close(fd);
+}
+
+void worker_addresses_tell(struct world *w)
+{
+	struct abi_addr *addr = NULL;
+	unsigned count = 0;
+	int err = read_all(&addr, &count);
+
+	if (err) {
+		log_warning("the addresses of this node cannot be read: %s: probes of the kubelet may be "
+			    "refused under STRICT",
+			    strerror(-err));
+		return;
+	}
+	world_node_addresses(w, addr, count);
+	free(addr);
 }

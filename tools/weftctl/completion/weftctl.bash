@@ -18,13 +18,14 @@ _weftctl()
 		esac
 	done
 	case $command in
-	'') words="status pods services connections policy explain traffic pod splice reasons completion help version " ;;
+	'') words="status pods services connections tunnels policy explain traffic pod splice reasons completion help version " ;;
 	pod) words="add del " ;;
 	splice) words="on off " ;;
 	'status'|'status '*) words="--wait " ;;
 	'pods'|'pods '*) words="$(weftctl $instance names --of pods 2>/dev/null) " ;;
 	'services'|'services '*) words="$(weftctl $instance names --of services 2>/dev/null) " ;;
 	'connections'|'connections '*) words="$(weftctl $instance names --of pods 2>/dev/null) " ;;
+	'tunnels'|'tunnels '*) words="$(weftctl $instance names --of pods 2>/dev/null) " ;;
 	'policy'|'policy '*) words="$(weftctl $instance names --of pods 2>/dev/null) " ;;
 	'explain'|'explain '*) words="$(weftctl $instance names --of pods 2>/dev/null) --check " ;;
 	'traffic'|'traffic '*) words="" ;;

@@ -14,6 +14,8 @@ complete -c weftctl -n __fish_use_subcommand -a services -d 'services in the ker
 complete -c weftctl -n '__fish_seen_subcommand_from services' -a '(weftctl names --of services 2>/dev/null)'
 complete -c weftctl -n __fish_use_subcommand -a connections -d 'live connections: path, reason, bytes each way, age'
 complete -c weftctl -n '__fish_seen_subcommand_from connections' -a '(weftctl names --of pods 2>/dev/null)'
+complete -c weftctl -n __fish_use_subcommand -a tunnels -d 'mutual TLS to other nodes: peers, identities, cipher, streams, bytes'
+complete -c weftctl -n '__fish_seen_subcommand_from tunnels' -a '(weftctl names --of pods 2>/dev/null)'
 complete -c weftctl -n __fish_use_subcommand -a policy -d 'which policies are in force for each pod'
 complete -c weftctl -n '__fish_seen_subcommand_from policy' -a '(weftctl names --of pods 2>/dev/null)'
 complete -c weftctl -n __fish_use_subcommand -a explain -d 'would this connection be allowed, and which object says so'

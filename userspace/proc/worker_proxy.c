@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * worker_proxy.c: the threads of the data plane and what the control thread does for them: see worker.h.
+ *
+ * Orders for sockets are asked of the supervisor one by one and answered by their number; when a new supervisor has
+ * come, those without an answer are asked again.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "worker.h"
+
+#define BEAT_NS 250000000ull /* abi.h: after 3 s without it the kernel counts us as gone */
+
+struct worker_proxy {
+	struct worker_proxy_plan plan;
+	struct proxy *proxy;
+	struct list orders; /* struct socket_order, asked of the supervisor */
+	uint32_t seq;
+	volatile uint64_t *beat;
+	struct loop_timer beats;
+	uint64_t counted[ABI_REASON_MAX]; /* of proxy_reasons: in the kernel's map already */
+	bool full;			  /* the map of reasons cannot be written: said */
+};
+
+/* ------------------------------------------------------------------ sockets */
+
+static void order_send(struct worker_proxy *p, const struct socket_order *o)
+{
+	const struct wire_sockets w = {.netns = o->netns, .kind = o->kind, .ipv6 = o->ipv6, .count = o->count};
+
+	worker_link_sockets(p->plan.link, o->seq, &w);
+}
+
+static void order_came(void *ctx, struct socket_order *o)
+{
+	struct worker_proxy *p = ctx;
+
+	if (!++p->seq)
+		p->seq = 1;
+	o->seq = p->seq;
+	list_add(&p->orders, &o->link);
+	order_send(p, o);
+}
+
+void worker_proxy_sockets(struct worker_proxy *p, const struct wire *m, const int *fds, unsigned nfds)
+{
+	list_each(l, &p->orders) {
+		struct socket_order *o = container_of(l, struct socket_order, link);
+
+		if (o->seq != m->seq)
+			continue;
+		list_del(l);
+		if (m->number)
+			log_debug("sockets in a pod: %s: %s", strerror(-m->number), m->text);
+		socket_pool_answer(o, m->number, fds, nfds);
+		return;
+	}
+	while (nfds)
+		close(fds[--nfds]);
+}
+
+void worker_proxy_back(struct worker_proxy *p)
+{
+	list_each(l, &p->orders)
+		order_send(p, container_of(l, struct socket_order, link));
+}
+
+/* ------------------------------------------------------------------ every 250 ms */
+
+static void count_reasons(struct worker_proxy *p)
+{
+	uint64_t now[ABI_REASON_MAX];
+
+	proxy_reasons(p->proxy, now);
+	for (unsigned i = 1; i < ABI_REASON_MAX; i++) {
+		int err = now[i] != p->counted[i]
+				  ? traffic_reason_add(p->plan.fd[WIRE_FD_REASONS], i, now[i] - p->counted[i])
+				  : 0;
+
+		if (!err) {
+			p->counted[i] = now[i];
+		} else if (!p->full) {
+			p->full = true;
+			log_warning("counters of reasons cannot be written: %s", strerror(-err));
+		}
+	}
+}
+
+static void beats_due(struct loop_timer *t)
+{
+	struct worker_proxy *p = container_of(t, struct worker_proxy, beats);
+
+	*p->beat = clock_ns();
+	count_reasons(p);
+	loop_arm(p->plan.loop, t, BEAT_NS);
+}
+
+void worker_proxy_serve(struct worker_proxy *p)
+{
+	if (!p->beats.armed)
+		beats_due(&p->beats);
+}
+
+/* ------------------------------------------------------------------ life */
+
+int worker_proxy_open(struct worker_proxy **ret, const struct worker_proxy_plan *plan)
+{
+	struct worker_proxy *p = mem_alloc(sizeof(*p));
+	const struct proxy_plan proxy = {.loop = plan->loop,
+					 .view = plan->view,
+					 .certs = plan->certs,
+					 .conns = plan->fd[WIRE_FD_CONNS],
+					 .own = plan->fd[WIRE_FD_OWN],
+					 .threads = plan->threads,
+					 .sockets = order_came,
+					 .ctx = p};
+	int err;
+
+	p->plan = *plan;
+	p->beats.due = beats_due;
+	list_init(&p->orders);
+	p->beat = mmap(NULL, sizeof(*p->beat), PROT_READ | PROT_WRITE, MAP_SHARED, plan->fd[WIRE_FD_BEAT], 0);
+	err = p->beat == MAP_FAILED ? -errno : proxy_open(&p->proxy, &proxy);
+	if (err) {
+		free(p);
+		return err;
+	}
+	*ret = p;
+	return 0;
+}
+
+struct proxy *worker_proxy(struct worker_proxy *p)
+{
+	return p->proxy;
+}

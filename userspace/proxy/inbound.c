@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * inbound.c: what comes to a pod of this node: HBONE of other nodes (15008), plaintext that the kernel gave us (15006).
+ *
+ * A carrier is one HBONE connection of a peer: TLS first, whose client is a SPIFFE identity of our trust domain; then
+ * each CONNECT is a relay. How many may be in the handshake is bounded: the oldest makes room, since who means it is
+ * done within milliseconds.
+ */
+#include <openssl/ssl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "parts.h"
+
+#define HANDSHAKE_NS 10000000000ull
+#define HANDSHAKES_MAX 1024
+
+struct carrier {
+	struct site *site;
+	struct stream *tls; /* hbone's once that is there */
+	struct hbone *hbone;
+	uint64_t netns;
+	struct abi_addr client, own;
+	uint16_t client_port;
+	struct list link;
+	char *peer;   /* known when the handshake is done */
+	char *spiffe; /* ours */
+};
+
+static const char *carrier_peer(const struct carrier *c)
+{
+	return c->peer ? c->peer : "";
+}
+
+static void carrier_free(struct carrier *c)
+{
+	list_del(&c->link);
+	--*(c->hbone ? &c->site->carrier_count : &c->site->handshake_count);
+	free(c->peer);
+	free(c->spiffe);
+	free(c);
+}
+
+/* ------------------------------------------------------------------ CONNECT */
+
+static enum abi_reason judge(const struct relay *r, const struct carrier *c, const struct view_pod *pod,
+			     const char **ret_why)
+{
+	if (!addr_equal(&r->server, &c->own)) {
+		*ret_why = "the authority is not the address that was dialled";
+		return ABI_BAD_REQUEST;
+	}
+	if (r->server_port == ABI_PORT_OUTBOUND || r->server_port == ABI_PORT_INBOUND || r->server_port == HBONE_PORT) {
+		*ret_why = "a port of weft's own";
+		return ABI_OWN_PORT;
+	}
+	return view_allows(pod, r->peer, &r->client, r->server_port);
+}
+
+static void asked(struct hbone *h, struct stream *s, const struct hbone_request *ask)
+{
+	static const struct abi_own own = {.path = ABI_PATH_TUNNEL};
+	struct carrier *c = hbone_owner(h);
+	const struct view_pod *pod = view_pod(c->site->view, c->netns);
+	struct relay *r = relay_new(c->site, RELAY_HBONE, s);
+	const char *why = NULL;
+	enum abi_reason reason;
+
+	r->peer = carrier_peer(c);
+	r->netns = r->to = c->netns;
+	r->client = c->client;
+	r->client_port = c->client_port;
+	c->site->accepted++;
+	if (authority_parse(ask->authority, &r->server, &r->server_port)) {
+		relay_close(r, ABI_BAD_REQUEST, "the authority is not an address with a port");
+		return;
+	}
+	if (!pod) {
+		relay_close(r, ABI_POD_GONE, NULL);
+		return;
+	}
+	r->policy = pod->policy;
+	reason = judge(r, c, pod, &why);
+	if (reason)
+		relay_close(r, reason, why);
+	else
+		dial_app(r, &own);
+}
+
+static void closed(struct hbone *h, const char *why)
+{
+	struct carrier *c = hbone_owner(h);
+	char from[ADDR_PORT_TEXT];
+
+	if (log_wants(LOG_DEBUG))
+		log_debug("tunnel from %s closed: %s: peer=%s", addr_port_text(&c->client, c->client_port, from),
+			  why ? why : "in order", carrier_peer(c));
+	carrier_free(c);
+}
+
+static void draining(struct hbone *h)
+{
+}
+
+static const struct hbone_events events = {.asked = asked, .draining = draining, .closed = closed};
+
+/* ------------------------------------------------------------------ TLS */
+
+static void handshake_failed(struct carrier *c, const char *why)
+{
+	char from[ADDR_PORT_TEXT];
+
+	relay_count_reason(c->site, ABI_HANDSHAKE_FAILED);
+	c->site->refused++;
+	if (log_wants(LOG_INFO))
+		log_info("handshake failed: %s: from=%s identity=%s", why,
+			 addr_port_text(&c->client, c->client_port, from), c->spiffe);
+	stream_close(c->tls, why);
+	carrier_free(c);
+}
+
+static const char *verify(void *arg, void *x509)
+{
+	struct carrier *c = arg;
+	char peer[CERTS_ID];
+	const char *why = certs_verify_client(x509, certs_trust_domain(c->site->certs), peer);
+
+	if (!why)
+		c->peer = mem_string(peer);
+	return why;
+}
+
+static void tls_ready(struct stream *s, unsigned happened)
+{
+	struct carrier *c = s->owner;
+	struct site *at = c->site;
+
+	if (happened & STREAM_FAILED) {
+		handshake_failed(c, s->why);
+		return;
+	}
+	if (!(happened & STREAM_OPEN))
+		return;
+	if (strcmp(tls_alpn(s), "h2")) {
+		handshake_failed(c, "tls: the peer does not speak h2");
+		return;
+	}
+	list_del(&c->link);
+	list_add(&at->carriers, &c->link);
+	at->handshake_count--;
+	at->carrier_count++;
+	c->hbone = hbone_server(at->thread, s, NULL, &events, c);
+	if (at->draining)
+		hbone_drain(c->hbone);
+}
+
+void inbound_hbone(struct site *at, const struct view_pod *pod, int fd)
+{
+	struct tls_plan plan = {.server = true, .deadline_ns = HANDSHAKE_NS, .verify = verify};
+	struct carrier *c = mem_alloc(sizeof(*c));
+	struct abi_tuple t = {0};
+	const char *why = NULL;
+
+	if (sock_peer(fd, &t.src, &t.src_port) || sock_local(fd, &t.dst, &t.dst_port)) {
+		close(fd);
+		free(c);
+		return;
+	}
+	plan.ctx = at->certs ? certs_server(at->certs, pod->spiffe, &why) : NULL;
+	if (!plan.ctx) {
+		relay_refuse(at, fd, ABI_HANDSHAKE_FAILED, &t, why ? why : "no source of certificates");
+		free(c);
+		return;
+	}
+	if (at->handshake_count == HANDSHAKES_MAX)
+		handshake_failed(container_of(at->handshakes.next, struct carrier, link), "too many at once");
+	*c = (struct carrier){.site = at,
+			      .netns = pod->netns,
+			      .client = t.src,
+			      .own = t.dst,
+			      .client_port = t.src_port,
+			      .spiffe = mem_string(pod->spiffe)};
+	list_add(&at->handshakes, &c->link);
+	at->handshake_count++;
+	plan.arg = c;
+	c->tls = tls_stream(at->thread, sock_stream(at->thread, fd), &plan);
+	SSL_CTX_free(plan.ctx);
+	c->tls->ready = tls_ready;
+	c->tls->owner = c;
+}
+
+/* ------------------------------------------------------------------ plaintext */
+
+/* The kernel assigned it: its own address is what the client dialled. Whoever dials the port itself is a stranger. */
+void inbound_plain(struct site *at, const struct view_pod *pod, int fd)
+{
+	static const struct abi_own own = {.path = ABI_PATH_PROXY};
+	const struct view_peer *peer;
+	struct abi_tuple t = {0};
+	enum abi_reason reason;
+	struct relay *r;
+
+	if (sock_peer(fd, &t.src, &t.src_port) || sock_local(fd, &t.dst, &t.dst_port)) {
+		close(fd);
+		return;
+	}
+	if (t.dst_port == ABI_PORT_INBOUND || t.dst_port == ABI_PORT_OUTBOUND) {
+		relay_refuse(at, fd, ABI_OWN_PORT, &t, NULL);
+		return;
+	}
+	peer = view_peer(at->view, &t.src);
+	reason = peer && peer->kind == ABI_KIND_NODE ? ABI_NONE : view_allows(pod, NULL, &t.src, t.dst_port);
+	if (reason) {
+		relay_refuse(at, fd, reason, &t, NULL);
+		return;
+	}
+	r = relay_new(at, RELAY_PLAIN, sock_stream(at->thread, fd));
+	r->tuple = t;
+	r->netns = r->to = pod->netns;
+	r->policy = pod->policy;
+	r->client = t.src;
+	r->client_port = t.src_port;
+	r->server = t.dst;
+	r->server_port = t.dst_port;
+	dial_app(r, &own);
+}
+
+/* ------------------------------------------------------------------ all of them */
+
+/* It leaves its list at once, so that it is ended once. */
+static void carrier_end(struct carrier *c, const char *why)
+{
+	list_del(&c->link);
+	if (c->hbone)
+		hbone_close(c->hbone, why);
+	else
+		handshake_failed(c, why);
+}
+
+/* What is called back may end others of the list, but adds none. */
+static void end_where(struct list *of, const char *(*ends)(const struct carrier *c, const void *arg), const void *arg)
+{
+	struct list doomed;
+
+	list_init(&doomed);
+	list_each_safe(l, next, of) {
+		if (!ends(container_of(l, struct carrier, link), arg))
+			continue;
+		list_del(l);
+		list_add(&doomed, l);
+	}
+	while (!list_empty(&doomed)) {
+		struct carrier *c = container_of(doomed.next, struct carrier, link);
+
+		carrier_end(c, ends(c, arg));
+	}
+}
+
+struct ending {
+	uint64_t netns;
+	const char *why;
+};
+
+static const char *ends_by_pod(const struct carrier *c, const void *arg)
+{
+	const struct ending *e = arg;
+
+	return !e->netns || c->netns == e->netns ? e->why : NULL;
+}
+
+static const char *ends_by_trust(const struct carrier *c, const void *arg)
+{
+	return certs_still_good(c->site->certs, tls_peer(c->tls));
+}
+
+void carriers_end(struct site *at, uint64_t netns, const char *why)
+{
+	const struct ending e = {.netns = netns, .why = why};
+
+	end_where(&at->handshakes, ends_by_pod, &e);
+	end_where(&at->carriers, ends_by_pod, &e);
+}
+
+void carriers_trust_changed(struct site *at)
+{
+	end_where(&at->carriers, ends_by_trust, NULL);
+}
+
+void carriers_drain(struct site *at)
+{
+	for (struct list *l = at->carriers.next; l != &at->carriers;) {
+		struct carrier *c = container_of(l, struct carrier, link);
+
+		l = l->next;
+		hbone_drain(c->hbone);
+	}
+}
+
+void carriers_each(const struct site *at, void (*one)(void *ctx, const struct tunnel_row *r), void *ctx)
+{
+	const struct list *lists[] = {&at->carriers, &at->handshakes};
+
+	for (size_t i = 0; i < array_size(lists); i++) {
+		list_each(l, lists[i]) {
+			const struct carrier *c = container_of(l, struct carrier, link);
+			struct tunnel_row r = {.netns = c->netns,
+					       .local = c->own,
+					       .remote = c->client,
+					       .local_port = HBONE_PORT,
+					       .remote_port = c->client_port};
+
+			text_copy(r.identity, sizeof(r.identity), c->spiffe);
+			text_copy(r.peer, sizeof(r.peer), carrier_peer(c));
+			tunnel_row_fill(&r, at->thread, c->tls, c->hbone);
+			one(ctx, &r);
+		}
+	}
+}

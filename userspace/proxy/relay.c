@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * relay.c: two streams and what goes between them: see parts.h.
+ *
+ *	RELAY_DIALS --the server's side stands--> RELAY_OPEN --both have ended, one failed, policy--> RELAY_CLOSED
+ *
+ * What a side has ended is finished on the other one, in either order. Nothing is held here: what the one cannot take
+ * stays where it is, and so stops who sends it.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "parts.h"
+
+#define PUMP_BYTES THREAD_SCRATCH /* in one go, at most */
+#define PUMP_TURNS 4		  /* goes, before others have theirs */
+
+static const char *const kinds[] = {
+	[RELAY_TUNNEL] = "tunnel",
+	[RELAY_LOCAL] = "local",
+	[RELAY_PASS] = "pass",
+	[RELAY_HBONE] = "hbone",
+	[RELAY_PLAIN] = "plain",
+};
+
+const char *relay_kind_name(enum relay_kind kind)
+{
+	return kinds[kind];
+}
+
+void relay_count_reason(struct site *at, enum abi_reason reason)
+{
+	uint64_t *n = &at->reasons[reason];
+
+	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED); /* one writer */
+}
+
+static void set_state(struct relay *r, enum relay_state state)
+{
+	r->state = state;
+}
+
+static void relay_free(struct loop_task *t)
+{
+	free(container_of(t, struct relay, again));
+}
+
+static void log_end(const struct relay *r, enum abi_reason reason, const char *why)
+{
+	char client[ADDR_PORT_TEXT], server[ADDR_PORT_TEXT];
+	enum log_level level = reason && r->state == RELAY_DIALS ? LOG_INFO : LOG_DEBUG;
+
+	if (!log_wants(level))
+		return;
+	log_line(level, "%s: %s from=%s to=%s reason=%s sent=%llu received=%llu ms=%llu%s%s", why ? why : "closed",
+		 kinds[r->kind], addr_port_text(&r->client, r->client_port, client),
+		 addr_port_text(&r->server, r->server_port, server), reason_name(reason),
+		 (unsigned long long)r->bytes[RELAY_CLIENT], (unsigned long long)r->bytes[RELAY_SERVER],
+		 (unsigned long long)(loop_now(r->site->thread->loop) - r->opened_ns) / 1000000,
+		 r->peer ? " peer=" : "", r->peer ? r->peer : "");
+}
+
+static void dial_end(struct relay *r)
+{
+	if (r->dial_end)
+		r->dial_end(r);
+	r->dial_end = NULL;
+}
+
+/* Of a CONNECT that was not answered: what its client's side shall hear (facts/ambient.md 2.3). */
+static int status_of(enum abi_reason reason)
+{
+	switch (reason) {
+	case ABI_DENIED:
+	case ABI_NOT_ALLOWED:
+	case ABI_MTLS_REQUIRED:
+	case ABI_NEEDS_WORKER:
+	case ABI_POLICY_CHANGED:
+		return 401;
+	case ABI_BAD_REQUEST:
+		return 400;
+	default:
+		return 503;
+	}
+}
+
+void relay_close(struct relay *r, enum abi_reason reason, const char *why)
+{
+	struct site *at = r->site;
+	bool asked = r->kind == RELAY_HBONE && r->state == RELAY_DIALS;
+
+	if (r->state == RELAY_CLOSED)
+		return;
+	if (reason && !why)
+		why = reason_name(reason);
+	log_end(r, reason, why);
+	if (reason)
+		relay_count_reason(at, reason);
+	set_state(r, RELAY_CLOSED);
+	dial_end(r);
+	if (asked && reason && r->side[RELAY_CLIENT]) {
+		hbone_refuse(r->side[RELAY_CLIENT], status_of(reason));
+		r->side[RELAY_CLIENT] = NULL;
+	}
+	for (int i = 0; i < 2; i++) {
+		if (r->side[i])
+			stream_close(r->side[i], reason ? why : NULL);
+		r->side[i] = NULL;
+	}
+	list_del(&r->link);
+	at->relay_count--;
+	loop_cancel(at->thread->loop, &r->again);
+	r->again.run = relay_free;
+	loop_defer(at->thread->loop, &r->again);
+}
+
+void relay_refuse(struct site *at, int fd, enum abi_reason reason, const struct abi_tuple *t, const char *why)
+{
+	const struct linger reset = {.l_onoff = 1};
+	char src[ADDR_PORT_TEXT], dst[ADDR_PORT_TEXT];
+
+	/* RST, not FIN: the client must not believe that somebody read */
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	close(fd);
+	relay_count_reason(at, reason);
+	at->refused++;
+	if (log_wants(LOG_INFO))
+		log_info("refused: from=%s to=%s reason=%s%s%s", addr_port_text(&t->src, t->src_port, src),
+			 addr_port_text(&t->dst, t->dst_port, dst), reason_name(reason), why ? ": " : "",
+			 why ? why : "");
+}
+
+/* ------------------------------------------------------------------ bytes */
+
+/* true: stopped for others' sake, there may be more */
+static bool pump(struct relay *r, enum relay_end from)
+{
+	struct stream *in = r->side[from], *out = r->side[!from];
+	struct stream_bytes run[STREAM_RUNS];
+
+	for (unsigned i = 0; i < PUMP_TURNS; i++) {
+		size_t room = stream_room(out), took;
+		unsigned runs;
+
+		if (!room)
+			return false;
+		runs = stream_peek(in, run, room < PUMP_BYTES ? room : PUMP_BYTES);
+		if (!runs) {
+			if (in->ended && !out->finished)
+				stream_finish(out);
+			return false;
+		}
+		took = stream_write(out, run, runs);
+		stream_consume(in, took);
+		r->bytes[from] += took;
+	}
+	return true;
+}
+
+static void pump_both(struct relay *r)
+{
+	bool more = pump(r, RELAY_CLIENT);
+
+	more = pump(r, RELAY_SERVER) || more;
+	if (r->side[0]->finished && r->side[1]->finished && r->side[0]->ended && r->side[1]->ended)
+		relay_close(r, ABI_NONE, NULL);
+	else if (more)
+		loop_defer(r->site->thread->loop, &r->again);
+}
+
+static void again_run(struct loop_task *t)
+{
+	pump_both(container_of(t, struct relay, again));
+}
+
+/* ------------------------------------------------------------------ life */
+
+static void opened(struct relay *r)
+{
+	dial_end(r);
+	set_state(r, RELAY_OPEN);
+	if (r->kind == RELAY_HBONE)
+		hbone_accept(r->side[RELAY_CLIENT], NULL);
+	pump_both(r);
+}
+
+/* A server's side that did not come to stand. */
+static enum abi_reason why_not(const struct relay *r)
+{
+	if (r->kind != RELAY_TUNNEL)
+		return ABI_UNREACHABLE;
+	switch (hbone_status(r->side[RELAY_SERVER])) {
+	case 401:
+		return ABI_PEER_REFUSED;
+	case 503:
+		return ABI_UNREACHABLE;
+	default:
+		return ABI_TUNNEL_FAILED;
+	}
+}
+
+static void ready(struct stream *s, unsigned events)
+{
+	struct relay *r = s->owner;
+	bool server = s == r->side[RELAY_SERVER];
+
+	if (r->state == RELAY_CLOSED)
+		return;
+	if (events & STREAM_FAILED) {
+		enum abi_reason reason = server && r->state == RELAY_DIALS ? why_not(r) : ABI_RESET;
+
+		relay_close(r, reason, s->why);
+	} else if (r->state == RELAY_DIALS) {
+		if (server && (events & STREAM_OPEN))
+			opened(r);
+	} else {
+		pump_both(r);
+	}
+}
+
+struct relay *relay_new(struct site *at, enum relay_kind kind, struct stream *client)
+{
+	struct relay *r = mem_alloc(sizeof(*r));
+
+	r->site = at;
+	r->kind = kind;
+	r->opened_ns = loop_now(at->thread->loop);
+	r->again.run = again_run;
+	r->side[RELAY_CLIENT] = client;
+	client->ready = ready;
+	client->owner = r;
+	list_add(&at->relays, &r->link);
+	at->relay_count++;
+	return r;
+}
+
+void relay_dialled(struct relay *r, struct stream *server)
+{
+	r->side[RELAY_SERVER] = server;
+	server->ready = ready;
+	server->owner = r;
+}
+
+/* ------------------------------------------------------------------ policy */
+
+void relay_judge(struct relay *r)
+{
+	const struct view_pod *to, *from;
+	const struct view_peer *peer;
+	const char *who = NULL;
+
+	if (!r->to)
+		return;
+	to = view_pod(r->site->view, r->to);
+	if (!to) {
+		relay_close(r, ABI_POD_GONE, NULL);
+		return;
+	}
+	if (to->policy == r->policy)
+		return;
+	r->policy = to->policy;
+	if (r->kind == RELAY_HBONE) {
+		who = r->peer;
+	} else if (r->kind == RELAY_LOCAL) {
+		from = view_pod(r->site->view, r->netns);
+		who = from ? from->spiffe : NULL;
+	} else {
+		peer = view_peer(r->site->view, &r->client);
+		if (peer && peer->kind == ABI_KIND_NODE)
+			return;
+	}
+	if (view_allows(to, who, &r->client, r->server_port))
+		relay_close(r, ABI_POLICY_CHANGED, NULL);
+}
+
+/* ------------------------------------------------------------------ what people see */
+
+static const char *waits(const struct relay *r)
+{
+	struct hbone_stream_view v;
+
+	if (r->state == RELAY_DIALS)
+		return "server";
+	for (int i = 0; i < 2; i++) {
+		bool hbone = (r->kind == RELAY_TUNNEL && i == RELAY_SERVER) ||
+			     (r->kind == RELAY_HBONE && i == RELAY_CLIENT);
+
+		if (hbone) {
+			hbone_stream_look(r->side[i], &v);
+			return v.waits;
+		}
+	}
+	return "nothing";
+}
+
+void relay_row(const struct relay *r, struct relay_row *ret)
+{
+	const struct view_peer *peer = NULL;
+
+	*ret = (struct relay_row){
+		.kind = r->kind,
+		.open = r->state == RELAY_OPEN,
+		.thread = r->site->thread->index,
+		.netns = r->netns,
+		.tuple = r->tuple,
+		.client = r->client,
+		.server = r->server,
+		.client_port = r->client_port,
+		.server_port = r->server_port,
+		.service = r->service,
+		.sent = r->bytes[RELAY_CLIENT],
+		.received = r->bytes[RELAY_SERVER],
+		.opened_ns = r->opened_ns,
+		.waits = waits(r),
+	};
+	if (r->kind == RELAY_HBONE) {
+		text_copy(ret->peer, sizeof(ret->peer), r->peer);
+		ret->tuple = (struct abi_tuple){.src = r->client, .dst = r->server, .dst_port = r->server_port};
+		if (r->side[RELAY_SERVER] &&
+		    !sock_local(sock_fd(r->side[RELAY_SERVER]), &ret->tuple.src, &ret->tuple.src_port))
+			ret->client_port = ret->tuple.src_port;
+	} else if (r->kind == RELAY_TUNNEL || r->kind == RELAY_LOCAL) {
+		peer = view_peer(r->site->view, &r->server);
+	}
+	if (peer)
+		text_copy(ret->peer, sizeof(ret->peer), peer->spiffe);
+}
