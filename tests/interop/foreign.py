@@ -90,8 +90,8 @@ def soak(foreign, near, far, port, megabytes, connections, seed, tmp_path):
     return there
 
 
-def until_logged(lab, node, *words):
-    """The line of a node's log that has all these words, from now on or before."""
+def until_logged(lab, node, *words, since=0):
+    """The lines of a node's log, from line `since` on, that have all these words."""
     def found():
-        return [line for line in lab.log(node).splitlines() if all(word in line for word in words)]
+        return [line for line in lab.log(node).splitlines()[since:] if all(word in line for word in words)]
     return labrun.wait_for(found, 10, f"a line of {node}'s log with {', '.join(words)}")

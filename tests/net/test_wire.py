@@ -24,6 +24,7 @@ def exchange(lab, family):
     said = random.randbytes(SIZE), random.randbytes(SIZE)
     with listen(lab, "server", PORT, family) as listener, lab.socket("client", family) as c:
         c.settimeout(20)
+        listener.settimeout(20)
         c.connect((lab.ip("server", 6 if family == socket.AF_INET6 else 4), PORT))
         c.sendall(SECRET)
         s, address = listener.accept()
@@ -88,6 +89,7 @@ def test_without_weft_all_of_it_is(make_lab, family):
 def test_weft_says_so_too(lab):
     with listen(lab, "server", PORT) as listener, lab.socket("client") as c:
         c.settimeout(10)
+        listener.settimeout(10)
         c.connect((lab.ip("server"), PORT))
         c.sendall(b"x")
         s, _ = listener.accept()
