@@ -3,11 +3,14 @@
  * reader.bpf.c: who reads a TCP socket by splice(2)? Such a reader takes from TCP's queue alone and never sees
  * redirected bytes (facts/kernel.md sections 2, 2.2; row 9), so its network namespace is written down in `readers` and
  * nothing of it is spliced any more. Likewise who asks FIONREAD, which some kernels answer wrong (row 3b). An object of
- * its own, for all instances on the machine. Three ways to see it, of which the first that the kernel allows is used:
+ * its own, for all instances on the machine. Ways to see it, of which the first that the kernel allows is used:
  *
  *	fentry		on tcp_splice_read, tcp_ioctl, tcp_bpf_ioctl: no cost to anybody else.
+ *	TCP's tracepoint tcp_rcv_space_adjust: tcp_read_sock() ends in it, whatever it found, and of system calls only
+ *			splice(2) comes by tcp_read_sock(); recv() comes by it too, so it takes some 30 ns longer. With
+ *			io_uring_submit_req. It does not see FIONREAD, so it serves where the kernel answers that right.
  *	tracepoints	sys_enter_splice, sys_enter_ioctl, io_uring_submit_req: every system call on the machine takes
- *			some 30 ns longer.
+ *			some 40 ns longer.
  *	watchpoints	of the hardware (man perf_event_open, PERF_TYPE_BREAKPOINT) on the pointers `splice_read` and
  *			`ioctl` of inet_stream_ops and inet6_stream_ops, which nobody loads but to call them. No cost to
  *			others on bare metal; in a virtual machine a switch of context may take a microsecond longer.
@@ -105,11 +108,40 @@ int BPF_PROG(weft_counted_in, struct sock *sk, int cmd)
 	return cmd == SIOCINQ ? seen(sk, ABI_READS_BY_COUNT, 1) : 0;
 }
 
+/* ------------------------------------------------------------------ TCP's tracepoint */
+
+/* Is it splice(2) that we are in? One of a ring is seen as it is submitted. */
+static __always_inline int in_splice(void)
+{
+	void *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	const struct pt_regs___x86 *x86 = regs;
+	const struct pt_regs___arm64 *arm64 = regs;
+
+	if (bpf_core_field_exists(x86->orig_ax)) {
+		switch (x86->orig_ax & ~0x40000000ul) { /* the bit of x32 */
+		case 275:
+		case 313: /* of a 32-bit program; of another it is finit_module, which reads no socket */
+			return 1;
+		}
+		return 0;
+	}
+	if (bpf_core_field_exists(arm64->syscallno))
+		return arm64->syscallno == 76 || arm64->syscallno == 340;
+	return 1; /* who knows? */
+}
+
+SEC("raw_tp/tcp_rcv_space_adjust")
+int weft_read_sock(struct bpf_raw_tracepoint_args *ctx)
+{
+	return in_splice() ? seen((const struct sock *)ctx->args[0], ABI_READS_BY_SPLICE, 0) : 0;
+}
+
 /* ------------------------------------------------------------------ tracepoints */
 
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 #define IORING_OP_SPLICE 30
+#define IORING_OP_URING_CMD 46 /* SOCKET_URING_OP_SIOCINQ is one of them */
 
 struct enter { /* events/syscalls/sys_enter_NAME/format */
 	__u64 common;
@@ -154,7 +186,7 @@ static __always_inline const struct sock *socket_by_fd(__u32 fd)
 }
 
 SEC("tracepoint/syscalls/sys_enter_splice")
-int weft_enter(struct enter *ctx)
+int weft_sys_splice(struct enter *ctx)
 {
 	const struct sock *sk = socket_by_fd(ctx->argument[0]);
 
@@ -162,7 +194,7 @@ int weft_enter(struct enter *ctx)
 }
 
 SEC("tracepoint/syscalls/sys_enter_ioctl")
-int weft_enter_ioctl(struct enter *ctx)
+int weft_sys_ioctl(struct enter *ctx)
 {
 	const struct sock *sk;
 
@@ -172,20 +204,21 @@ int weft_enter_ioctl(struct enter *ctx)
 	return sk ? seen(sk, ABI_READS_BY_COUNT, 1) : 0;
 }
 
-/* Which file a ring splices from is its own secret: whoever splices by a ring is taken for a reader. */
+/* Which file a ring works on is its own secret: whoever splices by one, or gives commands, is taken for a reader. */
 SEC("tracepoint/io_uring/io_uring_submit_req")
 int weft_submit(struct submit *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	__u8 splices = ctx->opcode == IORING_OP_SPLICE;
 	struct abi_caught *c = caught_get();
 	struct nsproxy *nsproxy = NULL;
 	struct net *net = NULL;
 
-	if (ctx->opcode != IORING_OP_SPLICE || !c)
+	if ((!splices && ctx->opcode != IORING_OP_URING_CMD) || !c)
 		return 0;
 	bpf_core_read(&nsproxy, sizeof(nsproxy), &task->nsproxy);
 	bpf_core_read(&net, sizeof(net), &nsproxy->net_ns);
-	return seen_in(netns_cookie(net), c, ABI_READS_BY_SPLICE, 0);
+	return seen_in(netns_cookie(net), c, splices ? ABI_READS_BY_SPLICE : ABI_READS_BY_COUNT, !splices);
 }
 
 /* ------------------------------------------------------------------ watchpoints */

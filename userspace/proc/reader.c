@@ -52,7 +52,11 @@ static bool attached(struct probe *p, int caught)
 		probe_row(p, "splice readers", WIRE_PROBE_OK, "fentry on tcp_splice_read");
 		return true;
 	}
-	if (exists("weft_enter")) {
+	if (exists("weft_read_sock")) {
+		probe_row(p, "splice readers", WIRE_PROBE_OK, "a tracepoint of TCP, as there is no fentry");
+		return true;
+	}
+	if (exists("weft_sys_splice")) {
 		probe_row(p, "splice readers", WIRE_PROBE_OK, "tracepoints of system calls, as there is no fentry");
 		return true;
 	}
@@ -100,7 +104,8 @@ static int attach_fentry(const struct reader_maps *m, bool count_fault)
 	struct reader_bpf *skel = object_open(m);
 	struct bpf_program *programs[FENTRIES];
 	int err = skel ? 0 : -ENOMEM;
-	unsigned count = count_fault ? FENTRIES : 1;
+	bool own_ioctl = libbpf_find_vmlinux_btf_id("tcp_bpf_ioctl", BPF_TRACE_FENTRY) > 0; /* older: tcp_ioctl only */
+	unsigned count = !count_fault ? 1 : own_ioctl ? FENTRIES : FENTRIES - 1;
 
 	if (skel) {
 		programs[0] = skel->progs.weft_spliced;
@@ -177,30 +182,50 @@ static int trace(int traces, const char *event, const struct bpf_program *prog)
 	return err;
 }
 
-static int attach_tracepoints(const struct reader_maps *m, bool count_fault)
+/* Splices by a ring. Fine without, if the kernel has no io_uring. */
+static int trace_rings(int traces, const struct reader_bpf *skel)
+{
+	int err = trace(traces, "io_uring/io_uring_submit_req", skel->progs.weft_submit);
+
+	return err == -ENOENT ? 0 : err;
+}
+
+static int trace_tcp(const struct bpf_program *prog)
+{
+	int link = bpf_raw_tracepoint_open("tcp_rcv_space_adjust", bpf_program__fd(prog)), err;
+
+	if (link < 0)
+		return link;
+	err = pins_replace(link, READER_ROOT, bpf_program__name(prog));
+	close(link);
+	return err;
+}
+
+static int trace_calls(int traces, const struct reader_bpf *skel, bool count_fault)
+{
+	int err = count_fault ? trace(traces, "syscalls/sys_enter_ioctl", skel->progs.weft_sys_ioctl) : 0;
+
+	return err ? err : trace(traces, "syscalls/sys_enter_splice", skel->progs.weft_sys_splice);
+}
+
+static int attach_tracepoints(const struct reader_maps *m, bool count_fault, bool calls)
 {
 	struct reader_bpf *skel = object_open(m);
 	int err = skel ? 0 : -ENOMEM, traces = -1;
 
 	if (skel) {
-		(void)bpf_program__set_autoload(skel->progs.weft_enter, true);
 		(void)bpf_program__set_autoload(skel->progs.weft_submit, true);
-		(void)bpf_program__set_autoload(skel->progs.weft_enter_ioctl, count_fault);
+		(void)bpf_program__set_autoload(skel->progs.weft_read_sock, !calls);
+		(void)bpf_program__set_autoload(skel->progs.weft_sys_splice, calls);
+		(void)bpf_program__set_autoload(skel->progs.weft_sys_ioctl, calls && count_fault);
 		err = reader_bpf__load(skel);
 	}
 	if (!err) {
 		traces = tracefs();
-		err = traces < 0 ? traces : 0;
-	}
-	if (!err && count_fault)
-		err = trace(traces, "syscalls/sys_enter_ioctl", skel->progs.weft_enter_ioctl);
-	if (!err) {
-		err = trace(traces, "io_uring/io_uring_submit_req", skel->progs.weft_submit);
-		if (err == -ENOENT) /* no io_uring */
-			err = 0;
+		err = traces < 0 ? traces : trace_rings(traces, skel);
 	}
 	if (!err) /* the last: it says that all are there */
-		err = trace(traces, "syscalls/sys_enter_splice", skel->progs.weft_enter);
+		err = calls ? trace_calls(traces, skel, count_fault) : trace_tcp(skel->progs.weft_read_sock);
 	if (traces >= 0)
 		close(traces);
 	reader_bpf__destroy(skel);
@@ -356,13 +381,15 @@ static int lock(void)
 
 bool reader_open(struct probe *p, const struct reader_maps *m, bool count_fault)
 {
-	int dir = lock(), fentry, traced = 0, watch = 0;
+	int dir = lock(), fentry, tcp = 0, traced = 0, watch = 0;
 	bool seen = dir >= 0 && attached(p, m->caught);
 
 	if (dir >= 0 && !seen) {
 		fentry = attach_fentry(m, count_fault);
-		if (fentry)
-			traced = attach_tracepoints(m, count_fault);
+		if (fentry && !count_fault)
+			tcp = attach_tracepoints(m, false, false);
+		if (fentry && (count_fault || tcp))
+			traced = attach_tracepoints(m, count_fault, true);
 		if (fentry && traced)
 			watch = attach_watchpoints(m, count_fault);
 		if (!fentry || !traced || !watch)
