@@ -19,7 +19,7 @@
  * that was enrolled without an address of the family is sent to its loopback. The source port is not known yet: the
  * sockops program writes the record by which the worker finds what was asked.
  */
-#include "verdict.bpf.h"
+#include "policy.bpf.h"
 
 #define ALLOW 1
 #define REFUSE 0

@@ -16,7 +16,7 @@
  *			worker gone, drop, or pass if the pod fails open
  * A record is made by the sockops program at connect(), so what it says of the socket is true.
  */
-#include "verdict.bpf.h"
+#include "policy.bpf.h"
 
 /* Question 7 */
 static __always_inline int to_worker(struct bpf_sk_lookup *ctx, __u64 netns, __u8 flags, __u32 pod)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * verdict.bpf.h: what the hooks share: addresses, counters of reasons, the policy question.
+ * verdict.bpf.h: what the hooks share: addresses, counters of reasons, pods.
  */
 #ifndef WEFT_VERDICT_BPF_H
 #define WEFT_VERDICT_BPF_H
@@ -195,57 +195,6 @@ static __always_inline int pod_get(__u64 netns, struct pod_now *ret)
 			return 1;
 	}
 	return -1;
-}
-
-/* ------------------------------------------------------------------ policy */
-
-/* One evaluation of one set. A set that is not there (yet, or any more) refuses. */
-static __always_inline enum abi_reason policy_ask_set(__u32 set, __u32 identity,
-						      const struct abi_addr *source, __u16 port)
-{
-	struct abi_source_key source_key = {.set = set, .identity = identity};
-	struct abi_port_key port_key = {.set = set, .port = port};
-	struct abi_block_key block_key = {.prefixlen = 32 + 128, .set = set};
-	const struct abi_bits *by_block = NULL;
-	const struct abi_port *by_port = NULL;
-	const struct abi_policy *p;
-
-	p = bpf_map_lookup_elem(&policies, &set);
-	if (!p || p->set != set)
-		return ABI_POLICY_UNSETTLED;
-	if (p->rows & ABI_POLICY_BLOCKS) {
-		block_key.addr = *source;
-		by_block = bpf_map_lookup_elem(&blocks, &block_key);
-	}
-	if (p->rows & ABI_POLICY_PORTS)
-		by_port = bpf_map_lookup_elem(&ports, &port_key);
-	return decide_policy(p, bpf_map_lookup_elem(&sources, &source_key), by_block, by_port, identity, NULL);
-}
-
-/*
- * May `identity` at `source` reach `port` of the local pod at `dst`? `a` is what address_get(dst) has just said; the
- * set that answered is in *ret_set. The pod's switch is read again afterwards: an answer counts only if the set was in
- * force all along, so no half-written and no half-deleted set ever decides.
- */
-static __always_inline enum abi_reason policy_ask(const struct abi_addr *dst, const struct abi_address *a,
-						  __u32 identity, const struct abi_addr *source, __u16 port,
-						  __u32 *ret_set)
-{
-	for (int i = 0; i < SETTLE_TRIES; i++) {
-		enum abi_reason why;
-		__u32 set;
-
-		if (!a || a->kind != ABI_KIND_LOCAL_POD)
-			return ABI_POLICY_UNSETTLED; /* left between two looks */
-		set = *(volatile const __u32 *)&a->policy;
-		why = policy_ask_set(set, identity, source, port);
-		a = address_get(dst);
-		if (a && *(volatile const __u32 *)&a->policy == set) {
-			*ret_set = set;
-			return why;
-		}
-	}
-	return ABI_POLICY_UNSETTLED;
 }
 
 #endif
