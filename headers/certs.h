@@ -113,7 +113,7 @@ struct cert_source *ca_source(struct loop *loop, struct cert_folder *folder, con
 /* ------------------------------------------------------------------ identity/pem.c */
 
 /* NAMESPACE.SERVICEACCOUNT.pem (chain) and NAMESPACE.SERVICEACCOUNT.key, beside roots.pem and, if there, crl.pem. */
-struct cert_source *pem_source(struct loop *loop, struct cert_folder *folder, certs_clock *now) must_check;
+struct cert_source *pem_source(struct loop *loop, struct cert_folder *folder) must_check;
 
 /* ------------------------------------------------------------------ identity/certs.c */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fakesource.h: a source of certificates that answers when it is told to, what it is told to. All static. */
+/* fakesource.h: a source of certificates that answers when and what it is told to, and certs over it. All static. */
 #ifndef WEFT_TEST_FAKESOURCE_H
 #define WEFT_TEST_FAKESOURCE_H
 
@@ -105,6 +105,115 @@ PKI_FN void fake_begin(struct fake *f)
 			   .life = DAY};
 	f->ca = pki_ca("node", "P-256", &f->root, NOON - DAY, NOON + 300 * DAY);
 	f->roots[0] = f->root.cert;
+}
+
+/* ------------------------------------------------------------------ certs over it */
+
+struct fixture {
+	struct loop *loop;
+	struct fake fake;
+	struct certs *certs;
+	unsigned trusts;
+};
+
+PKI_FN void trust_changed(void *ctx, uint64_t number)
+{
+	struct fixture *f = ctx;
+
+	assert_int_equal(number, ++f->trusts + 1);
+}
+
+PKI_FN void begin_source(struct fixture *f)
+{
+	*f = (struct fixture){.loop = loop_new()};
+	pki_now = NOON;
+	fake_begin(&f->fake);
+}
+
+PKI_FN void begin(struct fixture *f)
+{
+	begin_source(f);
+	f->certs = certs_new(f->loop, &f->fake.source, TD, pki_clock);
+	certs_on_trust(f->certs, trust_changed, f);
+}
+
+PKI_FN void end(struct fixture *f)
+{
+	certs_free(f->certs);
+	loop_free(f->loop);
+}
+
+struct run {
+	struct loop_timer timer;
+	struct loop *loop;
+};
+
+PKI_FN void stop(struct loop_timer *t)
+{
+	loop_stop(container_of(t, struct run, timer)->loop);
+}
+
+PKI_FN void run_for(struct fixture *f, uint64_t ns)
+{
+	struct run r = {.timer.due = stop, .loop = f->loop};
+
+	loop_arm(f->loop, &r.timer, ns);
+	assert_int_equal(loop_run(f->loop), 0);
+}
+
+/* Some turns of the loop: what is due now is done. `look`: after the clock was moved. */
+PKI_FN void turns(struct fixture *f, bool look)
+{
+	if (look)
+		certs_tick(f->certs);
+	for (int i = 0; i < 4; i++)
+		run_for(f, 0);
+}
+
+PKI_FN void need(struct fixture *f, const char *spiffe)
+{
+	certs_need(f->certs, spiffe);
+	turns(f, false);
+}
+
+PKI_FN void later(struct fixture *f, int64_t seconds)
+{
+	pki_now += seconds;
+	turns(f, true);
+}
+
+PKI_FN void take_view(void *ctx, const struct cert_view *v)
+{
+	struct cert_view *to = ctx;
+
+	if (text_equal(v->spiffe, WEB))
+		*to = *v;
+}
+
+PKI_FN struct cert_view view(struct fixture *f)
+{
+	struct cert_view v = {0};
+
+	certs_each(f->certs, take_view, &v);
+	return v;
+}
+
+PKI_FN SSL_CTX *context(struct fixture *f, const char *spiffe)
+{
+	const char *why;
+	SSL_CTX *ctx = certs_server(f->certs, spiffe, &why);
+
+	if (!ctx)
+		fail_msg("%s: %s", spiffe, why);
+	return ctx;
+}
+
+PKI_FN void assert_none(struct fixture *f, const char *spiffe, const char *expected)
+{
+	const char *why = NULL;
+
+	assert_null(certs_client(f->certs, spiffe, &why));
+	assert_string_equal(why, expected);
 }
 
 #endif

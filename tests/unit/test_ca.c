@@ -38,18 +38,20 @@ static void end(struct fixture *f)
 	loop_free(f->loop);
 }
 
+struct settling {
+	struct loop_timer timer;
+	struct loop *loop;
+};
+
 static void stop(struct loop_timer *t)
 {
-	loop_stop(*(struct loop **)(t + 1));
+	loop_stop(container_of(t, struct settling, timer)->loop);
 }
 
 /* Lets the loop's timers come due. */
 static void settle(struct fixture *f)
 {
-	struct {
-		struct loop_timer timer;
-		struct loop *loop;
-	} s = {.timer.due = stop, .loop = f->loop};
+	struct settling s = {.timer.due = stop, .loop = f->loop};
 
 	f->dir.folder.changed(&f->dir.folder);
 	loop_arm(f->loop, &s.timer, 60000000);

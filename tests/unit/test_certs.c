@@ -5,109 +5,6 @@
 
 #include "fakesource.h"
 
-struct fixture {
-	struct loop *loop;
-	struct fake fake;
-	struct certs *certs;
-	unsigned trusts;
-};
-
-static void trust_changed(void *ctx, uint64_t number)
-{
-	struct fixture *f = ctx;
-
-	assert_int_equal(number, ++f->trusts + 1);
-}
-
-static void begin_source(struct fixture *f)
-{
-	*f = (struct fixture){.loop = loop_new()};
-	pki_now = NOON;
-	fake_begin(&f->fake);
-}
-
-static void begin(struct fixture *f)
-{
-	begin_source(f);
-	f->certs = certs_new(f->loop, &f->fake.source, TD, pki_clock);
-	certs_on_trust(f->certs, trust_changed, f);
-}
-
-static void end(struct fixture *f)
-{
-	certs_free(f->certs);
-	loop_free(f->loop);
-}
-
-static void stop(struct loop_timer *t)
-{
-	struct loop **loop = (struct loop **)(t + 1);
-
-	loop_stop(*loop);
-}
-
-/* Some turns of the loop: what is due now is done. `look`: after the clock was moved. */
-static void turns(struct fixture *f, bool look)
-{
-	struct {
-		struct loop_timer timer;
-		struct loop *loop;
-	} s = {.timer.due = stop, .loop = f->loop};
-
-	if (look)
-		certs_tick(f->certs);
-	for (int i = 0; i < 4; i++) {
-		loop_arm(f->loop, &s.timer, 0);
-		assert_int_equal(loop_run(f->loop), 0);
-	}
-}
-
-static void need(struct fixture *f, const char *spiffe)
-{
-	certs_need(f->certs, spiffe);
-	turns(f, false);
-}
-
-static void later(struct fixture *f, int64_t seconds)
-{
-	pki_now += seconds;
-	turns(f, true);
-}
-
-static void take_view(void *ctx, const struct cert_view *v)
-{
-	struct cert_view *to = ctx;
-
-	if (text_equal(v->spiffe, WEB))
-		*to = *v;
-}
-
-static struct cert_view view(struct fixture *f)
-{
-	struct cert_view v = {0};
-
-	certs_each(f->certs, take_view, &v);
-	return v;
-}
-
-static SSL_CTX *context(struct fixture *f, const char *spiffe)
-{
-	const char *why;
-	SSL_CTX *ctx = certs_server(f->certs, spiffe, &why);
-
-	if (!ctx)
-		fail_msg("%s: %s", spiffe, why);
-	return ctx;
-}
-
-static void assert_none(struct fixture *f, const char *spiffe, const char *expected)
-{
-	const char *why = NULL;
-
-	assert_null(certs_client(f->certs, spiffe, &why));
-	assert_string_equal(why, expected);
-}
-
 /* ------------------------------------------------------------------ life */
 
 static void needed_and_released(void **state)
@@ -520,6 +417,119 @@ static void roots_are_shown(void **state)
 	end(&f);
 }
 
+/* ------------------------------------------------------------------ over files, as in life */
+
+static void over_files(struct fixture *f, struct dir *d, bool pem)
+{
+	*f = (struct fixture){.loop = loop_new()};
+	pki_now = NOON;
+	f->certs = certs_new(f->loop,
+			     pem ? pem_source(f->loop, &d->folder) : ca_source(f->loop, &d->folder, TD, pki_clock),
+			     TD, pki_clock);
+	certs_on_trust(f->certs, trust_changed, f);
+}
+
+static void put_pair(struct dir *d, const struct ca_pair *by, const char *uri, EVP_PKEY *instead)
+{
+	struct ca_pair leaf = pki_leaf(by, uri, "serverAuth,clientAuth", NOON - HOUR, NOON + DAY);
+	char *chain = x509_text(&leaf.cert, 1), *key = x509_key_text(instead ? instead : leaf.key);
+
+	dir_put(d, "shop.web.pem", chain, 0644);
+	dir_put(d, "shop.web.key", key, 0600);
+	free(chain);
+	x509_wipe(key);
+	pki_free(&leaf);
+}
+
+static void again(struct fixture *f, struct dir *d)
+{
+	d->folder.changed(&d->folder);
+	run_for(f, 60000000); /* until the folder has settled */
+	turns(f, false);
+}
+
+static void pem_files_that_are_bad_leave_the_last_good_one(void **state)
+{
+	struct ca_pair root = pki_root("root"), stranger = pki_root("stranger");
+	char *roots = x509_text(&root.cert, 1);
+	struct fixture f;
+	struct dir d;
+	SSL_CTX *first, *now;
+
+	dir_begin(&d);
+	dir_put(&d, "roots.pem", roots, 0644);
+	put_pair(&d, &root, "URI:" WEB, NULL);
+	over_files(&f, &d, true);
+	need(&f, WEB);
+	first = context(&f, WEB);
+	again(&f, &d); /* nothing is new: nothing is made */
+	now = context(&f, WEB);
+	assert_ptr_equal(now, first);
+	SSL_CTX_free(now);
+	put_pair(&d, &root, "URI:" WEB, stranger.key);
+	again(&f, &d);
+	assert_string_equal(view(&f).problem, "its key does not fit its certificate");
+	put_pair(&d, &root, "URI:" DB, NULL);
+	again(&f, &d);
+	assert_string_equal(view(&f).problem, "it is of " DB);
+	put_pair(&d, &stranger, "URI:" WEB, NULL);
+	again(&f, &d);
+	assert_non_null(strstr(view(&f).problem, "it does not verify"));
+	now = context(&f, WEB);
+	assert_ptr_equal(now, first);
+	SSL_CTX_free(now);
+	put_pair(&d, &root, "URI:" WEB, NULL);
+	again(&f, &d);
+	assert_null(view(&f).problem);
+	now = context(&f, WEB);
+	assert_ptr_not_equal(now, first);
+	SSL_CTX_free(now);
+	SSL_CTX_free(first);
+	end(&f);
+	free(roots);
+	pki_free(&root);
+	pki_free(&stranger);
+	dir_end(&d);
+}
+
+static void embedded_ca_rotates(void **state)
+{
+	struct ca_pair second = pki_root("second");
+	struct fixture f;
+	struct dir d;
+	char *first, *added, *both;
+	SSL_CTX *was, *now;
+	struct ends e;
+
+	dir_begin(&d);
+	over_files(&f, &d, false); /* makes a root */
+	need(&f, WEB);
+	was = context(&f, WEB);
+	first = dir_read(&d, "root-cert.pem");
+	added = x509_text(&second.cert, 1);
+	both = mem_format("%s%s", first, added);
+	dir_put(&d, "root-cert.pem", both, 0644);
+	again(&f, &d);
+	assert_int_equal(f.trusts, 1);
+	dir_put_ca(&d, &second.cert, 1, &second, NULL, 0);
+	dir_put(&d, "root-cert.pem", both, 0644);
+	again(&f, &d);
+	now = context(&f, WEB);
+	/* one node has changed over, the other has not read its files yet, and believes the first root alone */
+	assert_false(ends_meet(&e, was, now));
+	ends_free(&e);
+	assert_true(ends_meet(&e, now, now));
+	ends_free(&e);
+	SSL_CTX_free(was);
+	SSL_CTX_free(now);
+	end(&f);
+	free(first);
+	free(added);
+	free(both);
+	pki_free(&second);
+	dir_end(&d);
+}
+
 /* ------------------------------------------------------------------ many threads */
 
 #define READERS 4
@@ -596,6 +606,8 @@ int main(void)
 		cmocka_unit_test(crl_of_others),
 		cmocka_unit_test(roots_that_cannot_be_read),
 		cmocka_unit_test(roots_are_shown),
+		cmocka_unit_test(pem_files_that_are_bad_leave_the_last_good_one),
+		cmocka_unit_test(embedded_ca_rotates),
 		cmocka_unit_test(threads_take_while_it_changes),
 	};
 

@@ -146,6 +146,22 @@ static int64_t renewal(const struct certs *c, const struct entry *e)
 	return e->issued_ms + life / 2 - life / 20 + jitter(life / 10);
 }
 
+/* The source looked again and nothing is new: what is in use stays, and nothing is made. */
+static bool in_use(const struct entry *e, const STACK_OF(X509) * chain)
+{
+	STACK_OF(X509) *between = NULL;
+	bool same;
+
+	if (!e->ctx)
+		return false;
+	(void)SSL_CTX_get0_chain_certs(e->ctx, &between);
+	same = !X509_cmp(SSL_CTX_get0_certificate(e->ctx), sk_X509_value(chain, 0)) &&
+	       sk_X509_num(chain) == 1 + (between ? sk_X509_num(between) : 0);
+	for (int i = 1; same && i < sk_X509_num(chain); i++)
+		same = !X509_cmp(sk_X509_value(between, i - 1), sk_X509_value(chain, i));
+	return same;
+}
+
 static SSL_CTX *make_context(struct certs *c, const struct entry *e, const struct cert *cert, char why[WHY])
 {
 	STACK_OF(X509) *chain = x509_read(cert->chain, "its chain", why);
@@ -159,8 +175,11 @@ static SSL_CTX *make_context(struct certs *c, const struct entry *e, const struc
 	else if (key && !c->trust)
 		snprintf(why, WHY, CERTS_UNTRUSTED);
 	else if (key && x509_lasts(sk_X509_value(chain, 0), c->now() / 1000, "it", why) &&
-		 trust_own(c->trust, chain, e->spiffe, c->now() / 1000, why))
-		ctx = context_new(chain, key, c->trust, why);
+		 trust_own(c->trust, chain, e->spiffe, c->now() / 1000, why)) {
+		ctx = in_use(e, chain) ? e->ctx : context_new(chain, key, c->trust, why);
+		if (ctx == e->ctx)
+			(void)SSL_CTX_up_ref(ctx);
+	}
 	x509_free(chain);
 	EVP_PKEY_free(key);
 	return ctx;

@@ -186,7 +186,8 @@ struct worker_certs *worker_certs_open(struct loop *loop, struct link *link, con
 		.link = link,
 		.notify = {.fd = notify, .events = EPOLLIN, .ready = notify_ready},
 	};
-	source = ca_source(loop, &w->folder, start->trust_domain, NULL);
+	source = start->certs_pem ? pem_source(loop, &w->folder)
+				  : ca_source(loop, &w->folder, start->trust_domain, NULL);
 	w->certs = certs_new(loop, source, start->trust_domain, NULL);
 	err = loop_watch(loop, &w->notify);
 	if (err)
