@@ -105,11 +105,12 @@ PKI_FN struct ca_pair pki_leaf(const struct ca_pair *by, const char *uris, const
 			       int64_t to)
 {
 	char san[1024], eku[128];
-	const char *extension[] = {eku, "keyUsage=critical,digitalSignature", "authorityKeyIdentifier=keyid", san};
+	const char *extension[] = {eku, "keyUsage=critical,digitalSignature", "subjectKeyIdentifier=hash",
+				   "authorityKeyIdentifier=keyid", san};
 
 	snprintf(san, sizeof(san), "subjectAltName=critical,%s", uris ? uris : "");
 	snprintf(eku, sizeof(eku), "extendedKeyUsage=%s", purposes);
-	return pki_sign(NULL, pki_key("P-256"), by, from, to, extension, uris ? 4 : 3);
+	return pki_sign(NULL, pki_key("P-256"), by, from, to, extension, uris ? 5 : 4);
 }
 
 PKI_FN char *pki_crl(const struct ca_pair *by, const X509 *const *revoked, unsigned count, int64_t from, int64_t to)

@@ -175,6 +175,23 @@ static void leaf_does_not_outlive_its_ca(void **state)
 	pki_free(&ca);
 }
 
+/* Nothing says that a CA has a key identifier. */
+static void ca_without_key_identifier(void **state)
+{
+	static const char *const extension[] = {"basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign"};
+	struct ca_pair root = pki_sign("root", pki_key("P-256"), NULL, NOON - DAY, NOON + DAY, extension, 2);
+	struct files f = files_of(root.cert, &root, NULL, 0);
+	char why[WHY];
+	struct issuer *i = make(&f, NOON, why);
+	struct cert *c = issuer_sign(i, WEB, NOON, why);
+
+	assert_non_null(c);
+	cert_free(c);
+	issuer_free(i);
+	files_free(&f);
+	pki_free(&root);
+}
+
 static void refused(struct files f, int64_t now, const char *expected)
 {
 	char why[WHY];
@@ -288,6 +305,7 @@ int main(void)
 		cmocka_unit_test(serials_differ),
 		cmocka_unit_test(every_kind_of_key_with_intermediates),
 		cmocka_unit_test(leaf_does_not_outlive_its_ca),
+		cmocka_unit_test(ca_without_key_identifier),
 		cmocka_unit_test(files_that_make_no_ca),
 		cmocka_unit_test(keys_that_are_refused),
 		cmocka_unit_test(changed_bytes),
