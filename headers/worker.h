@@ -52,6 +52,23 @@ void worker_told_say(struct worker_told *t, enum log_level level, const char *ke
 void worker_told_begin(struct worker_told *t);
 void worker_told_end(struct worker_told *t);
 
+/* ------------------------------------------------------------------ proc/worker_forbidden.c */
+
+/*
+ * A handshake that was under way when the policy changed leaves no socket to end until it is over, and the peer
+ * decides when: with TCP_DEFER_ACCEPT when it first speaks. So it looks again, less and less often; then at each sweep.
+ */
+struct worker_forbidden { /* loop, link and report are set by the owner */
+	struct loop *loop;
+	struct link *link;
+	struct report *report;
+	struct loop_timer straggler;
+	uint64_t straggler_ns; /* until the next look */
+};
+void worker_forbidden_switched(struct worker_forbidden *f); /* the kernel decides by another policy now */
+/* Ends what is forbidden: connections. `both` ends: of what should have gone by now. */
+unsigned worker_forbidden_end(struct worker_forbidden *f, bool both);
+
 /* ------------------------------------------------------------------ proc/worker_proxy.c */
 
 struct worker_proxy_plan {

@@ -23,15 +23,12 @@
 #include "report.h"
 #include "version.h"
 #include "worker.h"
+#include "worker_certs.h"
 
 #define WORKER_SOCK 3
 #define SWEEP_NS 30000000000ull /* records that no socket backs */
-#define AGAIN_NS \
-	1000000000ull /* handshakes that were under way when a policy changed; a folder that failed */
-#define STRAGGLER_NS 16000000000ull /* the longest wait for those; then the sweep looks */
+#define AGAIN_NS 1000000000ull /* a folder or a map that failed */
 #define DRAIN_NS 2000000000ull	    /* weftd waits 3 s for us */
-#define LEFT_OVER_NS 20000000ull    /* until the first look at what should be gone by now, */
-#define A_DESTROY_NS 20000ull	    /* and for each connection what weftd needs to end it, twice over */
 
 struct asked { /* a pod whose ENROL or RELEASE is answered when the kernel has it */
 	uint64_t netns;
@@ -44,6 +41,7 @@ struct worker {
 	struct loop *loop;
 	struct link *link;
 	struct view *view;
+	struct worker_certs *certs;
 	struct worker_proxy *proxy;
 	struct admin *admin;
 	struct store *store;
@@ -57,8 +55,8 @@ struct worker {
 	struct worker_told told;
 	struct worker_addresses addresses;
 	struct loop_watch signals, files;
-	struct loop_timer sweep, straggler, retry;
-	uint64_t straggler_ns; /* until the next look */
+	struct loop_timer sweep, retry;
+	struct worker_forbidden forbidden;
 	int exit_code;
 };
 
@@ -147,50 +145,6 @@ static void say_ready(struct worker *w)
 
 /* ------------------------------------------------------------------ connections that a policy forbids */
 
-/* Connections. `both` ends: of what should have gone by now. */
-static unsigned destroy_forbidden(struct worker *w, bool both)
-{
-	struct report *r = &w->report;
-	struct wire_destroy *list;
-	unsigned count, conns;
-	int err = live_forbidden(r->fd[WIRE_FD_CONNS], r->world, both, &list, &count, &conns);
-
-	if (err) {
-		log_error("live connections cannot be read, so that none is ended: %s", strerror(-err));
-		return 0;
-	}
-	worker_link_destroy(w->link, list, count);
-	free(list);
-	if (!conns)
-		return 0;
-	r->destroyed += conns;
-	log_info("policy ends %u live connection%s that it now forbids", conns, conns == 1 ? "" : "s");
-	err = traffic_reason_add(r->fd[WIRE_FD_REASONS], ABI_POLICY_CHANGED, conns);
-	if (err)
-		log_debug("counter policy_changed: %s", strerror(-err));
-	return conns;
-}
-
-/*
- * A handshake that was under way when the policy changed leaves no socket to end until it is over, and the peer
- * decides when: with TCP_DEFER_ACCEPT when it first speaks. So look again, less and less often, and with each sweep.
- */
-static void straggler_due(struct loop_timer *t)
-{
-	struct worker *w = container_of(t, struct worker, straggler);
-
-	(void)destroy_forbidden(w, true);
-	w->straggler_ns = w->straggler_ns < AGAIN_NS ? AGAIN_NS : 2 * w->straggler_ns;
-	if (w->straggler_ns <= STRAGGLER_NS)
-		loop_arm(w->loop, &w->straggler, w->straggler_ns);
-}
-
-static void policy_switched(struct worker *w)
-{
-	w->straggler_ns = LEFT_OVER_NS + A_DESTROY_NS * destroy_forbidden(w, false);
-	loop_arm(w->loop, &w->straggler, w->straggler_ns);
-}
-
 /* Will this publish() switch the policy of a pod? Only then live connections are looked at. */
 static bool policy_switches(const struct world *w)
 {
@@ -227,7 +181,7 @@ static void sweep_due(struct loop_timer *t)
 		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
 	r->swept += count;
 	if (w->published) { /* so every pod is known */
-		(void)destroy_forbidden(w, true);
+		(void)worker_forbidden_end(&w->forbidden, true);
 		make_room(r);
 	}
 	loop_arm(w->loop, &w->sweep, SWEEP_NS);
@@ -297,6 +251,7 @@ static void publish_world(struct worker *w)
 	int err;
 
 	world_update(r->world);
+	worker_certs_update(w->certs, r->world);
 	view_gather(w->view, r->world);
 	switches = first || policy_switches(r->world);
 	publish_switch(r->publish);
@@ -305,7 +260,7 @@ static void publish_world(struct worker *w)
 	if (first)
 		worker_proxy_serve(w->proxy);
 	if (switches)
-		policy_switched(w);
+		worker_forbidden_switched(&w->forbidden);
 	err = publish_sweep(r->publish);
 	if (err)
 		loop_arm(w->loop, &w->retry, AGAIN_NS);
@@ -410,6 +365,13 @@ static int open_source(struct worker *w, const struct wire_start *s)
 	return loop_watch(w->loop, &w->files);
 }
 
+static void trust_changed(void *ctx, uint64_t number)
+{
+	struct worker *w = ctx;
+
+	proxy_trust_changed(worker_proxy(w->proxy));
+}
+
 static int open_proxy(struct worker *w, const struct wire_start *s)
 {
 	const struct worker_proxy_plan plan = {
@@ -417,6 +379,7 @@ static int open_proxy(struct worker *w, const struct wire_start *s)
 		.link = w->link,
 		.fd = w->report.fd,
 		.view = w->view,
+		.certs = worker_certs(w->certs),
 		.threads = s->threads,
 	};
 
@@ -428,6 +391,7 @@ static int open_proxy(struct worker *w, const struct wire_start *s)
 	w->report.relays = proxy_relays;
 	w->report.tunnels = proxy_tunnels;
 	w->report.stats = proxy_stats;
+	certs_on_trust(worker_certs(w->certs), trust_changed, w);
 	return 0;
 }
 
@@ -448,7 +412,9 @@ static int start(struct worker *w, const struct wire_start *s)
 		log_error("the kernel's maps cannot be read: %s", strerror(-err));
 		return err;
 	}
+	w->forbidden = (struct worker_forbidden){.loop = w->loop, .link = w->link, .report = r};
 	w->view = view_new();
+	w->certs = worker_certs_open(w->loop, w->link, s, r->fd[WIRE_FD_CERTS]);
 	err = open_proxy(w, s);
 	if (err) {
 		log_error("the threads of the data plane cannot be started: %s", strerror(-err));
@@ -542,6 +508,9 @@ static void got(void *ctx, const struct wire *m, int *fds, unsigned nfds)
 		nfds = 0;
 	} else if (m->type == WIRE_SETTINGS) {
 		w->report.splice_on = m->number != 0;
+	} else if (m->type == WIRE_CERTS) {
+		worker_certs_got(w->certs, m, fds, nfds);
+		nfds = 0;
 	} else if (m->type == WIRE_FILE) {
 		got_file(w, m, fds, &nfds);
 	} else if (m->type == WIRE_NAMED) {
@@ -674,7 +643,6 @@ int main(int argc, char **argv)
 {
 	static struct worker w = {
 		.sweep.due = sweep_due,
-		.straggler.due = straggler_due,
 		.retry.due = retry_due,
 	};
 	int type;
