@@ -48,6 +48,7 @@ typedef struct {
 struct sock_common {
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	int skc_bound_dev_if;
 	unsigned long skc_flags;
 	possible_net_t skc_net;
 	atomic64_t skc_cookie;

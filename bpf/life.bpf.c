@@ -346,27 +346,22 @@ static __always_inline void record_inbound(struct bpf_sock_ops *ops, const struc
 	bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS);
 }
 
-/* A child of one of our listeners stands: join the client's record, or make one. */
+/*
+ * A child of one of our listeners stands: join the client's record, or make one. Whoever joins gets no storage of its
+ * own: most connections end before they are candidates, and it would cost as much as all the rest.
+ */
 static __always_inline void on_passive(struct bpf_sock_ops *ops)
 {
 	__u64 netns = bpf_get_netns_cookie(ops);
 	const struct abi_address *to;
 	struct abi_tuple t = {};
 	struct abi_watch *w;
-	struct abi_sock *s;
 	struct abi_conn *c;
 	struct pod_now pod;
 
 	ops_tuple(ops, ABI_SERVER, &t);
 	c = bpf_map_lookup_elem(&conns, &t);
 	if (c && c->client_netns && c->server_netns == netns && !c->end[ABI_SERVER].cookie) {
-		s = ops_sock(ops, 1);
-		if (!s)
-			return;
-		s->tuple = t;
-		s->end = ABI_SERVER;
-		s->conn = c->conn;
-		s->flags = ABI_SOCK_CONNECTED;
 		local_open(ops, &c->end[ABI_SERVER]);
 		w = watch_get();
 		if (w)

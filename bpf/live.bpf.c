@@ -1,24 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * live.bpf.c: iter/bpf_sk_storage_map over `socks`: one struct abi_live for each live socket that weft knows, of
- * every netns: what TCP counted, what waits in the splice queue.
+ * live.bpf.c: iter/bpf_sk_storage_map over `socks`: one struct abi_live for each live socket of a connection that
+ * weft knows, of every netns: what TCP counted, what waits in the splice queue.
  */
 #include "bytes.bpf.h"
-#include "verdict.bpf.h"
+#include "sock.bpf.h"
 
 #define QUEUE_WALK 1024
 
 static __always_inline void live_queue(const struct sock *sk, struct abi_live *l)
 {
-	unsigned long data = (unsigned long)sk->sk_user_data;
-	struct list_head *head, *at = NULL;
-	struct sk_psock *psock;
+	struct list_head *head = sock_queue(sk), *at = NULL;
 	__u32 size;
 
-	if (!(data & SK_USER_DATA_PSOCK))
+	if (!head)
 		return;
-	psock = (struct sk_psock *)(data & SK_USER_DATA_PTRMASK);
-	head = __builtin_preserve_access_index(&psock->ingress_msg);
 	bpf_core_read(&at, sizeof(at), &head->next);
 	for (int i = 0; i < QUEUE_WALK; i++) {
 		struct sk_msg *m;
@@ -35,29 +31,47 @@ static __always_inline void live_queue(const struct sock *sk, struct abi_live *l
 	}
 }
 
-SEC("iter/bpf_sk_storage_map")
-int weft_live(struct bpf_iter__bpf_sk_storage_map *ctx)
+/* One end; its socket may be another's by now. */
+static __always_inline void live_end(struct seq_file *seq, const struct abi_sock *s, const struct abi_conn *c,
+				     __u32 end)
 {
-	struct abi_sock *s = ctx->value;
-	struct sock *sk = ctx->sk;
+	const struct sock *sk = (const struct sock *)c->end[end].sock;
+	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
 	struct abi_live l = {};
-	struct tcp_sock *tp;
 
-	if (!s || !sk || !(s->flags & ABI_SOCK_CONNECTED))
-		return 0;
-	tp = (struct tcp_sock *)sk;
+	if (!c->end[end].cookie || !sock_is(sk, c->end[end].cookie))
+		return;
 	l.tuple = s->tuple;
 	l.conn = s->conn;
-	l.end = s->end;
-	l.cookie = sk->__sk_common.skc_cookie.counter;
-	l.state = sk->__sk_common.skc_state;
+	l.end = end;
+	l.cookie = c->end[end].cookie;
+	bpf_core_read(&l.state, sizeof(l.state), &sk->__sk_common.skc_state);
 	l.bytes_acked = bytes_acked(sk);
 	l.bytes_received = bytes_received(sk);
 	bpf_core_read(&l.srtt_us, sizeof(l.srtt_us), &tp->srtt_us);
 	l.srtt_us >>= 3; /* tcp_sock keeps eight times the value */
 	bpf_core_read(&l.retransmits, sizeof(l.retransmits), &tp->total_retrans);
 	live_queue(sk, &l);
-	bpf_seq_write(ctx->meta->seq, &l, sizeof(l));
+	bpf_seq_write(seq, &l, sizeof(l));
+}
+
+/* Both ends of a connection are told when its owner's storage comes along: a server's socket has none. */
+SEC("iter/bpf_sk_storage_map")
+int weft_live(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct seq_file *seq = ctx->meta->seq;
+	struct abi_sock *s = ctx->value;
+	const struct abi_conn *c;
+	struct abi_tuple t;
+
+	if (!s || !ctx->sk || !(s->flags & ABI_SOCK_CONNECTED))
+		return 0;
+	t = s->tuple;
+	c = bpf_map_lookup_elem(&conns, &t);
+	if (!c || c->conn != s->conn || (s->end == ABI_SERVER && c->end[ABI_CLIENT].cookie))
+		return 0;
+	for (__u32 end = 0; end < 2; end++)
+		live_end(seq, s, c, end);
 	return 0;
 }
 

@@ -5,8 +5,8 @@
  *
  *	OUT		carried by TCP. If both ends are here, the rules and the sockets allow it, and what TCP has
  *			carried since the last look is a conversation, it gets a pair.
- *	ENTERING	each of its two sockets is put into `splices` when the pass comes to it. Nothing is redirected
- *			yet.
+ *	ENTERING	each of its two sockets is put into `splices` by weft_enter, run by the supervisor. Nothing is
+ *			redirected yet.
  *	IN		redirected, message by message (splice.bpf.c). Judged again at each pass: an option, a reader by
  *			splice(2), an annotation, a blocking read take it out.
  *	leaving		nothing is redirected any more. When the last redirect has been delivered and both queues are
@@ -252,6 +252,26 @@ static __always_inline void look_out(struct look *l)
 		conn_reason(c, ABI_PATH_TCP, why);
 }
 
+/* Of the supervisor, see abi_errand. */
+static __always_inline void errand(struct look *l, struct seq_file *seq, enum abi_reason why, __u32 end)
+{
+	const struct sock *sk = end == ABI_CLIENT ? l->client : l->server;
+	const struct abi_conn *c = l->c;
+	struct abi_errand e = {};
+
+	e.tuple = l->s->tuple;
+	e.reason = why;
+	e.end = end;
+	e.conn = c->conn;
+	e.slot = c->slot;
+	bpf_core_read(&e.device, sizeof(e.device), &sk->__sk_common.skc_bound_dev_if);
+	e.netns[ABI_CLIENT] = c->client_netns;
+	e.netns[ABI_SERVER] = c->server_netns;
+	e.cookie[ABI_CLIENT] = c->end[ABI_CLIENT].cookie;
+	e.cookie[ABI_SERVER] = c->end[ABI_SERVER].cookie;
+	bpf_seq_write(seq, &e, sizeof(e));
+}
+
 /* Did this end's program look at its socket in a way that shows it less than has arrived? */
 static __always_inline int flow_misread(const struct abi_flow *f, __u64 netns, enum abi_reason why)
 {
@@ -271,19 +291,12 @@ static __always_inline void look_misread(struct look *l, const struct abi_pair *
 					 struct seq_file *seq)
 {
 	struct abi_conn *c = l->c;
-	struct abi_ended e = {};
 
 	if (!flow_misread(&p->end[ABI_CLIENT], c->client_netns, why) &&
 	    !flow_misread(&p->end[ABI_SERVER], c->server_netns, why))
 		return;
 	conn_carried(c, c->path, why);
-	e.tuple = l->s->tuple;
-	e.reason = why;
-	e.netns[ABI_CLIENT] = c->client_netns;
-	e.netns[ABI_SERVER] = c->server_netns;
-	e.cookie[ABI_CLIENT] = c->end[ABI_CLIENT].cookie;
-	e.cookie[ABI_SERVER] = c->end[ABI_SERVER].cookie;
-	bpf_seq_write(seq, &e, sizeof(e));
+	errand(l, seq, why, ABI_SERVER);
 }
 
 /*
@@ -332,36 +345,27 @@ static __always_inline void look_in(struct look *l, struct abi_pair *p, enum abi
 	}
 }
 
-/* This socket goes into the map. EBUSY: somebody holds its lock; the next pass tries again. */
-static __always_inline void enter(struct abi_sock *s, struct sock *sk, struct abi_conn *c, struct abi_pair *p)
+/* Are both sockets in? From then on messages may be redirected. */
+static __always_inline void look_entering(struct look *l, struct abi_pair *p, struct seq_file *seq)
 {
-	struct abi_flow *me = &p->end[s->end & 1];
-	__u64 key = me->cookie;
+	struct abi_conn *c = l->c;
 
-	if (me->in_map || p->leaving || sk->__sk_common.skc_cookie.counter != key)
-		return;
-	s->slot = c->slot;
-	me->read_at = sock_read_at(sk);
-	if (bpf_map_update_elem(&splices, &key, sk, BPF_NOEXIST))
-		return;
-	me->in_map = 1;
-	s->flags |= ABI_SOCK_IN_MAP;
-}
-
-/* Both sockets are in: from now on messages may be redirected. */
-static __always_inline void entered(struct abi_conn *c, struct abi_pair *p, struct abi_watch *w)
-{
 	if (p->end[ABI_CLIENT].in_map && p->end[ABI_SERVER].in_map) {
 		c->stage = ABI_STAGE_IN;
 		conn_reason(c, ABI_PATH_SPLICE, ABI_SPLICED);
-		w->spliced++;
+		l->w->spliced++;
 		return;
 	}
-	w->entering++;
-	if (bpf_ktime_get_ns() - p->fresh_ns > ENTERING_NS) {
+	l->w->entering++;
+	if (l->now - p->fresh_ns > ENTERING_NS) {
 		pair_leave(p, ABI_FOREIGN_OWNER);
 		c->stage = ABI_STAGE_IN; /* and out again, in order */
+		return;
 	}
+	if (!p->end[ABI_CLIENT].in_map)
+		errand(l, seq, ABI_NONE, ABI_CLIENT);
+	if (!p->end[ABI_SERVER].in_map)
+		errand(l, seq, ABI_NONE, ABI_SERVER);
 }
 
 /* Closed, but not by its program: out of the map it says so as any other socket does (rows 29, 30). */
@@ -392,6 +396,11 @@ static __always_inline void look(struct look *l, struct abi_pair *p, struct seq_
 		look_out(l);
 	else if (c->stage == ABI_STAGE_IN && p)
 		look_in(l, p, why);
+	if (c->stage == ABI_STAGE_ENTERING) {
+		p = pair_get(c->slot, c->conn);
+		if (p)
+			look_entering(l, p, seq);
+	}
 }
 
 SEC("iter/bpf_sk_storage_map")
@@ -424,13 +433,6 @@ int weft_watch(struct bpf_iter__bpf_sk_storage_map *ctx)
 		s->flags &= ~ABI_SOCK_IN_MAP;
 	if (s->end == ABI_CLIENT)
 		look(&l, p, ctx->meta->seq);
-	if (l.c->stage != ABI_STAGE_ENTERING)
-		return 0;
-	p = pair_get(l.c->slot, l.c->conn);
-	if (p) {
-		enter(s, sk, l.c, p);
-		entered(l.c, p, l.w);
-	}
 	return 0;
 }
 

@@ -27,7 +27,7 @@
  *   sources    hash       abi_source_key      abi_bits            worker        connect, inbound
  *   blocks     lpm trie   abi_block_key       abi_bits            worker        connect, inbound
  *   ports      hash       abi_port_key        abi_port            worker        connect, inbound
- *   socks      sk_storage socket              abi_sock            connect, sockops, watch   sk_msg, getpeername
+ *   socks      sk_storage socket              abi_sock            connect, sockops, enter   sk_msg, getpeername
  *   conns      hash       abi_tuple           abi_conn            sockops, watch     worker (connections)
  *   pairs      array      slot                abi_pair            watch, sk_msg      worker (connections)
  *   splices    sockhash   socket cookie       socket              watch         sk_msg
@@ -459,7 +459,7 @@ struct abi_sent {
 	__u32 reserved;
 };
 
-/* What weft knows of one socket; dies with the socket. */
+/* What weft knows of a client's socket, and of a server's once it enters `splices`; dies with the socket. */
 struct abi_sock {
 	struct abi_tuple tuple; /* key in `conns` */
 	__u16 asked_port;
@@ -615,11 +615,18 @@ struct abi_watch {
 	__u32 spliced;
 };
 
-/* Output of weft_watch: a connection that must end (reason reader_splices, reader_counts). */
-struct abi_ended {
+/*
+ * Output of weft_watch, what the supervisor must do: end a connection (reason reader_splices, reader_counts), or run
+ * weft_enter in the netns of one of its sockets, with this behind an Ethernet header of zeros.
+ */
+struct abi_errand {
 	struct abi_tuple tuple;
-	__u32 reason;
-	__u64 netns[2]; /* of both sockets, by enum abi_end */
+	__u32 reason; /* why it must end; ABI_NONE: its socket at `end` shall enter `splices` */
+	__u32 end;    /* enum abi_end */
+	__u32 conn;   /* abi_pair.conn at `slot` */
+	__u32 slot;
+	__u32 device;	 /* that the socket is bound to, 0 none */
+	__u64 netns[2];	 /* of both sockets, by enum abi_end */
 	__u64 cookie[2];
 };
 
@@ -676,7 +683,7 @@ _Static_assert(sizeof(struct abi_tuple) == 36, "abi_tuple");
 _Static_assert(sizeof(struct abi_settings) == 56, "abi_settings");
 _Static_assert(sizeof(struct abi_flow) == 96, "abi_flow");
 _Static_assert(sizeof(struct abi_pair) == 48 + 2 * sizeof(struct abi_flow), "abi_pair");
-_Static_assert(sizeof(struct abi_ended) == 72, "abi_ended");
+_Static_assert(sizeof(struct abi_errand) == 88, "abi_errand");
 _Static_assert(sizeof(struct abi_pod) == 56 + ABI_NAME_LEN, "abi_pod");
 _Static_assert(sizeof(struct abi_address) == 24, "abi_address");
 _Static_assert(sizeof(struct abi_service_key) == 20, "abi_service_key");

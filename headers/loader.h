@@ -35,6 +35,7 @@ int loader_fd(const struct loader *l, enum wire_fd which); /* borrowed; WIRE_FD_
 
 struct loader_watch { /* fds, borrowed: what proc/watch.c works with */
 	int link;    /* iterator weft_watch; -1: the kernel refused it */
+	int enter;   /* program weft_enter */
 	int watches; /* struct abi_watch, may be mapped */
 	int wake;    /* ring buffer */
 	int caught;  /* struct abi_caught, may be mapped */

@@ -42,10 +42,7 @@ static const char *const map_name[] = {
 	[WIRE_FD_OWN] = "own",
 };
 
-enum hook { HOOK_CGROUP,
-	    HOOK_MSG,
-	    HOOK_NETNS,
-	    HOOK_ITERATOR };
+enum hook { HOOK_CGROUP, HOOK_MSG, HOOK_NETNS, HOOK_ITERATOR, HOOK_RUN };
 
 /*
  * Every program, in the order of attaching: sk_msg and setsockopt stand before the first socket is entered.
@@ -61,6 +58,7 @@ static const struct program {
 	{"weft_msg", "sk_msg", HOOK_MSG, BPF_SK_MSG_VERDICT, false, "no splice: same-node traffic by TCP"},
 	{"weft_live", "iterator", HOOK_ITERATOR, BPF_TRACE_ITER, false, "bytes that TCP carries are not shown"},
 	{"weft_watch", "watch", HOOK_ITERATOR, BPF_TRACE_ITER, false, "no splice: same-node traffic by TCP"},
+	{"weft_enter", "enter", HOOK_RUN, 0, false, "no splice: same-node traffic by TCP"},
 	{"weft_setopt", "setsockopt", HOOK_CGROUP, BPF_CGROUP_SETSOCKOPT, false,
 	 "no splice: an option that is set later would be missed"},
 	{"weft_sockops", "sockops", HOOK_CGROUP, BPF_CGROUP_SOCK_OPS, true, NULL},
@@ -149,6 +147,7 @@ static void row_ok(struct probe *p, const struct program *which)
 		[HOOK_MSG] = "on map splices",
 		[HOOK_NETNS] = "in each pod's netns",
 		[HOOK_ITERATOR] = "over map socks",
+		[HOOK_RUN] = "run in a pod's netns",
 	};
 
 	probe_row(p, which->row, WIRE_PROBE_OK, "%s %s", which->name, hook[which->hook]);
@@ -362,6 +361,12 @@ static int attach_cgroup(const struct loader *l, const struct program *which, in
 	return err;
 }
 
+static int keep_fd(int fd, int *ret)
+{
+	*ret = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return *ret < 0 ? -errno : 0;
+}
+
 static int attach_iterator(struct loader *l, const struct program *which, int prog, int map)
 {
 	union bpf_iter_link_info info = {.map.map_fd = (__u32)map};
@@ -391,9 +396,10 @@ static int attach(struct loader *l, const struct weft_bpf *skel, const struct pr
 		return bpf_prog_attach(prog, bpf_map__fd(skel->maps.splices), which->attach, 0);
 	case HOOK_ITERATOR:
 		return attach_iterator(l, which, prog, bpf_map__fd(skel->maps.socks));
+	case HOOK_RUN:
+		return keep_fd(prog, &l->watch.enter);
 	case HOOK_NETNS:
-		l->inbound = fcntl(prog, F_DUPFD_CLOEXEC, 0);
-		return l->inbound < 0 ? -errno : 0;
+		return keep_fd(prog, &l->inbound);
 	}
 	return -EINVAL;
 }
@@ -504,12 +510,6 @@ static int folders(const struct loader *l)
 	return err;
 }
 
-static int keep_one(const struct bpf_map *map, int *ret)
-{
-	*ret = fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 0);
-	return *ret < 0 ? -errno : 0;
-}
-
 /* The fds that are kept; libbpf's object goes, with its megabytes. */
 static int keep(struct loader *l, const struct weft_bpf *skel)
 {
@@ -522,7 +522,7 @@ static int keep(struct loader *l, const struct weft_bpf *skel)
 	int err = 0;
 
 	for (unsigned i = 0; !err && i < array_size(own); i++)
-		err = keep_one(own[i].map, own[i].to);
+		err = keep_fd(bpf_map__fd(own[i].map), own[i].to);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < array_size(map_name); i++) {
@@ -546,7 +546,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 		l->fd[i] = -1;
 	l->inbound = l->listeners = -1;
 	l->watch = (struct loader_watch){
-		.link = -1, .watches = -1, .wake = -1, .caught = -1, .members = -1, .misled = -1};
+		.link = -1, .enter = -1, .watches = -1, .wake = -1, .caught = -1, .members = -1, .misled = -1};
 	(void)snprintf(l->root, sizeof(l->root), PINS_ROOT "/%s", instance);
 	err = folders(l);
 	if (!err)
@@ -574,7 +574,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 		l->fd[WIRE_FD_LIVE] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 		err = l->fd[WIRE_FD_LIVE] < 0 ? -errno : 0;
 	}
-	if (!err && (!works(p, "sk_msg") || !works(p, "watch") || !works(p, "setsockopt")))
+	if (!err && (!works(p, "sk_msg") || !works(p, "watch") || !works(p, "enter") || !works(p, "setsockopt")))
 		err = loader_splice(l, false);
 	if (err) {
 		loader_close(l);
@@ -586,9 +586,9 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 
 void loader_close(struct loader *l)
 {
-	const int watch[] = {l ? l->watch.link : -1, l ? l->watch.watches : -1, l ? l->watch.wake : -1,
-			     l ? l->watch.caught : -1, l ? l->watch.members : -1, l ? l->watch.misled : -1,
-			     l ? l->listeners : -1};
+	const int watch[] = {l ? l->watch.link : -1,	l ? l->watch.enter : -1,   l ? l->watch.watches : -1,
+			     l ? l->watch.wake : -1,	l ? l->watch.caught : -1,  l ? l->watch.members : -1,
+			     l ? l->watch.misled : -1, l ? l->listeners : -1};
 
 	if (!l)
 		return;

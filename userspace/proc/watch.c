@@ -2,6 +2,7 @@
 /* watch.c: see watch.h. */
 #include "watch.h"
 
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +17,8 @@
 #include "netlink.h"
 #include "reader.h"
 
-#define ENDED_MOST 64 /* to a read */
+#define ERRANDS_MOST 64 /* to a read */
+#define ETHERNET 14
 
 struct watch {
 	struct watch_plan plan;
@@ -31,11 +33,13 @@ struct watch {
 	uint64_t next_ns; /* what `pass` was armed with */
 	uint32_t seen;	/* abi_caught.caught */
 	bool complained; /* the iterator failed: said once */
+	bool barred;	 /* weft_enter could not be run: said once */
+	uint64_t errands_ns; /* of this pass; once for each connection, so it is no reason to look less often */
 };
 
 /* ------------------------------------------------------------------ connections that must end */
 
-static void end_one(const struct watch *w, const struct abi_ended *e, enum abi_end end)
+static void end_one(const struct watch *w, const struct abi_errand *e, enum abi_end end)
 {
 	struct pod *pod = pods_by_netns(w->plan.pods, e->netns[end], false);
 	struct wire_destroy d;
@@ -50,23 +54,18 @@ static void end_one(const struct watch *w, const struct abi_ended *e, enum abi_e
 			  pod->namespace, pod->name, strerror(-err));
 }
 
-static void end_all(const struct watch *w, const struct abi_ended *e, unsigned count)
+static void end_both(const struct watch *w, const struct abi_errand *e)
 {
-	for (unsigned i = 0; i < count; i++, e++) {
-		const struct pod *client = pods_by_netns(w->plan.pods, e->netns[ABI_CLIENT], false);
-		const struct pod *server = pods_by_netns(w->plan.pods, e->netns[ABI_SERVER], false);
+	const struct pod *client = pods_by_netns(w->plan.pods, e->netns[ABI_CLIENT], false);
+	const struct pod *server = pods_by_netns(w->plan.pods, e->netns[ABI_SERVER], false);
 
-		end_one(w, e, ABI_SERVER);
-		end_one(w, e, ABI_CLIENT);
-		log_warning("the connection of pod %s/%s to %s/%s, port %u, was ended (%s): %s; from now on its "
-			    "pod's connections go by TCP",
-			    client ? client->namespace : "?", client ? client->name : "?",
-			    server ? server->namespace : "?", server ? server->name : "?", e->tuple.dst_port,
-			    reason_name(e->reason), reason_text(e->reason));
-	}
+	end_one(w, e, ABI_SERVER);
+	end_one(w, e, ABI_CLIENT);
+	log_warning("the connection of pod %s/%s to %s/%s, port %u, was ended (%s): %s; from now on its "
+		    "pod's connections go by TCP",
+		    client ? client->namespace : "?", client ? client->name : "?", server ? server->namespace : "?",
+		    server ? server->name : "?", e->tuple.dst_port, reason_name(e->reason), reason_text(e->reason));
 }
-
-/* ------------------------------------------------------------------ a pass */
 
 /* Of this thread: what a pass costs, however long others keep us from it. */
 static uint64_t cpu_ns(void)
@@ -77,15 +76,73 @@ static uint64_t cpu_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
-static int run(const struct watch *w)
+/* ------------------------------------------------------------------ sockets that enter */
+
+struct entry { /* of one socket */
+	int prog;
+	struct __sk_buff from;
+	unsigned char packet[ETHERNET + sizeof(struct abi_errand)];
+};
+
+static int enter_inside(void *ctx)
 {
-	struct abi_ended ended[ENDED_MOST];
+	struct entry *e = ctx;
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = e->packet, .data_size_in = sizeof(e->packet), .repeat = 1,
+		    .ctx_in = &e->from, .ctx_size_in = sizeof(e->from));
+
+	return bpf_prog_test_run_opts(e->prog, &opts);
+}
+
+/* If it cannot be done now, the next pass asks again. */
+static int enter_one(const struct watch *w, const struct abi_errand *e)
+{
+	struct pod *pod = pods_by_netns(w->plan.pods, e->netns[e->end & 1], false);
+	struct entry entry = {.prog = w->plan.from->enter, .from.ifindex = e->device};
+	int diag = pod ? pods_diag(pod) : -ENOENT, netns, err;
+
+	if (!pod)
+		return 0; /* it left, and its sockets with it */
+	if (diag < 0)
+		return diag;
+	netns = netns_of(diag);
+	if (netns < 0)
+		return netns;
+	memcpy(entry.packet + ETHERNET, e, sizeof(*e));
+	err = netns_run(netns, enter_inside, &entry);
+	close(netns);
+	return err;
+}
+
+static void errands(struct watch *w, const struct abi_errand *e, unsigned count)
+{
+	uint64_t began = cpu_ns();
+
+	for (unsigned i = 0; i < count; i++, e++) {
+		int err = 0;
+
+		if (e->reason)
+			end_both(w, e);
+		else
+			err = enter_one(w, e);
+		if (err && !w->barred)
+			log_error("a connection stays with TCP, its socket cannot be reached in its pod: %s",
+				  strerror(-err));
+		w->barred |= err != 0;
+	}
+	w->errands_ns += cpu_ns() - began;
+}
+
+/* ------------------------------------------------------------------ a pass */
+
+static int run(struct watch *w)
+{
+	struct abi_errand errand[ERRANDS_MOST];
 	int fd = kernel_iterate(w->plan.from->link), err = 0;
 
 	if (fd < 0)
 		return fd;
 	for (;;) {
-		ssize_t n = read(fd, ended, sizeof(ended));
+		ssize_t n = read(fd, errand, sizeof(errand));
 
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue; /* EAGAIN: a million sockets; it goes on from there */
@@ -93,7 +150,7 @@ static int run(const struct watch *w)
 			err = -errno;
 		if (n <= 0)
 			break;
-		end_all(w, ended, (unsigned)((size_t)n / sizeof(*ended)));
+		errands(w, errand, (unsigned)((size_t)n / sizeof(*errand)));
 	}
 	close(fd);
 	return err;
@@ -150,12 +207,13 @@ static void pass(struct watch *w)
 
 	look_at_pin(w);
 	w->seen = w->caught->caught;
+	w->errands_ns = 0;
 	/* Whoever comes from now on wakes us, unless the next pass is near anyway. */
 	w->shared->asleep = 1;
 	__sync_synchronize();
 	count_nothing(w);
 	err = run(w);
-	if (!err && w->shared->entering) { /* the sockets that a pass met before it knew of them */
+	if (!err && w->shared->entering) { /* their sockets have entered meanwhile */
 		count_nothing(w);
 		err = run(w);
 	}
@@ -168,7 +226,7 @@ static void pass(struct watch *w)
 		loop_disarm(w->plan.loop, &w->poll);
 		return;
 	}
-	w->next_ns = rest(w, cpu_ns() - began);
+	w->next_ns = rest(w, cpu_ns() - began - w->errands_ns);
 	if (w->next_ns < WATCH_OLD_NS)
 		w->shared->asleep = 0;
 	loop_arm(w->plan.loop, &w->pass, w->next_ns);
