@@ -40,6 +40,8 @@ struct thread {
 	uint8_t *scratch[SCRATCH_COUNT]; /* THREAD_SCRATCH bytes each, with 64 free bytes before them */
 	struct thread_inbox *inbox;
 	struct list orphans;
+	uint64_t shook; /* io/tls.c: the turn (loop_now) of the last handshakes, and how many steps of them it did */
+	unsigned shakes;
 	void *cipher; /* io/tls.c: whose records are in SCRATCH_CIPHER; NULL: nobody's */
 	void *proxy; /* of proxy/: everything that this thread serves */
 };

@@ -8,73 +8,12 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "../../userspace/io/tls_parts.h"
 #include "sockets.h"
 #include "tls_ends.h"
 
 static struct signer ca, other_ca, leaf, expired, stranger;
 static SSL_CTX *good, *without, *old, *strange;
 static struct pair_end *pair_ends[2];
-
-static struct tls *of_tls(struct stream *s)
-{
-	return container_of(s, struct tls, stream);
-}
-
-/* ------------------------------------------------------------------ an owner */
-
-struct owner {
-	struct stream *s;
-	unsigned opened, readable, writable, failed;
-	const uint8_t *send; /* bytes still to be written */
-	size_t left, got;
-	uint8_t *to; /* what was read */
-	bool finish; /* when all is written */
-	uint64_t random;
-};
-
-static void work(struct owner *o)
-{
-	struct stream_bytes run[STREAM_RUNS], b;
-	unsigned n, i;
-
-	while (o->left) {
-		size_t some = 1 + pair_random(&o->random) % 40000, took;
-
-		b = (struct stream_bytes){.data = (uint8_t *)o->send, .len = some < o->left ? some : o->left};
-		took = stream_write(o->s, &b, 1);
-		o->send += took;
-		o->left -= took;
-		if (took < b.len)
-			break;
-	}
-	if (!o->left && o->finish && !o->s->finished)
-		stream_finish(o->s);
-	while ((n = stream_peek(o->s, run, 1 + pair_random(&o->random) % 60000))) {
-		size_t all = 0, take;
-
-		for (i = 0; i < n; i++) {
-			if (o->to)
-				memcpy(o->to + o->got + all, run[i].data, run[i].len);
-			all += run[i].len;
-		}
-		take = pair_random(&o->random) % 4 ? all : pair_random(&o->random) % (all + 1);
-		stream_consume(o->s, take);
-		o->got += take;
-	}
-}
-
-static void ready(struct stream *s, unsigned events)
-{
-	struct owner *o = s->owner;
-
-	o->opened += !!(events & STREAM_OPEN);
-	o->readable += !!(events & STREAM_READABLE);
-	o->writable += !!(events & STREAM_WRITABLE);
-	o->failed += !!(events & STREAM_FAILED);
-	if (!(events & STREAM_FAILED))
-		work(o);
-}
 
 static const char *not_you(void *arg, void *x509)
 {
@@ -109,7 +48,8 @@ static void close_both(struct owner o[2])
 
 	for (i = 0; i < 2; i++)
 		stream_close(o[i].s, o[i].failed ? o[i].s->why : NULL);
-	rest();
+	turn(0);
+	turn(0);
 }
 
 /* ------------------------------------------------------------------ handshake */
@@ -147,6 +87,29 @@ static void refused(SSL_CTX *client, SSL_CTX *server, const char *client_why, co
 	assert_string_equal(o[1].s->why, server_why);
 	assert_int_equal(o[1].opened, 0);
 	close_both(o);
+}
+
+/* Many at once: a turn does some, and none is forgotten. */
+static void a_crowd(void **state)
+{
+	enum { CROWD = 40 };
+	struct owner o[CROWD][2];
+	unsigned i, opened, before = 0, most = 0;
+
+	for (i = 0; i < CROWD; i++) {
+		ends(1 << 20, 0);
+		both(o[i], good, good);
+	}
+	do {
+		turn(0);
+		for (i = opened = 0; i < CROWD; i++)
+			opened += o[i][0].opened + o[i][1].opened;
+		most = opened - before > most ? opened - before : most;
+		before = opened;
+	} while (opened < 2 * CROWD);
+	assert_true(most <= 8);
+	for (i = 0; i < CROWD; i++)
+		close_both(o[i]);
 }
 
 static void who_is_refused(void **state)
@@ -674,6 +637,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(names),
+		TEST(a_crowd),
 		TEST(who_is_refused),
 		TEST(verify_refuses),
 		TEST(no_handshake_at_all),

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tls_ends.h: a small CA, contexts of both sides, and an end that OpenSSL plays by itself over a stream in memory. */
+/*
+ * tls_ends.h: a small CA, contexts of both sides, an owner who writes and reads, and an end that OpenSSL plays by
+ * itself over a stream in memory.
+ */
 #ifndef WEFT_TEST_TLS_ENDS_H
 #define WEFT_TEST_TLS_ENDS_H
 
@@ -7,6 +10,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include "../../userspace/io/tls_parts.h"
 #include "pair.h"
 
 #define DAY 86400
@@ -64,6 +68,66 @@ static inline SSL_CTX *tls_ends_ctx(const struct signer *ca, const struct signer
 	SSL_CTX_set_alpn_protos(ctx, (const uint8_t *)"\2h2", 3);
 	SSL_CTX_set_alpn_select_cb(ctx, tls_ends_alpn, NULL);
 	return ctx;
+}
+
+static inline struct tls *of_tls(struct stream *s)
+{
+	return container_of(s, struct tls, stream);
+}
+
+/* ------------------------------------------------------------------ an owner */
+
+struct owner {
+	struct stream *s;
+	unsigned opened, readable, writable, failed;
+	const uint8_t *send; /* bytes still to be written */
+	size_t left, got;
+	uint8_t *to; /* what was read */
+	bool finish; /* when all is written */
+	uint64_t random;
+};
+
+static inline void work(struct owner *o)
+{
+	struct stream_bytes run[STREAM_RUNS], b;
+	unsigned n, i;
+
+	while (o->left) {
+		size_t some = 1 + pair_random(&o->random) % 40000, took;
+
+		b = (struct stream_bytes){.data = (uint8_t *)o->send, .len = some < o->left ? some : o->left};
+		took = stream_write(o->s, &b, 1);
+		o->send += took;
+		o->left -= took;
+		if (took < b.len)
+			break;
+	}
+	if (!o->left && o->finish && !o->s->finished)
+		stream_finish(o->s);
+	while ((n = stream_peek(o->s, run, 1 + pair_random(&o->random) % 60000))) {
+		size_t all = 0, take;
+
+		for (i = 0; i < n; i++) {
+			if (o->to)
+				memcpy(o->to + o->got + all, run[i].data, run[i].len);
+			all += run[i].len;
+		}
+		take = pair_random(&o->random) % 4 ? all : pair_random(&o->random) % (all + 1);
+		stream_consume(o->s, take);
+		o->got += take;
+	}
+}
+
+static inline void ready(struct stream *s, unsigned events)
+{
+	struct owner *o = s->owner;
+
+	o->opened += !!(events & STREAM_OPEN);
+	o->readable += !!(events & STREAM_READABLE);
+	o->writable += !!(events & STREAM_WRITABLE);
+	o->failed += !!(events & STREAM_FAILED);
+	if (!(events & STREAM_FAILED))
+		work(o);
 }
 
 /* ------------------------------------------------------------------ OpenSSL by itself */

@@ -14,6 +14,7 @@
 #include "tls_parts.h"
 
 #define DEADLINE_NS 10000000000ull
+#define SHAKES_A_TURN 8	       /* a step costs up to a millisecond, and others wait */
 #define DRAIN_NS 2000000000ull /* for what is not sent when the owner has closed it */
 
 static struct tls *of(const struct stream *s)
@@ -77,6 +78,8 @@ static void free_tls(struct loop_task *t)
 	buf_clear(&c->out, pool);
 	tls_keys_free(&c->read);
 	tls_keys_free(&c->write);
+	if (c->handshake)
+		loop_disarm(c->stream.thread->loop, &c->handshake->later);
 	tls_handshake_free(c->handshake);
 	X509_free(c->peer);
 	free(c);
@@ -178,6 +181,7 @@ static void opened(struct tls *c)
 		tls_fail(c, "tls: no keys from OpenSSL");
 		return;
 	}
+	loop_disarm(c->stream.thread->loop, &h->later);
 	tls_handshake_free(h);
 	c->handshake = NULL;
 	tls_set_state(c, TLS_OPEN);
@@ -191,10 +195,27 @@ static void opened(struct tls *c)
 	c->stream.ready(&c->stream, STREAM_OPEN);
 }
 
+/* Has this turn time for a step? Else it comes later. */
+static bool may_shake(struct tls *c)
+{
+	struct thread *t = c->stream.thread;
+
+	if (t->shook != loop_now(t->loop))
+		t->shakes = 0;
+	t->shook = loop_now(t->loop);
+	if (t->shakes++ < SHAKES_A_TURN)
+		return true;
+	loop_arm(t->loop, &c->handshake->later, 0);
+	return false;
+}
+
 static void shake(struct tls *c)
 {
 	struct stream_bytes run[STREAM_RUNS];
 	int r;
+
+	if (!may_shake(c))
+		return;
 
 	for (;;) {
 		unsigned n, i;
@@ -223,6 +244,14 @@ static void shake(struct tls *c)
 	} else if (c->below->ended) {
 		tls_fail(c, "tls: peer ended the connection in the handshake");
 	}
+}
+
+static void shake_later(struct loop_timer *t)
+{
+	struct tls *c = container_of(t, struct tls_handshake, later)->connection;
+
+	if (c->state == TLS_SHAKES)
+		shake(c);
 }
 
 static void begin(struct loop_task *t)
@@ -310,6 +339,8 @@ struct stream *tls_stream(struct thread *t, struct stream *below, const struct t
 	c->cipher = "";
 	list_init(&c->orphan.link);
 	c->handshake = tls_handshake_new(plan->ctx, plan->server);
+	c->handshake->connection = c;
+	c->handshake->later.due = shake_later;
 	c->flush.run = tls_end_of_turn;
 	c->deadline.due = too_late;
 	loop_arm(t->loop, &c->deadline, plan->deadline_ns ? plan->deadline_ns : DEADLINE_NS);

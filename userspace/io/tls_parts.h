@@ -67,9 +67,13 @@ ssize_t tls_record_len(const uint8_t header[TLS_HEADER]) must_check;
 
 /* ------------------------------------------------------------------ io/tls_handshake.c */
 
+struct tls;
+
 /* OpenSSL's handshake, in memory. Freed when it is done: what is open needs nothing of it. */
 struct tls_handshake {
 	SSL *ssl;
+	struct loop_timer later; /* its next step, when this turn has done enough of them */
+	struct tls *connection;
 	const char *why; /* of a failure: a constant */
 	bool server;
 	uint8_t hash; /* bytes of a secret; 0: not yet known */

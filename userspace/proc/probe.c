@@ -152,6 +152,24 @@ static void probe_iterators(struct probe *p)
 			  "connections shows no bytes that TCP carries");
 }
 
+/*
+ * Kernel TLS is never used: the worker's own records cost what AES costs and little else (docs/performance.md), and
+ * no kernel that has it was measured. The row says which of the two it is. Asked by name: setsockopt() would load it.
+ */
+static void probe_ktls(struct probe *p)
+{
+	FILE *file = fopen("/proc/sys/net/ipv4/tcp_available_ulp", "re");
+	char names[128] = "";
+
+	if (file) {
+		if (!fgets(names, sizeof(names), file))
+			names[0] = '\0';
+		(void)fclose(file);
+	}
+	probe_row(p, "kernel TLS", WIRE_PROBE_OFF, "%s: the worker encrypts",
+		  strstr(names, "tls") ? "there, but not used" : "this kernel has none loaded");
+}
+
 /* ------------------------------------------------------------------ mounts */
 
 static bool is_fs(const char *path, long magic)
@@ -363,5 +381,6 @@ int probe_base(struct probe *p, const char *cgroup)
 	probe_place(p);
 	probe_fixes(p);
 	probe_iterators(p);
+	probe_ktls(p);
 	return 0;
 }
