@@ -10,6 +10,7 @@
 #include "folders.h"
 #include "loop.h"
 #include "pods.h"
+#include "spawn.h"
 
 struct channel;
 
@@ -21,6 +22,7 @@ struct channel_plan {
 	const struct wire_start *start; /* borrowed; splice_on is read at each start */
 	int fd[WIRE_FD_COUNT]; /* borrowed; WIRE_FD_NOTIFY and WIRE_FD_CERTS are made anew for each worker */
 	struct certdir *certs; /* borrowed */
+	const struct spawn *taken; /* a worker that is there already, or NULL; its fds are taken */
 	const char *instance, *log_format, *log_level; /* arguments of the worker */
 	uid_t uid;
 	gid_t gid;
@@ -39,7 +41,8 @@ void channel_restart(struct channel *c); /* the worker: what it was started with
 bool channel_ready(const struct channel *c, char *why, size_t size);
 bool channel_answered(const struct channel *c); /* the first world was read, well or not */
 pid_t channel_pid(const struct channel *c); /* 0: none */
-unsigned channel_restarts(const struct channel *c);
-void channel_close(struct channel *c); /* ends the worker: socket closed, waited 3 s, killed */
+/* How often it was started again, when the last one ended (0: none has) and how. */
+unsigned channel_restarts(const struct channel *c, uint64_t *ret_ended_ns, char *ret_how, size_t size);
+void channel_close(struct channel *c); /* ends the worker: SIGTERM, waited 3 s, killed */
 
 #endif

@@ -13,6 +13,7 @@
 #define FOLDERS_CLIENT "weftd.sock"
 #define FOLDERS_ADMIN "admin.sock"
 #define FOLDERS_WORKER "worker.pid"
+#define FOLDERS_RESUME "resume.sock"
 
 struct folders {
 	char path[128]; /* /run/weft/INSTANCE */

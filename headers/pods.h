@@ -57,6 +57,8 @@ struct pods_plan {
 	struct loader *loader;
 	int folder; /* borrowed */
 	unsigned threads; /* of the worker: each has listeners of its own */
+	/* what a worker that is there already gave back; read by pods_adopt() */
+	struct takeover *takeover;
 	struct pods_hooks hooks;
 };
 int pods_open(struct pods **ret, const struct pods_plan *plan) must_check;
@@ -91,7 +93,10 @@ void pods_unsent(struct pods *p); /* the worker died */
 
 /* -------- inside.c: what weft has in a pod's netns */
 
-/* Listeners, sk_lookup link, the way back (routes.h). 0, or -errno and why, and nothing of it is there. */
+/*
+ * Listeners (unless pod->listener is there), sk_lookup link, the way back (routes.h). 0, or -errno and why, and nothing
+ * of it is there.
+ */
 int inside_enter(struct pod *pod, struct loader *l, unsigned threads, int netns, char why[PODS_WHY]) must_check;
 void inside_leave(struct pod *pod, struct loader *l); /* all of it goes */
 void inside_close(struct pod *pod); /* our fds go, what is in the kernel stays */

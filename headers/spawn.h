@@ -23,6 +23,8 @@ int spawn_start(struct spawn *ret, int program, uid_t uid, gid_t gid, char *cons
  * must still be that one.
  */
 void spawn_end_orphan(int folder, const char *file);
+/* That worker: a pidfd, or -errno if there is none. */
+int spawn_orphan(int folder, const char *file, pid_t *ret) must_check;
 int spawn_note(int folder, const char *file, pid_t pid) must_check; /* writes that file */
 
 #endif

@@ -65,6 +65,14 @@ enum wire_type {
 	 * error[i] is 0 or -errno, and there are as many fds as zeros, in order; text: why none, if it is known.
 	 */
 	WIRE_CERTS,
+	/*
+	 * On a connection to resume.sock, where a worker waits whose supervisor is gone: wire_start as the new one
+	 * would send it. Answered by the listeners of all pods (WIRE_POD_FDS), then by WIRE_RESUMED with number 0 and
+	 * fds: admin socket, resume socket; the connection is what fd 3 was. Or by WIRE_RESUMED with -errno and text:
+	 * the worker belongs to another start, and ends.
+	 */
+	WIRE_RESUME,
+	WIRE_RESUMED,
 	WIRE_TYPE_MAX
 };
 
@@ -90,6 +98,7 @@ enum wire_fd {
 	WIRE_FD_OWN,  /* sk_storage: key is the fd of a socket that came with WIRE_SOCKETS */
 	WIRE_FD_LIVE,	   /* link of the iterator weft_live: BPF_ITER_CREATE on it, then read abi_live records */
 	WIRE_FD_ADMIN,	   /* listening stream socket /run/weft/INSTANCE/admin.sock: see docs/admin.md */
+	WIRE_FD_RESUME,	   /* listening SOCK_SEQPACKET socket /run/weft/INSTANCE/resume.sock: see WIRE_RESUME */
 	WIRE_FD_MANIFESTS, /* the manifest folder, O_RDONLY|O_DIRECTORY */
 	WIRE_FD_NOTIFY,	   /* inotify, already watching the folder */
 	WIRE_FD_CERTS,	   /* inotify, watching the certificate folder: anything that happens there */
@@ -111,19 +120,23 @@ struct wire_pod {
 	char annotations[WIRE_PAIRS];
 };
 
+/* A worker is kept by the next supervisor if all of it is the same but for what stands first. */
 struct wire_start {
+	uint32_t splice_on;
+	uint32_t kernel_safe;
+	char at_stake[WIRE_STAKE]; /* if it is not: what programs of a pod with weft.io/splice: always risk */
+	char version[32];
 	char instance[64];
 	char node[WIRE_NAME];
 	char trust_domain[WIRE_NAME];
 	char manifests[WIRE_PATH]; /* for messages only */
 	char root_namespace[WIRE_NAME]; /* mesh-wide policies live here: istio-system */
-	uint32_t splice_on;
-	uint32_t kernel_safe;
 	uint32_t threads; /* of the data plane */
 	uint32_t certs_pem; /* 1: the certificate folder has files of each identity; 0: those of the embedded CA */
 	char certs[WIRE_PATH]; /* the certificate folder, for messages only */
 	uint32_t live; /* 1: WIRE_FD_LIVE is an iterator; 0: this kernel has none that is safe, and the fd is nothing */
-	char at_stake[WIRE_STAKE]; /* if it is not: what programs of a pod with weft.io/splice: always risk */
+	uint32_t map[WIRE_FD_LIVE]; /* ids of the kernel's maps */
+	uint64_t folder[2];	    /* device and inode of the manifest folder */
 };
 
 struct wire_destroy {
@@ -182,6 +195,8 @@ struct wire_status {
 	uint32_t ready;	      /* the worker said so and every pod is enrolled */
 	uint32_t worker_pid;  /* 0: not running */
 	uint32_t worker_restarts;
+	uint64_t worker_ended_ns; /* the last one; 0: none has */
+	char worker_end[96];	  /* how */
 	uint32_t pods;
 	uint32_t splice_on;
 	uint32_t kernel_safe;

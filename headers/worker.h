@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker.h: the rooms of the worker's main program: its socket to the supervisor (proc/worker_link.c), what is wrong
- * (proc/worker_told.c), the threads of the data plane (proc/worker_proxy.c) and the node's addresses
- * (proc/worker_addresses.c). proc/worker.c puts them together.
+ * worker.h: the rooms of the worker's main program: the process (proc/worker_process.c), its socket to the supervisor
+ * (proc/worker_link.c), what is wrong (proc/worker_told.c), the threads of the data plane (proc/worker_proxy.c) and the
+ * node's addresses (proc/worker_addresses.c). proc/worker.c puts them together.
  */
 #ifndef WEFT_WORKER_H
 #define WEFT_WORKER_H
@@ -11,6 +11,13 @@
 #include "proxy.h"
 #include "report.h"
 #include "wire.h"
+
+/* ------------------------------------------------------------------ proc/worker_process.c */
+
+/* The command line: opens the log; ends the process at --version. 0, or -EINVAL (printed) if weftd did not start us */
+int worker_options(int argc, char **argv, int sock) must_check;
+/* An fd that is readable when SIGHUP, SIGTERM or SIGINT came (blocked from now on, for threads too), or -errno. */
+int worker_signals(void) must_check;
 
 /* ------------------------------------------------------------------ proc/worker_link.c */
 
@@ -23,12 +30,25 @@ struct link_plan {
 	void (*got)(void *ctx, const struct wire *m, int *fds, unsigned nfds);
 	/* all that was there has been given to `got` */
 	void (*turn)(void *ctx);
-	/* the supervisor closed (0), or the socket failed */
+	/* over for good: the supervisor closed (0) or the socket failed before worker_link_stay(), or as that says */
 	void (*gone)(void *ctx, int error);
+	/* the supervisor is gone, another may come: what is sent until then is lost, what was asked has no answer */
+	void (*lost)(void *ctx);
+	/* another is there, with these settings: ask it again */
+	void (*back)(void *ctx, const struct wire_start *start);
+	/* it wants the pods' listeners: call each() with those of every thread of every pod (borrowed) */
+	void (*listeners)(void *ctx, void (*each)(void *to, uint64_t netns, unsigned thread, const int fd[3]),
+			  void *to);
 	void *ctx;
 };
 int worker_link_open(struct link **ret, const struct link_plan *plan) must_check;
 void worker_link_close(struct link *l);
+/*
+ * From now on the loss of the supervisor is not the end: the next one comes by fd[WIRE_FD_RESUME], with a start that is
+ * the same as this (WIRE_RESUME). After 10 minutes without one, or if it wants another start: gone(ctx, 0). The fds of
+ * WIRE_START are borrowed.
+ */
+int worker_link_stay(struct link *l, const int *fd, const struct wire_start *start) must_check;
 /* A message without a body, or with pod.netns alone (netns not 0). `text` may be NULL. */
 void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int number, uint64_t netns,
 		      const char *text);

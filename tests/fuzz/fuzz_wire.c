@@ -67,6 +67,7 @@ static void read_status(const struct wire_status *s)
 	read_text(s->kernel, sizeof(s->kernel));
 	read_text(s->node, sizeof(s->node));
 	read_text(s->why, sizeof(s->why));
+	read_text(s->worker_end, sizeof(s->worker_end));
 	must(s->probes <= WIRE_PROBES);
 	for (i = 0; i < s->probes; i++) {
 		read_text(s->probe[i].name, sizeof(s->probe[i].name));
@@ -94,6 +95,8 @@ static void read_message(const struct wire *w)
 		must(w->sockets.count <= WIRE_SOCKET_BATCH && w->sockets.kind <= WIRE_SOCKET_APP);
 		break;
 	case WIRE_START:
+	case WIRE_RESUME:
+		read_text(w->start.version, sizeof(w->start.version));
 		read_text(w->start.instance, sizeof(w->start.instance));
 		read_text(w->start.node, sizeof(w->start.node));
 		read_text(w->start.trust_domain, sizeof(w->start.trust_domain));

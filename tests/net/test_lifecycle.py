@@ -245,18 +245,6 @@ def test_killed_and_started_again_takes_everything_back(daemon):
     assert settings["splice_off"] == 1, "the operator's switch outlives the daemon"
 
 
-def test_only_the_supervisor_killed_its_worker_ends(daemon):
-    a = Netns("a")
-    daemon.start()
-    daemon.add("a", "--ip", "10.250.0.1")
-    worker = daemon.worker()
-    daemon.process.kill()
-    daemon.process.wait()
-    daemon.start()
-    assert daemon.worker() != worker and ended(worker)
-    assert a.listening() == LISTENERS
-
-
 def test_killed_worker_is_started_again(daemon):
     a = Netns("a")
     daemon.start()
@@ -268,6 +256,9 @@ def test_killed_worker_is_started_again(daemon):
         daemon.ctl("status", "--wait", "20s")
         assert a.listening() == LISTENERS, "listeners outlive the worker"
         assert f"{n} restart" in daemon.ctl("status").stdout
+        assert "killed by signal 9 (Killed)" in daemon.ctl("status").stdout
+        shown = daemon.status()["worker"]
+        assert shown["restarts"] == n and shown["last_end"].startswith("killed by signal 9") and shown["ended_ms"] >= 0
 
 
 def test_sigterm_ends_in_order_and_the_kernel_goes_on(daemon):

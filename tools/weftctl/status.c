@@ -90,13 +90,18 @@ static bool selftest_passed(const struct wire_status *s)
 
 static json_t *status_json(const struct ctl *c, const struct wire_status *s, json_t *worker, const char *why)
 {
+	json_t *ended = s->worker_ended_ns ? json_integer((json_int_t)((clock_ns() - s->worker_ended_ns) / 1000000))
+					   : NULL;
+
 	return json_pack(
-		"{s:s, s:b, s:o, s:o, s:o, s:o, s:I, s:{s:b, s:i, s:i}, s:i, s:{s:b, s:b}, s:o, "
+		"{s:s, s:b, s:o, s:o, s:o, s:o, s:I, s:{s:b, s:i, s:i, s:o*, s:o*}, s:i, s:{s:b, s:b}, s:o, "
 		"s:{s:b, s:i, s:o}, s:o*, s:o*}",
 		"instance", c->instance, "ready", s->ready != 0, "why", text_of(s->why), "version",
 		text_of(s->version), "kernel", text_of(s->kernel), "node", text_of(s->node), "uptime_ms",
 		(json_int_t)((clock_ns() - s->started_ns) / 1000000), "worker", "running", s->worker_pid != 0,
-		"pid", (int)s->worker_pid, "restarts", (int)s->worker_restarts, "pods", (int)s->pods,
+		"pid", (int)s->worker_pid, "restarts", (int)s->worker_restarts, "last_end",
+		s->worker_ended_ns ? text_of(s->worker_end) : NULL, "ended_ms",
+		ended, "pods", (int)s->pods,
 		"splice", "on", s->splice_on != 0, "kernel_safe", s->kernel_safe != 0, "probes",
 		probes_json(s->probe, s->probes), "selftest", "passed", selftest_passed(s), "took_ms",
 		(int)s->selftest_ms, "rows", probes_json(s->selftest, s->selftests),
@@ -121,6 +126,22 @@ static void line(const struct ctl *c, const char *name, const char *fmt, ...)
 	free(text);
 }
 
+static void print_process(const struct ctl *c, const struct wire_status *s)
+{
+	char pid[32] = "not running", age[UNIT_TEXT];
+
+	if (s->worker_pid)
+		(void)snprintf(pid, sizeof(pid), "pid %u", s->worker_pid);
+	if (s->worker_ended_ns)
+		line(c, "worker", "%s, %u restart%s; the last one %s ago: %s", pid, s->worker_restarts,
+		     s->worker_restarts == 1 ? "" : "s", unit_time(clock_ns() - s->worker_ended_ns, age),
+		     s->worker_end);
+	else
+		line(c, "worker", "%s, 0 restarts", pid);
+	if (!s->worker_pid)
+		line(c, "", "the kernel goes on deciding by what it has");
+}
+
 static void print_head(const struct ctl *c, const struct wire_status *s)
 {
 	const char *on = c->colour ? (s->ready ? "\033[32m" : "\033[31m") : "",
@@ -133,12 +154,7 @@ static void print_head(const struct ctl *c, const struct wire_status *s)
 	line(c, "instance", "%s on node %s, up %s", c->instance, s->node,
 	     unit_time(clock_ns() - s->started_ns, age));
 	line(c, "version", "%s, kernel %s", s->version, s->kernel);
-	if (s->worker_pid)
-		line(c, "worker", "pid %u, %u restart%s", s->worker_pid, s->worker_restarts,
-		     s->worker_restarts == 1 ? "" : "s");
-	else
-		line(c, "worker", "not running, %u restart%s; the kernel goes on deciding by what it has",
-		     s->worker_restarts, s->worker_restarts == 1 ? "" : "s");
+	print_process(c, s);
 	line(c, "pods", "%u enrolled", s->pods);
 	line(c, "splice", "%s",
 	     !s->splice_on    ? "off: weftctl splice on"

@@ -55,6 +55,8 @@ static const struct {
 	[WIRE_NAMED] = {"named", BODY_NONE},
 	[WIRE_SOCKETS] = {"sockets", BODY_SOCKETS},
 	[WIRE_CERTS] = {"certs", BODY_FILES},
+	[WIRE_RESUME] = {"resume", BODY_START},
+	[WIRE_RESUMED] = {"resumed", BODY_NONE},
 };
 
 /* Every text of the message, by its place: all of them must end. */
@@ -80,6 +82,7 @@ static const struct field fields[] = {
 	TEXT(BODY_POD, pod.netns_path),
 	PAIRS(BODY_POD, pod.labels),
 	PAIRS(BODY_POD, pod.annotations),
+	TEXT(BODY_START, start.version),
 	TEXT(BODY_START, start.instance),
 	TEXT(BODY_START, start.node),
 	TEXT(BODY_START, start.trust_domain),
@@ -91,6 +94,7 @@ static const struct field fields[] = {
 	TEXT(BODY_STATUS, status.kernel),
 	TEXT(BODY_STATUS, status.node),
 	TEXT(BODY_STATUS, status.why),
+	TEXT(BODY_STATUS, status.worker_end),
 };
 
 const char *wire_type_name(unsigned type)

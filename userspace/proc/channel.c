@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "netlink.h"
-#include "spawn.h"
 
 #define YOUNG_NS 10000000000ull /* a worker that dies before this is in a crash loop */
 #define DELAY_MIN_NS 100000000ull
@@ -35,6 +34,8 @@ struct channel {
 	struct loop_timer again;
 	uint64_t started_ns, delay_ns;
 	unsigned restarts;
+	uint64_t ended_ns; /* of the last one */
+	char end[96];	   /* how */
 	uint32_t seq;
 
 	/* what is to be sent, in this order; the buffers of the socket are finite */
@@ -224,7 +225,7 @@ static void listen_for(struct channel *c, uint32_t events)
 		abort(); /* another mask for an fd that is watched: EPOLL_CTL_MOD has no reason to fail */
 }
 
-/* Its end of the socket is closed: it is ending, or lives on without us; then it must go. The pidfd tells. */
+/* Its end of the socket is closed: it is ending, or must. The pidfd tells. */
 static void parted(struct channel *c)
 {
 	(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGTERM, NULL, 0);
@@ -457,6 +458,22 @@ static void start_later(struct channel *c, bool young)
 		c->delay_ns = 2 * c->delay_ns < DELAY_MAX_NS ? 2 * c->delay_ns : DELAY_MAX_NS;
 }
 
+/* How it ended; true: its end is our own doing. */
+static void note_end(struct channel *c, const siginfo_t *how)
+{
+	if (c->asked_to_end)
+		text_copy(c->end, sizeof(c->end), "started with what has changed");
+	else if (!how->si_pid)
+		text_copy(c->end, sizeof(c->end), "ended, and it was another weftd's child");
+	else if (how->si_code == CLD_EXITED)
+		(void)snprintf(c->end, sizeof(c->end), "exit code %d", how->si_status);
+	else
+		(void)snprintf(c->end, sizeof(c->end), "killed by signal %d (%s)", how->si_status,
+			       strsignal(how->si_status));
+	c->ended_ns = clock_ns();
+	log_line(c->asked_to_end ? LOG_INFO : LOG_ERROR, "worker %d: %s: started again", (int)c->worker.pid, c->end);
+}
+
 static void process_ready(struct loop_watch *w, uint32_t events)
 {
 	struct channel *c = container_of(w, struct channel, process);
@@ -464,23 +481,38 @@ static void process_ready(struct loop_watch *w, uint32_t events)
 	siginfo_t how = {0};
 
 	(void)events;
-	if (waitid(P_PIDFD, (id_t)c->worker.pidfd, &how, WEXITED | WNOHANG) || !how.si_pid)
+	if (waitid(P_PIDFD, (id_t)c->worker.pidfd, &how, WEXITED | WNOHANG) ? errno != ECHILD : !how.si_pid)
 		return;
 	if (!young)
 		c->delay_ns = 0;
-	if (c->asked_to_end)
-		log_info("worker %d ended: started again", (int)how.si_pid);
-	else if (how.si_code == CLD_EXITED)
-		log_error("worker %d ended with exit code %d: started again", (int)how.si_pid, how.si_status);
-	else
-		log_error("worker %d was killed by signal %d (%s): started again", (int)how.si_pid, how.si_status,
-			  strsignal(how.si_status));
+	note_end(c, &how);
 	forget_worker(c);
 	set_ready(c, false,
 		  c->asked_to_end ? "the worker is being started again; the kernel goes on deciding"
 				  : "the worker died and is being started again; the kernel goes on deciding");
 	start_later(c, young && !c->asked_to_end);
 	c->asked_to_end = false;
+}
+
+/* c->worker runs. */
+static int attend(struct channel *c)
+{
+	int err;
+
+	c->started_ns = clock_ns();
+	c->running = true;
+	c->named_due = true;
+	c->sock = (struct loop_watch){.fd = c->worker.sock, .events = EPOLLIN, .ready = sock_ready};
+	c->process = (struct loop_watch){.fd = c->worker.pidfd, .events = EPOLLIN, .ready = process_ready};
+	err = loop_watch(c->plan.loop, &c->sock);
+	if (!err)
+		err = loop_watch(c->plan.loop, &c->process);
+	if (err) {
+		(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);
+		(void)waitid(P_PIDFD, (id_t)c->worker.pidfd, NULL, WEXITED);
+		forget_worker(c);
+	}
+	return err;
 }
 
 static int start(struct channel *c)
@@ -495,23 +527,25 @@ static int start(struct channel *c)
 	err = spawn_note(p->folders->run, FOLDERS_WORKER, c->worker.pid);
 	if (err)
 		log_warning("%s/%s cannot be written: %s", p->folders->path, FOLDERS_WORKER, strerror(-err));
-	c->started_ns = clock_ns();
-	c->running = true;
-	c->start_due = c->named_due = true;
-	c->sock = (struct loop_watch){.fd = c->worker.sock, .events = EPOLLIN, .ready = sock_ready};
-	c->process = (struct loop_watch){.fd = c->worker.pidfd, .events = EPOLLIN, .ready = process_ready};
-	err = loop_watch(p->loop, &c->sock);
-	if (!err)
-		err = loop_watch(p->loop, &c->process);
-	if (err) {
-		(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);
-		(void)waitid(P_PIDFD, (id_t)c->worker.pidfd, NULL, WEXITED);
-		forget_worker(c);
+	c->start_due = true;
+	err = attend(c);
+	if (err)
 		return err;
-	}
 	log_info("worker %d started", (int)c->worker.pid);
 	channel_pump(c);
 	return 0;
+}
+
+/* It has all that a start brings; the pods are named to it anew. */
+static int take(struct channel *c)
+{
+	int err;
+
+	c->worker = *c->plan.taken;
+	err = attend(c);
+	if (!err)
+		channel_pump(c);
+	return err;
 }
 
 static void again_due(struct loop_timer *t)
@@ -531,7 +565,8 @@ int channel_open(struct channel **ret, const struct channel_plan *plan)
 	c->again.due = again_due;
 	text_copy(c->why, sizeof(c->why), "the worker is reading its objects");
 	c->program = spawn_find();
-	err = c->program < 0 ? c->program : start(c);
+	err = c->program < 0 ? c->program : plan->taken ? take(c)
+							: start(c);
 	if (err) {
 		if (c->program >= 0)
 			close(c->program);
@@ -580,8 +615,10 @@ pid_t channel_pid(const struct channel *c)
 	return c->running ? c->worker.pid : 0;
 }
 
-unsigned channel_restarts(const struct channel *c)
+unsigned channel_restarts(const struct channel *c, uint64_t *ret_ended_ns, char *ret_how, size_t size)
 {
+	*ret_ended_ns = c->ended_ns;
+	text_copy(ret_how, size, c->end);
 	return c->restarts;
 }
 
@@ -593,11 +630,12 @@ void channel_close(struct channel *c)
 		return;
 	loop_disarm(c->plan.loop, &c->again);
 	if (c->running) {
-		(void)shutdown(c->worker.sock, SHUT_RDWR); /* a worker without supervisor ends */
+		(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGTERM, NULL, 0);
 		p = (struct pollfd){.fd = c->worker.pidfd, .events = POLLIN};
 		if (poll(&p, 1, END_MS) == 0) {
 			log_warning("worker %d does not end: killed", (int)c->worker.pid);
 			(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);
+			(void)poll(&p, 1, END_MS); /* waitid knows nothing of one that was taken over */
 		}
 		(void)waitid(P_PIDFD, (id_t)c->worker.pidfd, NULL, WEXITED);
 		forget_worker(c);

@@ -69,7 +69,7 @@ static int listen_inside(struct pod *pod, struct loader *l, unsigned threads, in
 
 int inside_enter(struct pod *pod, struct loader *l, unsigned threads, int netns, char why[PODS_WHY])
 {
-	int err = listen_inside(pod, l, threads, netns, why);
+	int err = pod->listeners ? 0 : listen_inside(pod, l, threads, netns, why);
 
 	if (err)
 		return err;

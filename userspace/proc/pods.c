@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "podfile.h"
+#include "takeover.h"
 
 struct pods {
 	struct pods_plan plan;
@@ -523,6 +524,9 @@ static void adopt_one(struct pods *p, const struct wire_pod *info)
 	int netns = inside_same(info), err = -ENOENT;
 
 	pod->kept = true;
+	pod->listener = takeover_listeners(p->plan.takeover, pod->netns, p->plan.threads);
+	pod->served = pod->listener;
+	pod->listeners = pod->listener ? p->plan.threads * NETNS_LISTENERS : 0;
 	if (netns >= 0)
 		err = move_in(pod, netns, why);
 	if (netns >= 0)
@@ -563,10 +567,32 @@ static void adopt(void *ctx, enum podfile_kind kind, uint32_t number)
 	free(info);
 }
 
+/* Of pods that the worker has and no file knows: it is told that they have left, by a file like any other. */
+static int forget_unknown(struct pods *p)
+{
+	struct wire_pod *info = mem_alloc(sizeof(*info));
+	int err = 0;
+
+	while (!err && (info->netns = takeover_rest(p->plan.takeover))) {
+		takeover_drop(p->plan.takeover, info->netns);
+		if (pods_by_netns(p, info->netns, true))
+			continue;
+		err = podfile_next(p->plan.folder, &info->pod);
+		if (!err)
+			err = podfile_write(p->plan.folder, PODFILE_LEAVING, info);
+		if (!err)
+			make(p, info, POD_LEAVING);
+	}
+	free(info);
+	return err;
+}
+
 int pods_adopt(struct pods *p)
 {
 	int err = podfile_each(p->plan.folder, adopt, p);
 
+	if (!err)
+		err = forget_unknown(p);
 	if (!err && pods_count(p))
 		log_info("%u pods taken back", pods_count(p));
 	return err;

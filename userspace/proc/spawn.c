@@ -22,7 +22,7 @@
 #define WORKER_FD 3
 #define BUFFER (4 << 20) /* both ways: a wire message is 18 KB, and a restart enrols every pod */
 #define FILES 65536	 /* open files of the worker, if the machine allows so many */
-#define ORPHAN_MS 2000	 /* for a worker whose supervisor was killed to see that its socket is closed */
+#define ORPHAN_MS 3000	 /* for a worker whose supervisor was killed to let go of its connections */
 #define PID_TEXT 64
 
 int spawn_find(void)
@@ -224,7 +224,7 @@ int spawn_note(int folder, const char *file, pid_t pid)
 	return err;
 }
 
-static int orphan(int folder, const char *file, pid_t *ret)
+int spawn_orphan(int folder, const char *file, pid_t *ret)
 {
 	char text[PID_TEXT] = {0}, *end;
 	int fd = openat(folder, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), pidfd;
@@ -254,7 +254,7 @@ static int orphan(int folder, const char *file, pid_t *ret)
 void spawn_end_orphan(int folder, const char *file)
 {
 	pid_t pid = 0;
-	int pidfd = orphan(folder, file, &pid);
+	int pidfd = spawn_orphan(folder, file, &pid);
 	struct pollfd p = {.fd = pidfd, .events = POLLIN};
 
 	if (pidfd < 0)

@@ -2,7 +2,7 @@
 /*
  * supervisor.c: the life of weftd. See supervisor.h.
  *
- *	probe -> lock -> a killed predecessor's worker ends -> load -> pods back -> fewer privileges -> worker
+ *	probe -> lock -> load -> worker of a killed predecessor -> pods back -> fewer privileges -> else a new worker
  */
 #include "supervisor.h"
 
@@ -23,7 +23,7 @@
 #include "privilege.h"
 #include "reader.h"
 #include "selftest.h"
-#include "spawn.h"
+#include "takeover.h"
 #include "version.h"
 #include "watch.h"
 
@@ -43,7 +43,8 @@ struct supervisor {
 	struct clients *clients;
 	struct loop_watch signals;
 	struct wire_start start;
-	int client_listener, admin_listener, manifests;
+	struct takeover takeover;
+	int client_listener, admin_listener, resume_listener, manifests;
 	bool was_ready, told_systemd;
 	uint64_t started_ns;
 };
@@ -137,7 +138,8 @@ static void get_status(void *ctx, struct wire_status *ret)
 	text_copy(ret->node, sizeof(ret->node), s->options->node);
 	ret->ready = is_ready(s, ret->why, sizeof(ret->why));
 	ret->worker_pid = (uint32_t)channel_pid(s->channel);
-	ret->worker_restarts = channel_restarts(s->channel);
+	ret->worker_restarts = channel_restarts(s->channel, &ret->worker_ended_ns, ret->worker_end,
+						sizeof(ret->worker_end));
 	ret->pods = pods_count(s->pods);
 	ret->splice_on = loader_splice_on(s->loader);
 	ret->kernel_safe = s->probe.kernel_safe;
@@ -295,21 +297,6 @@ static void open_certs(struct supervisor *s)
 	s->start.certs_pem = o->certs_dir[0] != 0;
 }
 
-static void fill_start(struct supervisor *s)
-{
-	const struct options *o = s->options;
-
-	text_copy(s->start.instance, sizeof(s->start.instance), o->instance);
-	text_copy(s->start.node, sizeof(s->start.node), o->node);
-	text_copy(s->start.trust_domain, sizeof(s->start.trust_domain), o->trust_domain);
-	text_copy(s->start.root_namespace, sizeof(s->start.root_namespace), o->root_namespace);
-	s->start.threads = o->threads;
-	s->start.splice_on = loader_splice_on(s->loader);
-	s->start.kernel_safe = s->probe.kernel_safe;
-	s->start.live = loader_live(s->loader);
-	text_copy(s->start.at_stake, sizeof(s->start.at_stake), s->probe.at_stake);
-}
-
 static int open_channel(struct supervisor *s, uid_t uid, gid_t gid)
 {
 	static const char *const level[] = {
@@ -324,6 +311,7 @@ static int open_channel(struct supervisor *s, uid_t uid, gid_t gid)
 		.loader = s->loader,
 		.folders = &s->folders,
 		.start = &s->start,
+		.taken = s->takeover.taken ? &s->takeover.worker : NULL,
 		.log_format = s->options->log_json ? "json" : "text",
 		.log_level = level[s->options->log_level],
 		.uid = uid,
@@ -337,6 +325,7 @@ static int open_channel(struct supervisor *s, uid_t uid, gid_t gid)
 	for (unsigned i = 0; i <= WIRE_FD_LIVE; i++)
 		plan.fd[i] = loader_fd(s->loader, (enum wire_fd)i);
 	plan.fd[WIRE_FD_ADMIN] = s->admin_listener;
+	plan.fd[WIRE_FD_RESUME] = s->resume_listener;
 	plan.fd[WIRE_FD_MANIFESTS] = s->manifests;
 	plan.fd[WIRE_FD_NOTIFY] = -1;
 	plan.fd[WIRE_FD_STATE] = s->folders.state;
@@ -371,6 +360,38 @@ static void raise_files(void)
 	}
 }
 
+static int fill_start(struct supervisor *s)
+{
+	const struct options *o = s->options;
+
+	text_copy(s->start.version, sizeof(s->start.version), WEFT_VERSION);
+	text_copy(s->start.instance, sizeof(s->start.instance), o->instance);
+	text_copy(s->start.node, sizeof(s->start.node), o->node);
+	text_copy(s->start.trust_domain, sizeof(s->start.trust_domain), o->trust_domain);
+	text_copy(s->start.root_namespace, sizeof(s->start.root_namespace), o->root_namespace);
+	s->start.threads = o->threads;
+	s->start.splice_on = loader_splice_on(s->loader);
+	s->start.kernel_safe = s->probe.kernel_safe;
+	s->start.live = loader_live(s->loader);
+	text_copy(s->start.at_stake, sizeof(s->start.at_stake), s->probe.at_stake);
+	return takeover_start(&s->start, s->loader, s->manifests);
+}
+
+/* The worker that is there already, or what a new one needs. */
+static int open_worker(struct supervisor *s)
+{
+	int err;
+
+	takeover_try(&s->takeover, &s->folders, &s->start);
+	if (s->takeover.taken) {
+		s->admin_listener = s->takeover.admin;
+		s->resume_listener = s->takeover.resume;
+		return 0;
+	}
+	err = open_socket(s, FOLDERS_ADMIN, SOCK_STREAM, &s->admin_listener);
+	return err ? err : open_socket(s, FOLDERS_RESUME, SOCK_SEQPACKET, &s->resume_listener);
+}
+
 /* The part that needs every privilege. */
 static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 {
@@ -382,25 +403,28 @@ static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 	if (err)
 		return err;
 	open_certs(s);
-	spawn_end_orphan(s->folders.run, FOLDERS_WORKER); /* it holds the pods' ports */
 	if (s->probe.iterates)
 		selftest_run(&s->selftest);
 	selftest_settle(&s->selftest, &s->probe);
 	err = netns_home(uid);
 	if (!err)
-		err = open_socket(s, FOLDERS_ADMIN, SOCK_STREAM, &s->admin_listener);
-	if (!err)
 		err = open_manifests(s);
 	if (!err)
 		err = loader_open(&s->loader, o->instance, &s->probe);
+	if (!err)
+		err = fill_start(s);
+	if (!err)
+		err = open_worker(s);
 	if (!err)
 		err = pods_open(&s->pods, &(struct pods_plan){.loop = s->loop,
 							      .loader = s->loader,
 							      .folder = s->folders.pods,
 							      .threads = o->threads,
+							      .takeover = &s->takeover,
 							      .hooks = {.to_send = pods_to_send, .ctx = s}});
 	if (!err)
 		err = pods_adopt(s->pods);
+	takeover_close(&s->takeover);
 	if (err)
 		return err;
 	err = watch_open(&s->watch, &(struct watch_plan){.loop = s->loop,
@@ -431,7 +455,6 @@ static int begin(struct supervisor *s)
 		err = prepare(s, uid, gid);
 	if (err)
 		return err;
-	fill_start(s);
 	err = open_channel(s, uid, gid);
 	/* Last: whoever reaches the socket finds a whole weftd. */
 	if (!err)
@@ -451,20 +474,23 @@ static int begin(struct supervisor *s)
 
 static void end(struct supervisor *s)
 {
-	int *fd[] = {&s->client_listener, &s->admin_listener, &s->manifests, &s->probe.cgroup_fd, &s->signals.fd};
+	int *fd[] = {&s->client_listener, &s->admin_listener,	 &s->resume_listener,
+		     &s->manifests,	  &s->probe.cgroup_fd, &s->signals.fd};
 
+	if (s->client_listener >= 0)
+		(void)unlinkat(s->folders.run, FOLDERS_CLIENT, 0);
 	clients_close(s->clients);
 	s->clients = NULL;
+	if (s->channel) { /* else a worker of a predecessor may still wait for somebody there */
+		(void)unlinkat(s->folders.run, FOLDERS_ADMIN, 0);
+		(void)unlinkat(s->folders.run, FOLDERS_RESUME, 0);
+	}
 	channel_close(s->channel);
 	s->channel = NULL;
 	watch_close(s->watch);
 	pods_close(s->pods);
 	loader_close(s->loader);
 	loop_free(s->loop);
-	if (s->folders.lock >= 0) {
-		(void)unlinkat(s->folders.run, FOLDERS_CLIENT, 0);
-		(void)unlinkat(s->folders.run, FOLDERS_ADMIN, 0);
-	}
 	folders_close(&s->folders);
 	for (unsigned i = 0; i < array_size(fd); i++)
 		if (*fd[i] >= 0)
@@ -480,6 +506,7 @@ int supervisor_run(const struct options *o)
 		.signals.fd = -1,
 		.client_listener = -1,
 		.admin_listener = -1,
+		.resume_listener = -1,
 		.manifests = -1,
 		.started_ns = clock_ns(),
 	};

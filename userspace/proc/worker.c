@@ -14,14 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/inotify.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "live.h"
 #include "report.h"
-#include "version.h"
 #include "worker.h"
 #include "worker_certs.h"
 
@@ -395,6 +393,13 @@ static int open_proxy(struct worker *w, const struct wire_start *s)
 	return 0;
 }
 
+static void take_settings(struct report *r, const struct wire_start *s)
+{
+	r->splice_on = s->splice_on;
+	r->kernel_safe = s->kernel_safe;
+	text_copy(r->at_stake, sizeof(r->at_stake), s->at_stake);
+}
+
 static int start(struct worker *w, const struct wire_start *s)
 {
 	struct report *r = &w->report;
@@ -402,10 +407,8 @@ static int start(struct worker *w, const struct wire_start *s)
 
 	w->folder = mem_string(s->manifests);
 	w->store = store_new();
-	r->splice_on = s->splice_on;
-	r->kernel_safe = s->kernel_safe;
+	take_settings(r, s);
 	r->fd[WIRE_FD_LIVE] = s->live ? r->fd[WIRE_FD_LIVE] : -1; /* what came in its place is unused */
-	text_copy(r->at_stake, sizeof(r->at_stake), s->at_stake);
 	r->world = world_new(w->store, s->node, s->trust_domain, s->root_namespace);
 	r->publish = publish_new(r->world, r->fd, &err);
 	if (!r->publish) {
@@ -428,6 +431,11 @@ static int start(struct worker *w, const struct wire_start *s)
 	err = admin_open(&w->admin, w->loop, r->fd[WIRE_FD_ADMIN], report_ask, r);
 	if (err) {
 		log_error("the admin socket cannot be used: %s", strerror(-err));
+		return err;
+	}
+	err = worker_link_stay(w->link, r->fd, s);
+	if (err) {
+		log_error("the socket for the next weftd cannot be used: %s", strerror(-err));
 		return err;
 	}
 	worker_addresses_watch(&w->addresses, w->loop, addresses_changed, w);
@@ -533,6 +541,36 @@ static void turn(void *ctx)
 		update(w);
 }
 
+/* What only a supervisor can do waits for the next one. */
+static void lost(void *ctx)
+{
+	struct worker *w = ctx;
+
+	list_each_safe(at, next, &w->asked) { /* nobody waits for the answers */
+		list_del(at);
+		free(container_of(at, struct asked, link));
+	}
+	log_warning("weftd has gone: going on without it; no pod comes or goes until it is back");
+}
+
+static void back(void *ctx, const struct wire_start *start)
+{
+	struct worker *w = ctx;
+
+	log_info("weftd is back");
+	take_settings(&w->report, start);
+	w->ready_said = false;
+	if (w->published)
+		say_ready(w);
+	worker_proxy_back(w->proxy);
+	took(w, source_load(w->report.source)); /* the last one may have died over a file that it was asked to open */
+}
+
+static void listeners(void *ctx, void (*each)(void *to, uint64_t netns, unsigned thread, const int fd[3]), void *to)
+{
+	proxy_each_listener(worker_proxy(((struct worker *)ctx)->proxy), each, to);
+}
+
 static void gone(void *ctx, int error)
 {
 	struct worker *w = ctx;
@@ -540,7 +578,7 @@ static void gone(void *ctx, int error)
 	if (error)
 		log_error("the socket to weftd failed: %s", strerror(-error));
 	else
-		log_info("weftd has gone: ending; the kernel goes on deciding");
+		log_info("ending; the kernel goes on deciding");
 	stop(w, error ? 1 : 0);
 }
 
@@ -579,55 +617,23 @@ static void signals_ready(struct loop_watch *at, uint32_t events)
 
 static int watch_signals(struct worker *w)
 {
-	sigset_t set;
+	int fd = worker_signals();
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	if (sigprocmask(SIG_BLOCK, &set, NULL))
-		return -errno;
-	w->signals = (struct loop_watch){.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC),
-					 .events = EPOLLIN,
-					 .ready = signals_ready};
-	return w->signals.fd < 0 ? -errno : loop_watch(w->loop, &w->signals);
-}
-
-static int options(int argc, char **argv)
-{
-	static const char *const levels[] = {"error", "warning", "info", "debug"};
-	enum log_level level = LOG_INFO;
-	bool json = false;
-
-	for (int i = 1; i < argc; i++) {
-		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-		size_t k = 0;
-
-		if (text_equal(argv[i], "--version")) {
-			printf("weft-worker %s\n", WEFT_VERSION);
-			exit(0);
-		}
-		if (value && text_equal(argv[i], "--log-format")) {
-			json = text_equal(value, "json");
-		} else if (value && text_equal(argv[i], "--log-level")) {
-			while (k < array_size(levels) && !text_equal(levels[k], value))
-				k++;
-			if (k == array_size(levels))
-				return -EINVAL;
-			level = (enum log_level)k;
-		} else {
-			return -EINVAL;
-		}
-		i++;
-	}
-	log_open("weft-worker", json, level);
-	return 0;
+	w->signals = (struct loop_watch){.fd = fd, .events = EPOLLIN, .ready = signals_ready};
+	return fd < 0 ? fd : loop_watch(w->loop, &w->signals);
 }
 
 static int run(struct worker *w)
 {
-	const struct link_plan plan = {
-		.loop = w->loop, .sock = WORKER_SOCK, .got = got, .turn = turn, .gone = gone, .ctx = w};
+	const struct link_plan plan = {.loop = w->loop,
+				       .sock = WORKER_SOCK,
+				       .got = got,
+				       .turn = turn,
+				       .gone = gone,
+				       .lost = lost,
+				       .back = back,
+				       .listeners = listeners,
+				       .ctx = w};
 	int err = watch_signals(w);
 
 	if (!err)
@@ -645,20 +651,9 @@ int main(int argc, char **argv)
 		.sweep.due = sweep_due,
 		.retry.due = retry_due,
 	};
-	int type;
-	socklen_t len = sizeof(type);
 
-	if (options(argc, argv)) {
-		fputs("weft-worker: is started by weftd; see weftd --help\n", stderr);
+	if (worker_options(argc, argv, WORKER_SOCK))
 		return 2;
-	}
-	if (getsockopt(WORKER_SOCK, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_SEQPACKET) {
-		fputs("weft-worker: fd 3 is not a socket of weftd: weftd starts weft-worker by itself; see "
-		      "weftd --help\n",
-		      stderr);
-		return 2;
-	}
-	(void)signal(SIGPIPE, SIG_IGN);
 	w.loop = loop_new();
 	list_init(&w.asked);
 	list_init(&w.leaving);

@@ -5,11 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "worker.h"
 
 #define MESSAGES_A_TURN 256
+/*
+ * Without a supervisor pods that are gone are held by their listeners and no socket can be had, so this cannot last; it
+ * is long enough to mend what keeps weftd from starting.
+ */
+#define ALONE_NS 600000000000ull
+#define RESUME_SECONDS 1 /* for a new supervisor to say what it wants, and to take the answer */
+#define LISTENERS 3	 /* of a thread in a pod */
 
 struct parcel {
 	struct wire_files files;
@@ -35,15 +44,58 @@ struct link {
 	unsigned destroys, destroyed, destroy_size; /* [destroyed, destroys) wait */
 	struct wire *message;
 	bool over; /* gone() was called */
+	bool lost; /* no supervisor: plan.sock is -1 */
+
+	/* after worker_link_stay() */
+	bool stays;
+	struct loop_watch arrivals;
+	struct loop_timer alone;
+	struct wire_start start;
+	int give[2]; /* the sockets that a supervisor keeps for its next worker */
 };
+
+static void end(struct link *l, int error)
+{
+	l->over = true;
+	loop_unwatch(l->plan.loop, &l->watch);
+	loop_unwatch(l->plan.loop, &l->arrivals);
+	loop_disarm(l->plan.loop, &l->alone);
+	l->plan.gone(l->plan.ctx, error);
+}
+
+static void free_note(struct note *n)
+{
+	while (n->parcel && n->parcel->fds)
+		close(n->parcel->fd[--n->parcel->fds]);
+	list_del(&n->link);
+	free(n->parcel);
+	free(n->text);
+	free(n);
+}
+
+/* What was not sent is not for the next supervisor: it asks for all of it. */
+static void drop_all(struct link *l)
+{
+	list_each_safe(at, next, &l->notes)
+		free_note(container_of(at, struct note, link));
+	l->destroyed = l->destroys = 0;
+}
 
 static void over(struct link *l, int error)
 {
-	if (l->over)
+	if (l->over || l->lost)
 		return;
-	l->over = true;
+	if (!l->stays) {
+		end(l, error);
+		return;
+	}
 	loop_unwatch(l->plan.loop, &l->watch);
-	l->plan.gone(l->plan.ctx, error);
+	close(l->plan.sock);
+	l->plan.sock = -1;
+	l->lost = true;
+	drop_all(l);
+	loop_arm(l->plan.loop, &l->alone, ALONE_NS);
+	l->plan.lost(l->plan.ctx);
 }
 
 /* ------------------------------------------------------------------ sending */
@@ -64,16 +116,6 @@ static int send_destroys(struct link *l)
 	if (l->destroyed == l->destroys)
 		l->destroyed = l->destroys = 0;
 	return 0;
-}
-
-static void free_note(struct note *n)
-{
-	while (n->parcel && n->parcel->fds)
-		close(n->parcel->fd[--n->parcel->fds]);
-	list_del(&n->link);
-	free(n->parcel);
-	free(n->text);
-	free(n);
 }
 
 static int send_note(struct link *l, struct note *n)
@@ -99,7 +141,7 @@ static void pump(struct link *l)
 	uint32_t events = EPOLLIN;
 	int err = 0;
 
-	while (!err && !l->over) {
+	while (!err && !l->over && !l->lost) {
 		if (l->destroyed < l->destroys)
 			err = send_destroys(l);
 		else if (!list_empty(&l->notes))
@@ -107,7 +149,7 @@ static void pump(struct link *l)
 		else
 			break;
 	}
-	if (l->over)
+	if (l->over || l->lost)
 		return;
 	if (err == -EAGAIN || err == -ENOBUFS) {
 		events |= EPOLLOUT;
@@ -121,6 +163,15 @@ static void pump(struct link *l)
 	err = loop_watch(l->plan.loop, &l->watch);
 	if (err)
 		over(l, err);
+}
+
+/* Sends what waits, or forgets it where there is nobody to send it to. */
+static void send_on(struct link *l)
+{
+	if (l->over || l->lost)
+		drop_all(l);
+	else
+		pump(l);
 }
 
 static struct note *add_note(struct link *l, enum wire_type type, uint32_t seq)
@@ -141,13 +192,13 @@ void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int num
 	n->number = number;
 	n->sockets.netns = netns;
 	n->text = text ? mem_string(text) : NULL;
-	pump(l);
+	send_on(l);
 }
 
 void worker_link_sockets(struct link *l, uint32_t seq, const struct wire_sockets *w)
 {
 	add_note(l, WIRE_SOCKETS, seq)->sockets = *w;
-	pump(l);
+	send_on(l);
 }
 
 void worker_link_files(struct link *l, uint32_t seq, const struct wire_files *f, const int *fds, unsigned nfds)
@@ -159,7 +210,7 @@ void worker_link_files(struct link *l, uint32_t seq, const struct wire_files *f,
 	n->parcel->fds = nfds;
 	for (unsigned i = 0; i < nfds; i++)
 		n->parcel->fd[i] = fds[i];
-	pump(l);
+	send_on(l);
 }
 
 void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsigned count)
@@ -172,7 +223,7 @@ void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsign
 	}
 	memcpy(l->destroy + l->destroys, item, count * sizeof(*item));
 	l->destroys += count;
-	pump(l);
+	send_on(l);
 }
 
 /* ------------------------------------------------------------------ receiving */
@@ -184,10 +235,10 @@ static void ready(struct loop_watch *w, uint32_t events)
 
 	if (events & EPOLLOUT)
 		pump(l);
-	if (l->over || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+	if (l->over || l->lost || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
 		return;
 	m = mem_alloc(sizeof(*m));
-	for (unsigned i = 0; i < MESSAGES_A_TURN && !l->over; i++) {
+	for (unsigned i = 0; i < MESSAGES_A_TURN && !l->over && !l->lost; i++) {
 		int fds[WIRE_FDS], got;
 		unsigned nfds;
 
@@ -201,8 +252,150 @@ static void ready(struct loop_watch *w, uint32_t events)
 		l->plan.got(l->plan.ctx, m, fds, nfds);
 	}
 	free(m);
-	if (!l->over)
+	if (!l->over && !l->lost)
 		l->plan.turn(l->plan.ctx);
+}
+
+/* ------------------------------------------------------------------ another supervisor */
+
+static void alone_due(struct loop_timer *t)
+{
+	struct link *l = container_of(t, struct link, alone);
+
+	log_error("no weftd has come back for 10 minutes: ending; the kernel goes on deciding");
+	end(l, 0);
+}
+
+/* What may differ is not what this worker was started from. */
+static bool same_start(const struct wire_start *a, const struct wire_start *b)
+{
+	size_t from = offsetof(struct wire_start, version);
+
+	return !memcmp((const char *)a + from, (const char *)b + from, sizeof(*a) - from);
+}
+
+static bool from_root(int sock)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return !getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) && len == sizeof(peer) && peer.uid == 0;
+}
+
+struct giving {
+	int sock, err;
+	struct wire *message;
+};
+
+static void give(void *to, uint64_t netns, unsigned thread, const int fd[3])
+{
+	struct giving *g = to;
+
+	if (g->err)
+		return;
+	g->message->number = (int)thread;
+	g->message->pod.netns = netns;
+	g->err = wire_send(g->sock, g->message, fd, LISTENERS);
+}
+
+/* All that is ours to give back. 0 or -errno */
+static int give_all(const struct link *l, int sock)
+{
+	struct giving g = {.sock = sock, .message = wire_new(WIRE_POD_FDS)};
+
+	l->plan.listeners(l->plan.ctx, give, &g);
+	if (!g.err) {
+		*g.message = (struct wire){.version = WIRE_VERSION, .type = WIRE_RESUMED};
+		g.err = wire_send(sock, g.message, l->give, array_size(l->give));
+	}
+	free(g.message);
+	return g.err;
+}
+
+static void refuse(const struct link *l, int sock, const struct wire_start *start)
+{
+	struct wire *m = wire_new(WIRE_RESUMED);
+
+	m->number = -ESTALE;
+	(void)snprintf(m->text, sizeof(m->text), "it is of version %s and serves another start%s", l->start.version,
+		       text_equal(l->start.version, start->version) ? " (options, folders or maps have changed)" : "");
+	if (wire_send(sock, m, NULL, 0))
+		log_debug("a new weftd cannot be answered");
+	free(m);
+}
+
+/* The new one is the supervisor from here on. */
+static int change_to(struct link *l, int sock)
+{
+	const struct timeval none = {0};
+	int flags = fcntl(sock, F_GETFL), err;
+
+	(void)setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
+	if (flags < 0 || fcntl(sock, F_SETFL, flags | O_NONBLOCK))
+		return -errno;
+	if (!l->lost)
+		over(l, 0); /* killed, and its end not yet read */
+	l->watch.fd = sock;
+	l->watch.events = EPOLLIN;
+	err = loop_watch(l->plan.loop, &l->watch);
+	if (err)
+		return err;
+	l->plan.sock = sock;
+	l->lost = false;
+	loop_disarm(l->plan.loop, &l->alone);
+	return 0;
+}
+
+/* Of the few messages that it takes none is long under way: weftd is waiting for it. */
+static void arrived(struct loop_watch *w, uint32_t events)
+{
+	const struct timeval patience = {.tv_sec = RESUME_SECONDS};
+	struct link *l = container_of(w, struct link, arrivals);
+	int sock = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC), fds[WIRE_FDS], err = -EACCES;
+	struct wire *m = wire_new(WIRE_RESUME);
+	unsigned nfds = 0;
+
+	(void)events;
+	if (sock >= 0 && from_root(sock) &&
+	    !setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) &&
+	    !setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) &&
+	    wire_recv(sock, m, fds, &nfds) == 1 && m->type == WIRE_RESUME) {
+		if (same_start(&m->start, &l->start)) {
+			err = give_all(l, sock);
+		} else {
+			refuse(l, sock, &m->start);
+			log_info("another weftd has come, which starts a worker of its own: ending");
+			close(sock);
+			free(m);
+			end(l, 0);
+			return;
+		}
+	}
+	while (nfds)
+		close(fds[--nfds]);
+	if (!err)
+		err = change_to(l, sock);
+	if (!err)
+		l->plan.back(l->plan.ctx, &m->start);
+	else if (sock >= 0)
+		close(sock);
+	free(m);
+}
+
+int worker_link_stay(struct link *l, const int *fd, const struct wire_start *start)
+{
+	int err, flags = fcntl(fd[WIRE_FD_RESUME], F_GETFL);
+
+	if (flags < 0 || fcntl(fd[WIRE_FD_RESUME], F_SETFL, flags | O_NONBLOCK))
+		return -errno;
+	l->start = *start;
+	l->give[0] = fd[WIRE_FD_ADMIN];
+	l->give[1] = fd[WIRE_FD_RESUME];
+	l->alone.due = alone_due;
+	l->arrivals = (struct loop_watch){.fd = fd[WIRE_FD_RESUME], .events = EPOLLIN, .ready = arrived};
+	err = loop_watch(l->plan.loop, &l->arrivals);
+	l->stays = !err;
+	return err;
 }
 
 int worker_link_open(struct link **ret, const struct link_plan *plan)
@@ -233,9 +426,11 @@ void worker_link_close(struct link *l)
 	if (!l)
 		return;
 	loop_unwatch(l->plan.loop, &l->watch);
-	close(l->plan.sock);
-	list_each_safe(at, next, &l->notes)
-		free_note(container_of(at, struct note, link));
+	loop_unwatch(l->plan.loop, &l->arrivals);
+	loop_disarm(l->plan.loop, &l->alone);
+	if (l->plan.sock >= 0)
+		close(l->plan.sock);
+	drop_all(l);
 	free(l->destroy);
 	free(l->message);
 	free(l);

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The supervisor is killed, its worker goes on: policy, `weftctl` and the listeners in pods. The next weftd takes it over,
+or ends it where it belongs to another start; nothing of it is lost, and nothing of it stays.
+"""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import sys
+
+import pytest
+
+from labrun import wait_for
+from test_lifecycle import (INSTANCE, LISTENERS, WEFTD, Netns, alone, as_nobody, bpftool,  # noqa: F401
+                            daemon, ended, left, pin, run)
+
+RUN = pathlib.Path("/run/weft", INSTANCE)
+POLICY = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody, namespace: default}
+spec: {}
+"""
+
+
+def kill_supervisor(d):
+    d.process.kill()
+    d.process.wait()
+
+
+def inodes(netns):
+    """Of the listening sockets: the very same ones, not others on the same ports."""
+    return sorted(re.findall(r"ino:(\d+)", netns.enter("ss", "-Hltne").stdout))
+
+
+def pods(d):
+    return [p["pod"] for p in d.ctl_json("pods")["pods"]]
+
+
+def closed():
+    """Is there a pod whose ALLOW policies name nobody?"""
+    return any(p["formatted"]["value"]["has_allow"] for p in bpftool("map", "dump", "pinned", pin("policies")))
+
+
+@pytest.fixture
+def enrolled(daemon):  # noqa: F811
+    daemon.ctl_json = lambda *argv: json.loads(daemon.ctl("-o", "json", *argv).stdout)
+    daemon.pod = Netns("a")
+    daemon.start()
+    daemon.add("a", "--ip", "10.250.0.1", "--label", "app=a")
+    return daemon
+
+
+def test_taken_over(enrolled):
+    worker, sockets = enrolled.worker(), inodes(enrolled.pod)
+    assert len(sockets) == len(LISTENERS)
+    for _ in range(3):
+        kill_supervisor(enrolled)
+        assert not ended(worker)
+        assert inodes(enrolled.pod) == sockets
+        assert "default/a" in pods(enrolled), "it answers without a supervisor"
+        enrolled.start()
+        assert enrolled.worker() == worker and not ended(worker)
+        assert enrolled.status()["worker"]["pid"] == worker
+        assert inodes(enrolled.pod) == sockets
+        assert pods(enrolled) == ["default/a"]
+    b = Netns("b")  # and it works for the new one
+    enrolled.add("b", "--ip", "10.250.0.2")
+    assert b.listening() == LISTENERS and sorted(pods(enrolled)) == ["default/a", "default/b"]
+    enrolled.ctl("pod", "del", "default/a")
+    assert enrolled.pod.listening() == [] and pods(enrolled) == ["default/b"]
+
+
+def test_ends_with_the_supervisor_that_took_it(enrolled):
+    worker = enrolled.worker()
+    kill_supervisor(enrolled)
+    enrolled.start()
+    assert enrolled.worker() == worker
+    assert enrolled.end() == 0
+    assert ended(worker) and enrolled.pod.listening() == []
+    assert not (RUN / "resume.sock").exists()
+
+
+def test_dies_after_it_was_taken_over(enrolled):
+    worker, sockets = enrolled.worker(), inodes(enrolled.pod)
+    kill_supervisor(enrolled)
+    enrolled.start()
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: enrolled.worker() != worker, 10)
+    enrolled.ctl("status", "--wait", "20s")
+    assert inodes(enrolled.pod) == sockets, "the supervisor has them, and gave them to the next"
+    assert enrolled.status()["worker"]["restarts"] == 1
+
+
+@pytest.mark.parametrize("option", [("--node", "another"), ("--trust-domain", "other.example"), ("--threads", "1")])
+def test_of_another_start(enrolled, option):
+    worker = enrolled.worker()
+    kill_supervisor(enrolled)
+    enrolled.start(*option)
+    assert enrolled.worker() != worker and ended(worker)
+    assert "serves another start" in enrolled.log.read_text()
+    assert sorted(set(enrolled.pod.listening())) == sorted(set(LISTENERS)) and pods(enrolled) == ["default/a"]
+
+
+def test_other_maps(enrolled):
+    worker = enrolled.worker()
+    kill_supervisor(enrolled)
+    os.unlink(pin("pods"))
+    enrolled.start()
+    assert enrolled.worker() != worker and ended(worker) and pods(enrolled) == ["default/a"]
+
+
+def test_does_not_answer(enrolled):
+    worker = enrolled.worker()
+    os.kill(worker, signal.SIGSTOP)
+    kill_supervisor(enrolled)
+    enrolled.start()
+    assert enrolled.worker() != worker and ended(worker)
+    assert enrolled.pod.listening() == LISTENERS
+
+
+def test_start_that_fails_leaves_it(enrolled, tmp_path):
+    worker = enrolled.worker()
+    kill_supervisor(enrolled)
+    done = run(*enrolled.argv("--manifests", str(tmp_path / "none")), code=None)
+    assert done.returncode and not ended(worker)
+    enrolled.start()
+    assert enrolled.worker() == worker
+
+
+def test_pod_goes_meanwhile(enrolled):
+    worker = enrolled.worker()
+    kill_supervisor(enrolled)
+    enrolled.pod.delete()
+    assert not enrolled.pod.gone(), "its listeners hold it"
+    enrolled.start()
+    wait_for(enrolled.pod.gone, 10)
+    assert enrolled.worker() == worker and pods(enrolled) == []
+    assert bpftool("map", "dump", "pinned", pin("pods")) == []
+
+
+def test_enrolment_that_is_lost(enrolled):
+    worker = enrolled.worker()
+    kill_supervisor(enrolled)
+    for file in (RUN / "pods").glob("[0-9]*"):
+        file.unlink()
+    enrolled.start()
+    assert enrolled.worker() == worker
+    wait_for(lambda: not pods(enrolled), 10)
+    assert enrolled.pod.listening() == [] and bpftool("map", "dump", "pinned", pin("pods")) == []
+
+
+def test_policy_takes_effect_without_a_supervisor(daemon, tmp_path):  # noqa: F811
+    folder = tmp_path / "manifests"
+    folder.mkdir(mode=0o755)
+    for path in (tmp_path, *tmp_path.parents):  # the worker's user must get there
+        if path.stat().st_uid == os.getuid() and path != pathlib.Path("/"):
+            path.chmod(path.stat().st_mode | 0o011)
+    a = Netns("a")
+    daemon.start("--manifests", str(folder))
+    daemon.add("a", "--ip", "10.250.0.1")
+    kill_supervisor(daemon)
+    (folder / "policy.yaml").write_text(POLICY)
+    wait_for(closed, 10)
+    worker = daemon.worker()
+    daemon.start("--manifests", str(folder))
+    assert daemon.worker() == worker and a.listening() == LISTENERS
+    folder.rename(tmp_path / "away")
+    folder.mkdir(mode=0o755)
+    kill_supervisor(daemon)
+    daemon.start("--manifests", str(folder))  # another folder at the path: another start
+    assert daemon.worker() != worker and not closed()
+
+
+def test_uninstalled(enrolled):
+    worker = enrolled.worker()
+    kill_supervisor(enrolled)
+    run(WEFTD, "--uninstall", "--instance", INSTANCE)
+    assert ended(worker) and not left()
+    assert enrolled.pod.listening() == []
+
+
+def test_nobody_else_takes_it(enrolled):
+    """The folder is root's; and who has the socket's name all the same must be root."""
+    kill_supervisor(enrolled)
+    worker = enrolled.worker()
+    RUN.chmod(0o755)
+    RUN.parent.chmod(0o755)
+    (RUN / "resume.sock").chmod(0o777)
+    say = (f"import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.settimeout(5); "
+           f"s.connect('{RUN}/resume.sock'); s.send(bytes(600)); print(len(s.recv(10)))")
+    nobody = as_nobody(sys.executable, "-c", say, code=None)
+    assert nobody.stdout == "0\n" or "ConnectionReset" in nobody.stderr or "BrokenPipe" in nobody.stderr, nobody
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as root:  # root who says nothing that it knows
+        root.connect(str(RUN / "resume.sock"))
+        root.send(b"x")
+        root.settimeout(5)
+        try:
+            assert root.recv(10) == b""
+        except ConnectionResetError:
+            pass
+    enrolled.start()
+    assert enrolled.worker() == worker
