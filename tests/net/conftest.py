@@ -45,6 +45,18 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("splice", how, scope="module")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """All of a module with splice on, then all of it with splice off: pytest's own order changes labs in between."""
+    modules = list(dict.fromkeys(item.path for item in items))
+
+    def place(item):
+        call = getattr(item, "callspec", None)
+        return modules.index(item.path), str(call.params.get("splice", "")) if call else ""
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="module")
 def splice(request):
     """"splice", "tcp" (weft with splice off) or "plain" (no weft)."""

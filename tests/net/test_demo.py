@@ -27,7 +27,8 @@ def test_the_demo_shows_what_it_promises():
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - began < 60
     for words in ("plain TCP", "through weft", "cubic", "hello from web-1", "hello from web-2", "Couldn't connect",
-                  "exit code 7", "spliced", "not_allowed", "shop/web-clients"):
+                  "exit code 7", "spliced", "not_allowed", "shop/web-clients", "account 4711 holds 1 000 000",
+                  "15008   nothing: TLS 1.3", "cluster.local/ns/shop/sa/ledger"):
         assert words in done.stdout, words
     assert not done.stderr
     assert clean()
@@ -38,7 +39,7 @@ def test_without_a_program_it_says_what_to_do(tmp_path):
     done = subprocess.run([tmp_path / "python3", *DEMO], capture_output=True, text=True, check=False, timeout=30,
                           env={"PATH": str(tmp_path)})
     assert done.returncode == 1 and not done.stdout and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("demo: not installed: ") and "wrk iperf3; sh tools/setup.sh demo" in done.stderr
+    assert done.stderr.startswith("demo: not installed: ") and "wrk iperf3 tcpdump; sh tools/setup.sh demo" in done.stderr
     assert clean()
 
 
