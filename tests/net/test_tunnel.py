@@ -22,7 +22,15 @@ import pytest
 PLACES = (("near", "n1", 1, 10), ("second", "n1", 1, 11), ("far", "n2", 2, 10), ("other", "n2", 2, 11))
 LAB = "[nodes.n1]\n[nodes.n2]\n" + "".join(
     f'[pods.{name}]\nnode = "{node}"\nservice_account = "{name}"\nlabels = {{ app = "{name}" }}\n'
-    for name, node, _, _ in PLACES)
+    for name, node, _, _ in PLACES) + """
+[pods.proxied]
+node = "n2"
+service_account = "proxied"
+annotations = { "weft.io/proxy" = "always" }
+[pods.outsider]
+node = "n2"
+enrol = false
+"""
 VIP, VIP6 = "10.96.7.1", "fd00:96::7"
 
 
@@ -411,6 +419,51 @@ def test_a_policy_ends_what_it_forbids(lab, rules):
         assert q.server.recv(1) == b"y"
 
 
+# ------------------------------------------------------------------ through the worker without a tunnel
+
+
+@families
+def test_a_pod_of_the_same_node_that_wants_the_worker(lab, family):
+    with Pair(lab, family, source="far", target="proxied") as p:
+        assert p.seen[0] == lab.ip("far", number(family))
+        row, = of_port(lab, "n2", p.port)
+        assert (row["path"], row["reason"]) == ("proxy", "proxied")
+        assert row["source"]["pod"] == "default/far" and row["destination"]["pod"] == "default/proxied"
+        both_ways(p, 2 * MIB, 7)
+
+
+@families
+def test_plaintext_from_outside_to_a_pod_that_wants_the_worker(lab, family):
+    with Pair(lab, family, source="outsider", target="proxied") as p:
+        assert p.seen[0] == lab.ip("outsider", number(family))
+        assert p.client.getpeername()[:2] == (lab.ip("proxied", number(family)), p.port)
+        both_ways(p, 2 * MIB, 8)
+
+
+def test_its_policy_is_asked(lab, rules):
+    rules(policy("DENY", "cluster.local/ns/default/sa/far", target="proxied"),
+          {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "proxied", "namespace": "default",
+                                                          "labels": {"app": "proxied"},
+                                                          "annotations": {"weft.io/proxy": "always"}},
+           "spec": {"nodeName": "n2", "serviceAccountName": "proxied", "containers": [{"name": "c"}]}})
+    with listen(lab, "proxied", next(PORTS)) as listener:
+        with pytest.raises(OSError) as e, dial(lab, "far", (lab.ip("proxied"), listener.getsockname()[1])) as s:
+            if not s.recv(1):
+                pytest.fail("an orderly end")
+        assert e.value.errno in (errno.ECONNREFUSED, errno.ECONNRESET)
+
+
+def test_what_has_no_certificate_does_not_get_in(lab):
+    """A plain client at port 15008, one that talks nonsense, and weft's other ports from outside."""
+    for port, hello in ((15008, b"GET / HTTP/1.1\r\n\r\n"), (15008, b""), (15001, b"x"), (15006, b"x")):
+        with pytest.raises(OSError), dial(lab, "outsider", (lab.ip("far"), port)) as s:
+            s.sendall(hello)
+            s.shutdown(socket.SHUT_WR)
+            while s.recv(100):
+                pass
+            raise ConnectionResetError
+
+
 # ------------------------------------------------------------------ what dies
 
 
@@ -447,3 +500,60 @@ def test_a_pod_that_leaves_takes_its_connections_along(lab):
     with Pair(lab, target="other") as p:
         p.client.sendall(b"x")
         assert p.server.recv(1) == b"x"
+
+
+def test_a_pod_speaks_as_soon_as_it_is_there(lab):
+    """Its certificate need not be there yet."""
+    for account in ("fresh-1", "fresh-2"):
+        lab.weftctl("pod", "del", "default/second", node="n1", text=True)
+        lab.weftctl("pod", "add", "default/second", "--netns", f"/run/netns/{lab.pods['second']['netns']}", "--ip",
+                    ",".join(lab.pods["second"]["ips"]), "--service-account", account, node="n1", text=True)
+        with Pair(lab, source="second") as p:
+            p.client.sendall(b"x")
+            assert p.server.recv(1) == b"x"
+
+
+def test_an_address_that_is_another_pods_now(lab):
+    """Connections end with the pod that had the address; the next one is spoken with as what it is."""
+    with Pair(lab, target="other") as p:
+        p.client.sendall(b"x")
+        assert p.server.recv(1) == b"x"
+        lab.manifest("pods.json", folder(SERVICE, *(pod(*place) for place in PLACES[:3]),
+                                         pod("heir", *PLACES[3][1:])))
+        for end in (p.client, p.server):
+            with pytest.raises(ConnectionResetError):
+                end.recv(1)
+    try:
+        with dial(lab, "near", (lab.ip("other"), next(PORTS))) as s, pytest.raises(ConnectionResetError):
+            s.recv(1)  # who is there shows the certificate of `other` still, not that of `heir`
+        labrun.wait_for(lambda: "not of the identity" in lab.log("n1"), 5, "the reason in the log")
+    finally:
+        lab.manifest("pods.json", MANIFESTS["pods.json"])
+        known(lab, "n1", lab.ip("other"))
+
+
+def test_another_trust_domain(make_lab):
+    lab = make_lab(LAB.replace("[nodes.n2]", '[nodes.n2]\nargs = ["--trust-domain", "elsewhere.org"]'), MANIFESTS,
+                   name="td")
+    is_reset(lab, "near", (lab.ip("far"), next(PORTS)))
+    is_reset(lab, "far", (lab.ip("near"), next(PORTS)))
+    for node in ("n1", "n2"):
+        text = lab.log(node)
+        assert "another trust domain" in text or "not of the identity" in text, text
+
+
+def test_weftd_that_ends_lets_streams_end_first(make_lab):
+    """SIGTERM: no new connections, what is under way goes on until it has ended or its time is over."""
+    lab = make_lab(LAB, MANIFESTS, name="drain")
+    with Pair(lab) as p:
+        p.client.sendall(b"x")
+        assert p.server.recv(1) == b"x"
+        pid = lab.weftctl("status", node="n2")["worker"]["pid"]
+        os.kill(pid, signal.SIGTERM)
+        labrun.wait_for(lambda: "draining" in {t["state"] for t in lab.weftctl("tunnels", node="n1")["tunnels"]}, 5,
+                        "GOAWAY")
+        p.client.sendall(b"last")
+        assert p.server.recv(10) == b"last"
+        p.server.sendall(b"words")
+        p.server.close()
+        assert read_all(p.client) == b"words"

@@ -9,36 +9,49 @@
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "parts.h"
 
 #define HANDSHAKE_NS 10000000000ull
 #define HANDSHAKES_MAX 1024
+#define CERTIFICATE_NS 5000000000ull /* our own, until it is there; looked for */
+#define AGAIN_NS 20000000ull	     /* so often */
 
 struct carrier {
 	struct site *site;
+	int fd; /* until there is a certificate; else -1 */
+	struct loop_timer again;
+	uint64_t started_ns;
 	struct stream *tls; /* hbone's once that is there */
 	struct hbone *hbone;
 	uint64_t netns;
 	struct abi_addr client, own;
 	uint16_t client_port;
 	struct list link;
-	char *peer;   /* known when the handshake is done */
-	char *spiffe; /* ours */
+	struct peer *peer; /* known when the handshake is done */
+	char *spiffe;	   /* ours */
 };
 
 static const char *carrier_peer(const struct carrier *c)
 {
-	return c->peer ? c->peer : "";
+	return c->peer ? c->peer->spiffe : "";
 }
 
 static void carrier_free(struct carrier *c)
 {
+	const struct linger reset = {.l_onoff = 1};
+
 	list_del(&c->link);
 	--*(c->hbone ? &c->site->carrier_count : &c->site->handshake_count);
-	free(c->peer);
+	peer_drop(c->peer);
 	free(c->spiffe);
+	loop_disarm(c->site->thread->loop, &c->again);
+	if (c->fd >= 0) {
+		(void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+		close(c->fd);
+	}
 	free(c);
 }
 
@@ -55,7 +68,7 @@ static enum abi_reason judge(const struct relay *r, const struct carrier *c, con
 		*ret_why = "a port of weft's own";
 		return ABI_OWN_PORT;
 	}
-	return view_allows(pod, r->peer, &r->client, r->server_port);
+	return view_allows(pod, r->peer->spiffe, &r->client, r->server_port);
 }
 
 static void asked(struct hbone *h, struct stream *s, const struct hbone_request *ask)
@@ -67,7 +80,8 @@ static void asked(struct hbone *h, struct stream *s, const struct hbone_request 
 	const char *why = NULL;
 	enum abi_reason reason;
 
-	r->peer = carrier_peer(c);
+	r->peer = c->peer;
+	r->peer->holders++;
 	r->netns = r->to = c->netns;
 	r->client = c->client;
 	r->client_port = c->client_port;
@@ -116,7 +130,8 @@ static void handshake_failed(struct carrier *c, const char *why)
 	if (log_wants(LOG_INFO))
 		log_info("handshake failed: %s: from=%s identity=%s", why,
 			 addr_port_text(&c->client, c->client_port, from), c->spiffe);
-	stream_close(c->tls, why);
+	if (c->tls)
+		stream_close(c->tls, why);
 	carrier_free(c);
 }
 
@@ -127,7 +142,7 @@ static const char *verify(void *arg, void *x509)
 	const char *why = certs_verify_client(x509, certs_trust_domain(c->site->certs), peer);
 
 	if (!why)
-		c->peer = mem_string(peer);
+		c->peer = peer_new(peer);
 	return why;
 }
 
@@ -155,39 +170,54 @@ static void tls_ready(struct stream *s, unsigned happened)
 		hbone_drain(c->hbone);
 }
 
-void inbound_hbone(struct site *at, const struct view_pod *pod, int fd)
+/* A pod that has just come may be spoken to before it has its certificate. */
+static void carrier_begin(struct carrier *c)
 {
-	struct tls_plan plan = {.server = true, .deadline_ns = HANDSHAKE_NS, .verify = verify};
-	struct carrier *c = mem_alloc(sizeof(*c));
-	struct abi_tuple t = {0};
-	const char *why = NULL;
+	struct site *at = c->site;
+	struct tls_plan plan = {.server = true, .deadline_ns = HANDSHAKE_NS, .verify = verify, .arg = c};
+	const char *why = "no source of certificates";
 
-	if (sock_peer(fd, &t.src, &t.src_port) || sock_local(fd, &t.dst, &t.dst_port)) {
-		close(fd);
-		free(c);
+	plan.ctx = at->certs ? certs_server(at->certs, c->spiffe, &why) : NULL;
+	if (!plan.ctx && at->certs && loop_now(at->thread->loop) - c->started_ns < CERTIFICATE_NS) {
+		loop_arm(at->thread->loop, &c->again, AGAIN_NS);
 		return;
 	}
-	plan.ctx = at->certs ? certs_server(at->certs, pod->spiffe, &why) : NULL;
 	if (!plan.ctx) {
-		relay_refuse(at, fd, ABI_HANDSHAKE_FAILED, &t, why ? why : "no source of certificates");
+		handshake_failed(c, why);
+		return;
+	}
+	c->tls = tls_stream(at->thread, sock_stream(at->thread, c->fd), &plan);
+	c->fd = -1;
+	SSL_CTX_free(plan.ctx);
+	c->tls->ready = tls_ready;
+	c->tls->owner = c;
+}
+
+static void again_due(struct loop_timer *t)
+{
+	carrier_begin(container_of(t, struct carrier, again));
+}
+
+void inbound_hbone(struct site *at, const struct view_pod *pod, int fd)
+{
+	struct carrier *c = mem_alloc(sizeof(*c));
+
+	if (sock_peer(fd, &c->client, &c->client_port) || sock_local(fd, &c->own, &(uint16_t){0})) {
+		close(fd);
 		free(c);
 		return;
 	}
 	if (at->handshake_count == HANDSHAKES_MAX)
 		handshake_failed(container_of(at->handshakes.next, struct carrier, link), "too many at once");
-	*c = (struct carrier){.site = at,
-			      .netns = pod->netns,
-			      .client = t.src,
-			      .own = t.dst,
-			      .client_port = t.src_port,
-			      .spiffe = mem_string(pod->spiffe)};
+	c->site = at;
+	c->fd = fd;
+	c->again.due = again_due;
+	c->started_ns = loop_now(at->thread->loop);
+	c->netns = pod->netns;
+	c->spiffe = mem_string(pod->spiffe);
 	list_add(&at->handshakes, &c->link);
 	at->handshake_count++;
-	plan.arg = c;
-	c->tls = tls_stream(at->thread, sock_stream(at->thread, fd), &plan);
-	SSL_CTX_free(plan.ctx);
-	c->tls->ready = tls_ready;
-	c->tls->owner = c;
+	carrier_begin(c);
 }
 
 /* ------------------------------------------------------------------ plaintext */
@@ -269,6 +299,13 @@ static const char *ends_by_pod(const struct carrier *c, const void *arg)
 	return !e->netns || c->netns == e->netns ? e->why : NULL;
 }
 
+static const char *ends_by_view(const struct carrier *c, const void *arg)
+{
+	const struct view_pod *pod = view_pod(c->site->view, c->netns);
+
+	return pod && !strcmp(pod->spiffe, c->spiffe) ? NULL : "the pod is another one now";
+}
+
 static const char *ends_by_trust(const struct carrier *c, const void *arg)
 {
 	return certs_still_good(c->site->certs, tls_peer(c->tls));
@@ -280,6 +317,12 @@ void carriers_end(struct site *at, uint64_t netns, const char *why)
 
 	end_where(&at->handshakes, ends_by_pod, &e);
 	end_where(&at->carriers, ends_by_pod, &e);
+}
+
+void carriers_view_changed(struct site *at)
+{
+	end_where(&at->handshakes, ends_by_view, NULL);
+	end_where(&at->carriers, ends_by_view, NULL);
 }
 
 void carriers_trust_changed(struct site *at)

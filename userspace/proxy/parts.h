@@ -38,14 +38,21 @@ enum relay_state {
 	RELAY_CLOSED, /* freed at the end of the turn */
 };
 
+/* Who is at the other end of a carrier: relays may outlive it, to be read to their end. */
+struct peer {
+	unsigned holders;
+	char spiffe[];
+};
+struct peer *peer_new(const char *spiffe);
+void peer_drop(struct peer *p); /* harmless if NULL */
+
 /* Two streams, and what goes from one to the other. An idle one costs this struct and those of its streams. */
 struct relay {
 	struct site *site;
 	struct stream *side[2];		   /* by enum relay_end; NULL: not there (any more) */
 	struct dial *dial;		   /* while it dials */
 	void (*dial_end)(struct relay *r); /* it is of no use any more; NULL: there is none */
-	/* RELAY_HBONE: SPIFFE id of who asks; good as long as the client side is there */
-	const char *peer;
+	struct peer *peer;		   /* RELAY_HBONE: who asks */
 	enum relay_kind kind;
 	enum relay_state state;
 	struct loop_task again; /* stopped for others' sake, or is to be freed */
@@ -91,6 +98,7 @@ void outbound_accept(struct site *at, const struct view_pod *pod, int fd);
 void inbound_plain(struct site *at, const struct view_pod *pod, int fd);
 void inbound_hbone(struct site *at, const struct view_pod *pod, int fd);
 void carriers_end(struct site *at, uint64_t netns, const char *why); /* of this pod; 0: of all */
+void carriers_view_changed(struct site *at);			     /* of pods that are somebody else now */
 void carriers_trust_changed(struct site *at);
 void carriers_drain(struct site *at);
 void carriers_each(const struct site *at, void (*one)(void *ctx, const struct tunnel_row *r), void *ctx);

@@ -342,8 +342,9 @@ static void judge_one(struct relay *r, void *arg)
 static void view_work(struct site *at, struct round *r)
 {
 	guests_view_changed(at);
-	if (r->number & VIEW_PEERS)
-		tunnels_view_changed(at->tunnels);
+	if (r->number & VIEW_POLICY)
+		carriers_view_changed(at);
+	tunnels_view_changed(at->tunnels); /* sources and destinations */
 	each_relay(at, judge_one, NULL);
 }
 

@@ -42,9 +42,28 @@ static void set_state(struct relay *r, enum relay_state state)
 	r->state = state;
 }
 
+struct peer *peer_new(const char *spiffe)
+{
+	size_t size = strlen(spiffe) + 1;
+	struct peer *p = mem_alloc(sizeof(*p) + size);
+
+	p->holders = 1;
+	memcpy(p->spiffe, spiffe, size);
+	return p;
+}
+
+void peer_drop(struct peer *p)
+{
+	if (p && !--p->holders)
+		free(p);
+}
+
 static void relay_free(struct loop_task *t)
 {
-	free(container_of(t, struct relay, again));
+	struct relay *r = container_of(t, struct relay, again);
+
+	peer_drop(r->peer);
+	free(r);
 }
 
 static void log_end(const struct relay *r, enum abi_reason reason, const char *why)
@@ -59,7 +78,7 @@ static void log_end(const struct relay *r, enum abi_reason reason, const char *w
 		 addr_port_text(&r->server, r->server_port, server), reason_name(reason),
 		 (unsigned long long)r->bytes[RELAY_CLIENT], (unsigned long long)r->bytes[RELAY_SERVER],
 		 (unsigned long long)(loop_now(r->site->thread->loop) - r->opened_ns) / 1000000,
-		 r->peer ? " peer=" : "", r->peer ? r->peer : "");
+		 r->peer ? " peer=" : "", r->peer ? r->peer->spiffe : "");
 }
 
 static void dial_end(struct relay *r)
@@ -262,7 +281,7 @@ void relay_judge(struct relay *r)
 		return;
 	r->policy = to->policy;
 	if (r->kind == RELAY_HBONE) {
-		who = r->peer;
+		who = r->peer->spiffe;
 	} else if (r->kind == RELAY_LOCAL) {
 		from = view_pod(r->site->view, r->netns);
 		who = from ? from->spiffe : NULL;
@@ -316,7 +335,7 @@ void relay_row(const struct relay *r, struct relay_row *ret)
 		.waits = waits(r),
 	};
 	if (r->kind == RELAY_HBONE) {
-		text_copy(ret->peer, sizeof(ret->peer), r->peer);
+		text_copy(ret->peer, sizeof(ret->peer), r->peer->spiffe);
 		ret->tuple = (struct abi_tuple){.src = r->client, .dst = r->server, .dst_port = r->server_port};
 		if (r->side[RELAY_SERVER] &&
 		    !sock_local(sock_fd(r->side[RELAY_SERVER]), &ret->tuple.src, &ret->tuple.src_port))

@@ -2,7 +2,7 @@
 /*
  * tunnels.c: see tunnels.h.
  *
- *	TUNNEL_WANTS --socket--> TUNNEL_CONNECTS --TCP, TLS, its certificate is the one--> TUNNEL_OPEN
+ *	TUNNEL_WANTS --certificate, socket--> TUNNEL_CONNECTS --TCP, TLS, its certificate is the one--> TUNNEL_OPEN
  *	TUNNEL_OPEN --GOAWAY, no stream ids--> TUNNEL_DRAINS --last stream--> freed; from anywhere --why--> freed
  */
 #include <errno.h>
@@ -16,7 +16,9 @@
 
 #define CONNECT_NS 10000000000ull
 #define HANDSHAKE_NS 10000000000ull
-#define STREAMS_HOPED 100 /* of a connection that is not open yet */
+#define CERTIFICATE_NS 5000000000ull /* our own, until it is there; looked for */
+#define AGAIN_NS 20000000ull	     /* so often */
+#define STREAMS_HOPED 100	     /* of a connection that is not open yet */
 
 enum tunnel_state { TUNNEL_WANTS,
 		    TUNNEL_CONNECTS,
@@ -38,6 +40,8 @@ struct group {		       /* the connections of one key */
 struct tunnel {
 	enum tunnel_state state;
 	struct group *group;
+	struct loop_timer again; /* for a certificate */
+	SSL_CTX *ctx;
 	struct socket_wait want;
 	struct stream *below; /* TLS; hbone's once it is open */
 	struct hbone *hbone;
@@ -149,6 +153,8 @@ static void set_state(struct tunnel *t, enum tunnel_state state)
 static void tunnel_drop(struct tunnel *t)
 {
 	socket_pool_cancel(&t->want);
+	loop_disarm(t->group->tunnels->thread->loop, &t->again);
+	SSL_CTX_free(t->ctx);
 	list_del(&t->link);
 	t->group->tunnels->count--;
 	free(t);
@@ -228,32 +234,46 @@ static void socket_came(struct socket_wait *w, int fd)
 {
 	struct tunnel *t = container_of(w, struct tunnel, want);
 	struct group *g = t->group;
-	struct tunnels *ts = g->tunnels;
-	struct tls_plan plan = {.deadline_ns = HANDSHAKE_NS, .verify = verify, .arg = t};
-	const char *why = NULL;
+	struct thread *thread = g->tunnels->thread;
+	const struct tls_plan plan = {.ctx = t->ctx, .deadline_ns = HANDSHAKE_NS, .verify = verify, .arg = t};
 	struct stream *tcp;
-	int err;
 
 	if (fd < 0) {
 		tunnel_failed(t, fd == -EBUSY ? "too many sockets asked for" : "no socket in the pod");
 		return;
 	}
-	plan.ctx = ts->plan.certs ? certs_client(ts->plan.certs, g->key.source, &why) : NULL;
 	/* a pod may have several addresses: it must be the one of the key */
-	err = plan.ctx ? socket_pool_bind(fd, &g->key.from) : 0;
-	if (!plan.ctx || err) {
+	if (socket_pool_bind(fd, &g->key.from)) {
 		close(fd);
-		SSL_CTX_free(plan.ctx);
-		tunnel_failed(t, err ? "the pod's address cannot be bound" : why ? why
-										 : "no source of certificates");
+		tunnel_failed(t, "the pod's address cannot be bound");
 		return;
 	}
-	tcp = sock_connect(ts->thread, fd, &g->key.addr, g->key.port, CONNECT_NS);
-	t->below = tls_stream(ts->thread, tcp, &plan);
-	SSL_CTX_free(plan.ctx);
+	tcp = sock_connect(thread, fd, &g->key.addr, g->key.port, CONNECT_NS);
+	t->below = tls_stream(thread, tcp, &plan);
 	t->below->ready = below_ready;
 	t->below->owner = t;
 	set_state(t, TUNNEL_CONNECTS);
+}
+
+/* A pod that has just come may speak before it has its certificate. */
+static void tunnel_begin(struct tunnel *t)
+{
+	struct group *g = t->group;
+	struct tunnels *ts = g->tunnels;
+	const char *why = "no source of certificates";
+
+	t->ctx = ts->plan.certs ? certs_client(ts->plan.certs, g->key.source, &why) : NULL;
+	if (t->ctx)
+		socket_pool_take(ts->plan.sockets, g->key.netns, WIRE_SOCKET_OUT, !addr_is_v4(&g->key.addr), &t->want);
+	else if (ts->plan.certs && loop_now(ts->thread->loop) - t->started_ns < CERTIFICATE_NS)
+		loop_arm(ts->thread->loop, &t->again, AGAIN_NS);
+	else
+		tunnel_failed(t, why);
+}
+
+static void again_due(struct loop_timer *timer)
+{
+	tunnel_begin(container_of(timer, struct tunnel, again));
 }
 
 static void tunnel_start(struct group *g)
@@ -263,11 +283,12 @@ static void tunnel_start(struct group *g)
 
 	t->group = g;
 	t->want.got = socket_came;
+	t->again.due = again_due;
 	t->started_ns = loop_now(ts->thread->loop);
 	list_init(&t->link);
 	set_state(t, TUNNEL_WANTS);
 	ts->count++;
-	socket_pool_take(ts->plan.sockets, g->key.netns, WIRE_SOCKET_OUT, !addr_is_v4(&g->key.addr), &t->want);
+	tunnel_begin(t);
 }
 
 /* ------------------------------------------------------------------ streams */
