@@ -53,7 +53,7 @@ FLOORS := \
 	control/publish_found control/publish \
 	control/admin control/name control/live control/traffic control/connections control/tunnel_report \
 	control/destination control/explain \
-	control/forced control/report \
+	control/forced control/cert_report control/report \
 	proxy/relay proxy/dial proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/loader proc/spawn proc/takeover proc/netns proc/routes proc/podfile \

@@ -67,6 +67,7 @@ typedef int64_t certs_clock(void);
  */
 struct cert_source {
 	const char *name; /* "embedded CA in /var/lib/weft/default/ca", for messages */
+	bool issues;	  /* a CA of ours: it answers at once, for any identity */
 	bool renews;	  /* false: it has what somebody else renews, and calls changed() then */
 	void (*issue)(struct cert_source *s, const char *spiffe, void *asked,
 		      void (*done)(void *asked, struct cert *cert, const char *error));
@@ -145,9 +146,17 @@ const char *certs_still_good(struct certs *c, void *x509); /* NULL: yes; else wh
 
 /* ------------------------------------------------------------------ for people; control thread */
 
-/* Why nothing or not all works, of source, roots and CRL; NULL: all is well. Borrowed until the next turn. */
-const char *certs_problem(struct certs *c);
+/* Why there are no handshakes, or will be none soon: of source, roots and CRL. NULL: all is well. Borrowed for now. */
+const char *certs_problem(const struct certs *c);
 const char *certs_source(const struct certs *c);
+const char *certs_crl(const struct certs *c); /* "none", "valid", or why it closes */
+/* Something that certs_problem() or certs_each() tell has changed. The callee may call them. */
+void certs_on_change(struct certs *c, void (*told)(void *ctx), void *ctx);
+/*
+ * A certificate for somebody who is no pod of ours (an Envoy beside us), if the source is a CA of ours. NULL and why;
+ * cert_free() it. *ret_roots: whom to trust; free() it.
+ */
+struct cert *certs_issue(struct certs *c, const char *spiffe, char **ret_roots, char why[256]) must_check;
 
 struct cert_view {
 	const char *spiffe, *state; /* "waiting", "valid", "renewing", "failed": no good one */

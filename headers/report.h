@@ -28,6 +28,7 @@ struct report {
 	int (*tunnels)(struct proxy *p, struct tunnel_row **ret, unsigned *ret_count);
 	int (*stats)(struct proxy *p, struct proxy_stats **ret, unsigned *ret_count);
 	struct proxy *proxy;
+	struct certs *certs; /* NULL: not yet */
 };
 
 /* control/report.c: every command: admin_ask with a struct report. */
@@ -79,6 +80,11 @@ enum abi_reason destination_need(const struct destination *d, const struct world
 struct answer *connections_answer(struct report *r, const json_t *request);
 /* control/tunnel_report.c */
 struct answer *tunnel_report(struct report *r, const json_t *request);
+/* control/cert_report.c: certs, issue; what status says of them; what makes us not ready */
+struct answer *cert_report(struct report *r, const json_t *request);
+struct answer *cert_report_issue(struct report *r, const json_t *request);
+json_t *cert_report_status(const struct report *r);
+void cert_report_problems(const struct report *r, void (*each)(void *ctx, const struct problem *p), void *ctx);
 /* control/traffic.c */
 struct answer *traffic_answer(struct report *r, const json_t *request);
 /*

@@ -97,7 +97,6 @@ static void failures_back_off(void **state)
 	assert_none(&f, WEB, CERTS_WAITING);
 	assert_string_equal(view(&f).state, "failed");
 	assert_string_equal(view(&f).problem, "the CA is away");
-	assert_non_null(strstr(certs_problem(f.certs), "the CA is away"));
 	/* 0.5, 1, 2 ... 128 seconds: within half an hour about 8 + 1800 / 150 */
 	for (int i = 0; i < 1800; i++)
 		later(&f, 1);

@@ -9,8 +9,8 @@ struct fixture {
 };
 
 /* A context of ours for a leaf by `by`. */
-static SSL_CTX *context(struct fixture *f, const struct ca_pair *by, const char *uri, const char *purposes, int64_t from,
-			int64_t to)
+static SSL_CTX *context(struct fixture *f, const struct ca_pair *by, const char *uri, const char *purposes,
+			int64_t from, int64_t to)
 {
 	struct ca_pair leaf = pki_leaf(by, uri, purposes, from, to);
 	STACK_OF(X509) *chain = sk_X509_new_null();

@@ -115,6 +115,10 @@ static void bad_lines(void **state)
 		"-x",
 		"help a b c",
 		"completion",
+		"issue",
+		"issue a/b",
+		"issue --to x",
+		"certs x",
 		"version now",
 	};
 

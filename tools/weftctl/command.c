@@ -37,6 +37,11 @@ static const struct option add_options[] = {
 	{NULL},
 };
 
+static const struct option issue_options[] = {
+	{"--to", "DIR", "folder for NAMESPACE.NAME.pem, NAMESPACE.NAME.key (mode 600) and roots.pem", .needed = true},
+	{NULL},
+};
+
 static const struct option explain_options[] = {
 	{"--check", NULL, "exit 1 if the connection would be refused", .hint = HINT_FLAG},
 	{NULL},
@@ -81,6 +86,15 @@ const struct command commands[] = {
 	 "the\n"
 	 "socket, a reader. With -o json also windows, round trip, cipher and key exchange.",
 	 .most = 1, .hint = HINT_POD, .watches = true, .run = list_tunnels},
+	{"certs", "", "certificates of this node's identities, the roots, and what is wrong with them",
+	 "One line for each identity that pods of this node have: until when its certificate is good, when it is\n"
+	 "renewed, how many pods have it. Then the roots that are trusted, and the CRL.",
+	 .watches = true, .run = certs_list},
+	{"issue", "NAMESPACE/NAME", "a certificate of the embedded CA for a peer that is no pod of weft",
+	 "For an Envoy or a test beside weft: key and chain of that service account, good for 24 hours, and the\n"
+	 "roots to trust, as files that weftd --certs-dir reads too. Run it again before they end; files are\n"
+	 "replaced at once. Without --certs-dir only, and for root only.",
+	 .least = 1, .most = 1, .options = issue_options, .run = certs_issue},
 	{"policy", "[NAMESPACE/POD]", "which policies are in force for each pod", NULL, .most = 1,
 	 .hint = HINT_POD, .watches = true, .run = list_policy},
 	{"explain", "NAMESPACE/POD DEST[:PORT]", "would this connection be allowed, and which object says so",

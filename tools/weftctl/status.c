@@ -259,6 +259,12 @@ static void print_worker(const struct ctl *c, const json_t *worker, const char *
 	     unit_count((uint64_t)number_of(n, "endpoints"), endpoints),
 	     (long long)number_of(n, "policy_sets"),
 	     unit_count((uint64_t)number_of(n, "connections"), conns));
+	n = json_object_get(worker, "certs");
+	if (json_is_object(n))
+		line(c, "certs", "%s: %lld of %lld identities have one, %lld root%s, CRL: %s", string_of(n, "source"),
+		     (long long)number_of(n, "valid"), (long long)number_of(n, "identities"),
+		     (long long)number_of(n, "roots"), number_of(n, "roots") == 1 ? "" : "s", string_of(n, "crl"));
+	n = json_object_get(worker, "counts");
 	line(c, "objects", "%lld read, %lld rejected, %lld warnings", (long long)number_of(n, "objects"),
 	     (long long)number_of(worker, "errors"), (long long)number_of(worker, "warnings"));
 }

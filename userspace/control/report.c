@@ -50,6 +50,7 @@ void report_problems(const struct report *r, void (*each)(void *ctx, const struc
 	if (r->world)
 		world_problems(r->world, count_problem, &t);
 	report_forced(r, count_problem, &t);
+	cert_report_problems(r, count_problem, &t);
 	if (!r->publish)
 		return;
 	error = publish_errors(r->publish, &count);
@@ -173,11 +174,12 @@ static struct answer *status(struct report *r, const json_t *request)
 			   "endpoints", (int)t.endpoints, "policy_sets", (int)r->world->set_count,
 			   "identities", (int)r->world->identities.count, "connections", (int)conns,
 			   "destroyed", (json_int_t)r->destroyed, "swept", (json_int_t)r->swept);
-	return answer_json(json_pack("{s:b, s:o, s:o, s:b, s:i, s:i, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:I}}",
+	return answer_json(json_pack("{s:b, s:o, s:o, s:b, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:I}}",
 				     "ready", r->ready, "why", answer_text(r->why), "source",
 				     answer_text(r->source->name), "loaded", r->source->loaded, "errors",
 				     (int)errors, "warnings", (int)warnings, "problems", problems, "counts",
-				     counts, "maps", status_maps(r, &t, conns), "reasons", status_reasons(r),
+				     counts, "maps", status_maps(r, &t, conns), "reasons", status_reasons(r), "certs",
+				     cert_report_status(r),
 				     "published", "updates", (int)stats->updates, "deletes",
 				     (int)stats->deletes, "took_us", (json_int_t)(stats->took_ns / 1000)));
 }
@@ -474,6 +476,8 @@ struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 		{"connections", connections_answer},
 		{"tunnels", tunnel_report},
 		{"traffic", traffic_answer},
+		{"certs", cert_report},
+		{"issue", cert_report_issue},
 		{"explain", explain_answer},
 	};
 	struct report *r = ctx;

@@ -319,6 +319,7 @@ struct cert_source *ca_source(struct loop *loop, struct cert_folder *folder, con
 
 	*c = (struct ca){
 		.source = {.name = mem_format("embedded CA in %s", folder->path),
+			   .issues = true,
 			   .renews = true,
 			   .issue = ca_issue,
 			   .roots = ca_roots,

@@ -70,7 +70,9 @@ struct certs {
 	struct loop_timer tick;
 	void (*changed)(void *ctx, uint64_t number);
 	void *ctx;
-	char said[WHY];
+	void (*told)(void *ctx);
+	void *told_ctx;
+	const char *closed; /* as it was told last */
 };
 
 static int64_t jitter(int64_t most) /* 0 .. most */
@@ -116,14 +118,24 @@ static void publish(struct certs *c, struct entry *e, SSL_CTX *ctx, const char *
 
 /* ------------------------------------------------------------------ one certificate */
 
-static void set_problem(struct entry *e, const char *problem)
+static void tell(const struct certs *c)
 {
+	if (c->told)
+		c->told(c->told_ctx);
+}
+
+static void set_problem(const struct certs *c, struct entry *e, const char *problem)
+{
+	bool same = text_equal(problem, e->problem);
+
 	if (problem && !text_equal(problem, e->problem))
 		log_warning("certificate of %s: %s", e->spiffe, problem);
 	else if (!problem && e->problem)
 		log_info("certificate of %s: good again", e->spiffe);
 	free(e->problem);
 	e->problem = problem ? mem_string(problem) : NULL;
+	if (!same)
+		tell(c);
 }
 
 static void failed(struct certs *c, struct entry *e, const char *problem)
@@ -133,7 +145,7 @@ static void failed(struct certs *c, struct entry *e, const char *problem)
 		e->retry_ms = RETRY_MAX_MS;
 	e->due_ms = c->now() + e->retry_ms - e->retry_ms / 5 + jitter(2 * e->retry_ms / 5);
 	e->state = e->ctx ? VALID : FAILED;
-	set_problem(e, problem);
+	set_problem(c, e, problem);
 }
 
 /* Half of what is left, give or take a twentieth, so that a restarted node does not renew everything at one time. */
@@ -206,7 +218,7 @@ static void take(struct certs *c, struct entry *e, const struct cert *cert)
 	e->late_ms = e->not_after_ms - (e->not_after_ms - not_before * 1000) / LATE;
 	e->retry_ms = 0;
 	e->state = VALID;
-	set_problem(e, NULL);
+	set_problem(c, e, NULL);
 }
 
 static void issued(void *asked, struct cert *cert, const char *error)
@@ -246,7 +258,7 @@ static void expire(struct certs *c, struct entry *e)
 	publish(c, e, NULL, CERTS_EXPIRED);
 	e->state = FAILED;
 	if (!e->problem)
-		set_problem(e, CERTS_EXPIRED);
+		set_problem(c, e, CERTS_EXPIRED);
 }
 
 /* Its owner is late to renew it: say so while there is time. */
@@ -258,7 +270,7 @@ static void remind(const struct certs *c, struct entry *e)
 		return;
 	x509_date(e->not_after_ms / 1000, date);
 	text = mem_format("it ends on %s and was not renewed: put a new one there", date);
-	set_problem(e, text);
+	set_problem(c, e, text);
 	free(text);
 }
 
@@ -277,6 +289,10 @@ static void tick_due(struct loop_timer *t)
 	int64_t now = c->now(), next = INT64_MAX;
 	unsigned room = AT_ONCE;
 
+	if (certs_problem(c) != c->closed) { /* by the clock alone */
+		c->closed = certs_problem(c);
+		tell(c);
+	}
 	/* First: a source that answers at once arms it again. */
 	loop_arm(c->loop, &c->tick, TICK_NS);
 	for (struct entry *e = next_entry(c, NULL); e; e = next_entry(c, e)) {
@@ -427,6 +443,7 @@ static void source_changed(struct cert_source *s)
 		e->retry_ms = 0;
 	}
 	loop_arm(c->loop, &c->tick, 0);
+	tell(c);
 }
 
 struct certs *certs_new(struct loop *loop, struct cert_source *source, const char *trust_domain, certs_clock *now)
@@ -529,23 +546,64 @@ const char *certs_source(const struct certs *c)
 	return c->source->name;
 }
 
-const char *certs_problem(struct certs *c)
+const char *certs_problem(const struct certs *c)
 {
-	const char *closed = c->trust ? trust_closed(c->trust, c->now() / 1000) : NULL;
-
 	if (c->source->problem)
 		return c->source->problem;
 	if (c->trust_problem[0])
 		return c->trust_problem;
-	if (closed)
-		return closed;
-	for (struct entry *e = next_entry(c, NULL); e; e = next_entry(c, e)) {
-		if (!e->problem)
-			continue;
-		snprintf(c->said, sizeof(c->said), "%.120s: %.120s", e->spiffe, e->problem);
-		return c->said;
+	return c->trust ? trust_closed(c->trust, c->now() / 1000) : NULL;
+}
+
+const char *certs_crl(const struct certs *c)
+{
+	const char *closed = c->trust ? trust_closed(c->trust, c->now() / 1000) : NULL;
+
+	if (!c->crl)
+		return "none";
+	return closed && !text_equal(closed, CERTS_ROOT_EXPIRED) ? closed : "valid";
+}
+
+void certs_on_change(struct certs *c, void (*told)(void *ctx), void *ctx)
+{
+	c->told = told;
+	c->told_ctx = ctx;
+}
+
+struct taken {
+	struct cert *cert;
+	char *why;
+};
+
+static void take_at_once(void *asked, struct cert *cert, const char *error)
+{
+	struct taken *t = asked;
+
+	t->cert = cert;
+	if (error)
+		text_copy(t->why, WHY, error);
+}
+
+struct cert *certs_issue(struct certs *c, const char *spiffe, char **ret_roots, char why[WHY])
+{
+	struct taken t = {.why = why};
+	struct spiffe id;
+
+	if (spiffe_parse(spiffe, &id) || !text_equal(id.trust_domain, c->trust_domain)) {
+		snprintf(why, WHY, "\"%.100s\" is no SPIFFE identity of trust domain %.60s", spiffe, c->trust_domain);
+		return NULL;
 	}
-	return NULL;
+	if (!c->source->issues) {
+		snprintf(why, WHY, "certificates come from %.120s: weft has no CA here that could issue one",
+			 c->source->name);
+		return NULL;
+	}
+	c->source->issue(c->source, spiffe, &t, take_at_once);
+	if (t.cert) {
+		*ret_roots = c->source->roots(c->source);
+		log_info("certificate of %s: issued because weftctl asked for it", spiffe);
+	}
+	return t.cert;
 }
 
 static int by_name(const void *a, const void *b)

@@ -370,6 +370,14 @@ static void trust_changed(void *ctx, uint64_t number)
 	proxy_trust_changed(worker_proxy(w->proxy));
 }
 
+static void certs_changed(void *ctx)
+{
+	struct worker *w = ctx;
+
+	if (w->published)
+		say_ready(w);
+}
+
 static int open_proxy(struct worker *w, const struct wire_start *s)
 {
 	const struct worker_proxy_plan plan = {
@@ -390,6 +398,8 @@ static int open_proxy(struct worker *w, const struct wire_start *s)
 	w->report.tunnels = proxy_tunnels;
 	w->report.stats = proxy_stats;
 	certs_on_trust(worker_certs(w->certs), trust_changed, w);
+	certs_on_change(worker_certs(w->certs), certs_changed, w);
+	w->report.certs = worker_certs(w->certs);
 	return 0;
 }
 

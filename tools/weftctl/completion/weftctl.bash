@@ -12,13 +12,13 @@ _weftctl()
 			continue
 		fi
 		case $word in
-		-o|--instance|--output|--wait|--netns|--ip|--service-account|--label|--annotation|--uid|--of|=) skip=$word ;;
+		-o|--instance|--output|--wait|--to|--netns|--ip|--service-account|--label|--annotation|--uid|--of|=) skip=$word ;;
 		-*) ;;
 		*) [[ $command == *' '* ]] || command=${command:+$command }$word ;;
 		esac
 	done
 	case $command in
-	'') words="status pods services connections tunnels policy explain traffic pod splice reasons completion help version " ;;
+	'') words="status pods services connections tunnels certs issue policy explain traffic pod splice reasons completion help version " ;;
 	pod) words="add del " ;;
 	splice) words="on off " ;;
 	'status'|'status '*) words="--wait " ;;
@@ -26,6 +26,8 @@ _weftctl()
 	'services'|'services '*) words="$(weftctl $instance names --of services 2>/dev/null) " ;;
 	'connections'|'connections '*) words="$(weftctl $instance names --of pods 2>/dev/null) " ;;
 	'tunnels'|'tunnels '*) words="$(weftctl $instance names --of pods 2>/dev/null) " ;;
+	'certs'|'certs '*) words="" ;;
+	'issue'|'issue '*) words="--to " ;;
 	'policy'|'policy '*) words="$(weftctl $instance names --of pods 2>/dev/null) " ;;
 	'explain'|'explain '*) words="$(weftctl $instance names --of pods 2>/dev/null) --check " ;;
 	'traffic'|'traffic '*) words="" ;;
@@ -44,6 +46,7 @@ _weftctl()
 	--output) words="table json"; only=1 ;;
 	--watch) words=""; only=1 ;;
 	--wait) words=""; only=1 ;;
+	--to) words=""; only=1 ;;
 	--netns) words="$(compgen -f -- "$cur") $(ls /run/netns 2>/dev/null)"; only=1 ;;
 	--ip) words=""; only=1 ;;
 	--service-account) words=""; only=1 ;;
