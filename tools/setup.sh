@@ -35,7 +35,7 @@ BUILD="make gcc libc6-dev clang bpftool libbpf-dev libelf-dev zlib1g-dev libmnl-
 	libxxhash-dev libnghttp2-dev libssl-dev liburcu-dev"
 TEST="libcmocka-dev"
 LINT="clang-format"
-NET="python3 iproute2 procps curl nginx wrk iperf3 tcpdump openssl"
+NET="python3 python3-h2 iproute2 procps curl nginx wrk iperf3 tcpdump openssl"
 BENCH="redis-server redis-tools postgresql haproxy python3-venv $(command -v go >/dev/null || echo golang-go)"
 # The other real programs of tests/net/programs.
 PROGRAMS="mariadb-server mariadb-client memcached openssh-server openssh-client rsync vsftpd mosquitto
