@@ -9,6 +9,7 @@
 
 #include <linux/bpf.h>
 #include <linux/types.h>
+#include <linux/version.h>
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>

@@ -86,6 +86,22 @@ static __always_inline __u32 send_flags(void)
 	return 0;
 }
 
+extern int LINUX_KERNEL_VERSION __kconfig;
+extern void *bpf_rdonly_cast(const void *obj, __u32 type) __ksym __weak; /* 6.2: a load that may fault, without a call */
+
+/* Does its recv() wait inside the kernel, or is the socket mapped into memory? Asked for every message. */
+static __always_inline int reader_differs(const struct abi_flow *reader)
+{
+	const struct rb_root *root;
+	const struct file *file;
+
+	if (LINUX_KERNEL_VERSION < KERNEL_VERSION(6, 2, 0))
+		return file_blocks((const struct file *)reader->file) || mappings_there(reader->mapped);
+	file = bpf_rdonly_cast((const void *)reader->file, bpf_core_type_id_kernel(struct file));
+	root = bpf_rdonly_cast((const void *)reader->mapped, bpf_core_type_id_kernel(struct rb_root));
+	return !(file->f_flags & O_NONBLOCK) || root->rb_node;
+}
+
 /* The grant is there; is there anything about this message, or about the reader at this moment, that TCP must carry? */
 static __always_inline int message_may(struct abi_pair *p, struct abi_flow *me, const struct abi_flow *peer)
 {
@@ -97,8 +113,7 @@ static __always_inline int message_may(struct abi_pair *p, struct abi_flow *me, 
 		pair_leave(p, ABI_URGENT);
 		return 0;
 	}
-	return !peer->file ||
-	       (!file_blocks((const struct file *)peer->file) && !mappings_there(peer->mapped));
+	return !peer->file || !reader_differs(peer);
 }
 
 /*
