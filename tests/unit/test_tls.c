@@ -171,7 +171,7 @@ static void no_handshake_at_all(void **state)
 
 static void older_versions(void **state)
 {
-	SSL_CTX *tls12 = tls_ends_ctx(&ca, &leaf);
+	SSL_CTX *tls12 = tls_ends_ctx(&ca, &leaf, false);
 	struct openssl_end peer;
 	struct owner o;
 
@@ -546,7 +546,7 @@ static size_t openssl_read(struct openssl_end *o, uint8_t *to, size_t len, size_
 static void against_openssl(bool we_are_server, const char *suite)
 {
 	static uint8_t bytes[100000], got[100000];
-	SSL_CTX *ctx = tls_ends_ctx(&ca, &leaf); /* as it comes: with tickets */
+	SSL_CTX *ctx = tls_ends_ctx(&ca, &leaf, false); /* as it comes: with tickets */
 	struct openssl_end peer;
 	struct owner o;
 	unsigned i, round;
@@ -609,11 +609,10 @@ static int make_peers(void **state)
 	leaf = signer_new("leaf", &ca, -DAY, DAY);
 	expired = signer_new("expired", &ca, -2 * DAY, -DAY);
 	stranger = signer_new("stranger", &other_ca, -DAY, DAY);
-	good = tls_ends_ctx(&ca, &leaf);
-	without = tls_ends_ctx(&ca, NULL);
-	old = tls_ends_ctx(&ca, &expired);
-	strange = tls_ends_ctx(&other_ca, &stranger);
-	tls_prepare(good);
+	good = tls_ends_ctx(&ca, &leaf, true);
+	without = tls_ends_ctx(&ca, NULL, true);
+	old = tls_ends_ctx(&ca, &expired, true);
+	strange = tls_ends_ctx(&other_ca, &stranger, true);
 	return 0;
 }
 

@@ -55,7 +55,7 @@ static int tls_ends_alpn(SSL *ssl, const uint8_t **out, uint8_t *len, const uint
 }
 
 /* `leaf` NULL: without a certificate. */
-static inline SSL_CTX *tls_ends_ctx(const struct signer *ca, const struct signer *leaf)
+static inline SSL_CTX *tls_ends_ctx(const struct signer *ca, const struct signer *leaf, bool ours)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
 
@@ -67,6 +67,8 @@ static inline SSL_CTX *tls_ends_ctx(const struct signer *ca, const struct signer
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	SSL_CTX_set_alpn_protos(ctx, (const uint8_t *)"\2h2", 3);
 	SSL_CTX_set_alpn_select_cb(ctx, tls_ends_alpn, NULL);
+	if (ours)
+		tls_prepare(ctx);
 	return ctx;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "issuer.h"
+#include "stream.h"
 
 #define MOST_CERTIFICATES 32768 /* bytes of a peer's chain */
 #define DEPTH 8
@@ -53,6 +54,7 @@ static bool set_groups(SSL_CTX *ctx)
 
 static bool set_protocol(SSL_CTX *ctx)
 {
+	tls_prepare(ctx);
 	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
 					 SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);

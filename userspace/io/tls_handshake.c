@@ -6,6 +6,7 @@
  * Its part ends exactly where the records of the application begin: no tickets are sent (both sequence numbers start at
  * 0), and it reads record by record (what follows is still in the buffer).
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,8 +68,7 @@ struct tls_handshake *tls_handshake_new(SSL_CTX *ctx, bool server)
 	struct tls_handshake *h = mem_alloc(sizeof(*h));
 	BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
 
-	if (SSL_CTX_get_keylog_callback(ctx) != secret)
-		tls_prepare(ctx);
+	assert(SSL_CTX_get_keylog_callback(ctx) == secret); /* tls_prepare() */
 	h->server = server;
 	h->ssl = SSL_new(ctx);
 	if (!h->ssl || !in || !out) {
