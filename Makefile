@@ -58,8 +58,8 @@ FLOORS := \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/loader proc/spawn proc/takeover proc/netns proc/routes proc/podfile \
 	proc/vigil proc/inside proc/pods proc/watch proc/clients proc/channel proc/options proc/supervisor proc/weftd \
-	proc/worker_process proc/worker_link proc/worker_certs proc/worker_told proc/worker_forbidden proc/worker_proxy \
-	proc/worker_addresses proc/worker
+	proc/worker_process proc/worker_confine proc/worker_link proc/worker_certs proc/worker_told \
+	proc/worker_forbidden proc/worker_proxy proc/worker_addresses proc/worker
 
 ROOMS := base io http mesh identity upstream control proxy proc
 

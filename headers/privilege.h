@@ -20,13 +20,6 @@ int privilege_keep(void) must_check;
  */
 int privilege_drop(uid_t uid, gid_t gid) must_check;
 
-/*
- * In the same child, after privilege_drop(): of bpf(2) only what reads and writes elements of maps that it was given,
- * and reads the iterator. A worker that was taken over could else freeze them for ever (BPF_MAP_FREEZE needs no
- * privilege), for its successors and for weftd too. 0 or -errno; needs no_new_privs, no privilege.
- */
-int privilege_confine(void) must_check;
-
 /* User of the worker: `weft` if it exists, else 15008 (uid and gid). */
 void privilege_worker(uid_t *ret_uid, gid_t *ret_gid);
 

@@ -19,6 +19,15 @@ int worker_options(int argc, char **argv, int sock) must_check;
 /* An fd that is readable when SIGHUP, SIGTERM or SIGINT came (blocked from now on, for threads too), or -errno. */
 int worker_signals(void) must_check;
 
+/* ------------------------------------------------------------------ proc/worker_confine.c */
+
+/*
+ * From now on, for this thread and those to come: no core, no file but beneath these folders (the first is read only), and
+ * of the system calls only those that a worker needs. Libraries that read files of the system do it in here, before. 0 or
+ * -errno (logged).
+ */
+int worker_confine(int manifests, int state) must_check;
+
 /* ------------------------------------------------------------------ proc/worker_link.c */
 
 /* Sends in order; what the socket does not take waits in memory, small, until it does. */

@@ -24,14 +24,14 @@
 #include "source.h"
 #include "stamp.h"
 
-#define OPENS_MAX 16	    /* answers waited for at a time */
-#define LOGGED 20	    /* names given twice that the log tells one by one */
-#define READS_MAX 64	    /* of the event queue in one turn */
-#define RENAME_MS 10	    /* between the two events of a rename, where the one who renames is interrupted */
+#define OPENS_MAX 16 /* answers waited for at a time */
+#define LOGGED 20    /* names given twice that the log tells one by one */
+#define READS_MAX 64 /* of the event queue in one turn */
+#define RENAME_MS 10 /* between the two events of a rename, where the one who renames is interrupted */
 
 struct file {
 	struct table_link link;
-	struct list dirty; /* while it is to be looked at */
+	struct list dirty;    /* while it is to be looked at */
 	struct list troubled; /* while something is wrong with it */
 	struct stamp stamp;
 	struct documents documents;
@@ -268,6 +268,8 @@ static void look(struct manifests *m, struct file *f, int fd)
 		set_problem(m, &f->problem, f->name, "is a link that leads nowhere");
 	} else if (fd == -ENXIO) { /* a socket */
 		set_problem(m, &f->problem, f->name, "is not a regular file");
+	} else if (fd == -EXDEV) { /* as weftd says, who opens it where we may not */
+		set_problem(m, &f->problem, f->name, "is a link that leads out of the folder: put the file itself there");
 	} else {
 		set_problem(m, &f->problem, f->name, "cannot be opened: %s%s", strerror(-fd),
 			    fd == -EACCES ? " (make it readable for weft's user)" : "");

@@ -4,11 +4,7 @@
 
 #include <errno.h>
 #include <grp.h>
-#include <linux/audit.h>
-#include <linux/bpf.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pwd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -101,49 +97,6 @@ int privilege_drop(uid_t uid, gid_t gid)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
 	return set(0);
-}
-
-#if defined(__x86_64__)
-#define ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define ARCH AUDIT_ARCH_AARCH64
-#else
-#error "privilege_confine: which AUDIT_ARCH is this machine?"
-#endif
-#define X32 0x40000000u /* the same calls by other numbers, on x86-64 */
-
-#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-#define IF_EQUAL(k, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, yes, no)
-#define ANSWER(k) BPF_STMT(BPF_RET | BPF_K, k)
-#define COMMAND(k) IF_EQUAL(k, 0, 1), ANSWER(SECCOMP_RET_ALLOW)
-
-int privilege_confine(void)
-{
-	struct sock_filter code[] = {
-		LOAD(arch),
-		IF_EQUAL(ARCH, 1, 0),
-		ANSWER(SECCOMP_RET_ERRNO | EPERM),
-		LOAD(nr),
-		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32, 0, 1),
-		ANSWER(SECCOMP_RET_ERRNO | EPERM),
-		IF_EQUAL(SYS_bpf, 1, 0),
-		ANSWER(SECCOMP_RET_ALLOW),
-		/* the command is an int: the kernel looks at these 32 bits only */
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
-		COMMAND(BPF_MAP_LOOKUP_ELEM),
-		COMMAND(BPF_MAP_UPDATE_ELEM),
-		COMMAND(BPF_MAP_DELETE_ELEM),
-		COMMAND(BPF_MAP_GET_NEXT_KEY),
-		COMMAND(BPF_MAP_LOOKUP_BATCH),
-		COMMAND(BPF_MAP_UPDATE_BATCH),
-		COMMAND(BPF_MAP_DELETE_BATCH),
-		COMMAND(BPF_OBJ_GET_INFO_BY_FD),
-		COMMAND(BPF_ITER_CREATE),
-		ANSWER(SECCOMP_RET_ERRNO | EPERM),
-	};
-	const struct sock_fprog program = {.len = array_size(code), .filter = code};
-
-	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) ? -errno : 0;
 }
 
 void privilege_worker(uid_t *ret_uid, gid_t *ret_gid)

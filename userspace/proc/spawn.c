@@ -100,8 +100,6 @@ static int child(int sock, int program, int report, uid_t uid, gid_t gid, char *
 		err = -errno;
 	if (!err)
 		err = privilege_drop(uid, gid);
-	if (!err)
-		err = privilege_confine();
 	if (err)
 		return err;
 	(void)report;

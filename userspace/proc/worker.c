@@ -49,7 +49,7 @@ struct worker {
 	bool started, all_named, published;
 	bool changed; /* something came in this turn */
 	bool ready_said;
-	char *why;	   /* not ready: as it was said last */
+	char *why; /* not ready: as it was said last */
 	struct worker_told told;
 	struct worker_addresses addresses;
 	struct loop_watch signals, files;
@@ -174,7 +174,7 @@ static void sweep_due(struct loop_timer *t)
 
 	if (err)
 		worker_told_say(&w->told, LOG_WARNING, "sweep",
-			  "the sockets of live connections cannot be listed: stale records stay in the kernel");
+				"the sockets of live connections cannot be listed: stale records stay in the kernel");
 	if (count)
 		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
 	r->swept += count;
@@ -468,7 +468,7 @@ static void got_start(struct worker *w, const struct wire *m, int *fds, unsigned
 		return;
 	}
 	memcpy(w->report.fd, fds, nfds * sizeof(*fds));
-	if (start(w, &m->start))
+	if (worker_confine(fds[WIRE_FD_MANIFESTS], fds[WIRE_FD_STATE]) || start(w, &m->start))
 		stop(w, 1);
 }
 
