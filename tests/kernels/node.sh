@@ -9,6 +9,7 @@ NODE=10.244.1.1
 NODE6=fd00:244:0:1::1
 VIP=10.96.0.10
 EMPTY=10.96.0.11
+THROUGH=10.96.0.12
 PINS=/sys/fs/bpf/weft/default
 CGROUP=/sys/fs/cgroup/pods
 DAEMON=/sys/fs/cgroup/weftd
@@ -112,8 +113,8 @@ enrol() { # enrol POD OPTION...
 }
 
 start_weftd() {
-	# Before the pods: the one CPU is emulated, and thirty busy processes are more to it than to a real one.
-	sh -c "echo 0 >$DAEMON/cgroup.procs && renice -n -10 -p \$\$ && exec weftd --cgroup $CGROUP --node node \
+	# The hooks at the root, so that they see weftd's own sockets too. Before the pods: the one CPU is emulated, and thirty busy processes are more to it than to a real one.
+	sh -c "echo 0 >$DAEMON/cgroup.procs && renice -n -10 -p \$\$ && exec weftd --cgroup /sys/fs/cgroup --node node \
 		--manifests $MANIFESTS" >>/tmp/weftd.log 2>&1 &
 	weftctl status --wait 60s >/tmp/status || fail "weftd does not get ready: $(head -n 1 /tmp/status)"
 }
@@ -313,6 +314,38 @@ part_splice() {
 listens() { # listens POD PORT
 	nsenter --net="/run/netns/$1" cat /proc/net/tcp6 | grep -q ":$(printf %04X "$2") .* 0A "
 }
+
+# ---- through the worker: captured, taken by its thread, delivered from the client's address
+
+part_proxy() {
+	become eager guest greet eager 8080 &
+	become eager guest traffic serve 7000 &
+	manifest through.yaml <<-END
+		apiVersion: v1
+		kind: Service
+		metadata: { name: through, namespace: default, annotations: { weft.io/proxy: always } }
+		spec:
+		  clusterIP: $THROUGH
+		  selector: { app: eager }
+		  ports: [{ name: a, port: 80, targetPort: 8080 }, { name: b, port: 7000 }]
+	END
+	wait_for 30 "greeter" listens eager 8080
+	wait_for 30 "listener of eager" listens eager 7000
+	wait_for 30 "the way through the worker" proxied
+	same "20 connections through the worker" "eager 8080 $THROUGH 80;" "$(ask client $THROUGH 80 20)"
+	same "a port of weft's own" "ECONNREFUSED;" "$(ask client "$(address eager)" 15001)"
+	become client guest traffic run $THROUGH 7000 >/tmp/talk-eager 2>&1 &
+	talker=$!
+	wait_for 30 "a conversation that is shown as proxied" is_shown eager "proxy proxied"
+	hang_up eager
+	rm "$MANIFESTS/through.yaml"
+	wait_for 30 "end of the service" not_proxied
+	say "20 connections, a checked conversation"
+}
+
+proxied() { weftctl explain default/client $THROUGH:80 | grep -q "=> allowed.*proxied"; }
+
+not_proxied() { ! weftctl services | grep -q default/through; }
 
 part_bytes() {
 	before=$(redirected)

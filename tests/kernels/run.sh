@@ -16,7 +16,7 @@
 # Slabs are poisoned and checked, so that a use after free in the kernel does not pass unseen.
 
 set -eu
-parts=probe,node,services,policy,splice,bytes,ended,equivalence,races,end,kernel
+parts=probe,node,services,policy,splice,proxy,bytes,ended,equivalence,races,end,kernel
 races=10
 record=
 while :; do
