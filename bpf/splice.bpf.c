@@ -87,7 +87,8 @@ static __always_inline __u32 send_flags(void)
 }
 
 extern int LINUX_KERNEL_VERSION __kconfig;
-extern void *bpf_rdonly_cast(const void *obj, __u32 type) __ksym __weak; /* 6.2: a load that may fault, without a call */
+/* 6.2: a load that may fault, without a call */
+extern void *bpf_rdonly_cast(const void *obj, __u32 type) __ksym __weak;
 
 /* Does its recv() wait inside the kernel, or is the socket mapped into memory? Asked for every message. */
 static __always_inline int reader_differs(const struct abi_flow *reader)
