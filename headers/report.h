@@ -80,6 +80,7 @@ enum abi_reason destination_need(const struct destination *d, const struct world
 struct answer *connections_answer(struct report *r, const json_t *request);
 /* control/tunnel_report.c */
 struct answer *tunnel_report(struct report *r, const json_t *request);
+json_t *tunnel_report_threads(const struct report *r); /* what each thread of the data plane has and did */
 /* control/cert_report.c: certs, issue; what status says of them; what makes us not ready */
 struct answer *cert_report(struct report *r, const json_t *request);
 struct answer *cert_report_issue(struct report *r, const json_t *request);

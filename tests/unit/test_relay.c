@@ -46,7 +46,7 @@ static bool comes(int fd, const char *want)
 	return recv(fd, buf, sizeof(buf) - 1, MSG_PEEK) == (ssize_t)strlen(want) && !strcmp(buf, want);
 }
 
-static void gets(int fd, const char *want)
+static void arrives(int fd, const char *want)
 {
 	char buf[64];
 
@@ -75,9 +75,9 @@ static void test_bytes(void **state)
 	struct relay_row row;
 
 	assert_int_equal(send(peer[0], "to", 2, 0), 2);
-	gets(peer[1], "to");
+	arrives(peer[1], "to");
 	assert_int_equal(send(peer[1], "fro and", 7, 0), 7);
-	gets(peer[0], "fro and");
+	arrives(peer[0], "fro and");
 	relay_row(r, &row);
 	assert_true(row.open);
 	assert_int_equal(row.sent, 2);
@@ -98,10 +98,10 @@ static void test_half_close(void **state)
 		connected(peer);
 		assert_int_equal(send(peer[first], "question", 8, 0), 8);
 		assert_int_equal(shutdown(peer[first], SHUT_WR), 0);
-		gets(peer[!first], "question");
+		arrives(peer[!first], "question");
 		UNTIL(ends(peer[!first]));
 		assert_int_equal(send(peer[!first], "answer", 6, 0), 6);
-		gets(peer[first], "answer");
+		arrives(peer[first], "answer");
 		assert_int_equal(site.relay_count, 1);
 		assert_int_equal(shutdown(peer[!first], SHUT_WR), 0);
 		UNTIL(ends(peer[first]));
@@ -143,7 +143,7 @@ static void test_early_bytes(void **state)
 	relay_dialled(r, sock_connect(thread, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), &addr, port, SECOND));
 	UNTIL(r->state == RELAY_OPEN);
 	server = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	gets(server, "early");
+	arrives(server, "early");
 	UNTIL(ends(server));
 	close(server);
 	UNTIL(!site.relay_count);

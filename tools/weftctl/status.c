@@ -244,6 +244,27 @@ static void print_maps(const struct ctl *c, const json_t *worker)
 	}
 }
 
+/* All threads together: weftctl -o json status has each. */
+static void print_threads(const struct ctl *c, const json_t *threads)
+{
+	json_int_t conns = 0, tunnels = 0, accepted = 0, refused = 0;
+	const json_t *t;
+	size_t i, count = json_array_size(threads);
+
+	json_array_foreach(threads, i, t)
+	{
+		conns += number_of(t, "connections");
+		tunnels += number_of(t, "tunnels");
+		accepted += number_of(t, "accepted");
+		refused += number_of(t, "refused");
+	}
+	if (!count)
+		line(c, "threads", "do not answer");
+	else
+		line(c, "threads", "%zu: %lld connections, %lld tunnels; %lld accepted, %lld refused so far", count,
+		     (long long)conns, (long long)tunnels, (long long)accepted, (long long)refused);
+}
+
 static void print_worker(const struct ctl *c, const json_t *worker, const char *why)
 {
 	char services[UNIT_TEXT], endpoints[UNIT_TEXT], conns[UNIT_TEXT];
@@ -264,6 +285,7 @@ static void print_worker(const struct ctl *c, const json_t *worker, const char *
 		line(c, "certs", "%s: %lld of %lld identities have one, %lld root%s, CRL: %s", string_of(n, "source"),
 		     (long long)number_of(n, "valid"), (long long)number_of(n, "identities"),
 		     (long long)number_of(n, "roots"), number_of(n, "roots") == 1 ? "" : "s", string_of(n, "crl"));
+	print_threads(c, json_object_get(worker, "threads"));
 	n = json_object_get(worker, "counts");
 	line(c, "objects", "%lld read, %lld rejected, %lld warnings", (long long)number_of(n, "objects"),
 	     (long long)number_of(worker, "errors"), (long long)number_of(worker, "warnings"));

@@ -174,12 +174,12 @@ static struct answer *status(struct report *r, const json_t *request)
 			   "endpoints", (int)t.endpoints, "policy_sets", (int)r->world->set_count,
 			   "identities", (int)r->world->identities.count, "connections", (int)conns,
 			   "destroyed", (json_int_t)r->destroyed, "swept", (json_int_t)r->swept);
-	return answer_json(json_pack("{s:b, s:o, s:o, s:b, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:I}}",
+	return answer_json(json_pack("{s:b, s:o, s:o, s:b, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:i, s:i, s:I}}",
 				     "ready", r->ready, "why", answer_text(r->why), "source",
 				     answer_text(r->source->name), "loaded", r->source->loaded, "errors",
 				     (int)errors, "warnings", (int)warnings, "problems", problems, "counts",
 				     counts, "maps", status_maps(r, &t, conns), "reasons", status_reasons(r), "certs",
-				     cert_report_status(r),
+				     cert_report_status(r), "threads", tunnel_report_threads(r),
 				     "published", "updates", (int)stats->updates, "deletes",
 				     (int)stats->deletes, "took_us", (json_int_t)(stats->took_ns / 1000)));
 }

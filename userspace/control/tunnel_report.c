@@ -55,6 +55,26 @@ static json_t *item(void *ctx, const void *key)
 	return j;
 }
 
+json_t *tunnel_report_threads(const struct report *r)
+{
+	struct proxy_stats *row = NULL;
+	json_t *list = json_array();
+	unsigned count = 0;
+
+	if (r->stats && r->stats(r->proxy, &row, &count))
+		count = 0; /* one does not answer: the list is empty, and says so by it */
+	for (unsigned i = 0; i < count; i++)
+		json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:i, s:I, s:I, s:I}", "thread",
+						      (int)row[i].thread, "connections", (int)row[i].relays,
+						      "tunnels", (int)row[i].tunnels, "spare_sockets",
+						      (int)row[i].spare_sockets, "accepted",
+						      (json_int_t)row[i].accepted, "refused",
+						      (json_int_t)row[i].refused, "buffered_bytes",
+						      (json_int_t)row[i].buffered));
+	free(row);
+	return list;
+}
+
 static int by_age(const void *a, const void *b)
 {
 	const struct tunnel_row *x = a, *y = b;
