@@ -113,7 +113,8 @@ enrol() { # enrol POD OPTION...
 }
 
 start_weftd() {
-	# The hooks at the root, so that they see weftd's own sockets too. Before the pods: the one CPU is emulated, and thirty busy processes are more to it than to a real one.
+	# The hooks are at the root, so that they see weftd's own sockets too.
+	# Before the pods: the one CPU is emulated, and thirty busy processes are more to it than to a real one.
 	sh -c "echo 0 >$DAEMON/cgroup.procs && renice -n -10 -p \$\$ && exec weftd --cgroup /sys/fs/cgroup --node node \
 		--manifests $MANIFESTS" >>/tmp/weftd.log 2>&1 &
 	weftctl status --wait 60s >/tmp/status || fail "weftd does not get ready: $(head -n 1 /tmp/status)"

@@ -113,6 +113,57 @@ def test_both_hops(lab, family, server, path):
     end(lab, c, s)
 
 
+@pytest.mark.parametrize("server", ["far", "wants"])
+def test_counted_once(lab, server):
+    """By each node, at its end; what goes through the worker of one node is counted where it starts."""
+    def rows(node):
+        return {(r["source"], r["pod"]): (r["opened"], r["closed"], r["sent_bytes"], r["received_bytes"])
+                for r in lab.weftctl("traffic", node=node)["traffic"]}
+
+    def more(node, source, target):
+        old = before[node].get((source, target), (0, 0, 0, 0))
+        new = rows(node).get((source, target), (0, 0, 0, 0))
+        return tuple(n - o for n, o in zip(new, old))
+    before = {node: rows(node) for node in ("n1", "n2")}
+    account = "cluster.local/ns/default/sa/near"
+    c, s = pair(lab, server=server)
+    settle(lab, c, s, "spliced", "spliced")
+    c.sendall(b"x" * 100000)
+    got = 0
+    while got < 100000:
+        got += len(s.recv(1 << 16))
+    end(lab, c, s)
+    if server == "wants":
+        opened, closed, sent, received = more("n1", account, "default/wants")
+        assert sum(sum(more("n1", *key)) for key in rows("n1") if key[1] == "default/wants" and key[0] != account) == 0
+    else:
+        opened, closed, sent, received = more("n1", account, "")
+        there = [more("n2", *key) for key in rows("n2") if key[1] == "default/far"]
+        assert (opened, closed, sent, received) in there and len([t for t in there if any(t)]) == 1
+    assert (opened, closed) == (1, 1) and sent > 100000 > received > 100
+
+
+def test_a_policy_ends_it(lab):
+    """A proxied connection that a new policy forbids is destroyed, spliced hops and all; a new one is refused."""
+    c, s = pair(lab, server="wants")
+    settle(lab, c, s, "spliced", "spliced")
+    lab.manifest("deny.json", json.dumps({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "no-near", "namespace": "default"},
+        "spec": {"action": "DENY", "rules": [
+            {"from": [{"source": {"principals": ["cluster.local/ns/default/sa/near"]}}]}]}}))
+    began = time.monotonic()
+    with pytest.raises(ConnectionResetError):
+        if not c.recv(1):
+            raise ConnectionResetError("ended in order")
+    assert time.monotonic() - began < 1
+    with pytest.raises(ConnectionRefusedError):
+        pair(lab, server="wants")
+    (lab.manifests / "deny.json").unlink()
+    labrun.wait_for(lambda: reaches(lab, "near", "wants"), 5, "the way without the policy")
+    end(lab, c, s)
+
+
 def test_a_pod_that_does_not_want_it(lab):
     """The one hop is not spliced, the other is."""
     c, s = pair(lab, "quiet")

@@ -443,6 +443,42 @@ static long resident_kib(void)
 	return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
+static void through_the_worker(void **state)
+{
+	struct scene s = scene_new();
+	const struct abi_addr own = scene_addr("10.1.0.1");
+	struct abi_tuple t = {.src = own, .dst = own, .dst_port = ABI_PORT_OUTBOUND};
+	struct abi_conn c = {.client_pod = 1,
+			     .server_pod = 2,
+			     .client_netns = 1001,
+			     .server_netns = 1001,
+			     .flags = ABI_CONN_CAPTURED,
+			     .target = scene_addr("10.1.0.2"),
+			     .target_port = 8080};
+
+	scene_enrol(s.world, 1, "shop/web", "web", "10.1.0.1", "");
+	scene_enrol(s.world, 2, "shop/db", "db", "10.1.0.2", "");
+	scene_yaml(s.store, "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+			    "metadata: {name: deny, namespace: shop}\n"
+			    "spec: {action: DENY, rules: [{to: [{operation: {ports: ['8080']}}]}]}\n");
+	update(&s);
+	c.source = world_pod_numbered(s.world, 1)->identity->number;
+	assert_int_equal(world_forbids(s.world, &t, &c), ABI_DENIED);
+	c.target_port = 8081;
+	assert_int_equal(world_forbids(s.world, &t, &c), ABI_NONE);
+	c.target = scene_addr("10.2.0.1"); /* of another node: judged there */
+	c.server_pod = 0;
+	assert_int_equal(world_forbids(s.world, &t, &c), ABI_NONE);
+	/* delivered: the worker judges who it is */
+	t = (struct abi_tuple){.src = scene_addr("10.2.0.1"), .dst = scene_addr("10.1.0.2"), .dst_port = 8080};
+	c = (struct abi_conn){.server_pod = 2, .client_netns = 1002, .server_netns = 1002, .flags = ABI_CONN_DELIVERED};
+	assert_int_equal(world_forbids(s.world, &t, &c), ABI_NONE);
+	c.flags = 0;
+	c.client_netns = 0;
+	assert_int_equal(world_forbids(s.world, &t, &c), ABI_DENIED);
+	scene_free(&s);
+}
+
 static void full_load(void **state)
 {
 	struct scene s = scene_new();
@@ -486,6 +522,7 @@ int main(void)
 		cmocka_unit_test(only_what_changed),
 		cmocka_unit_test(identities_that_come_later),
 		cmocka_unit_test(live_connections),
+		cmocka_unit_test(through_the_worker),
 		cmocka_unit_test(full_load),
 	};
 
