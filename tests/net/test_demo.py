@@ -39,7 +39,8 @@ def test_without_a_program_it_says_what_to_do(tmp_path):
     done = subprocess.run([tmp_path / "python3", *DEMO], capture_output=True, text=True, check=False, timeout=30,
                           env={"PATH": str(tmp_path)})
     assert done.returncode == 1 and not done.stdout and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("demo: not installed: ") and "wrk iperf3 tcpdump; sh tools/setup.sh demo" in done.stderr
+    assert done.stderr.startswith("demo: not installed: ")
+    assert "wrk iperf3 tcpdump; sh tools/setup.sh demo" in done.stderr
     assert clean()
 
 

@@ -184,7 +184,7 @@ void tls_end_of_turn(struct loop_task *task)
 	if (c->answer_key_update && !c->out.len && c->state == TLS_OPEN && !c->said_close)
 		update_write(c);
 	tls_flush(c);
-	/* It took less than it was given for want of room in the scratch: nothing below will tell that there is some. */
+	/* It took less than it was given for want of room in the scratch: nothing below will tell of more. */
 	if (c->want_write && tls_out_room(c)) {
 		c->want_write = false;
 		c->stream.ready(&c->stream, STREAM_WRITABLE);
