@@ -194,6 +194,9 @@ static void ask(struct member *m, enum want want, uint64_t until, int epoll)
 	m->ask = (struct ask){.want = want, .until_ns = until};
 	if (send(m->fd, &m->ask, sizeof(m->ask), MSG_NOSIGNAL) != (ssize_t)sizeof(m->ask))
 		fail("connect or send");
+	/* Who only reads says so: Envoy resets a stream whose server ends before its client. */
+	if (want == WANT_READ && shutdown(m->fd, SHUT_WR))
+		fail("shutdown");
 	m->asked = true;
 	m->writes = want == WANT_WRITE;
 	if (!m->writes)
