@@ -11,6 +11,9 @@
 #include "stream.h"
 
 #define HBONE_PORT 15008
+/* Reasons of a CONNECT that was not answered, after which it may be asked again: on what connection there is then. */
+#define HBONE_UNPROCESSED "hbone: the peer refuses the stream"
+#define HBONE_CLOSED "hbone: the peer has closed the connection"
 #define HBONE_HEADER 1024 /* longest value of a header that we keep */
 
 struct hbone; /* one HTTP/2 connection */

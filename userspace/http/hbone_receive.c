@@ -402,7 +402,7 @@ static bool read_batch(struct hbone *h)
 
 	if (!runs) {
 		if (h->below->ended)
-			hbone_end(h, h->streams ? "hbone: the peer has closed the connection" : NULL);
+			hbone_end(h, h->streams ? HBONE_CLOSED : NULL);
 		return false;
 	}
 	b.runs = 0;

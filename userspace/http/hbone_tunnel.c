@@ -343,7 +343,7 @@ void tunnel_gone(struct tunnel *t, uint32_t error)
 		list_add(&h->free, &t->link);
 		hbone_settle_later(h);
 	} else if (t->state != TUNNEL_OPEN) {
-		tunnel_fail(t, error == NGHTTP2_REFUSED_STREAM ? "hbone: the peer refuses the stream"
+		tunnel_fail(t, error == NGHTTP2_REFUSED_STREAM ? HBONE_UNPROCESSED
 							       : "hbone: the peer has reset the CONNECT");
 	} else if (t->peer_ended && t->end_sent) {
 		return;

@@ -9,6 +9,7 @@
 #include "parts.h"
 
 #define DIAL_NS 20000000000ull	  /* until there is a socket or a tunnel; those have deadlines of their own */
+#define TRIES 3			  /* of a CONNECT that the peer did not look at */
 #define CONNECT_NS 10000000000ull /* TCP */
 
 struct dial {
@@ -16,9 +17,10 @@ struct dial {
 	struct socket_wait socket;
 	struct tunnel_wait tunnel;
 	struct loop_timer deadline;
+	unsigned tries;
 	struct abi_own own;
 	struct hbone_request ask;
-	char authority[ADDR_PORT_TEXT], forwarded[ADDR_PORT_TEXT + 16], baggage[256], trace[56];
+	char authority[ADDR_PORT_TEXT], forwarded[ADDR_PORT_TEXT + 16], baggage[BAGGAGE], trace[56];
 };
 
 static void deadline_due(struct loop_timer *t)
@@ -128,12 +130,10 @@ static void describe(struct dial *d, const struct view_pod *from)
 {
 	struct relay *r = d->relay;
 	uint64_t *random = r->site->random, id[3] = {random_next(random), random_next(random), random_next(random)};
-	const char *pod = strchr(from->name, '/');
 
 	authority_text(&r->server, r->server_port, d->authority);
 	(void)forwarded_text(&r->client, r->client_port, NULL, d->forwarded, sizeof(d->forwarded));
-	snprintf(d->baggage, sizeof(d->baggage), "k8s.namespace.name=%s,k8s.pod.name=%s", from->namespace,
-		 pod ? pod + 1 : "");
+	relay_baggage(from, d->baggage);
 	snprintf(d->trace, sizeof(d->trace), "00-%016llx%016llx-%016llx-00", (unsigned long long)id[0],
 		 (unsigned long long)id[1] | 1, (unsigned long long)id[2] | 1);
 	d->ask = (struct hbone_request){.authority = d->authority,
@@ -142,9 +142,8 @@ static void describe(struct dial *d, const struct view_pod *from)
 					.traceparent = d->trace};
 }
 
-void dial_tunnel(struct relay *r, const struct view_pod *from, const struct view_peer *to)
+static void connect_tunnel(struct relay *r, const struct view_pod *from, const struct view_peer *to)
 {
-	struct dial *d = dial_new(r);
 	const struct tunnel_key key = {.source = from->spiffe,
 				       .server = to->spiffe,
 				       .addr = to->addr,
@@ -153,8 +152,44 @@ void dial_tunnel(struct relay *r, const struct view_pod *from, const struct view
 				       .generation = to->generation,
 				       .port = HBONE_PORT};
 
+	tunnels_connect(r->site->tunnels, &key, &r->dial->tunnel);
+}
+
+/* The peer did not take the CONNECT, or has gone with its answer: no byte of the app was on its way. */
+static bool worth_another(const char *why)
+{
+	static const char *const reasons[] = {HBONE_UNPROCESSED, HBONE_CLOSED, "reset by peer"};
+
+	for (size_t i = 0; i < array_size(reasons); i++)
+		if (!strcmp(why, reasons[i]))
+			return true;
+	return false;
+}
+
+static bool dial_again(struct relay *r, const char *why)
+{
+	const struct view_pod *from = view_pod(r->site->view, r->netns);
+	const struct view_peer *to = view_peer(r->site->view, &r->server);
+	struct dial *d = r->dial;
+
+	if (!worth_another(why) || hbone_status(r->side[RELAY_SERVER]) || ++d->tries == TRIES)
+		return false;
+	if (!from || !to || !to->mesh)
+		return false;
+	stream_close(r->side[RELAY_SERVER], why);
+	r->side[RELAY_SERVER] = NULL;
+	loop_arm(r->site->thread->loop, &d->deadline, DIAL_NS);
+	connect_tunnel(r, from, to);
+	return true;
+}
+
+void dial_tunnel(struct relay *r, const struct view_pod *from, const struct view_peer *to)
+{
+	struct dial *d = dial_new(r);
+
 	describe(d, from);
 	d->tunnel.ask = &d->ask;
 	d->tunnel.done = tunnel_came;
-	tunnels_connect(r->site->tunnels, &key, &d->tunnel);
+	r->dial_again = dial_again;
+	connect_tunnel(r, from, to);
 }

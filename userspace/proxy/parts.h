@@ -43,6 +43,9 @@ struct peer {
 	unsigned holders;
 	char spiffe[];
 };
+/* `baggage` of a pod, as facts/ambient.md 2.2 has it; cut where it does not fit. */
+#define BAGGAGE 320
+void relay_baggage(const struct view_pod *pod, char buf[BAGGAGE]);
 struct peer *peer_new(const char *spiffe);
 void peer_drop(struct peer *p); /* harmless if NULL */
 
@@ -52,7 +55,9 @@ struct relay {
 	struct stream *side[2];		   /* by enum relay_end; NULL: not there (any more) */
 	struct dial *dial;		   /* while it dials */
 	void (*dial_end)(struct relay *r); /* it is of no use any more; NULL: there is none */
-	struct peer *peer;		   /* RELAY_HBONE: who asks */
+	/* the server's side failed so: is another one under way? */
+	bool (*dial_again)(struct relay *r, const char *why);
+	struct peer *peer; /* RELAY_HBONE: who asks */
 	enum relay_kind kind;
 	enum relay_state state;
 	struct loop_task again; /* stopped for others' sake, or is to be freed */

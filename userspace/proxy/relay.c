@@ -86,6 +86,7 @@ static void dial_end(struct relay *r)
 	if (r->dial_end)
 		r->dial_end(r);
 	r->dial_end = NULL;
+	r->dial_again = NULL;
 }
 
 /* Of a CONNECT that was not answered: what its client's side shall hear (facts/ambient.md 2.3). */
@@ -196,12 +197,30 @@ static void again_run(struct loop_task *t)
 
 /* ------------------------------------------------------------------ life */
 
+void relay_baggage(const struct view_pod *pod, char buf[BAGGAGE])
+{
+	const char *name = strchr(pod->name, '/');
+
+	snprintf(buf, BAGGAGE, "k8s.namespace.name=%s,k8s.pod.name=%s", pod->namespace, name ? name + 1 : "");
+}
+
+/* 200, only now that the app's side stands. */
+static void accept_connect(struct relay *r)
+{
+	const struct view_pod *pod = view_pod(r->site->view, r->to);
+	char baggage[BAGGAGE] = "";
+
+	if (pod)
+		relay_baggage(pod, baggage);
+	hbone_accept(r->side[RELAY_CLIENT], pod ? baggage : NULL);
+}
+
 static void opened(struct relay *r)
 {
 	dial_end(r);
 	set_state(r, RELAY_OPEN);
 	if (r->kind == RELAY_HBONE)
-		hbone_accept(r->side[RELAY_CLIENT], NULL);
+		accept_connect(r);
 	pump_both(r);
 }
 
@@ -228,9 +247,8 @@ static void ready(struct stream *s, unsigned events)
 	if (r->state == RELAY_CLOSED)
 		return;
 	if (events & STREAM_FAILED) {
-		enum abi_reason reason = server && r->state == RELAY_DIALS ? why_not(r) : ABI_RESET;
-
-		relay_close(r, reason, s->why);
+		if (!server || !r->dial_again || !r->dial_again(r, s->why))
+			relay_close(r, server && r->state == RELAY_DIALS ? why_not(r) : ABI_RESET, s->why);
 	} else if (r->state == RELAY_DIALS) {
 		if (server && (events & STREAM_OPEN))
 			opened(r);
