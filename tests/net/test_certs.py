@@ -134,7 +134,7 @@ def test_keys_do_not_leave_the_worker(lab):
     assert os.stat(f"/proc/{worker}/mem").st_uid == 0  # root's, because it is not dumpable
     assert "0 " in next(line for line in pathlib.Path(f"/proc/{worker}/limits").read_text().splitlines()
                         if line.startswith("Max core file size"))[20:40]
-    assert "PRIVATE" not in lab.log("n1")
+    assert "PRIVATE" not in lab.log("n1") and "core dump" not in lab.log("n1")
 
 
 def test_what_is_wrong_is_said_and_mended(lab, clean_ca):

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "worker.h"
@@ -187,9 +186,6 @@ struct worker_certs *worker_certs_open(struct loop *loop, struct link *link, con
 		.link = link,
 		.notify = {.fd = notify, .events = EPOLLIN, .ready = notify_ready},
 	};
-	/* Keys from here on: no core, no ptrace, and no reading of /proc/PID/mem by others of our user. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-		log_warning("keys in memory are not kept from a core dump: %s", strerror(errno));
 	source = start->certs_pem ? pem_source(loop, &w->folder)
 				  : ca_source(loop, &w->folder, start->trust_domain, NULL);
 	w->certs = certs_new(loop, source, start->trust_domain, NULL);
