@@ -109,7 +109,7 @@ static size_t pair_write(struct stream *s, const struct stream_bytes *run, unsig
 	bool short_of = false;
 	unsigned i;
 
-	assert(runs <= STREAM_RUNS);
+	assert(runs <= STREAM_RUNS && !s->finished);
 	e->writes++;
 	for (i = 0; i < runs && !short_of; i++) {
 		size_t n = run[i].len < space ? run[i].len : space;

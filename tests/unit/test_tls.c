@@ -291,6 +291,30 @@ static void one_write_a_turn(void **state)
 	close_both(o);
 }
 
+/* More than the scratch holds: all of it is taken, for below is not full; and close_notify comes behind all of it. */
+static void more_than_the_scratch(void **state)
+{
+	static uint8_t bytes[4 * THREAD_SCRATCH];
+	const size_t sizes[] = {16 * TLS_PLAIN - 1, 16 * TLS_PLAIN, 16 * TLS_PLAIN + 1, sizeof(bytes)};
+	struct owner o[2];
+	unsigned i;
+
+	for (i = 0; i < array_size(sizes); i++) {
+		struct stream_bytes b = {.data = bytes, .len = sizes[i]};
+
+		ends(8 << 20, 0);
+		both(o, good, good);
+		UNTIL(o[0].opened && o[1].opened);
+		assert_int_equal(stream_write(o[0].s, &b, 1), sizes[i]);
+		assert_int_equal(o[0].writable, 0);
+		stream_finish(o[0].s);
+		UNTIL(o[1].s->ended || o[1].failed);
+		assert_int_equal(o[1].failed, 0);
+		assert_int_equal(o[1].got, sizes[i]);
+		close_both(o);
+	}
+}
+
 /* Two connections write in turn: each one's records stay its own. */
 static void they_share_the_scratch(void **state)
 {
@@ -645,6 +669,7 @@ int main(void)
 		TEST(the_end_in_the_handshake),
 		TEST(however_they_fall),
 		TEST(one_write_a_turn),
+		TEST(more_than_the_scratch),
 		TEST(they_share_the_scratch),
 		TEST(a_full_one_takes_no_more),
 		TEST(truncation_is_a_failure),

@@ -110,11 +110,12 @@ void tls_say_alert(struct tls *c, enum tls_alert alert)
 
 	if (c->said_close || c->alerted || !c->write.aead)
 		return;
+	say(c, TLS_ALERT, text, sizeof(text));
+	/* Only now: what say() flushes to make room does not end with it. */
 	if (alert == TLS_CLOSE_NOTIFY)
 		c->said_close = true;
 	else
 		c->alerted = true;
-	say(c, TLS_ALERT, text, sizeof(text));
 }
 
 void tls_fail_with(struct tls *c, enum tls_alert alert, const char *why)
@@ -152,7 +153,8 @@ bool tls_push(struct tls *c)
 			return false;
 		buf_consume(&c->out, &c->stream.thread->pool, took);
 	}
-	if (c->said_close && c->stream.finished && !c->below->finished)
+	/* close_notify may still stand in the scratch. */
+	if (c->said_close && c->stream.finished && !c->below->finished && c->stream.thread->cipher != c)
 		stream_finish(c->below);
 	return true;
 }
@@ -224,21 +226,25 @@ static size_t put(struct tls *c, const uint8_t *data, size_t len)
 
 size_t tls_out(struct tls *c, const struct stream_bytes *run, unsigned runs)
 {
-	size_t room = tls_out_room(c), all = 0;
+	size_t sure = tls_out_room(c), all = 0;
 	unsigned i;
 
-	if (!room)
+	if (!sure)
 		return 0;
 	take_cipher(c);
 	if (c->answer_key_update)
 		update_write(c);
-	for (i = 0; i < runs && room; i++) {
-		const uint8_t *data = run[i].data;
-		size_t left = run[i].len < room ? run[i].len : room, n;
+	for (i = 0; i < runs; i++) {
+		size_t at = 0, n;
 
-		room -= left;
-		for (; left && (n = put(c, data, left)); left -= n, data += n)
-			all += n;
+		for (; at < run[i].len; at += n) {
+			if (all + at >= sure && c->out.len)
+				return all + at; /* full: below will tell */
+			n = put(c, run[i].data + at, run[i].len - at);
+			if (!n)
+				return all + at;
+		}
+		all += at;
 	}
 	return all;
 }
