@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The worker of a node dies under load, again and again: spliced connections lose nothing, and a new tunnel stands within
-200 ms. The supervisor dies: the worker goes on, and the next supervisor takes it over.
+200 ms. The supervisor dies: the worker goes on, and the next supervisor takes it over, with all who wait for it.
 """
 
 import os
@@ -18,12 +18,19 @@ from two_nodes import LAB, MANIFESTS  # noqa: F401: the lab of the fixture
 
 SPLICE = ("splice",)
 PORT = 7700
-KILLS = 4
-BACK_MS, BACK_MOST_MS = 200, 1000  # the middle one of the kills; each of them, on a machine that does other work too
+KILLS = 3
+OLD = 10.5  # seconds: a worker that dies younger is in a crash loop, and the next one has to wait
+BACK_MS, LOOP_MS = 200, 1000  # until a new tunnel stands: after a worker that was not, and in that loop
 
 
 def worker(lab, node):
     return lab.weftctl("status", node=node)["worker"]
+
+
+def age(pid):
+    """Seconds that a process has lived."""
+    started = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
 
 
 class Echo(threading.Thread):
@@ -112,6 +119,7 @@ def test_worker_killed_under_load(lab, echo, node):
         load.start()
     before = worker(lab, node)
     supervisor = lab.supervisor(node)
+    labrun.wait_for(lambda: age(before["pid"]) > OLD, 15, "an old worker")
     with Streams(c, s) as streams:
         for _ in range(KILLS):
             rounds = [load.rounds for load in loads]
@@ -132,7 +140,7 @@ def test_worker_killed_under_load(lab, echo, node):
     assert lab.supervisor(node) == supervisor
     assert sum(load.broken for load in loads) >= KILLS  # what went through the worker went with it
     print(f"new tunnels after {', '.join(f'{ms:.0f}' for ms in back)} ms")
-    assert sorted(back)[KILLS // 2 - 1] < BACK_MS and max(back) < BACK_MOST_MS, back
+    assert back[0] < BACK_MS and max(back) < LOOP_MS, back
     close(c, s)
 
 
@@ -144,8 +152,14 @@ def test_supervisor_killed(lab, echo, node):
     os.kill(lab.supervisor(node), signal.SIGKILL)
     for _ in range(20):
         talk(c, s, 10)
-        assert once(lab), "a new tunnel while there is no supervisor"
+    waiting = [threading.Thread(target=lambda: came.append(once(lab, 10))) for _ in range(40)]
+    came = []  # more than there are sockets in stock: the others wait for the next supervisor
+    for t in waiting:
+        t.start()
     lab.start_weft(node)
+    for t in waiting:
+        t.join(15)
+    assert came == [True] * len(waiting)
     labrun.wait_for(lambda: lab.ready(node), 10, "weft ready again")
     assert worker(lab, node)["pid"] == before and pathlib.Path(f"/proc/{before}").exists()
     talk(c, s)
