@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * channel.h: the worker, seen from the supervisor (proc/channel.c): its process, its socket, its answers.
- * A worker that dies is started again at once; one that dies young, after 100 ms, doubled up to 5 s.
+ * A worker that dies is started again at once; the sixth in a row that dies within 10 s, after 100 ms, doubled up to
+ * 5 s.
  */
 #ifndef WEFT_CHANNEL_H
 #define WEFT_CHANNEL_H

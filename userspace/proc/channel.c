@@ -17,7 +17,8 @@
 
 #include "netlink.h"
 
-#define YOUNG_NS 10000000000ull /* a worker that dies before this is in a crash loop */
+#define YOUNG_NS 10000000000ull /* a worker that dies before this died young; */
+#define YOUNG_FREE 5		/* this many in a row are accidents, more are a crash loop */
 #define DELAY_MIN_NS 100000000ull
 #define DELAY_MAX_NS 5000000000ull
 #define END_MS 3000
@@ -32,7 +33,8 @@ struct channel {
 	struct spawn worker;
 	struct loop_watch sock, process;
 	struct loop_timer again;
-	uint64_t started_ns, delay_ns;
+	uint64_t started_ns;
+	unsigned young; /* how many in a row died so */
 	unsigned restarts;
 	uint64_t ended_ns; /* of the last one */
 	char end[96];	   /* how */
@@ -448,17 +450,19 @@ static void forget_worker(struct channel *c)
 	pods_unsent(c->plan.pods);
 }
 
+/* At once: what connects waits for it. In a crash loop later and later. */
 static void start_later(struct channel *c, bool young)
 {
+	uint64_t delay = 0;
+
 	c->restarts++;
-	loop_arm(c->plan.loop, &c->again, c->delay_ns);
-	if (!young || !c->delay_ns)
-		c->delay_ns = young ? DELAY_MIN_NS : 0;
-	else
-		c->delay_ns = 2 * c->delay_ns < DELAY_MAX_NS ? 2 * c->delay_ns : DELAY_MAX_NS;
+	c->young = young ? c->young + 1 : 0;
+	for (unsigned i = YOUNG_FREE; i < c->young && delay < DELAY_MAX_NS; i++)
+		delay = delay ? 2 * delay : DELAY_MIN_NS;
+	loop_arm(c->plan.loop, &c->again, delay < DELAY_MAX_NS ? delay : DELAY_MAX_NS);
 }
 
-/* How it ended; true: its end is our own doing. */
+/* How it ended. */
 static void note_end(struct channel *c, const siginfo_t *how)
 {
 	if (c->asked_to_end)
@@ -483,8 +487,6 @@ static void process_ready(struct loop_watch *w, uint32_t events)
 	(void)events;
 	if (waitid(P_PIDFD, (id_t)c->worker.pidfd, &how, WEXITED | WNOHANG) ? errno != ECHILD : !how.si_pid)
 		return;
-	if (!young)
-		c->delay_ns = 0;
 	note_end(c, &how);
 	forget_worker(c);
 	set_ready(c, false,
