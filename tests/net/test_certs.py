@@ -6,6 +6,7 @@ certificate, and a CRL that cannot be read; a certificate for a peer that is no 
 
 import os
 import pathlib
+import signal
 import ssl
 import sys
 
@@ -150,6 +151,22 @@ def test_what_is_wrong_is_said_and_mended(lab, clean_ca):
             talk(p)
             put(lab.ca_dir(), "ca-key.pem", clean_ca["ca-key.pem"])
             labrun.wait_for(lambda: lab.weftctl("status", node="n1", check=False)["ready"], 5, "ready again")
+
+
+def test_what_changed_without_a_weftd_is_seen_by_the_next(lab, clean_ca):
+    """What the worker asks for while there is no supervisor is asked of the next one."""
+    key = lab.ca_dir() / "ca-key.pem"
+    worker = lab.weftctl("status", node="n1")["worker"]["pid"]
+    os.kill(lab.supervisor("n1"), signal.SIGKILL)
+    key.chmod(0o644)
+    labrun.wait_for(lambda: "chmod 600" in certs(lab, "n2")["problem"], 5, "n2 sees it")
+    lab.start_weft("n1")
+    labrun.wait_for(lambda: "chmod 600" in not_ready(lab), 10, "n1 sees it too")
+    assert lab.weftctl("status", node="n1", check=False)["worker"]["pid"] == worker
+    key.chmod(0o600)
+    labrun.wait_for(lambda: lab.weftctl("status", node="n1", check=False)["ready"], 5, "ready again")
+    with Pair(lab) as p:
+        talk(p)
 
 
 def test_a_new_ca_drops_no_connection(lab, clean_ca, tmp_path):

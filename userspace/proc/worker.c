@@ -573,6 +573,7 @@ static void back(void *ctx, const struct wire_start *start)
 	if (w->published)
 		say_ready(w);
 	worker_proxy_back(w->proxy);
+	worker_certs_back(w->certs);
 	took(w, source_load(w->report.source)); /* the last one may have died over a file that it was asked to open */
 }
 
