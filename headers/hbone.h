@@ -23,11 +23,11 @@ struct hbone; /* one HTTP/2 connection */
  *
  * A stream's window starts at 64 KiB and grows while its reader keeps up; a reader who sleeps costs what his window is
  * and never closes the connection's, so he stalls nobody. One connection can make us keep streams * 64 KiB +
- * connection_window.
+ * connection_window / 4.
  */
 struct hbone_limits {
 	uint32_t stream_window;		   /* to which one grows: 4 MiB */
-	uint32_t connection_window;	   /* and all of them together above their start: 16 MiB */
+	uint32_t connection_window;	   /* 16 MiB; a quarter of it is for streams that grow */
 	uint32_t frame_size;		   /* that we take: 1 MiB */
 	uint32_t header_list;		   /* 16 KiB client, 64 KiB server */
 	uint32_t streams;		   /* server: 200; client: min(100, what the peer allows) */

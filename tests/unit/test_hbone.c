@@ -324,7 +324,7 @@ static void windows_grow(void **state)
 		scene_turns(&s);
 	hbone_stream_look(s.server.app[0].s, &view);
 	assert_string_equal(view.waits, "reader");
-	assert_in_range(s.client.app[0].sent - s.server.app[0].got, 2 << 20, 4 << 20); /* told of half at a time */
+	assert_in_range(s.client.app[0].sent - s.server.app[0].got, 3 << 19, 4 << 20); /* told of half at a time */
 	hbone_stream_look(s.client.app[0].s, &view);
 	assert_string_equal(view.waits, "window of the peer");
 	assert_int_equal(view.send_window, 0);
@@ -420,15 +420,16 @@ static void what_waits_outlives_the_connection(void **state)
 
 static bool rtt_known(struct scene *x)
 {
-	struct hbone_view view;
+	struct hbone_view view = {0};
 
-	hbone_look(x->client.h, &view);
-	return view.ping_rtt_ns && view.streams == 1 && view.opened == 1;
+	if (x->client.h)
+		hbone_look(x->client.h, &view);
+	return view.ping_rtt_ns && view.opened == 1;
 }
 
 static void times(void **state)
 {
-	const struct hbone_limits client = {.answer_ns = 20000000, .idle_ns = 60000000, .ping_ns = 10000000};
+	const struct hbone_limits client = {.answer_ns = 40000000, .idle_ns = 150000000, .ping_ns = 5000000};
 	uint64_t start;
 
 	scene_start(&s, 1 << 20, 0, &client, NULL);

@@ -90,6 +90,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 	struct hbone *h = arg;
 	struct tunnel *t;
 
+	h->header_bytes = 0;
 	if (!h->server || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
 	if (h->streams >= h->limit.streams) {

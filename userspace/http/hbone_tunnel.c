@@ -126,7 +126,7 @@ static void grow(struct tunnel *t, size_t len)
 {
 	struct hbone *h = t->h;
 	uint64_t want = (uint64_t)t->window * HBONE_WINDOW_STEP;
-	uint64_t rest = h->limit.connection_window > h->grown ? h->limit.connection_window - h->grown : 0;
+	uint64_t all = h->limit.connection_window / HBONE_GROWTH, rest = all > h->grown ? all - h->grown : 0;
 
 	t->read_new += (uint32_t)len;
 	if (t->read_new < t->window / 2 || !empty(t))
