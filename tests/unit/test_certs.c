@@ -569,7 +569,7 @@ static void threads_take_while_it_changes(void **state)
 		reader[i] = (struct reader){.f = &f, .stop = &stopped};
 		assert_int_equal(pthread_create(&reader[i].thread, NULL, read_contexts, &reader[i]), 0);
 	}
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 10; i++) {
 		if (i % 2)
 			set_crl(&f, pki_crl(&f.fake.ca, NULL, 0, NOON - HOUR - i, NOON + HOUR));
 		f.fake.source.leaves++;
