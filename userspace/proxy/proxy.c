@@ -342,9 +342,10 @@ static void judge_one(struct relay *r, void *arg)
 static void view_work(struct site *at, struct round *r)
 {
 	guests_view_changed(at);
-	if (r->number & VIEW_POLICY)
-		carriers_view_changed(at);
 	tunnels_view_changed(at->tunnels); /* sources and destinations */
+	if (!(r->number & VIEW_POLICY))
+		return; /* addresses of other nodes come and go all the time */
+	carriers_view_changed(at);
 	each_relay(at, judge_one, NULL);
 }
 
