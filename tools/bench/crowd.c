@@ -26,7 +26,7 @@ enum want { WANT_WRITE = 'w',
 /* Of both ends on one machine: host byte order. */
 struct ask {
 	uint64_t want;
-	uint64_t until_ns; /* WANT_READ: CLOCK_MONOTONIC */
+	uint64_t last_ns; /* WANT_READ: how long, from when it is read */
 };
 
 struct member {
@@ -34,6 +34,7 @@ struct member {
 	struct ask ask;
 	size_t got; /* bytes of ask */
 	uint64_t bytes;
+	uint64_t until_ns; /* writes */
 	bool asked; /* client: it was sent */
 	bool writes;
 };
@@ -47,12 +48,12 @@ static void rearm(int epoll, struct member *m, uint32_t events)
 }
 
 /* Bulk out. True: it is over, and the end was said. */
-static bool write_some(struct member *m, uint64_t until, int epoll)
+static bool write_some(struct member *m, int epoll)
 {
 	for (int i = 0; i < TURN; i++) {
 		ssize_t n;
 
-		if (now_ns() >= until) {
+		if (now_ns() >= m->until_ns) {
 			if (shutdown(m->fd, SHUT_WR))
 				fail("shutdown");
 			m->writes = false;
@@ -124,6 +125,7 @@ static bool serve_ask(struct member *m, int epoll)
 	if (m->ask.want == WANT_IDLE)
 		return send(m->fd, "i", 1, MSG_NOSIGNAL) != 1;
 	m->writes = m->ask.want == WANT_READ;
+	m->until_ns = now_ns() + m->ask.last_ns;
 	if (m->writes)
 		rearm(epoll, m, EPOLLOUT);
 	return false;
@@ -134,7 +136,7 @@ static bool serve_member(struct member *m, int epoll, void *buf)
 	if (m->got < sizeof(m->ask))
 		return serve_ask(m, epoll);
 	if (m->writes) {
-		write_some(m, m->ask.until_ns, epoll);
+		write_some(m, epoll);
 		return false;
 	}
 	if (m->ask.want == WANT_IDLE)
@@ -189,9 +191,10 @@ static void dial(struct member *m, const struct endpoint *e, int epoll)
 		fail("epoll_ctl");
 }
 
-static void ask(struct member *m, enum want want, uint64_t until, int epoll)
+static void ask(struct member *m, enum want want, uint64_t last, int epoll)
 {
-	m->ask = (struct ask){.want = want, .until_ns = until};
+	m->ask = (struct ask){.want = want, .last_ns = last};
+	m->until_ns = now_ns() + last;
 	if (send(m->fd, &m->ask, sizeof(m->ask), MSG_NOSIGNAL) != (ssize_t)sizeof(m->ask))
 		fail("connect or send");
 	/* Who only reads says so: Envoy resets a stream whose server ends before its client. */
@@ -204,19 +207,19 @@ static void ask(struct member *m, enum want want, uint64_t until, int epoll)
 }
 
 /* True: its last byte is there, and the numbers agree. */
-static bool bulk_step(struct member *m, bool reverse, uint64_t until, int epoll, void *buf)
+static bool bulk_step(struct member *m, bool reverse, uint64_t last, int epoll, void *buf)
 {
 	uint64_t got;
 	ssize_t n;
 
 	if (!m->asked) {
-		ask(m, reverse ? WANT_READ : WANT_WRITE, until, epoll);
+		ask(m, reverse ? WANT_READ : WANT_WRITE, last, epoll);
 		return false;
 	}
 	if (reverse)
 		return read_some(m, buf);
 	if (m->writes) {
-		write_some(m, until, epoll);
+		write_some(m, epoll);
 		return false;
 	}
 	n = recv(m->fd, &got, sizeof(got), 0);
@@ -258,7 +261,7 @@ int crowd_bulk(const struct load *l)
 	void *buf = malloc(READ);
 	char congestion[16];
 	struct cpu before = cpu_used();
-	uint64_t start = now_ns(), until = start + (uint64_t)(l->seconds * 1e9);
+	uint64_t start = now_ns(), last = (uint64_t)(l->seconds * 1e9);
 
 	if (!m || !buf || epoll < 0)
 		fail("setup");
@@ -271,7 +274,7 @@ int crowd_bulk(const struct load *l)
 		for (int i = 0; i < n; i++) {
 			struct member *x = ev[i].data.ptr;
 
-			if (bulk_step(x, l->reverse, until, epoll, buf)) {
+			if (bulk_step(x, l->reverse, last, epoll, buf)) {
 				close(x->fd);
 				live--;
 			}
