@@ -22,9 +22,9 @@ int worker_signals(void) must_check;
 /* ------------------------------------------------------------------ proc/worker_confine.c */
 
 /*
- * From now on, for this thread and those to come: no core, no file but beneath these folders (the first is read only), and
- * of the system calls only those that a worker needs. Libraries that read files of the system do it in here, before. 0 or
- * -errno (logged).
+ * From now on, for this thread and those to come: no core, no file but beneath these folders (the first is read only),
+ * and of the system calls only those that a worker needs. Libraries that read files of the system do it in here,
+ * before. 0 or -errno (logged).
  */
 int worker_confine(int manifests, int state) must_check;
 

@@ -269,7 +269,8 @@ static void look(struct manifests *m, struct file *f, int fd)
 	} else if (fd == -ENXIO) { /* a socket */
 		set_problem(m, &f->problem, f->name, "is not a regular file");
 	} else if (fd == -EXDEV) { /* as weftd says, who opens it where we may not */
-		set_problem(m, &f->problem, f->name, "is a link that leads out of the folder: put the file itself there");
+		set_problem(m, &f->problem, f->name,
+			    "is a link that leads out of the folder: put the file itself there");
 	} else {
 		set_problem(m, &f->problem, f->name, "cannot be opened: %s%s", strerror(-fd),
 			    fd == -EACCES ? " (make it readable for weft's user)" : "");

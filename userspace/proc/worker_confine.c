@@ -2,8 +2,8 @@
 /*
  * worker_confine.c: see worker.h. What the worker can still ask of the kernel once it has what it was given.
  *
- *	seccomp	the calls below and no others: EPERM, so that a library that tries something new goes on without it; death
- *		for what nobody but a stranger in this process would try
+ *	seccomp		the calls below and no others: EPERM, so that a library that tries something new goes on without
+ *			it; death for what nobody but a stranger in this process would try
  *	Landlock	no file by name but beneath the two folders that it was given
  *
  * Both hold for this thread and those that it makes. The kernel caches which calls are allowed whatever their arguments
@@ -358,7 +358,7 @@ int worker_confine(int manifests, int state)
 	if (!err)
 		err = close_files(manifests, state);
 	if (err == -EOPNOTSUPP) {
-		log_warning("this kernel has no Landlock (CONFIG_SECURITY_LANDLOCK, lsm=): the worker may open whatever "
+		log_warning("this kernel has no Landlock (CONFIG_SECURITY_LANDLOCK, lsm=): the worker may open what "
 			    "its user may read");
 		err = 0;
 	}
