@@ -172,6 +172,7 @@ enum sock_flags {
 };
 
 struct task_struct {
+	void *stack;
 	struct files_struct *files;
 	struct nsproxy *nsproxy;
 };

@@ -57,10 +57,26 @@ static __always_inline int flow_free(struct abi_flow *me, const struct abi_flow 
 	return sock_queue_empty(to);
 }
 
-/* flags of the send(2) that brought us here; 0 also where they cannot be known (io_uring, sendfile) */
-static __always_inline __u32 send_flags(void)
+extern int LINUX_KERNEL_VERSION __kconfig;
+/* 6.2: a load that may fault, without a call */
+extern void *bpf_rdonly_cast(const void *obj, __u32 type) __ksym __weak;
+
+/* Registers of the system call that we are in. */
+static __always_inline void *call_regs(const struct abi_pair *p)
 {
-	void *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (LINUX_KERNEL_VERSION < KERNEL_VERSION(6, 2, 0))
+		return (void *)bpf_task_pt_regs(task);
+	/* of either architecture: what stands behind ___ does not count */
+	return bpf_rdonly_cast((const void *)((__u64)task->stack + p->regs),
+			       bpf_core_type_id_kernel(struct pt_regs___x86));
+}
+
+/* flags of the send(2) that brought us here; 0 also where they cannot be known (io_uring, sendfile) */
+static __always_inline __u32 send_flags(const struct abi_pair *p)
+{
+	void *regs = call_regs(p);
 	const struct pt_regs___x86 *x86 = regs;
 	const struct pt_regs___arm64 *arm64 = regs;
 
@@ -86,10 +102,6 @@ static __always_inline __u32 send_flags(void)
 	return 0;
 }
 
-extern int LINUX_KERNEL_VERSION __kconfig;
-/* 6.2: a load that may fault, without a call */
-extern void *bpf_rdonly_cast(const void *obj, __u32 type) __ksym __weak;
-
 /* Does its recv() wait inside the kernel, or is the socket mapped into memory? Asked for every message. */
 static __always_inline int reader_differs(const struct abi_flow *reader)
 {
@@ -110,7 +122,7 @@ static __always_inline int message_may(struct abi_pair *p, struct abi_flow *me, 
 		me->refresh = 0;
 		return 0;
 	}
-	if (send_flags() & MSG_OOB) { /* row 8 */
+	if (send_flags(p) & MSG_OOB) { /* row 8 */
 		pair_leave(p, ABI_URGENT);
 		return 0;
 	}

@@ -188,6 +188,8 @@ static __always_inline enum abi_reason pair_begin(struct look *l)
 	p->always = l->always;
 	p->netns[ABI_CLIENT] = l->c->client_netns;
 	p->netns[ABI_SERVER] = l->c->server_netns;
+	p->regs = (__u64)bpf_task_pt_regs(bpf_get_current_task_btf());
+	p->regs -= (__u64)bpf_get_current_task_btf()->stack;
 	p->leaving = 0;
 	p->leaving_ns = 0;
 	p->fresh_ns = l->now;

@@ -512,6 +512,7 @@ struct abi_pair {
 	__u32 leaving;	  /* enum abi_reason: nothing is redirected any more, it leaves the map when drained */
 	__u32 always;	  /* annotation: whatever the readers do */
 	__u64 netns[2];	  /* of both sockets */
+	__u64 regs;	  /* where above its `stack` a task keeps the registers of its system call */
 	struct abi_flow end[2]; /* indexed by enum abi_end */
 };
 
@@ -615,13 +616,10 @@ struct abi_watch {
 	__u32 spliced;
 };
 
-/*
- * Output of weft_watch, what the supervisor must do: end a connection (reason reader_splices, reader_counts), or run
- * weft_enter in the netns of one of its sockets, with this behind an Ethernet header of zeros.
- */
+/* Output of weft_watch: end a connection, or run weft_enter with this behind an Ethernet header of zeros. */
 struct abi_errand {
 	struct abi_tuple tuple;
-	__u32 reason; /* why it must end; ABI_NONE: its socket at `end` shall enter `splices` */
+	__u32 reason; /* why it must end: reader_splices, reader_counts; none: its socket at `end` shall enter `splices` */
 	__u32 end;    /* enum abi_end */
 	__u32 conn;   /* abi_pair.conn at `slot` */
 	__u32 slot;
@@ -682,7 +680,7 @@ struct abi_live {
 _Static_assert(sizeof(struct abi_tuple) == 36, "abi_tuple");
 _Static_assert(sizeof(struct abi_settings) == 56, "abi_settings");
 _Static_assert(sizeof(struct abi_flow) == 96, "abi_flow");
-_Static_assert(sizeof(struct abi_pair) == 48 + 2 * sizeof(struct abi_flow), "abi_pair");
+_Static_assert(sizeof(struct abi_pair) == 56 + 2 * sizeof(struct abi_flow), "abi_pair");
 _Static_assert(sizeof(struct abi_errand) == 88, "abi_errand");
 _Static_assert(sizeof(struct abi_pod) == 56 + ABI_NAME_LEN, "abi_pod");
 _Static_assert(sizeof(struct abi_address) == 24, "abi_address");
