@@ -619,7 +619,7 @@ struct abi_watch {
 /* Output of weft_watch: end a connection, or run weft_enter with this behind an Ethernet header of zeros. */
 struct abi_errand {
 	struct abi_tuple tuple;
-	__u32 reason; /* why it must end: reader_splices, reader_counts; none: its socket at `end` shall enter `splices` */
+	__u32 reason; /* why it must end: reader_splices, reader_counts; none: its socket at `end` shall enter */
 	__u32 end;    /* enum abi_end */
 	__u32 conn;   /* abi_pair.conn at `slot` */
 	__u32 slot;
