@@ -653,6 +653,9 @@ static int run(struct worker *w)
 		err = loop_run(w->loop);
 	if (err)
 		log_error("the loop failed: %s", strerror(-err));
+	/* What is left is reset: an end by FIN would look to apps as if all had been said, and hold their netns. */
+	else if (w->proxy)
+		proxy_close(worker_proxy(w->proxy));
 	return err ? 1 : w->exit_code;
 }
 
