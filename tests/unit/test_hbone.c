@@ -449,6 +449,77 @@ static void times(void **state)
 	scene_end(&s);
 }
 
+/* One app does something of its own accord. */
+static void meddle(struct side *side, uint64_t *random)
+{
+	struct app *a;
+
+	if (!side->apps)
+		return;
+	a = &side->app[pair_random(random) % side->apps];
+	if (!a->s)
+		return;
+	switch (pair_random(random) % 12) {
+	case 0:
+		app_close(a, NULL);
+		break;
+	case 1:
+		app_close(a, "reset by peer");
+		break;
+	case 2:
+		if (!a->s->finished && a->opened)
+			stream_finish(a->s);
+		break;
+	case 3 ... 6:
+		a->sleeping = !a->sleeping;
+		app_read(a);
+		break;
+	default:
+		if (!a->s->finished) {
+			a->send += pair_random(random) % 100000;
+			app_send(a);
+		}
+		break;
+	}
+}
+
+/* Whatever the owners of both ends do: bytes are right as far as they come, it ends, nothing is left. */
+static void owners_of_every_mind(void **state)
+{
+	static const int answers[] = {200, 200, 200, 200, 503, 0};
+	static const size_t sizes[] = {60, 3000, 70000, 1 << 20};
+	uint64_t random, seed;
+	unsigned i, number;
+
+	for (seed = 1; seed <= 30; seed++) {
+		const struct hbone_limits limit = {.streams = 12};
+
+		random = seed;
+		number = 0;
+		scene_start(&s, sizes[seed % 4], seed % 3 ? 5000 : 0, NULL, &limit);
+		s.client.end->knows_room = s.server.end->knows_room = seed & 1;
+		for (i = 0; i < 120 && s.client.h && s.server.h; i++) {
+			s.server.answer = answers[pair_random(&random) % array_size(answers)];
+			s.server.send = pair_random(&random) % 3 ? 0 : 200000;
+			s.client.sleeping = s.server.sleeping = pair_random(&random) % 4 == 0;
+			if (pair_random(&random) % 4 == 0)
+				scene_connect(&s, ++number);
+			meddle(&s.client, &random);
+			meddle(&s.server, &random);
+			if (pair_random(&random) % 2)
+				scene_turns(&s);
+			if (seed % 5 == 0 && i == 100)
+				hbone_drain(seed % 2 ? s.client.h : s.server.h);
+			if (seed % 7 == 0 && i == 110)
+				pair_break(seed % 2 ? s.client.end : s.server.end);
+		}
+		assert_true(number > 10);
+		scene_end(&s);
+		assert_int_equal(s.client.closed, 1);
+		assert_int_equal(s.server.closed, 1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -466,6 +537,7 @@ int main(void)
 		cmocka_unit_test(transport_breaks),
 		cmocka_unit_test(what_waits_outlives_the_connection),
 		cmocka_unit_test(times),
+		cmocka_unit_test(owners_of_every_mind),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
