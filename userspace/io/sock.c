@@ -314,16 +314,23 @@ static void linger(struct sock *k)
 		end(k);
 }
 
+/* Whether close(2), ours or the kernel's when the process dies, is a RST: what was cut must never look complete. */
+static void close_resets(int fd, bool on)
+{
+	struct linger now = {.l_onoff = on};
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
 static void sock_close(struct stream *s, const char *why)
 {
-	struct linger now = {.l_onoff = 1};
 	struct sock *k = of(s);
 
 	assert(k->state < SOCK_LINGERS);
 	k->lent = 0;
-	if (why) {
-		setsockopt(k->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	} else if (k->state == SOCK_OPEN) {
+	if (!why)
+		close_resets(k->fd, false);
+	if (!why && k->state == SOCK_OPEN) {
 		if (!s->finished)
 			shutdown(k->fd, SHUT_WR);
 		if (!s->ended) {
@@ -437,6 +444,7 @@ static struct sock *make(struct thread *t, int fd, enum sock_state state)
 	if (!(flags & O_NONBLOCK))
 		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	close_resets(fd, true);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 	return k;
