@@ -106,6 +106,11 @@ struct stream *sock_stream(struct thread *t, int fd) must_check;
  */
 struct stream *sock_connect(struct thread *t, int fd, const struct abi_addr *to, uint16_t port, uint64_t timeout_ns)
 	must_check;
+/*
+ * This one is never spliced (a tunnel's): TCP_INQ, which the kernel side takes for that too, spares a recv() after each
+ * that took all. Nothing is done to a stream that is no socket.
+ */
+void sock_tcp_only(struct stream *s);
 int sock_fd(const struct stream *s); /* borrowed; for options and addresses */
 /* Its peer and itself, IPv4 as mapped; 0 or -errno. */
 int sock_peer(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;

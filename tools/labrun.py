@@ -213,9 +213,11 @@ class Running:
         """
         Starts a command in a pod. `ready`: a TCP port, or a path (AF_UNIX), on which it will listen: wait
         for that. `daemon`: in the cgroup where the node's weftd would be, so that its CPU is told from the apps'.
-        `limits`: {RLIMIT_...: number}.
+        `limits`: {RLIMIT_...: number}. And in a session of its own, as weftd is: the scheduler groups by session
+        (sched_autogroup), and on a busy machine who shares a group with the load program waits less.
         """
         place = self.place(name)
+        options.setdefault("start_new_session", daemon)
         if daemon:
             place = (self.daemon_cgroup(self.pods[name]["node"]), *place[1:])
         def prepare():

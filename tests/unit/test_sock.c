@@ -97,6 +97,51 @@ static void readable_comes_once_and_only_if_asked(void **state)
 	rest();
 }
 
+/* TCP says what is left, and nobody waits for what is there: bytes, the end, urgent data in between. */
+static void tcp_only(void **state)
+{
+	struct owner o;
+	struct stream *s;
+	unsigned i;
+	int fd[2];
+
+	for (i = 0; i < 2; i++) {
+		pair(fd);
+		s = own(sock_stream(thread, fd[0]), &o);
+		sock_tcp_only(s);
+		assert_int_equal(write(fd[1], "one", 3), 3);
+		rest();
+		assert_int_equal(peeked(s, 2), 2);
+		stream_consume(s, 2);
+		assert_int_equal(peeked(s, 100), 1);
+		stream_consume(s, 1);
+		assert_int_equal(peeked(s, 100), 0);
+		assert_int_equal(write(fd[1], "two", 3), 3);
+		UNTIL(o.readable == 1);
+		assert_int_equal(peeked(s, 100), 3);
+		stream_consume(s, 3);
+		assert_int_equal(write(fd[1], "bytes", 5), 5);
+		assert_int_equal(send(fd[1], "!", 1, MSG_OOB), 1);
+		assert_int_equal(write(fd[1], "behind", 6), 6);
+		if (i)
+			assert_int_equal(shutdown(fd[1], SHUT_WR), 0);
+		while (s->read_bytes < 17)
+			stream_consume(s, peeked(s, 100) ? run[0].len : (turn(MS / 2), 0));
+		assert_int_equal(peeked(s, 100), 0);
+		if (!i) {
+			assert_false(s->ended);
+			o.readable = 0;
+			assert_int_equal(shutdown(fd[1], SHUT_WR), 0);
+			UNTIL(o.readable == 1);
+			assert_int_equal(peeked(s, 100), 0);
+		}
+		assert_true(s->ended);
+		stream_close(s, NULL);
+		close(fd[1]);
+		rest();
+	}
+}
+
 /* What is not consumed is there again, in whatever portions. */
 static void a_rest_is_kept(void **state)
 {
@@ -549,6 +594,7 @@ static void bytes_through_a_relay(void **state)
 		pair(left);
 		pair(right);
 		p = (struct pipe){.a = sock_stream(thread, left[0]), .b = sock_stream(thread, right[0])};
+		sock_tcp_only(p.a);
 		p.a->owner = p.b->owner = &p;
 		p.a->ready = p.b->ready = piped;
 		piped(p.a, 0);
@@ -629,6 +675,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(readable_comes_once_and_only_if_asked),
+		TEST(tcp_only),
 		TEST(a_rest_is_kept),
 		TEST(full_and_room_again),
 		TEST(peer_finishes_first),

@@ -7,7 +7,7 @@
  * where the two meet, the owner is called.
  *
  * A short read does not mean that nothing is left: bytes that sk_msg moved and bytes that TCP brought are two queues
- * and one recv() takes from one of them. So it reads until EAGAIN.
+ * and one recv() takes from one of them. So it reads until EAGAIN, but for sockets that carry TCP only.
  */
 #include <assert.h>
 #include <errno.h>
@@ -46,6 +46,7 @@ struct sock {
 	int fd;
 	enum sock_state state;
 	bool lent_rest;
+	bool tcp_only; /* sock_tcp_only() */
 	bool may_read, may_write;
 	bool want_read, want_write;
 };
@@ -163,6 +164,27 @@ static unsigned lend_rest(struct sock *k, struct stream_bytes *run, size_t most)
 	return i;
 }
 
+/* Of a socket that is never spliced TCP says what is left: if that is nothing, the next recv() can be spared. */
+static ssize_t receive(struct sock *k, uint8_t *to, size_t most)
+{
+	char control[CMSG_SPACE(sizeof(int))];
+	struct iovec iov = {.iov_base = to, .iov_len = most};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct cmsghdr *c;
+	ssize_t n;
+	int left;
+
+	do
+		n = k->tcp_only ? recvmsg(k->fd, &m, MSG_DONTWAIT) : recv(k->fd, to, most, MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	c = k->tcp_only && n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+	if (c && c->cmsg_level == SOL_TCP && c->cmsg_type == TCP_CM_INQ && c->cmsg_len == CMSG_LEN(sizeof(left))) {
+		memcpy(&left, CMSG_DATA(c), sizeof(left));
+		k->may_read = left > 0; /* an end that has come counts as a byte */
+	}
+	return n;
+}
+
 static unsigned sock_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS], size_t most)
 {
 	struct sock *k = of(s);
@@ -178,9 +200,7 @@ static unsigned sock_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS]
 		k->want_read = true;
 		return 0;
 	}
-	do
-		n = recv(k->fd, to, most < THREAD_SCRATCH ? most : THREAD_SCRATCH, MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
+	n = receive(k, to, most < THREAD_SCRATCH ? most : THREAD_SCRATCH);
 	if (n > 0) {
 		s->read_bytes += (uint64_t)n;
 		k->lent = (size_t)n;
@@ -497,6 +517,14 @@ struct stream *sock_connect(struct thread *t, int fd, const struct abi_addr *to,
 	loop_arm(t->loop, &k->deadline, timeout_ns);
 	start_watch(k); /* now: before connect() it would tell of a hang-up */
 	return &k->stream;
+}
+
+void sock_tcp_only(struct stream *s)
+{
+	int on = 1;
+
+	if (s->ops == &ops)
+		of(s)->tcp_only = !setsockopt(of(s)->fd, SOL_TCP, TCP_INQ, &on, sizeof(on));
 }
 
 int sock_fd(const struct stream *s)

@@ -331,6 +331,7 @@ struct stream *tls_stream(struct thread *t, struct stream *below, const struct t
 	c->stream.ops = &ops;
 	c->stream.thread = t;
 	c->below = below;
+	sock_tcp_only(below);
 	below->owner = c;
 	below->ready = below_ready;
 	c->server = plan->server;
