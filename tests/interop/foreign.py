@@ -94,4 +94,7 @@ def until_logged(lab, node, *words, since=0):
     """The lines of a node's log, from line `since` on, that have all these words."""
     def found():
         return [line for line in lab.log(node).splitlines()[since:] if all(word in line for word in words)]
-    return labrun.wait_for(found, 10, f"a line of {node}'s log with {', '.join(words)}")
+    try:
+        return labrun.wait_for(found, 10, f"a line of {node}'s log with {', '.join(words)}")
+    except labrun.LabError as error:
+        raise AssertionError(f"{error}\n{lab.log(node)}") from error

@@ -28,8 +28,7 @@ FLOW = {1: 16 << 20, 16: 16 << 20, 1000: 1 << 20}  # of one phase: all that are 
 LEAST = {1: 0.05, 16: 0.2, 1000: 0.2}
 
 
-@pytest.mark.parametrize("family", [4, 6], ids=["IPv4", "IPv6"])
-@pytest.mark.parametrize("connections", list(FLOW))
+@pytest.mark.parametrize("connections, family", [(1, 4), (1, 6), (16, 4), (16, 6), (1000, 4)])
 def test_every_byte(lab, tmp_path, connections, family):
     gb = GB or LEAST[connections]
     out = {pod: tmp_path / f"{pod}.out" for pod in ("client", "server")}
