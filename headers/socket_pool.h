@@ -4,8 +4,9 @@
  *
  *	thread: take() --order--> control thread --WIRE_SOCKETS--> supervisor --fds--> answer() --> thread: got()
  *
- * A pod at rest has none. Whoever takes often gets them in growing batches, asked for before the last one is gone; what
- * nobody took for POOL_IDLE_NS is closed.
+ * A pod at rest has none. Who takes often has a stock, which grows while it does not last (POOL_STOCK at most) and is
+ * ordered again when half of it is left, in several batches where one is too small. It shrinks where less is taken, and
+ * is closed when nobody took any for POOL_IDLE_NS.
  */
 #ifndef WEFT_SOCKET_POOL_H
 #define WEFT_SOCKET_POOL_H
@@ -14,6 +15,7 @@
 #include "wire.h"
 
 #define POOL_IDLE_NS 5000000000ull
+#define POOL_STOCK (4 * WIRE_SOCKET_BATCH) /* of one pod, kind and family */
 
 /* Sockets that a thread wants. The control thread answers each, once, with socket_pool_answer(). */
 struct socket_order {

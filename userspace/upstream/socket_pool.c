@@ -9,18 +9,19 @@
 
 #include "socket_pool.h"
 
-#define BATCH_FIRST 2
-#define OFTEN_NS 200000000ull /* a batch that lasted no longer than this: the next one is twice as big */
+#define STOCK_FIRST 2
+#define SOON_NS 50000000ull /* a stock that had to be ordered again so soon is doubled */
 
 struct shelf { /* sockets of one pod, kind and family */
 	struct shelf_key {
 		uint64_t netns;
 		uint32_t kind, ipv6;
 	} key;
-	int fd[2 * WIRE_SOCKET_BATCH];
+	int fd[POOL_STOCK];
 	unsigned count;
 	unsigned ordered; /* under way */
-	unsigned batch;
+	unsigned stock;	  /* there and under way, when it was ordered last */
+	unsigned taken;	  /* since idle_due() looked */
 	uint64_t ordered_ns, used_ns;
 	struct list waits; /* struct socket_wait */
 	struct table_link link;
@@ -67,22 +68,23 @@ static struct shelf *shelf_get(struct socket_pool *p, const struct shelf_key *ke
 		return s;
 	s = mem_alloc(sizeof(*s));
 	s->key = *key;
-	s->batch = BATCH_FIRST;
+	s->stock = STOCK_FIRST;
 	list_init(&s->waits);
 	table_add(&p->shelves, &s->link, table_hash(key, sizeof(*key)));
 	return s;
 }
 
-static void shelf_empty(struct socket_pool *p, struct shelf *s)
+static void shelf_cut(struct socket_pool *p, struct shelf *s, unsigned most)
 {
-	p->spare -= s->count;
-	while (s->count)
+	while (s->count > most) {
 		close(s->fd[--s->count]);
+		p->spare--;
+	}
 }
 
 static void shelf_drop(struct socket_pool *p, struct shelf *s)
 {
-	shelf_empty(p, s);
+	shelf_cut(p, s, 0);
 	table_del(&p->shelves, &s->link);
 	free(s);
 }
@@ -117,15 +119,7 @@ static void order_asked(struct thread *control, struct thread_job *job)
 static void order(struct socket_pool *p, struct shelf *s, unsigned count)
 {
 	struct socket_order *o = mem_alloc(sizeof(*o));
-	uint64_t now = loop_now(p->thread->loop);
 
-	if (now - s->ordered_ns < OFTEN_NS && s->ordered_ns)
-		s->batch = s->batch < WIRE_SOCKET_BATCH ? 2 * s->batch : WIRE_SOCKET_BATCH;
-	if (count < s->batch)
-		count = s->batch;
-	if (count > WIRE_SOCKET_BATCH)
-		count = WIRE_SOCKET_BATCH;
-	s->ordered_ns = now;
 	s->ordered += count;
 	*o = (struct socket_order){.netns = s->key.netns,
 				   .kind = s->key.kind,
@@ -143,21 +137,34 @@ static unsigned waiting(const struct shelf *s)
 	unsigned n = 0;
 
 	list_each(l, &s->waits) {
-		if (++n == WIRE_SOCKET_BATCH)
+		if (++n == POOL_STOCK)
 			break;
 	}
 	return n;
 }
 
-/* What is there and under way must do for those who wait, and for some more while it is in use. */
+/*
+ * Half of the stock is left when the next one is ordered, so nobody waits unless a half is gone before the supervisor
+ * has had its turn; where it lasts for SOON_NS it is large enough.
+ */
 static void refill(struct socket_pool *p, struct shelf *s)
 {
-	unsigned wanted = waiting(s);
+	unsigned wanted = waiting(s), have = s->count + s->ordered;
+	uint64_t now = loop_now(p->thread->loop);
 
-	if (wanted > s->ordered)
-		order(p, s, wanted - s->ordered);
-	else if (!wanted && !s->ordered && s->count < s->batch / 2)
-		order(p, s, s->batch - s->count);
+	if (have >= wanted && have - wanted >= s->stock / 2)
+		return;
+	if (s->ordered_ns && now - s->ordered_ns < SOON_NS && s->stock < POOL_STOCK)
+		s->stock *= 2;
+	s->ordered_ns = now;
+	if (wanted < s->stock)
+		wanted = s->stock;
+	while (have < wanted) {
+		unsigned count = wanted - have < WIRE_SOCKET_BATCH ? wanted - have : WIRE_SOCKET_BATCH;
+
+		order(p, s, count);
+		have += count;
+	}
 }
 
 static void give(struct shelf *s, int fd)
@@ -222,6 +229,7 @@ void socket_pool_take(struct socket_pool *p, uint64_t netns, enum wire_socket ki
 	int fd = -1;
 
 	s->used_ns = loop_now(p->thread->loop);
+	s->taken++;
 	if (!p->idle.armed)
 		loop_arm(p->thread->loop, &p->idle, POOL_IDLE_NS);
 	if (s->count) {
@@ -255,7 +263,7 @@ void socket_pool_leave(struct socket_pool *p, uint64_t netns)
 		table_del(&p->shelves, &s->link);
 		while (!list_empty(&s->waits))
 			give(s, -ENOENT);
-		shelf_empty(p, s);
+		shelf_cut(p, s, 0);
 		free(s);
 	}
 }
@@ -285,8 +293,15 @@ static void idle_due(struct loop_timer *t)
 		struct shelf *s = container_of(l, struct shelf, link);
 
 		next = table_walk(&p->shelves, l);
-		if (now - s->used_ns >= POOL_IDLE_NS && list_empty(&s->waits) && !s->ordered)
+		if (now - s->used_ns >= POOL_IDLE_NS && list_empty(&s->waits) && !s->ordered) {
 			shelf_drop(p, s);
+			continue;
+		}
+		if (s->taken < s->stock && s->stock > STOCK_FIRST) {
+			s->stock /= 2;
+			shelf_cut(p, s, s->stock);
+		}
+		s->taken = 0;
 	}
 	if (p->shelves.count)
 		loop_arm(p->thread->loop, &p->idle, POOL_IDLE_NS);
