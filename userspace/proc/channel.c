@@ -404,9 +404,15 @@ static void dispatch(struct channel *c, const struct wire *m, const int *fds, un
 static void sock_ready(struct loop_watch *w, uint32_t events)
 {
 	struct channel *c = container_of(w, struct channel, sock);
-	struct wire *m = wire_new(WIRE_READY);
+	struct wire *m;
 
 	(void)events;
+	if (c->answer) { /* there is room: a question that is read before it has gone would take its place */
+		channel_pump(c);
+		if (c->answer || !c->sock.active)
+			return;
+	}
+	m = wire_new(WIRE_READY);
 	for (unsigned i = 0; i < MESSAGES_A_TURN && c->sock.active; i++) {
 		unsigned fds;
 		int fd[WIRE_FDS], got = wire_recv(w->fd, m, fd, &fds);

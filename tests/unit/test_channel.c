@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The supervisor's end of the worker's socket, with a worker that was there already: this test. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "channel.h"
+
+#define QUESTIONS 64
+#define TURNS 100
+
+struct scene {
+	struct loop *loop;
+	struct pods *pods;
+	struct channel *channel;
+	struct folders folders;
+	struct wire_start start;
+	char folder[64], program[512];
+	int sock; /* the worker's */
+	struct loop_timer enough;
+};
+
+static void nothing(void *ctx)
+{
+}
+
+static void enough_due(struct loop_timer *t)
+{
+	loop_stop(container_of(t, struct scene, enough)->loop);
+}
+
+/* channel_open() looks for the program of the next worker, beside the one that runs. */
+static void make_program(struct scene *s)
+{
+	static const char name[] = "weft-worker";
+	ssize_t n = readlink("/proc/self/exe", s->program, sizeof(s->program) - 16);
+	char *slash;
+	int fd;
+
+	assert_true(n > 0);
+	slash = strrchr(s->program, '/');
+	memcpy(slash + 1, name, sizeof(name));
+	fd = open(s->program, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static void begin(struct scene *s)
+{
+	struct pods_plan pods = {.folder = -1, .threads = 1, .hooks = {.to_send = nothing}};
+	struct channel_plan plan = {.ready = nothing, .ctx = s};
+	struct spawn worker = {0};
+	int pair[2], small = 4096;
+
+	*s = (struct scene){.loop = loop_new(), .enough.due = enough_due};
+	snprintf(s->folder, sizeof(s->folder), "/tmp/weft-channel-%d", (int)getpid());
+	assert_int_equal(mkdir(s->folder, 0700), 0);
+	s->folders.run = open(s->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	assert_int_equal(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	s->sock = pair[1];
+	worker.sock = pair[0];
+	worker.pid = fork();
+	if (!worker.pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* if a test fails */
+		pause();
+		_exit(0);
+	}
+	worker.pidfd = (int)syscall(SYS_pidfd_open, worker.pid, 0);
+	assert_true(worker.pidfd >= 0);
+	pods.loop = plan.loop = s->loop;
+	assert_int_equal(pods_open(&s->pods, &pods), 0);
+	plan.pods = s->pods;
+	plan.folders = &s->folders;
+	plan.start = &s->start;
+	plan.taken = &worker;
+	plan.fd[WIRE_FD_MANIFESTS] = s->folders.run;
+	make_program(s);
+	assert_int_equal(channel_open(&s->channel, &plan), 0);
+	unlink(s->program);
+}
+
+static void end(struct scene *s)
+{
+	channel_close(s->channel);
+	pods_close(s->pods);
+	close(s->sock);
+	close(s->folders.run);
+	rmdir(s->folder);
+	loop_free(s->loop);
+}
+
+/* The next message to the worker. */
+static void receive(struct scene *s, struct wire *m)
+{
+	int fds[WIRE_FDS], got;
+	unsigned nfds;
+
+	for (unsigned i = 0; i < TURNS; i++) {
+		got = wire_recv(s->sock, m, fds, &nfds);
+		if (got != -EAGAIN)
+			break;
+		loop_arm(s->loop, &s->enough, 0);
+		assert_int_equal(loop_run(s->loop), 0);
+	}
+	assert_int_equal(got, 1);
+	assert_int_equal(nfds, 0);
+}
+
+/* Who asks more than there is room for answers, and is slow to read them, gets each, in order. */
+static void test_no_answer_is_lost(void **state)
+{
+	struct wire *m = wire_new(WIRE_OPEN);
+	struct scene s;
+
+	begin(&s);
+	receive(&s, m);
+	assert_int_equal(m->type, WIRE_NAMED);
+	for (uint32_t i = 1; i <= QUESTIONS; i++) {
+		*m = (struct wire){.version = WIRE_VERSION, .type = WIRE_OPEN, .seq = i};
+		text_copy(m->text, sizeof(m->text), "none.yaml");
+		assert_int_equal(wire_send(s.sock, m, NULL, 0), 0);
+	}
+	for (unsigned i = 0; i < 4; i++) { /* until no answer has room any more */
+		loop_arm(s.loop, &s.enough, 0);
+		assert_int_equal(loop_run(s.loop), 0);
+	}
+	for (uint32_t i = 1; i <= QUESTIONS; i++) {
+		receive(&s, m);
+		assert_int_equal(m->type, WIRE_FILE);
+		assert_int_equal(m->seq, i);
+		assert_int_equal(m->number, -ENOENT);
+	}
+	end(&s);
+	free(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_answer_is_lost)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
