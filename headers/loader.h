@@ -51,7 +51,7 @@ void loader_member_gone(struct loader *l, uint64_t netns);
  * Marks a TCP socket as weft's own (struct abi_own), before the worker gets it: a listener before it listens, and its
  * children are marked with it. 0 or -errno
  */
-int loader_own(struct loader *l, int sock) must_check;
+int loader_own(struct loader *l, int sock, enum abi_path path) must_check;
 /* This listening socket of ABI_PORT_INBOUND takes plaintext for the pod; its SO_REUSEPORT group shares it. */
 int loader_listener(struct loader *l, uint64_t netns, int sock) must_check;
 void loader_listener_gone(struct loader *l, uint64_t netns); /* before its last socket is closed; no error if none */

@@ -27,9 +27,9 @@ int netns_cookie(int fd, uint64_t *ret) must_check;
 bool netns_is_home(int fd); /* weftd's own */
 bool netns_is_host(int fd); /* of process 1 */
 
-/* Called for each socket as it is made (before it listens): marks it as weft's own. 0 or -errno */
+/* Called for each socket as it is made (before it listens): marks it as weft's own, of that path or 0. 0 or -errno */
 struct netns_own {
-	int (*mark)(void *ctx, int sock);
+	int (*mark)(void *ctx, int sock, enum abi_path path);
 	void *ctx;
 };
 

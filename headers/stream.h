@@ -98,11 +98,21 @@ static inline void stream_close(struct stream *s, const char *why)
 
 /* ------------------------------------------------------------------ io/sock.c: TCP */
 
-/* fd is taken: a TCP socket, connected. Non-blocking, TCP_NODELAY and keep-alive are set here. */
-struct stream *sock_stream(struct thread *t, int fd) must_check;
 /*
- * fd is taken: an unconnected TCP socket. Starts to connect; STREAM_OPEN or STREAM_FAILED comes, also for what fails at
- * once, and within timeout_ns.
+ * What each socket has: O_NONBLOCK, TCP_NODELAY, SO_KEEPALIVE with TCP_KEEPIDLE, SO_LINGER {1, 0}, by which whatever
+ * dies with the process is reset. Who makes a socket sets them, and accept() hands a listener's on.
+ */
+#define SOCK_KEEPALIVE_S 180 /* ztunnel's */
+void sock_prepare(int fd);   /* sets them */
+/* fd is taken: a TCP socket, connected. They are set here. */
+struct stream *sock_stream(struct thread *t, int fd) must_check;
+/* The same, of one that has them. */
+struct stream *sock_prepared(struct thread *t, int fd) must_check;
+/* The next connection of a listener, and who it is: fd, O_NONBLOCK, or -errno. */
+int sock_accept(int listener, struct abi_addr *ret, uint16_t *ret_port) must_check;
+/*
+ * fd is taken: an unconnected TCP socket that has them. Starts to connect; STREAM_OPEN or STREAM_FAILED comes, also
+ * for what fails at once, and within timeout_ns.
  */
 struct stream *sock_connect(struct thread *t, int fd, const struct abi_addr *to, uint16_t port, uint64_t timeout_ns)
 	must_check;

@@ -155,14 +155,15 @@ struct wire_destroys { /* a policy may forbid thousands at once: many to a messa
 
 enum wire_socket {
 	WIRE_SOCKET_OUT, /* toward other nodes: plain */
-	WIRE_SOCKET_APP, /* toward the pod's own app, from any address: IP_TRANSPARENT, IP_BIND_ADDRESS_NO_PORT, mark */
+	WIRE_SOCKET_APP, /* toward the pod's own app, from any address: IP_TRANSPARENT, mark */
 };
 #define WIRE_SOCKET_BATCH WIRE_FDS
 #define WIRE_SOCKET_MARK 0x539 /* SO_MARK of the latter: the way back (proc/routes.c) knows it */
 
 /*
- * Unconnected TCP sockets in a pod's netns, O_NONBLOCK, each marked as weft's own in map `own` before it is sent. An
- * AF_INET6 socket is not IPV6_V6ONLY.
+ * Unconnected TCP sockets in a pod's netns, O_NONBLOCK, each marked as weft's own in map `own` before it is sent, those
+ * of WIRE_SOCKET_APP with path ABI_PATH_TUNNEL. An AF_INET6 socket is not IPV6_V6ONLY. IP_BIND_ADDRESS_NO_PORT, and the
+ * options of a stream (sock_prepared() of stream.h), as listeners have them.
  */
 struct wire_sockets {
 	uint64_t netns; /* of an enrolled pod */

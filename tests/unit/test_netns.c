@@ -3,18 +3,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "netns.h"
+#include "stream.h"
 
 #define OWNER 15008
 #define THREADS 3
@@ -22,9 +25,12 @@
 
 static int pod, home, marked;
 
-static int mark(void *ctx, int sock)
+static enum abi_path path;
+
+static int mark(void *ctx, int sock, enum abi_path of)
 {
 	assert_true(sock >= 0);
+	path = of;
 	marked++;
 	return *(int *)ctx;
 }
@@ -59,6 +65,8 @@ static int option(int sock, int level, int name)
 static void of_the_pod(int sock)
 {
 	int netns = netns_of(sock), here = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	struct linger linger = {0};
+	socklen_t len;
 	struct stat st;
 
 	assert_true(netns >= 0);
@@ -68,6 +76,12 @@ static void of_the_pod(int sock)
 	assert_int_equal(st.st_uid, OWNER);
 	assert_true(fcntl(sock, F_GETFL) & O_NONBLOCK);
 	assert_int_equal(fcntl(sock, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(option(sock, IPPROTO_TCP, TCP_NODELAY), 1);
+	assert_int_equal(option(sock, SOL_SOCKET, SO_KEEPALIVE), 1);
+	assert_int_equal(option(sock, IPPROTO_TCP, TCP_KEEPIDLE), SOCK_KEEPALIVE_S);
+	len = sizeof(linger);
+	assert_int_equal(getsockopt(sock, SOL_SOCKET, SO_LINGER, &linger, &len), 0);
+	assert_true(linger.l_onoff && !linger.l_linger);
 	close(netns);
 	close(here);
 }
@@ -118,6 +132,7 @@ static void outgoing_sockets(void **state)
 		marked = 0;
 		assert_int_equal(netns_sockets(pod, &w, &own, sock), 0);
 		assert_int_equal(marked, WIRE_SOCKET_BATCH);
+		assert_int_equal(path, i & 1 ? ABI_PATH_TUNNEL : ABI_PATH_NONE);
 		for (unsigned k = 0; k < w.count; k++) {
 			bool app = w.kind == WIRE_SOCKET_APP;
 
@@ -125,7 +140,7 @@ static void outgoing_sockets(void **state)
 			assert_int_equal(option(sock[k], SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
 			assert_int_equal(option(sock[k], SOL_SOCKET, SO_DOMAIN), w.ipv6 ? AF_INET6 : AF_INET);
 			assert_int_equal(option(sock[k], SOL_SOCKET, SO_MARK), app ? WIRE_SOCKET_MARK : 0);
-			assert_int_equal(option(sock[k], IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT), app);
+			assert_int_equal(option(sock[k], IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT), 1);
 			assert_int_equal(option(sock[k], IPPROTO_IP, IP_TRANSPARENT), app);
 			if (w.ipv6)
 				assert_int_equal(option(sock[k], IPPROTO_IPV6, IPV6_V6ONLY), 0);
@@ -133,6 +148,7 @@ static void outgoing_sockets(void **state)
 		}
 	}
 	assert_int_equal(netns_sockets(-1, &w, &own, sock), -EBADF);
+	assert_int_equal(geteuid(), setfsuid((uid_t)-1)); /* ourselves again */
 	assert_int_equal(netns_of(pod), -ENOTTY);
 	answer = -ENOSPC; /* who cannot be marked is not made */
 	assert_int_equal(netns_sockets(pod, &w, &own, sock), -ENOSPC);

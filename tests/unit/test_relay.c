@@ -17,6 +17,14 @@
 
 static struct site site;
 
+static int unconnected(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	sock_prepare(fd);
+	return fd;
+}
+
 /* A relay whose client's side is peer[0], and whose server's side peer[1] has accepted. */
 static struct relay *connected(int peer[2])
 {
@@ -29,7 +37,7 @@ static struct relay *connected(int peer[2])
 	peer[0] = client[1];
 	r = relay_new(&site, RELAY_PASS, sock_stream(thread, client[0]));
 	assert_int_equal(site.relay_count, 1);
-	relay_dialled(r, sock_connect(thread, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), &addr, port, SECOND));
+	relay_dialled(r, sock_connect(thread, unconnected(), &addr, port, SECOND));
 	UNTIL(r->state == RELAY_OPEN);
 	peer[1] = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 	assert_true(peer[1] >= 0);
@@ -66,6 +74,43 @@ static bool is_reset(int fd)
 	char c;
 
 	return recv(fd, &c, 1, 0) < 0 && errno == ECONNRESET;
+}
+
+/* What a listener hands on: nothing needs to be set for each connection. */
+static void test_accepted(void **state)
+{
+	struct abi_addr addr, peer, self;
+	uint16_t port, peer_port, self_port;
+	int listening = listener(AF_INET, &addr, &port, 8), fd;
+	int dialled = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct stream *s;
+
+	sock_prepare(listening);
+	assert_int_equal(sock_accept(listening, &peer, &peer_port), -EAGAIN);
+	assert_int_equal(sock_accept(-1, &peer, &peer_port), -EBADF);
+	for (int i = 0; i < 2; i++) {
+		struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
+
+		memcpy(&to.sin_addr, addr.byte + 12, 4);
+		assert_int_equal(connect(dialled, (struct sockaddr *)&to, sizeof(to)), 0);
+		fd = sock_accept(listening, &peer, &peer_port);
+		assert_true(fd >= 0 && fcntl(fd, F_GETFL) & O_NONBLOCK);
+		assert_int_equal(sock_local(dialled, &self, &self_port), 0);
+		assert_true(addr_equal(&peer, &self) && peer_port == self_port);
+		if (i) { /* the process dies */
+			close(fd);
+			UNTIL(is_reset(dialled));
+			break;
+		}
+		s = sock_prepared(thread, fd);
+		stream_close(s, NULL);
+		assert_int_equal(read(dialled, &fd, 1), 0);
+		close(dialled);
+		dialled = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	}
+	close(dialled);
+	close(listening);
+	rest();
 }
 
 static void test_bytes(void **state)
@@ -140,7 +185,7 @@ static void test_early_bytes(void **state)
 	r = relay_new(&site, RELAY_PASS, sock_stream(thread, client[0]));
 	rest();
 	assert_int_equal(r->state, RELAY_DIALS);
-	relay_dialled(r, sock_connect(thread, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), &addr, port, SECOND));
+	relay_dialled(r, sock_connect(thread, unconnected(), &addr, port, SECOND));
 	UNTIL(r->state == RELAY_OPEN);
 	server = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	arrives(server, "early");
@@ -163,7 +208,7 @@ static void test_unreachable(void **state)
 	close(listening);
 	pair(client);
 	r = relay_new(&site, RELAY_PASS, sock_stream(thread, client[0]));
-	relay_dialled(r, sock_connect(thread, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), &addr, port, SECOND));
+	relay_dialled(r, sock_connect(thread, unconnected(), &addr, port, SECOND));
 	UNTIL(!site.relay_count);
 	assert_int_equal(fcntl(client[1], F_SETFL, O_NONBLOCK), 0);
 	UNTIL(is_reset(client[1]));
@@ -234,6 +279,7 @@ int main(void)
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_half_close),
 		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_accepted),
 		cmocka_unit_test(test_early_bytes),
 		cmocka_unit_test(test_unreachable),
 		cmocka_unit_test(test_sleeping_reader),

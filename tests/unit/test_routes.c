@@ -69,7 +69,7 @@ static void put(const char *path, int value)
 	assert_int_equal(fclose(file), 0);
 }
 
-static int mark(void *ctx, int sock)
+static int mark(void *ctx, int sock, enum abi_path path)
 {
 	(void)ctx;
 	(void)sock;

@@ -205,12 +205,14 @@ static void test_leave(void **state)
 static void test_bind(void **state)
 {
 	static const char *const addrs[] = {"127.0.0.9", "::1"};
+	const int on = 1;
 
 	for (size_t i = 0; i < array_size(addrs); i++) {
 		struct abi_addr want, is;
 		uint16_t port;
 		int fd = socket(i ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+		assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)), 0);
 		assert_int_equal(addr_parse(addrs[i], &want), 0);
 		assert_int_equal(socket_pool_bind(fd, &want), 0);
 		assert_int_equal(sock_local(fd, &is, &port), 0);

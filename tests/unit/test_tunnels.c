@@ -92,7 +92,7 @@ static void supply(void *ctx, struct socket_order *o)
 
 	ordered++;
 	for (unsigned i = 0; i < o->count; i++)
-		fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	socket_pool_answer(o, 0, fd, o->count);
 }
 

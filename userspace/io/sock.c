@@ -23,7 +23,6 @@
 #include "stream.h"
 
 #define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
-#define KEEPALIVE_S 180		/* ztunnel's */
 #define LINGER_NS 2000000000ull /* for what a peer still sends after our close() in order */
 #define HEADROOM 64		/* of a scratch */
 
@@ -366,9 +365,9 @@ static void sock_close(struct stream *s, const char *why)
 /* true: it stands. */
 static bool connected(struct sock *k, uint32_t events)
 {
-	int error = pending_error(k);
+	if (events & EPOLLERR) {
+		int error = pending_error(k);
 
-	if (error || (events & EPOLLERR)) {
 		fail(k, error ? error : ECONNREFUSED);
 		return false;
 	}
@@ -451,7 +450,6 @@ static const struct stream_ops ops = {
 
 static struct sock *make(struct thread *t, int fd, enum sock_state state)
 {
-	int on = 1, idle = KEEPALIVE_S, flags = fcntl(fd, F_GETFL);
 	struct sock *k = mem_alloc(sizeof(*k));
 
 	k->stream.ops = &ops;
@@ -460,14 +458,19 @@ static struct sock *make(struct thread *t, int fd, enum sock_state state)
 	k->state = state;
 	list_init(&k->orphan.link);
 	k->watch = (struct loop_watch){.fd = fd, .events = EVENTS, .ready = ready};
-	/* None of them can fail on a TCP socket, and it would work without. The kernel side reads O_NONBLOCK. */
-	if (!(flags & O_NONBLOCK))
-		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	return k;
+}
+
+/* None of them can fail on a TCP socket, and it would work without. The kernel side reads O_NONBLOCK. */
+void sock_prepare(int fd)
+{
+	int on = 1, idle = SOCK_KEEPALIVE_S;
+
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	close_resets(fd, true);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	return k;
 }
 
 static void start_watch(struct sock *k)
@@ -478,7 +481,7 @@ static void start_watch(struct sock *k)
 		fail(k, -r);
 }
 
-struct stream *sock_stream(struct thread *t, int fd)
+struct stream *sock_prepared(struct thread *t, int fd)
 {
 	struct sock *k = make(t, fd, SOCK_OPEN);
 
@@ -487,21 +490,29 @@ struct stream *sock_stream(struct thread *t, int fd)
 	return &k->stream;
 }
 
+struct stream *sock_stream(struct thread *t, int fd)
+{
+	sock_prepare(fd);
+	return sock_prepared(t, fd);
+}
+
 static int dial(int fd, const struct abi_addr *to, uint16_t port)
 {
 	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
-	socklen_t len = sizeof(int);
-	int family = AF_INET6;
 
-	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &len);
 	memcpy(&in6.sin6_addr, to->byte, 16);
 	memcpy(&in.sin_addr, to->byte + 12, 4);
-	if (family == AF_INET6)
-		return connect(fd, (struct sockaddr *)&in6, sizeof(in6)) < 0 ? errno : 0;
-	if (!addr_is_v4(to))
-		return EHOSTUNREACH;
-	return connect(fd, (struct sockaddr *)&in, sizeof(in)) < 0 ? errno : 0;
+	/* An AF_INET6 socket calls the address of the other family too short, an AF_INET one says what it is. */
+	if (addr_is_v4(to)) {
+		if (!connect(fd, (struct sockaddr *)&in, sizeof(in)))
+			return 0;
+		if (errno != EINVAL && errno != EAFNOSUPPORT)
+			return errno;
+	}
+	if (!connect(fd, (struct sockaddr *)&in6, sizeof(in6)))
+		return 0;
+	return errno == EAFNOSUPPORT ? EHOSTUNREACH : errno;
 }
 
 struct stream *sock_connect(struct thread *t, int fd, const struct abi_addr *to, uint16_t port, uint64_t timeout_ns)
@@ -551,6 +562,18 @@ static int address(int r, const struct sockaddr_storage *ss, struct abi_addr *re
 	memcpy(ret->byte + 12, &in->sin_addr, 4);
 	*ret_port = ntohs(in->sin_port);
 	return 0;
+}
+
+int sock_accept(int listener, struct abi_addr *ret, uint16_t *ret_port)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	int fd = accept4(listener, (struct sockaddr *)&ss, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int err = address(fd, &ss, ret, ret_port);
+
+	if (err && fd >= 0)
+		close(fd);
+	return err ? err : fd;
 }
 
 int sock_peer(int fd, struct abi_addr *ret, uint16_t *ret_port)

@@ -17,9 +17,9 @@
 #define EACH_NS 50000ull /* 20 000 a second */
 #define BURST 4096
 
-static int mark(void *ctx, int sock)
+static int mark(void *ctx, int sock, enum abi_path path)
 {
-	return loader_own(ctx, sock);
+	return loader_own(ctx, sock, path);
 }
 
 /* ------------------------------------------------------------------ entering and leaving */

@@ -615,9 +615,9 @@ void loader_member_gone(struct loader *l, uint64_t netns)
 	(void)bpf_map_delete_elem(l->watch.members, &netns); /* no error if it has aged out */
 }
 
-int loader_own(struct loader *l, int sock)
+int loader_own(struct loader *l, int sock, enum abi_path path)
 {
-	struct abi_own own = {.own = 1};
+	struct abi_own own = {.own = 1, .path = path};
 
 	return bpf_map_update_elem(l->fd[WIRE_FD_OWN], &sock, &own, BPF_ANY);
 }

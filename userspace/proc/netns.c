@@ -9,6 +9,7 @@
 #include <linux/nsfs.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "netlink.h"
+#include "stream.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -125,27 +127,48 @@ int netns_cookie(int fd, uint64_t *ret)
 	return err;
 }
 
-/* The kernel takes the file system's user for the one who makes a socket. */
-static int make_socket(int family, const struct netns_own *own)
+static bool set(int sock, int level, int option, int value)
 {
-	int sock, err;
+	return !setsockopt(sock, level, option, &value, sizeof(value));
+}
 
-	(void)setfsuid(owner);
-	sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
-	err = errno;
-	(void)setfsuid(geteuid());
+/* What a listener hands on to all that it accepts: here once, and not in the worker for each connection. */
+static bool set_stream(int sock)
+{
+	const struct linger reset = {.l_onoff = 1};
+
+	return set(sock, IPPROTO_TCP, TCP_NODELAY, 1) && set(sock, SOL_SOCKET, SO_KEEPALIVE, 1) &&
+	       set(sock, IPPROTO_TCP, TCP_KEEPIDLE, SOCK_KEEPALIVE_S) &&
+	       !setsockopt(sock, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
+/* After enter_as_owner(): the kernel takes the file system's user for the one who makes a socket. */
+static int make_socket(int family, enum abi_path path, const struct netns_own *own)
+{
+	int sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP), err;
+
 	if (sock < 0)
-		return -err;
-	err = own->mark(own->ctx, sock);
+		return -errno;
+	err = set_stream(sock) ? own->mark(own->ctx, sock, path) : -errno;
 	if (!err)
 		return sock;
 	close(sock);
 	return err;
 }
 
-static bool set(int sock, int level, int option, int value)
+static int enter_as_owner(int fd)
 {
-	return !setsockopt(sock, level, option, &value, sizeof(value));
+	int err = enter(fd);
+
+	if (!err)
+		(void)setfsuid(owner);
+	return err;
+}
+
+static void leave_as_us(void)
+{
+	(void)setfsuid(geteuid());
+	leave();
 }
 
 static int listen_at(uint16_t port, const struct netns_own *own)
@@ -154,10 +177,10 @@ static int listen_at(uint16_t port, const struct netns_own *own)
 	struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
 	const struct sockaddr *to = (struct sockaddr *)&six;
 	socklen_t len = sizeof(six);
-	int sock = make_socket(AF_INET6, own), err;
+	int sock = make_socket(AF_INET6, ABI_PATH_NONE, own), err;
 
 	if (sock < 0) { /* a kernel without IPv6, or ipv6.disable=1 */
-		sock = make_socket(AF_INET, own);
+		sock = make_socket(AF_INET, ABI_PATH_NONE, own);
 		if (sock < 0)
 			return sock;
 		to = (struct sockaddr *)&four;
@@ -177,7 +200,7 @@ fail:
 int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret, uint16_t *ret_port)
 {
 	unsigned count = threads * NETNS_LISTENERS, i;
-	int err = enter(fd);
+	int err = enter_as_owner(fd);
 
 	*ret_port = 0;
 	if (err)
@@ -187,7 +210,7 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 		if (ret[i] < 0)
 			break;
 	}
-	leave();
+	leave_as_us();
 	if (i == count)
 		return 0;
 	err = ret[i];
@@ -199,16 +222,16 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 
 static int outgoing(const struct wire_sockets *w, const struct netns_own *own)
 {
-	int sock = make_socket(w->ipv6 ? AF_INET6 : AF_INET, own), err;
-	bool good;
+	bool app = w->kind == WIRE_SOCKET_APP, good;
+	int sock = make_socket(w->ipv6 ? AF_INET6 : AF_INET, app ? ABI_PATH_TUNNEL : ABI_PATH_NONE, own), err;
 
 	if (sock < 0)
 		return sock;
-	good = !w->ipv6 || set(sock, IPPROTO_IPV6, IPV6_V6ONLY, 0);
-	if (good && w->kind == WIRE_SOCKET_APP)
+	good = (!w->ipv6 || set(sock, IPPROTO_IPV6, IPV6_V6ONLY, 0)) &&
+	       set(sock, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+	if (good && app)
 		good = set(sock, w->ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, w->ipv6 ? IPV6_TRANSPARENT : IP_TRANSPARENT,
 			   1) &&
-		       set(sock, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1) &&
 		       set(sock, SOL_SOCKET, SO_MARK, WIRE_SOCKET_MARK);
 	if (good)
 		return sock;
@@ -219,7 +242,7 @@ static int outgoing(const struct wire_sockets *w, const struct netns_own *own)
 
 int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *own, int ret[WIRE_SOCKET_BATCH])
 {
-	int err = enter(fd);
+	int err = enter_as_owner(fd);
 	unsigned i;
 
 	if (err)
@@ -229,7 +252,7 @@ int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *
 		if (ret[i] < 0)
 			break;
 	}
-	leave();
+	leave_as_us();
 	if (i == w->count)
 		return 0;
 	err = ret[i];

@@ -56,6 +56,9 @@ static struct dial *dial_new(struct relay *r)
 
 /* ------------------------------------------------------------------ sockets */
 
+/* What the supervisor has said of a WIRE_SOCKET_APP */
+static const struct abi_own as_made = {.own = 1, .path = ABI_PATH_TUNNEL};
+
 static void socket_came(struct socket_wait *w, int fd)
 {
 	struct dial *d = container_of(w, struct dial, socket);
@@ -67,7 +70,7 @@ static void socket_came(struct socket_wait *w, int fd)
 		/* Where the client's address is the app's own one, it would be a loop: then the app sees its pod. */
 		if (!addr_equal(&r->client, &r->server))
 			err = socket_pool_bind(fd, &r->client);
-		if (!err)
+		if (!err && memcmp(&d->own, &as_made, sizeof(as_made)))
 			err = kernel_update(at->own, &fd, &d->own);
 	}
 	if (err) {

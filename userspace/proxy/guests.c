@@ -23,7 +23,7 @@ struct guest {
 	struct table_link link;
 };
 
-static void (*const serve[LISTENERS])(struct site *at, const struct view_pod *pod, int fd) = {
+static void (*const serve[LISTENERS])(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t) = {
 	outbound_accept,
 	inbound_plain,
 	inbound_hbone,
@@ -94,19 +94,20 @@ static void listener_ready(struct loop_watch *w, uint32_t events)
 		return;
 	}
 	for (unsigned i = 0; i < ACCEPTS_A_TURN; i++) {
-		int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		struct abi_tuple t = {0};
+		int fd = sock_accept(w->fd, &t.src, &t.src_port), err = fd < 0 ? -fd : 0;
 
-		if (fd < 0) {
-			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-				rest(at, errno);
-			else if (errno == EINVAL || errno == EBADF || errno == EOPNOTSUPP)
+		if (err) {
+			if (err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS)
+				rest(at, err);
+			else if (err == EINVAL || err == EBADF || err == EOPNOTSUPP)
 				loop_unwatch(at->thread->loop, w); /* it listens no more */
-			if (errno != ECONNABORTED && errno != EINTR)
+			if (err != ECONNABORTED && err != EINTR)
 				return;
 			continue;
 		}
 		at->accepted++;
-		serve[which](at, pod, fd);
+		serve[which](at, pod, fd, &t);
 	}
 }
 

@@ -186,7 +186,7 @@ static void carrier_begin(struct carrier *c)
 		handshake_failed(c, why);
 		return;
 	}
-	c->tls = tls_stream(at->thread, sock_stream(at->thread, c->fd), &plan);
+	c->tls = tls_stream(at->thread, sock_prepared(at->thread, c->fd), &plan);
 	c->fd = -1;
 	SSL_CTX_free(plan.ctx);
 	c->tls->ready = tls_ready;
@@ -198,17 +198,19 @@ static void again_due(struct loop_timer *t)
 	carrier_begin(container_of(t, struct carrier, again));
 }
 
-void inbound_hbone(struct site *at, const struct view_pod *pod, int fd)
+void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t)
 {
 	struct carrier *c = mem_alloc(sizeof(*c));
 
-	if (sock_peer(fd, &c->client, &c->client_port) || sock_local(fd, &c->own, &(uint16_t){0})) {
+	if (sock_local(fd, &c->own, &(uint16_t){0})) {
 		close(fd);
 		free(c);
 		return;
 	}
 	if (at->handshake_count == HANDSHAKES_MAX)
 		handshake_failed(container_of(at->handshakes.next, struct carrier, link), "too many at once");
+	c->client = t->src;
+	c->client_port = t->src_port;
 	c->site = at;
 	c->fd = fd;
 	c->again.due = again_due;
@@ -223,36 +225,35 @@ void inbound_hbone(struct site *at, const struct view_pod *pod, int fd)
 /* ------------------------------------------------------------------ plaintext */
 
 /* The kernel assigned it: its own address is what the client dialled. Whoever dials the port itself is a stranger. */
-void inbound_plain(struct site *at, const struct view_pod *pod, int fd)
+void inbound_plain(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t)
 {
 	static const struct abi_own own = {.path = ABI_PATH_PROXY};
 	const struct view_peer *peer;
-	struct abi_tuple t = {0};
 	enum abi_reason reason;
 	struct relay *r;
 
-	if (sock_peer(fd, &t.src, &t.src_port) || sock_local(fd, &t.dst, &t.dst_port)) {
+	if (sock_local(fd, &t->dst, &t->dst_port)) {
 		close(fd);
 		return;
 	}
-	if (t.dst_port == ABI_PORT_INBOUND || t.dst_port == ABI_PORT_OUTBOUND) {
-		relay_refuse(at, fd, ABI_OWN_PORT, &t, NULL);
+	if (t->dst_port == ABI_PORT_INBOUND || t->dst_port == ABI_PORT_OUTBOUND) {
+		relay_refuse(at, fd, ABI_OWN_PORT, t, NULL);
 		return;
 	}
-	peer = view_peer(at->view, &t.src);
-	reason = peer && peer->kind == ABI_KIND_NODE ? ABI_NONE : view_allows(pod, NULL, &t.src, t.dst_port);
+	peer = view_peer(at->view, &t->src);
+	reason = peer && peer->kind == ABI_KIND_NODE ? ABI_NONE : view_allows(pod, NULL, &t->src, t->dst_port);
 	if (reason) {
-		relay_refuse(at, fd, reason, &t, NULL);
+		relay_refuse(at, fd, reason, t, NULL);
 		return;
 	}
-	r = relay_new(at, RELAY_PLAIN, sock_stream(at->thread, fd));
-	r->tuple = t;
+	r = relay_new(at, RELAY_PLAIN, sock_prepared(at->thread, fd));
+	r->tuple = *t;
 	r->netns = r->to = pod->netns;
 	r->policy = pod->policy;
-	r->client = t.src;
-	r->client_port = t.src_port;
-	r->server = t.dst;
-	r->server_port = t.dst_port;
+	r->client = t->src;
+	r->client_port = t->src_port;
+	r->server = t->dst;
+	r->server_port = t->dst_port;
 	dial_app(r, &own);
 }
 

@@ -8,13 +8,6 @@
 #include "kernel.h"
 #include "parts.h"
 
-static int tuple_of(int fd, struct abi_tuple *ret)
-{
-	int err = sock_peer(fd, &ret->src, &ret->src_port);
-
-	return err ? err : sock_local(fd, &ret->dst, &ret->dst_port);
-}
-
 /* A pod of this node that wants the worker: its policy is asked here, as it is for what comes from other nodes. */
 static void go_local(struct relay *r, const struct view_pod *from, const struct view_peer *peer,
 		     const struct abi_conn *c)
@@ -37,28 +30,27 @@ static void go_local(struct relay *r, const struct view_pod *from, const struct 
 		dial_app(r, &own);
 }
 
-void outbound_accept(struct site *at, const struct view_pod *pod, int fd)
+void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t)
 {
-	struct abi_tuple t = {0};
 	const struct view_peer *to;
 	struct abi_conn c;
 	struct relay *r;
 
-	if (tuple_of(fd, &t)) {
+	if (sock_local(fd, &t->dst, &t->dst_port)) {
 		close(fd); /* it has gone already */
 		return;
 	}
-	if (kernel_lookup(at->conns, &t, &c) || !(c.flags & ABI_CONN_CAPTURED) || c.client_netns != pod->netns) {
-		relay_refuse(at, fd, ABI_OWN_PORT, &t, "nothing was captured");
+	if (kernel_lookup(at->conns, t, &c) || !(c.flags & ABI_CONN_CAPTURED) || c.client_netns != pod->netns) {
+		relay_refuse(at, fd, ABI_OWN_PORT, t, "nothing was captured");
 		return;
 	}
 	to = view_peer(at->view, &c.target);
-	r = relay_new(at, RELAY_PASS, sock_stream(at->thread, fd));
-	r->tuple = t;
+	r = relay_new(at, RELAY_PASS, sock_prepared(at->thread, fd));
+	r->tuple = *t;
 	r->netns = pod->netns;
 	r->service = c.service;
-	r->client = t.src;
-	r->client_port = t.src_port;
+	r->client = t->src;
+	r->client_port = t->src_port;
 	r->server = c.target;
 	r->server_port = c.target_port;
 	if (to && to->kind == ABI_KIND_LOCAL_POD) {

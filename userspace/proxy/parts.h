@@ -98,10 +98,10 @@ void dial_app(struct relay *r, const struct abi_own *own); /* to the app of pod 
 
 /* ------------------------------------------------------------------ outbound.c, inbound.c */
 
-/* Something has come to a listener of this pod; the fd is taken. */
-void outbound_accept(struct site *at, const struct view_pod *pod, int fd);
-void inbound_plain(struct site *at, const struct view_pod *pod, int fd);
-void inbound_hbone(struct site *at, const struct view_pod *pod, int fd);
+/* Something has come to a listener of this pod; the fd is taken. `t` has the source. */
+void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t);
+void inbound_plain(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t);
+void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t);
 void carriers_end(struct site *at, uint64_t netns, const char *why); /* of this pod; 0: of all */
 void carriers_view_changed(struct site *at);			     /* of pods that are somebody else now */
 void carriers_trust_changed(struct site *at);

@@ -273,11 +273,8 @@ int socket_pool_bind(int fd, const struct abi_addr *addr)
 	struct sockaddr_in four = {.sin_family = AF_INET};
 	struct sockaddr_in6 six = {.sin6_family = AF_INET6};
 	bool v4 = addr_is_v4(addr);
-	const int on = 1;
 	int r;
 
-	if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on)))
-		return -errno;
 	memcpy(&four.sin_addr, addr->byte + 12, 4);
 	memcpy(&six.sin6_addr, addr->byte, 16);
 	r = v4 ? bind(fd, (struct sockaddr *)&four, sizeof(four)) : bind(fd, (struct sockaddr *)&six, sizeof(six));
