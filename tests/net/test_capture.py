@@ -86,6 +86,8 @@ def conns(lab, node=None):
     """Every record, with addresses as text."""
     found = []
     for entry in lab.map("conns", node):
+        if "formatted" not in entry:
+            continue  # it went while bpftool looked
         key, value = entry["formatted"]["key"], entry["formatted"]["value"]
         found.append(value | {"src": (address(key["src"]), key["src_port"]),
                               "dst": (address(key["dst"]), key["dst_port"]),

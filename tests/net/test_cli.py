@@ -76,7 +76,7 @@ def commands():
 COMMANDS = commands()
 OFFLINE = {"reasons", "completion", "help", "version"}
 EXAMPLES = {"NAMESPACE/NAME": "default/x", "NAMESPACE/POD": "default/x", "DEST[:PORT]": "10.0.0.1:80", "SHELL": "bash"}
-NEEDED = {"pod add": ["--netns", "/proc/self/ns/net", "--ip", "10.9.9.9"]}
+NEEDED = {"pod add": ["--netns", "/proc/self/ns/net", "--ip", "10.9.9.9"], "issue": ["--to", "/tmp"]}
 
 
 def usage(name, words):

@@ -136,7 +136,8 @@ def test_connections_keep_their_promise(lab):
     assert (seen["bytes_sent"], seen["bytes_received"]) == (before + sent, before + sent)
     assert 0 <= seen["age_ms"] < 20000
     table = lab.weftctl("connections", "default/client", text=True).stdout.splitlines()
-    assert table[0].split() == ["SOURCE", "DESTINATION", "SERVICE", "PATH", "REASON", "SENT", "RECEIVED", "AGE"]
+    assert table[0].split() == ["SOURCE", "DESTINATION", "SERVICE", "PATH", "REASON", "SENT", "RECEIVED", "AGE",
+                                "IDENTITY"]
     assert any(line.split()[:5] == [f"default/client:{c.getsockname()[1]}", "default/server:7500", "default/web",
                                     "splice", "spliced"] for line in table)
     assert "no connections" in lab.weftctl("connections", "default/stranger", text=True).stdout
