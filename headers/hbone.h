@@ -65,9 +65,9 @@ struct hbone *hbone_server(struct thread *t, struct stream *below, const struct 
 void *hbone_owner(const struct hbone *h);
 struct stream *hbone_below(const struct hbone *h); /* borrowed */
 
-/* Client: a new tunnel, or NULL: no stream is free, or it drains. STREAM_OPEN with 200; else STREAM_FAILED. */
+/* Client: a new tunnel, or NULL: hbone_free() is 0. STREAM_OPEN with 200; else STREAM_FAILED. */
 struct stream *hbone_connect(struct hbone *h, const struct hbone_request *ask) must_check;
-unsigned hbone_free(const struct hbone *h); /* streams that may be opened now */
+unsigned hbone_free(const struct hbone *h); /* streams that may be opened now; 0 too while its window is closed */
 unsigned hbone_streams(const struct hbone *h);
 int hbone_status(const struct stream *s); /* that was answered; 0: none yet */
 struct hbone *hbone_of(const struct stream *s);

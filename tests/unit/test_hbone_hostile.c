@@ -538,6 +538,28 @@ static void a_peer_of_few_streams(void **state)
 	raw_end(&s, &r);
 }
 
+/* One reader who sleeps may close the window of all: who comes then is not put behind him. */
+static void a_peer_that_closes_the_window_of_all(void **state)
+{
+	struct app *a;
+
+	raw_server(&s, &r, NULL);
+	s.client.send = 1 << 20;
+	a = scene_connect(&s, 1);
+	scene_turns(&s);
+	raw_accept(&r, 1);
+	raw_update(&r, 1, 16 << 20);
+	scene_turns(&s);
+	assert_int_equal(a->sent, 65535);
+	assert_int_equal(hbone_free(s.client.h), 0);
+	assert_null(scene_connect(&s, 2));
+	raw_update(&r, 0, 24 << 20);
+	scene_turns(&s);
+	assert_int_equal(a->sent, 1 << 20);
+	assert_int_equal(hbone_free(s.client.h), 99);
+	raw_end(&s, &r);
+}
+
 static void answers_that_are_none(void **state)
 {
 	raw_server(&s, &r, NULL);
@@ -594,6 +616,7 @@ int main(void)
 		cmocka_unit_test(goaway_with_streams),
 		cmocka_unit_test(resets_by_the_server),
 		cmocka_unit_test(a_peer_of_few_streams),
+		cmocka_unit_test(a_peer_that_closes_the_window_of_all),
 		cmocka_unit_test(answers_that_are_none),
 		cmocka_unit_test(pushes),
 	};

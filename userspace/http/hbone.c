@@ -367,6 +367,12 @@ unsigned hbone_free(const struct hbone *h)
 
 	if (h->over || h->draining || h->doomed || h->server || !nghttp2_session_check_request_allowed(h->session))
 		return 0;
+	/*
+	 * Readers who sleep may close the window of all (Envoy's: one stream holds 16 MiB of 24, and what others have
+	 * read is told only when it is 12): a new tunnel would sleep with them.
+	 */
+	if (nghttp2_session_get_remote_window_size(h->session) < HBONE_RECORD)
+		return 0;
 	peer = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 	if (most > peer)
 		most = peer;
