@@ -4,6 +4,7 @@
 import json
 import pathlib
 import resource
+import socket
 
 import certificates
 import envoy
@@ -30,6 +31,18 @@ def spiffe(account, trust_domain="cluster.local"):
     return f"spiffe://{trust_domain}/ns/default/sa/{account}"
 
 
+def live(admin):
+    """Does this Envoy serve? It listens before that, and on a busy machine a handshake may wait its 10 s meanwhile."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(str(admin))
+        s.sendall(b"GET /ready HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
+        reply = b""
+        while more := s.recv(4096):
+            reply += more
+    return reply.startswith(b"HTTP/1.1 200")
+
+
 class Foreign:
     """The Envoys: a server beside the far application, and beside the near one a client for each far pod."""
 
@@ -44,7 +57,9 @@ class Foreign:
 
     def start(self, pod, name, config, port):
         command = envoy.command(BUILD, self.lab.scratch, name, config)
-        return self.lab.start(pod, *command, ready=port, limits={resource.RLIMIT_NOFILE: OPEN_FILES})
+        process = self.lab.start(pod, *command, ready=port, limits={resource.RLIMIT_NOFILE: OPEN_FILES})
+        labrun.wait_for(lambda: live(self.lab.scratch / f"{name}.admin"), 20, f"{name} serving")
+        return process
 
     def server(self, pod, leaf, certs=None):
         config = envoy.server(certs or self.authority.folder, leaf, ip=self.lab.ip(pod))
