@@ -38,7 +38,7 @@ MAKEFLAGS += -r
 
 FLOORS := \
 	base/mem base/clock base/reason base/text base/table base/log base/addr base/buf base/doc base/doc_split \
-	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/sock \
+	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/stream io/sock \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/authority http/hbone_send http/hbone_tunnel http/hbone_receive http/hbone \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s mesh/store \
@@ -67,7 +67,7 @@ ROOMS := base io http mesh identity upstream control proxy proc
 MAINS := proc/weftd proc/worker
 
 # The supervisor: nothing that parses, nothing that could be fooled by a network.
-WEFTD_OUT := base/doc base/doc_split base/buf io/thread io/sock $(filter io/tls%,$(FLOORS))
+WEFTD_OUT := base/doc base/doc_split base/buf io/thread io/stream io/sock $(filter io/tls%,$(FLOORS))
 WEFTD_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/%,$(SOURCES))) \
 	$(filter-out proc/worker%,$(filter proc/%,$(SOURCES)))
 

@@ -10,8 +10,7 @@
 
 #include "wire.h"
 
-#define NETNS_LISTENERS 3
-extern const uint16_t netns_ports[NETNS_LISTENERS]; /* 15001 outbound, 15006 inbound plaintext, 15008 HBONE */
+extern const uint16_t netns_ports[WIRE_LISTENERS]; /* 15001 outbound, 15006 inbound plaintext, 15008 HBONE */
 
 /*
  * Once, at start: remembers where home is, and whose the TCP sockets are that are made in pods. It should be nobody who
@@ -35,7 +34,7 @@ struct netns_own {
 
 /*
  * Listeners on all addresses, IPv6 and IPv4 in one socket where the kernel has IPv6: one of each port for every thread,
- * those of a port in one SO_REUSEPORT group. `ret` holds threads * NETNS_LISTENERS, those of thread 0 first. 0 or
+ * those of a port in one SO_REUSEPORT group. `ret` holds threads * WIRE_LISTENERS, those of thread 0 first. 0 or
  * -errno, then *ret_port is the port that failed and nothing is open.
  */
 int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret, uint16_t *ret_port) must_check;

@@ -34,7 +34,7 @@ struct pod {
 	char *namespace, *name, *path;
 	struct abi_addr addr[WIRE_ADDRS];
 	unsigned addrs;
-	int *listener; /* of each thread NETNS_LISTENERS, those of thread 0 first; NULL: none */
+	int *listener; /* of each thread WIRE_LISTENERS, those of thread 0 first; NULL: none */
 	unsigned listeners; /* how many */
 	bool served; /* this worker has them */
 	uint64_t sockets_ns; /* how far its share of sockets is used: inside.c */

@@ -96,6 +96,13 @@ static inline void stream_close(struct stream *s, const char *why)
 	s->ops->close(s, why);
 }
 
+/* ------------------------------------------------------------------ io/stream.c: queues and streams */
+
+/* The first bytes of a queue as runs without headroom, at most `most`: how many runs; *ret_len bytes. Takes nothing. */
+unsigned stream_lend(const struct buf *from, struct stream_bytes run[STREAM_RUNS], size_t most, size_t *ret_len);
+/* Writes what waits in a queue of its thread, as much as `to` takes. true: nothing waits any more. */
+bool stream_drain(struct stream *to, struct buf *from);
+
 /* ------------------------------------------------------------------ io/sock.c: TCP */
 
 /*
@@ -121,6 +128,7 @@ struct stream *sock_connect(struct thread *t, int fd, const struct abi_addr *to,
  * that took all. Nothing is done to a stream that is no socket.
  */
 void sock_tcp_only(struct stream *s);
+void sock_reset(int fd); /* closes a TCP socket by RST, not FIN */
 int sock_fd(const struct stream *s); /* borrowed; for options and addresses */
 /* Its peer and itself, IPv4 as mapped; 0 or -errno. */
 int sock_peer(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;
@@ -148,10 +156,11 @@ struct tls_plan {
 	void *arg; /* must live until STREAM_OPEN or the close */
 };
 /*
- * Once for each SSL_CTX, by who makes it, before another thread has it: versions, cipher suites, and where the records'
- * keys come from. Certificates, roots, verification and ALPN are the caller's.
+ * Once for each SSL_CTX, by who makes it, before another thread has it: versions, cipher suites, and where the
+ * records' keys come from; no tickets, no early data. Certificates, roots, verification and ALPN are the caller's.
+ * false: OpenSSL refuses, and its error queue says why.
  */
-void tls_prepare(void *ctx);
+bool tls_prepare(void *ctx) must_check;
 struct stream *tls_stream(struct thread *t, struct stream *below, const struct tls_plan *plan) must_check;
 struct stream *tls_below(const struct stream *s); /* borrowed */
 const char *tls_alpn(const struct stream *s);	/* "h2"; "" none */

@@ -14,6 +14,7 @@
 #include "loop.h"
 
 #define THREAD_MAX 64
+#define THREAD_HEADROOM 64 /* free bytes before each scratch */
 #define THREAD_SCRATCH (257 * 1024) /* 16 full records of TLS */
 
 /*

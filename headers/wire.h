@@ -24,6 +24,7 @@
 #define WIRE_STAKE 144 /* fits a problem's reason */
 #define WIRE_TEXT 512
 #define WIRE_FDS 32
+#define WIRE_LISTENERS 3 /* of a thread in a pod: 15001, 15006, 15008, in this order */
 
 enum wire_type {
 	/* client -> supervisor */

@@ -120,7 +120,8 @@ static void start(void)
 	loop = loop_new();
 	thread = thread_control(loop);
 	ctx = SSL_CTX_new(TLS_method());
-	tls_prepare(ctx);
+	if (!tls_prepare(ctx))
+		abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

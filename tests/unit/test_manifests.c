@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A real folder with real events. */
+#include <pthread.h>
+
 #include "folder.h"
 
 struct names {
@@ -100,6 +102,48 @@ static void load_and_follow(void **state)
 	expect_changes(&f, false, "b c");
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 5);
 	assert_int_equal(source_load(f.source), 0);
+	end(&f);
+}
+
+/* Who tells of a rename: interrupted between its two events. */
+static void *second_event(void *arg)
+{
+	const int *pipe_end = arg;
+	struct {
+		struct inotify_event e;
+		char name[16];
+	} to = {.e = {.mask = IN_MOVED_TO, .cookie = 7, .len = 16}, .name = "new.yaml"};
+
+	assert_int_equal(usleep(60000), 0);
+	assert_int_equal(write(*pipe_end, &to, sizeof(to)), sizeof(to));
+	return NULL;
+}
+
+static void rename_interrupted(void **state)
+{
+	struct {
+		struct inotify_event e;
+		char name[16];
+	} from = {.e = {.mask = IN_MOVED_FROM, .cookie = 7, .len = 16}, .name = "old.yaml"};
+	struct source *real;
+	pthread_t thread;
+	struct folder f;
+	int ends[2];
+
+	assert_int_equal(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+	begin(&f);
+	real = f.source;
+	f.source = new_source(f.path, f.store, ends[0], NULL, NULL);
+	put(&f, "old.yaml", NS("kept"));
+	expect_changes(&f, true, "kept");
+	assert_int_equal(renameat(f.fd, "old.yaml", f.fd, "new.yaml"), 0);
+	assert_int_equal(write(ends[1], &from, sizeof(from)), sizeof(from));
+	assert_int_equal(pthread_create(&thread, NULL, second_event, &ends[1]), 0);
+	expect_changes(&f, false, "kept"); /* in another file: it was never away */
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_string_equal(store_get(f.store, KIND_NAMESPACE, "", "kept")->file, "new.yaml");
+	source_free(real);
+	close(ends[1]);
 	end(&f);
 }
 
@@ -516,6 +560,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(load_and_follow),
+		cmocka_unit_test(rename_interrupted),
 		cmocka_unit_test(writers_and_links),
 		cmocka_unit_test(config_map),
 		cmocka_unit_test(last_good),

@@ -21,7 +21,7 @@
 
 #define OWNER 15008
 #define THREADS 3
-#define COUNT (THREADS * NETNS_LISTENERS)
+#define COUNT (THREADS * WIRE_LISTENERS)
 
 static int pod, home, marked;
 
@@ -99,7 +99,7 @@ static void listeners_of_every_thread(void **state)
 
 		of_the_pod(sock[i]);
 		assert_int_equal(getsockname(sock[i], (struct sockaddr *)&at, &len), 0);
-		assert_int_equal(ntohs(at.sin6_port), netns_ports[i % NETNS_LISTENERS]);
+		assert_int_equal(ntohs(at.sin6_port), netns_ports[i % WIRE_LISTENERS]);
 		assert_int_equal(option(sock[i], SOL_SOCKET, SO_ACCEPTCONN), 1);
 		assert_int_equal(option(sock[i], SOL_SOCKET, SO_REUSEPORT), 1);
 		assert_int_equal(option(sock[i], IPPROTO_IPV6, IPV6_V6ONLY), 0);
@@ -112,10 +112,10 @@ static void listeners_of_every_thread(void **state)
 	assert_int_equal(netns_listen(pod, THREADS, &own, more, &port), -EADDRINUSE);
 	assert_int_equal(port, 15006);
 	for (unsigned i = 0; i < COUNT; i++)
-		if (i % NETNS_LISTENERS)
+		if (i % WIRE_LISTENERS)
 			close(sock[i]);
 	assert_int_equal(netns_listen(pod, 1, &own, more, &port), 0);
-	for (unsigned i = 0; i < NETNS_LISTENERS; i++)
+	for (unsigned i = 0; i < WIRE_LISTENERS; i++)
 		close(more[i]);
 	assert_int_equal(netns_home(OWNER), 0);
 }

@@ -68,7 +68,7 @@ static inline SSL_CTX *tls_ends_ctx(const struct signer *ca, const struct signer
 	SSL_CTX_set_alpn_protos(ctx, (const uint8_t *)"\2h2", 3);
 	SSL_CTX_set_alpn_select_cb(ctx, tls_ends_alpn, NULL);
 	if (ours)
-		tls_prepare(ctx);
+		assert_true(tls_prepare(ctx));
 	return ctx;
 }
 

@@ -27,7 +27,7 @@
 #define OPENS_MAX 16 /* answers waited for at a time */
 #define LOGGED 20    /* names given twice that the log tells one by one */
 #define READS_MAX 64 /* of the event queue in one turn */
-#define RENAME_MS 10 /* between the two events of a rename, where the one who renames is interrupted */
+#define RENAME_MS 200 /* between the two events of a rename, where the one who renames is interrupted */
 
 struct file {
 	struct table_link link;
@@ -36,7 +36,7 @@ struct file {
 	struct stamp stamp;
 	struct documents documents;
 	bool waiting;		 /* for manifests_opened */
-	bool deleted;		 /* as the last event says */
+	bool explained;		 /* that it is not there: it was deleted, or its other name is known */
 	bool again;		 /* look at it once more after that */
 	bool read;		 /* stamp is valid, and was old enough: a later write has another time */
 	uint64_t bytes;		 /* counted in manifests.bytes */
@@ -54,7 +54,9 @@ struct manifests {
 	unsigned waiting;
 	uint64_t bytes; /* of all files */
 	int room;	/* for problems */
-	bool missed;	/* a file was not there, and nobody has deleted it */
+	bool missed;	/* a file was not there, and no event says why */
+	uint32_t cookie; /* of the last IN_MOVED_FROM */
+	char *moved;	/* and its name */
 	bool changed;	/* since the last settling: objects or problems */
 	struct problem *folder_problem;
 	struct problem *listed; /* answer of source_problems, made when asked */
@@ -119,7 +121,7 @@ static void file_free(struct manifests *m, struct file *f)
 	m->changed = true;
 }
 
-static void mark(struct manifests *m, const char *name, bool deleted)
+static void mark(struct manifests *m, const char *name, bool explained)
 {
 	struct file *f = file_get(m, name);
 
@@ -127,7 +129,7 @@ static void mark(struct manifests *m, const char *name, bool deleted)
 		return; /* list_folder reports it */
 	if (!f)
 		f = file_new(m, name);
-	f->deleted = deleted;
+	f->explained = explained;
 	if (list_empty(&f->dirty))
 		list_add(&m->dirty, &f->dirty);
 }
@@ -257,7 +259,7 @@ static bool dangles(const struct manifests *m, const char *name)
 static void look(struct manifests *m, struct file *f, int fd)
 {
 	if (fd == -ENOENT && !dangles(m, f->name)) {
-		m->missed = m->missed || !f->deleted;
+		m->missed = m->missed || !f->explained;
 		file_free(m, f);
 		return;
 	}
@@ -331,8 +333,8 @@ static void look_at_dirty(struct manifests *m)
 static int read_events(struct manifests *m);
 
 /*
- * A file that is not there was deleted, or has another name now: a rename is two events, and we may be between them,
- * or late. To settle now would take its objects away for a moment, so the other name is waited for.
+ * A file that is not there was deleted, or has another name now, here or elsewhere: a rename is two events, and we may
+ * be between them, or late. To settle now would take its objects away for a moment, so the other name is waited for.
  */
 static bool missed_more(struct manifests *m)
 {
@@ -461,6 +463,18 @@ static bool is_link(const struct manifests *m, const char *name)
 	       st.st_nlink > 1;
 }
 
+/* Both events of a rename: the old name is explained. */
+static void on_move(struct manifests *m, const struct inotify_event *e, const char *name)
+{
+	if (e->mask & IN_MOVED_TO && e->cookie == m->cookie && m->moved && eligible(m->moved))
+		mark(m, m->moved, true);
+	if (e->mask & IN_MOVED_FROM) {
+		free(m->moved);
+		m->moved = mem_string(name);
+		m->cookie = e->cookie;
+	}
+}
+
 static void on_event(struct manifests *m, const struct inotify_event *e, bool *ret_all)
 {
 	const char *name = e->len ? e->name : "";
@@ -477,6 +491,7 @@ static void on_event(struct manifests *m, const struct inotify_event *e, bool *r
 	} else if (eligible(name) && (!(e->mask & IN_CREATE) || is_link(m, name))) {
 		mark(m, name, e->mask & IN_DELETE);
 	}
+	on_move(m, e, name);
 }
 
 static int read_events(struct manifests *m)
@@ -526,7 +541,7 @@ int manifests_opened(struct source *s, const char *name, int fd)
 	f->waiting = false;
 	m->waiting--;
 	if (f->again)
-		mark(m, name, f->deleted);
+		mark(m, name, f->explained);
 	look(m, f, fd);
 	return settle(m);
 }
@@ -626,6 +641,7 @@ static void on_free(struct source *s)
 	free(m->folder_problem);
 	free(m->listed);
 	free(m->path);
+	free(m->moved);
 	free((char *)m->source.name);
 	close(m->config.folder);
 	if (m->config.notify >= 0)

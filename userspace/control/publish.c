@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* publish.c: the order of things: see publish.h and abi.h. */
 #include <errno.h>
 #include <stdlib.h>

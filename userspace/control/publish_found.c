@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * publish_found.c: what the kernel held when the worker started. Rows that are right are taken over, so that a
  * restart writes nothing; numbers start above all that were seen, so that none gets a second meaning.

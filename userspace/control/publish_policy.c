@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* publish_policy.c: policy sets and what identities they know. */
 #include <stdlib.h>
 #include <string.h>

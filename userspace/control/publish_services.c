@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * publish_services.c: services and their endpoints. All endpoints of the next generation, then the row that
  * switches to it, then (by the caller, after everything) the endpoints of the old one are deleted.

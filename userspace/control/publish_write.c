@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* publish_write.c: single elements, and errors that name what could not be written. */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* tunnel_report.c: the HBONE connections that the worker has, of both sides, with names: see report.h. */
 #include <stdlib.h>
 #include <string.h>

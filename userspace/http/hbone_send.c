@@ -220,26 +220,6 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *a
 	return 0;
 }
 
-/* What the transport did not take before. */
-static void put_kept(struct hbone *h)
-{
-	while (h->out.len) {
-		struct stream_bytes run[STREAM_RUNS];
-		struct iovec iov[STREAM_RUNS];
-		unsigned i, n = buf_peek(&h->out, iov, STREAM_RUNS);
-		size_t took, all = 0;
-
-		for (i = 0; i < n; i++) {
-			run[i] = (struct stream_bytes){.data = iov[i].iov_base, .len = iov[i].iov_len};
-			all += iov[i].iov_len;
-		}
-		took = stream_write(h->below, run, n);
-		buf_consume(&h->out, &h->thread->pool, took);
-		if (took < all)
-			return;
-	}
-}
-
 void hbone_flush(struct hbone *h)
 {
 	uint8_t gather[HBONE_GATHER];
@@ -248,8 +228,7 @@ void hbone_flush(struct hbone *h)
 	assert(!h->gather);
 	if (h->closed)
 		return;
-	put_kept(h);
-	if (h->out.len)
+	if (!stream_drain(h->below, &h->out)) /* what the transport did not take before */
 		return;
 	h->gather = gather;
 	h->gathered = 0;

@@ -98,27 +98,22 @@ void tunnel_take(struct tunnel *t, uint8_t *data, size_t len, size_t headroom)
 static unsigned peek(struct stream *s, struct stream_bytes out[STREAM_RUNS], size_t most)
 {
 	struct tunnel *t = tunnel_of(s);
-	struct iovec iov[STREAM_RUNS];
-	unsigned i, at, runs = 0, kept;
+	unsigned at, runs;
+	size_t len;
 
 	if (s->why || !most)
 		return 0;
-	kept = t->kept.len ? buf_peek(&t->kept, iov, STREAM_RUNS) : 0;
-	for (i = 0; i < kept; i++)
-		out[runs++] = (struct stream_bytes){.data = iov[i].iov_base, .len = iov[i].iov_len};
-	for (at = t->first; at && runs < STREAM_RUNS; at = t->h->batch->run[at - 1].next) {
+	runs = stream_lend(&t->kept, out, most, &len);
+	for (at = t->first; at && runs < STREAM_RUNS && len < most; at = t->h->batch->run[at - 1].next) {
 		const struct run *run = &t->h->batch->run[at - 1];
+		size_t n = run->len < most - len ? run->len : most - len;
 
-		out[runs++] = (struct stream_bytes){.data = run->data, .len = run->len, .headroom = run->headroom};
-	}
-	for (i = 0; i < runs && most; i++) {
-		if (out[i].len > most)
-			out[i].len = most;
-		most -= out[i].len;
+		out[runs++] = (struct stream_bytes){.data = run->data, .len = n, .headroom = run->headroom};
+		len += n;
 	}
 	if (!runs)
 		t->want_read = true;
-	return i;
+	return runs;
 }
 
 /* The window grows only for a reader who has read all. */

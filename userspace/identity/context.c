@@ -54,15 +54,10 @@ static bool set_groups(SSL_CTX *ctx)
 
 static bool set_protocol(SSL_CTX *ctx)
 {
-	tls_prepare(ctx);
-	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-					 SSL_OP_CIPHER_SERVER_PREFERENCE);
-	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
 	SSL_CTX_set_alpn_select_cb(ctx, pick_alpn, NULL);
 	SSL_CTX_set_max_cert_list(ctx, MOST_CERTIFICATES);
-	return SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 &&
-	       SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1 && SSL_CTX_set_ciphersuites(ctx, suites) == 1 &&
-	       set_groups(ctx) && SSL_CTX_set_num_tickets(ctx, 0) == 1 && SSL_CTX_set_max_early_data(ctx, 0) == 1 &&
+	return tls_prepare(ctx) && SSL_CTX_set_ciphersuites(ctx, suites) == 1 && set_groups(ctx) &&
 	       !SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)"\x02h2", 3);
 }
 

@@ -24,7 +24,6 @@
 
 #define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 #define LINGER_NS 2000000000ull /* for what a peer still sends after our close() in order */
-#define HEADROOM 64		/* of a scratch */
 
 enum sock_state {
 	SOCK_CONNECTING,
@@ -147,22 +146,6 @@ static void end(struct sock *k)
 
 /* ------------------------------------------------------------------ reading */
 
-static unsigned lend_rest(struct sock *k, struct stream_bytes *run, size_t most)
-{
-	struct iovec iov[STREAM_RUNS];
-	unsigned n = buf_peek(&k->rest, iov, STREAM_RUNS), i;
-
-	k->lent = 0;
-	for (i = 0; i < n && k->lent < most; i++) {
-		size_t len = iov[i].iov_len < most - k->lent ? iov[i].iov_len : most - k->lent;
-
-		run[i] = (struct stream_bytes){.data = iov[i].iov_base, .len = len};
-		k->lent += len;
-	}
-	k->lent_rest = true;
-	return i;
-}
-
 /* Of a socket that is never spliced TCP says what is left: if that is nothing, the next recv() can be spared. */
 static ssize_t receive(struct sock *k, uint8_t *to, size_t most)
 {
@@ -193,8 +176,10 @@ static unsigned sock_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS]
 	assert(!k->lent);
 	if (k->state > SOCK_OPEN || s->ended || !most)
 		return 0;
-	if (k->rest.len)
-		return lend_rest(k, run, most);
+	if (k->rest.len) {
+		k->lent_rest = true;
+		return stream_lend(&k->rest, run, most, &k->lent);
+	}
 	if (!k->may_read || k->state != SOCK_OPEN) {
 		k->want_read = true;
 		return 0;
@@ -204,7 +189,7 @@ static unsigned sock_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS]
 		s->read_bytes += (uint64_t)n;
 		k->lent = (size_t)n;
 		k->lent_rest = false;
-		run[0] = (struct stream_bytes){.data = to, .len = (size_t)n, .headroom = HEADROOM};
+		run[0] = (struct stream_bytes){.data = to, .len = (size_t)n, .headroom = THREAD_HEADROOM};
 		return 1;
 	}
 	if (n == 0) {
@@ -339,6 +324,12 @@ static void close_resets(int fd, bool on)
 	struct linger now = {.l_onoff = on};
 
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
+void sock_reset(int fd)
+{
+	close_resets(fd, true);
+	close(fd);
 }
 
 static void sock_close(struct stream *s, const char *why)

@@ -25,9 +25,8 @@
 #include "thread.h"
 
 #define LINE 128     /* bytes that must not be shared: two cache lines, which are prefetched in pairs */
-#define HEADROOM 64  /* before each scratch */
 #define POOL_KEEP 64 /* chunks: 1 MiB a thread */
-#define SCRATCH_STEP (HEADROOM + THREAD_SCRATCH)
+#define SCRATCH_STEP (THREAD_HEADROOM + THREAD_SCRATCH)
 
 struct thread_inbox {
 	_Atomic(struct thread_job *) last; /* the newest; written by everybody */
@@ -111,7 +110,7 @@ static void end_orphans(struct thread *t)
 static void unmake(struct thread *t)
 {
 	loop_unwatch(t->loop, &t->inbox->watch);
-	munmap(t->scratch[0] - HEADROOM, SCRATCH_COUNT * SCRATCH_STEP);
+	munmap(t->scratch[0] - THREAD_HEADROOM, SCRATCH_COUNT * SCRATCH_STEP);
 	buf_pool_free(&t->pool);
 	close(t->inbox->event);
 	free(t->inbox);
@@ -137,7 +136,7 @@ static struct thread *make(struct loop *loop, unsigned index)
 	list_init(&t->orphans);
 	buf_pool_init(&t->pool, POOL_KEEP);
 	for (i = 0; i < SCRATCH_COUNT; i++)
-		t->scratch[i] = scratch + i * SCRATCH_STEP + HEADROOM;
+		t->scratch[i] = scratch + i * SCRATCH_STEP + THREAD_HEADROOM;
 	in->thread = t;
 	in->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	in->watch = (struct loop_watch){.fd = in->event, .events = EPOLLIN | EPOLLET, .ready = ready};

@@ -13,7 +13,6 @@
 
 #include "tls_parts.h"
 
-#define HEADROOM 64	/* of a scratch */
 #define IDLE_RECORDS 32 /* without content, in a row: more is an attack */
 #define TICKET_MOST 65536
 
@@ -232,24 +231,8 @@ static unsigned lend(struct tls *c, struct stream_bytes *run, const struct readi
 
 	c->lent = r->have;
 	c->lent_plain = false;
-	run[0] = (struct stream_bytes){.data = r->to, .len = len, .headroom = HEADROOM};
+	run[0] = (struct stream_bytes){.data = r->to, .len = len, .headroom = THREAD_HEADROOM};
 	return 1;
-}
-
-static unsigned lend_plain(struct tls *c, struct stream_bytes *run, size_t most)
-{
-	struct iovec iov[STREAM_RUNS];
-	unsigned n = buf_peek(&c->plain, iov, STREAM_RUNS), i;
-
-	c->lent = 0;
-	c->lent_plain = true;
-	for (i = 0; i < n && c->lent < most; i++) {
-		size_t len = iov[i].iov_len < most - c->lent ? iov[i].iov_len : most - c->lent;
-
-		run[i] = (struct stream_bytes){.data = iov[i].iov_base, .len = len};
-		c->lent += len;
-	}
-	return i;
 }
 
 unsigned tls_in_peek(struct tls *c, struct stream_bytes run[STREAM_RUNS], size_t most)
@@ -260,8 +243,10 @@ unsigned tls_in_peek(struct tls *c, struct stream_bytes run[STREAM_RUNS], size_t
 	assert(!c->lent);
 	if (s->ended || !most || c->state > TLS_OPEN)
 		return 0;
-	if (c->plain.len)
-		return lend_plain(c, run, most);
+	if (c->plain.len) {
+		c->lent_plain = true;
+		return stream_lend(&c->plain, run, most, &c->lent);
+	}
 	while (c->state == TLS_OPEN && !c->peer_ended && !r.have) {
 		size_t before = c->in.len;
 

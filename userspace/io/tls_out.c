@@ -12,7 +12,6 @@
 
 #include "tls_parts.h"
 
-#define HEADROOM 64 /* of a scratch */
 #define RECORDS (THREAD_SCRATCH / (TLS_PLAIN + TLS_OVERHEAD))
 
 /* ------------------------------------------------------------------ state */
@@ -140,19 +139,8 @@ static void update_write(struct tls *c)
 /* What waits in `out`. true: nothing any more. */
 bool tls_push(struct tls *c)
 {
-	while (c->out.len) {
-		struct stream_bytes run[STREAM_RUNS];
-		struct iovec iov[STREAM_RUNS];
-		unsigned n = buf_peek(&c->out, iov, STREAM_RUNS), i;
-		size_t took;
-
-		for (i = 0; i < n; i++)
-			run[i] = (struct stream_bytes){.data = iov[i].iov_base, .len = iov[i].iov_len};
-		took = stream_write(c->below, run, n);
-		if (!took)
-			return false;
-		buf_consume(&c->out, &c->stream.thread->pool, took);
-	}
+	if (!stream_drain(c->below, &c->out))
+		return false;
 	/* close_notify may still stand in the scratch. */
 	if (c->said_close && c->stream.finished && !c->below->finished && c->stream.thread->cipher != c)
 		stream_finish(c->below);
@@ -163,7 +151,7 @@ bool tls_push(struct tls *c)
 void tls_flush(struct tls *c)
 {
 	struct thread *t = c->stream.thread;
-	struct stream_bytes run = {.data = cipher(c), .headroom = HEADROOM};
+	struct stream_bytes run = {.data = cipher(c), .headroom = THREAD_HEADROOM};
 	size_t took = 0;
 
 	if (t->cipher != c)

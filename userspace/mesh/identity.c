@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* identity.c: numbers for service accounts. */
 #include <stdlib.h>
 #include <string.h>

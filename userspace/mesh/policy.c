@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * policy.c: terms as the rows of abi.h: for each dimension the bits of the terms that hold, by key, and for
  * all keys that are not listed.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* service.c: which endpoints a port of a Service has, and the alias table to pick among them. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * terms.c: the rules of AuthorizationPolicies as terms: (who) AND (from which address) AND (to which port).
  *

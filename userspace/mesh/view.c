@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * view.c: what the data threads see: see view.h. Two RCU hash tables; entries with their texts behind them are one
  * allocation each, freed when no reader can have them any more.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* world.c: what changed, in the order in which one thing needs another; and the questions that need several. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* world_address.c: whose address is it: claims, and the row of the strongest. */
 #include <stdlib.h>
 #include <string.h>

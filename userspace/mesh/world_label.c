@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* world_label.c: which pods carry a label, which services select by it. */
 #include <stdlib.h>
 #include <string.h>

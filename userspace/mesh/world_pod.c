@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* world_pod.c: pods that are enrolled here, or known by their object, or both. */
 #include <errno.h>
 #include <stdlib.h>

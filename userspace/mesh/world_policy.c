@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * world_policy.c: which policy set each enrolled pod has. Pods that the same objects select share the compilation,
  * pods whose policies say the same share the set.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* world_service.c: services, the VIPs and ports that they claim, and the endpoints behind each. */
 #include <limits.h>
 #include <stdlib.h>

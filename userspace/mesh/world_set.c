@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* world_set.c: the policy sets that pods share: born by signature, dying when the last pod leaves. */
 #include <string.h>
 

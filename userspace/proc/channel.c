@@ -129,14 +129,14 @@ static int send_listeners(struct channel *c)
 		c->listeners_due = 0;
 		return 0;
 	}
-	if (count > WIRE_FDS / NETNS_LISTENERS)
-		count = WIRE_FDS / NETNS_LISTENERS;
+	if (count > WIRE_FDS / WIRE_LISTENERS)
+		count = WIRE_FDS / WIRE_LISTENERS;
 	m = wire_new(WIRE_POD_FDS);
 	m->seq = ++c->seq;
 	m->number = (int)from;
 	m->pod.netns = pod->netns;
 	m->pod.pod = pod->number;
-	err = wire_send(c->worker.sock, m, pod->listener + from * NETNS_LISTENERS, count * NETNS_LISTENERS);
+	err = wire_send(c->worker.sock, m, pod->listener + from * WIRE_LISTENERS, count * WIRE_LISTENERS);
 	free(m);
 	if (err)
 		return err;

@@ -47,13 +47,13 @@ static void remove_routes(const char *namespace, const char *name, int netns)
 static int listen_inside(struct pod *pod, struct loader *l, unsigned threads, int netns, char why[PODS_WHY])
 {
 	const struct netns_own own = {.mark = mark, .ctx = l};
-	int *listener = mem_alloc(threads * NETNS_LISTENERS * sizeof(*listener)), err;
+	int *listener = mem_alloc(threads * WIRE_LISTENERS * sizeof(*listener)), err;
 	uint16_t port;
 
 	err = netns_listen(netns, threads, &own, listener, &port);
 	if (!err) {
 		pod->listener = listener;
-		pod->listeners = threads * NETNS_LISTENERS;
+		pod->listeners = threads * WIRE_LISTENERS;
 		return 0;
 	}
 	free(listener);

@@ -29,7 +29,7 @@
 #define BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn of the pod */
 #define RUN_NETNS "/run/netns"
 
-const uint16_t netns_ports[NETNS_LISTENERS] = {15001, 15006, 15008};
+const uint16_t netns_ports[WIRE_LISTENERS] = {15001, 15006, 15008};
 
 static int home = -1;
 static uid_t owner;
@@ -199,14 +199,14 @@ fail:
 
 int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret, uint16_t *ret_port)
 {
-	unsigned count = threads * NETNS_LISTENERS, i;
+	unsigned count = threads * WIRE_LISTENERS, i;
 	int err = enter_as_owner(fd);
 
 	*ret_port = 0;
 	if (err)
 		return err;
 	for (i = 0; i < count; i++) {
-		ret[i] = listen_at(netns_ports[i % NETNS_LISTENERS], own);
+		ret[i] = listen_at(netns_ports[i % WIRE_LISTENERS], own);
 		if (ret[i] < 0)
 			break;
 	}
@@ -214,7 +214,7 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 	if (i == count)
 		return 0;
 	err = ret[i];
-	*ret_port = netns_ports[i % NETNS_LISTENERS];
+	*ret_port = netns_ports[i % WIRE_LISTENERS];
 	while (i--)
 		close(ret[i]);
 	return err;

@@ -526,7 +526,7 @@ static void adopt_one(struct pods *p, const struct wire_pod *info)
 	pod->kept = true;
 	pod->listener = takeover_listeners(p->plan.takeover, pod->netns, p->plan.threads);
 	pod->served = pod->listener;
-	pod->listeners = pod->listener ? p->plan.threads * NETNS_LISTENERS : 0;
+	pod->listeners = pod->listener ? p->plan.threads * WIRE_LISTENERS : 0;
 	if (netns >= 0)
 		err = move_in(pod, netns, why);
 	if (netns >= 0)

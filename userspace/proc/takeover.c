@@ -13,14 +13,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define LISTENERS 3
 #define PATIENCE_SECONDS 2    /* for each message of a worker */
 #define SEND_BUFFER (4 << 20) /* as spawn.c gives it */
 
 struct takeover_pod { /* those of one pod and thread */
 	uint64_t netns; /* 0: they were taken from here */
 	unsigned thread;
-	int fd[LISTENERS];
+	int fd[WIRE_LISTENERS];
 };
 
 int takeover_start(struct wire_start *start, const struct loader *l, int manifests)
@@ -83,7 +82,7 @@ static int take_one(struct takeover *t, int sock, struct wire *m)
 
 	m->text[0] = '\0';
 	got = wire_recv(sock, m, fds, &nfds);
-	if (got == 1 && m->type == WIRE_POD_FDS && nfds == LISTENERS && m->pod.netns) {
+	if (got == 1 && m->type == WIRE_POD_FDS && nfds == WIRE_LISTENERS && m->pod.netns) {
 		keep(t, m, fds);
 		return 1;
 	}
@@ -146,7 +145,7 @@ void takeover_try(struct takeover *t, const struct folders *f, const struct wire
 
 int *takeover_listeners(struct takeover *t, uint64_t netns, unsigned threads)
 {
-	int *ret = mem_alloc(threads * LISTENERS * sizeof(*ret));
+	int *ret = mem_alloc(threads * WIRE_LISTENERS * sizeof(*ret));
 	unsigned found = 0;
 
 	for (unsigned i = 0; i < t->pods; i++)
@@ -159,7 +158,7 @@ int *takeover_listeners(struct takeover *t, uint64_t netns, unsigned threads)
 	for (unsigned i = 0; i < t->pods; i++) {
 		if (t->pod[i].netns != netns)
 			continue;
-		memcpy(ret + t->pod[i].thread * LISTENERS, t->pod[i].fd, sizeof(t->pod[i].fd));
+		memcpy(ret + t->pod[i].thread * WIRE_LISTENERS, t->pod[i].fd, sizeof(t->pod[i].fd));
 		t->pod[i].netns = 0;
 	}
 	return ret;
@@ -179,7 +178,7 @@ void takeover_drop(struct takeover *t, uint64_t netns)
 		if (!netns || t->pod[i].netns != netns)
 			continue;
 		t->pod[i].netns = 0;
-		for (unsigned k = 0; k < LISTENERS; k++)
+		for (unsigned k = 0; k < WIRE_LISTENERS; k++)
 			close(t->pod[i].fd[k]);
 	}
 }

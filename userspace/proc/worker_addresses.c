@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* worker_addresses.c: see worker.h. */
 #include <errno.h>
 #include <ifaddrs.h>

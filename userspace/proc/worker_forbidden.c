@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* worker_forbidden.c: connections that a policy now forbids are ended: see worker.h. */
 #include <stdlib.h>
 #include <string.h>

@@ -18,7 +18,6 @@
  */
 #define ALONE_NS 600000000000ull
 #define RESUME_SECONDS 1 /* for a new supervisor to say what it wants, and to take the answer */
-#define LISTENERS 3	 /* of a thread in a pod */
 
 struct parcel {
 	struct wire_files files;
@@ -295,7 +294,7 @@ static void give(void *to, uint64_t netns, unsigned thread, const int fd[3])
 		return;
 	g->message->number = (int)thread;
 	g->message->pod.netns = netns;
-	g->err = wire_send(g->sock, g->message, fd, LISTENERS);
+	g->err = wire_send(g->sock, g->message, fd, WIRE_LISTENERS);
 }
 
 /* All that is ours to give back. 0 or -errno */

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * worker_proxy.c: the threads of the data plane and what the control thread does for them: see worker.h.
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* worker_told.c: what is wrong, said once in the log for as long as it is wrong: see worker.h. */
 #include <stdlib.h>
 #include <string.h>

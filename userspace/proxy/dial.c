@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* dial.c: the server's side of a relay: a socket or a tunnel, then what it says. Lives until that stands or fails. */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * gather.c: what the threads have now, for people. Each writes down its own, the control thread waits for all, not for
  * long: who asked has gone when the last one is late, so whoever is last frees.

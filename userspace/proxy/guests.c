@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* guests.c: the listeners of the pods of this node, as one thread has them. */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,11 +19,11 @@ struct guest {
 		struct loop_watch watch;
 		struct guest *guest;
 		bool early; /* somebody waits, and the view does not have the pod yet */
-	} listener[LISTENERS];
+	} listener[WIRE_LISTENERS];
 	struct table_link link;
 };
 
-static void (*const serve[LISTENERS])(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t) = {
+static void (*const serve[WIRE_LISTENERS])(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t) = {
 	outbound_accept,
 	inbound_plain,
 	inbound_hbone,
@@ -47,7 +47,7 @@ static void each_listener(struct site *at, void (*one)(struct site *at, struct l
 	for (struct table_link *l = table_walk(&at->guests, NULL); l; l = table_walk(&at->guests, l)) {
 		struct guest *g = container_of(l, struct guest, link);
 
-		for (unsigned i = 0; i < LISTENERS; i++)
+		for (unsigned i = 0; i < WIRE_LISTENERS; i++)
 			one(at, &g->listener[i]);
 	}
 }
@@ -127,7 +127,7 @@ static void guest_free(struct guest *g)
 {
 	struct site *at = g->site;
 
-	for (unsigned i = 0; i < LISTENERS; i++) {
+	for (unsigned i = 0; i < WIRE_LISTENERS; i++) {
 		struct loop_watch *w = &g->listener[i].watch;
 
 		loop_unwatch(at->thread->loop, w);
@@ -138,7 +138,7 @@ static void guest_free(struct guest *g)
 	free(g);
 }
 
-void guests_listen(struct site *at, uint64_t netns, const int fd[LISTENERS])
+void guests_listen(struct site *at, uint64_t netns, const int fd[WIRE_LISTENERS])
 {
 	struct guest *g = find(at, netns);
 
@@ -148,7 +148,7 @@ void guests_listen(struct site *at, uint64_t netns, const int fd[LISTENERS])
 	g->netns = netns;
 	g->site = at;
 	table_add(&at->guests, &g->link, table_hash(&netns, sizeof(netns)));
-	for (unsigned i = 0; i < LISTENERS; i++) {
+	for (unsigned i = 0; i < WIRE_LISTENERS; i++) {
 		g->listener[i].guest = g;
 		g->listener[i].watch =
 			(struct loop_watch){.fd = fd[i], .events = EPOLLIN, .ready = listener_ready};

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * inbound.c: what comes to a pod of this node: HBONE of other nodes (15008), plaintext that the kernel gave us (15006).
  *
@@ -41,17 +41,13 @@ static const char *carrier_peer(const struct carrier *c)
 
 static void carrier_free(struct carrier *c)
 {
-	const struct linger reset = {.l_onoff = 1};
-
 	list_del(&c->link);
 	--*(c->hbone ? &c->site->carrier_count : &c->site->handshake_count);
 	peer_drop(c->peer);
 	free(c->spiffe);
 	loop_disarm(c->site->thread->loop, &c->again);
-	if (c->fd >= 0) {
-		(void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-		close(c->fd);
-	}
+	if (c->fd >= 0)
+		sock_reset(c->fd);
 	free(c);
 }
 

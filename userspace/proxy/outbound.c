@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * outbound.c: what the kernel captured from a pod of this node (port 15001): where it wanted to go is in the kernel's
  * record of the connection, which only the kernel writes: whoever dialled the port himself has none.

@@ -110,10 +110,9 @@ void carriers_each(const struct site *at, void (*one)(void *ctx, const struct tu
 
 /* ------------------------------------------------------------------ guests.c */
 
-#define LISTENERS 3 /* 15001, 15006, 15008: order of WIRE_POD_FDS */
 
 /* Listeners of a pod (taken): instead of those it had. */
-void guests_listen(struct site *at, uint64_t netns, const int fd[LISTENERS]);
+void guests_listen(struct site *at, uint64_t netns, const int fd[WIRE_LISTENERS]);
 void guests_view_changed(struct site *at);	    /* pods that it did not know may be there */
 void guests_leave(struct site *at, uint64_t netns); /* 0: all */
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * proxy.c: the threads' work as the control thread sees it: see proxy.h.
  *
@@ -20,7 +20,7 @@
 struct listened { /* listeners of a pod: the threads own them, this knows their numbers */
 	uint64_t netns;
 	struct table_link link;
-	int fd[][LISTENERS]; /* by thread; -1 none */
+	int fd[][WIRE_LISTENERS]; /* by thread; -1 none */
 };
 
 struct proxy {
@@ -228,7 +228,7 @@ static void round_begin(struct round *r)
 struct listen_job {
 	struct thread_job job;
 	uint64_t netns;
-	int fd[LISTENERS];
+	int fd[WIRE_LISTENERS];
 };
 
 static void listen_run(struct thread *t, struct thread_job *job)
@@ -262,7 +262,7 @@ static struct listened *listened_get(struct proxy *p, uint64_t netns)
 	is = mem_alloc(sizeof(*is) + count * sizeof(is->fd[0]));
 	is->netns = netns;
 	for (unsigned i = 0; i < count; i++)
-		for (unsigned k = 0; k < LISTENERS; k++)
+		for (unsigned k = 0; k < WIRE_LISTENERS; k++)
 			is->fd[i][k] = -1;
 	table_add(&p->pods, &is->link, table_hash(&netns, sizeof(netns)));
 	return is;
@@ -272,11 +272,11 @@ void proxy_listen(struct proxy *p, uint64_t netns, unsigned first, const int *fd
 {
 	struct listened *is = listened_get(p, netns);
 
-	for (unsigned i = 0; i < nfds; i += LISTENERS) {
-		unsigned thread = first + i / LISTENERS;
+	for (unsigned i = 0; i < nfds; i += WIRE_LISTENERS) {
+		unsigned thread = first + i / WIRE_LISTENERS;
 		struct listen_job *j;
 
-		if (thread >= threads_count() || nfds - i < LISTENERS) {
+		if (thread >= threads_count() || nfds - i < WIRE_LISTENERS) {
 			for (unsigned k = i; k < nfds; k++)
 				close(fds[k]);
 			return;

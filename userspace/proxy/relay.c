@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * relay.c: two streams and what goes between them: see parts.h.
  *
@@ -138,12 +138,9 @@ void relay_close(struct relay *r, enum abi_reason reason, const char *why)
 
 void relay_refuse(struct site *at, int fd, enum abi_reason reason, const struct abi_tuple *t, const char *why)
 {
-	const struct linger reset = {.l_onoff = 1};
 	char src[ADDR_PORT_TEXT], dst[ADDR_PORT_TEXT];
 
-	/* RST, not FIN: the client must not believe that somebody read */
-	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-	close(fd);
+	sock_reset(fd); /* the client must not believe that somebody read */
 	relay_count_reason(at, reason);
 	at->refused++;
 	if (log_wants(LOG_INFO))

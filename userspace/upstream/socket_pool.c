@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+/* SPDX-License-Identifier: Apache-2.0 */
 /* socket_pool.c: see socket_pool.h. */
 #include <errno.h>
 #include <netinet/in.h>
