@@ -40,21 +40,23 @@ FLOORS := \
 	base/mem base/clock base/reason base/text base/table base/log base/addr base/buf base/doc base/doc_split \
 	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/stream io/sock \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
+	http/name http/head http/path http/detect http/grpc http/websocket \
+	http/http1_parse http/http1_chunk http/http1_write http/http1 \
 	http/authority http/hbone_send http/hbone_tunnel http/hbone_receive http/hbone \
-	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s mesh/store \
-	mesh/identity mesh/terms mesh/policy mesh/service \
+	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s_route mesh/k8s mesh/store \
+	mesh/identity mesh/terms mesh/policy mesh/service mesh/route_compile mesh/route \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_service \
 	mesh/world mesh/view \
 	identity/spiffe identity/peer identity/x509 identity/issuer_make identity/issuer identity/ca identity/pem identity/trust \
 	identity/context identity/certs \
-	upstream/socket_pool upstream/tunnels \
+	upstream/socket_pool upstream/tunnels upstream/pick upstream/http_pool \
 	control/claims control/content control/items control/documents control/stamp control/manifests \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
 	control/admin control/name control/live control/traffic control/connections control/tunnel_report \
 	control/destination control/explain \
 	control/forced control/cert_report control/report \
-	proxy/relay proxy/dial proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
+	proxy/relay proxy/dial proxy/filter proxy/reply proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/loader proc/spawn proc/takeover proc/netns proc/routes proc/podfile \
 	proc/vigil proc/inside proc/pods proc/watch proc/clients proc/channel proc/options proc/supervisor proc/weftd \

@@ -11,6 +11,7 @@
 #ifndef WEFT_VIEW_H
 #define WEFT_VIEW_H
 
+#include "route.h"
 #include "world.h"
 
 #define VIEW_ID 512 /* longest SPIFFE URI with its NUL, as CERTS_ID */
@@ -38,6 +39,37 @@ struct view_pod { /* enrolled here, and in the kernel */
 	unsigned addrs;
 };
 
+/* What a port of a Service speaks: appProtocol, then the name of the port; docs/routes.md has the table. */
+enum view_protocol {
+	VIEW_DETECT, /* nobody said */
+	VIEW_TCP,    /* also every server-first protocol */
+	VIEW_HTTP,   /* 1.1; a client that speaks HTTP/2 by prior knowledge is understood too */
+	VIEW_HTTP2,  /* kubernetes.io/h2c, http2, grpc: what upstream connections speak */
+	VIEW_TLS,    /* passed on, routed by SNI */
+};
+
+/* Of one endpoint on this node, exact across threads; lives as long as anybody points at it. */
+struct view_load {
+	_Alignas(64) uint32_t active; /* requests that are under way: atomic */
+};
+struct view_endpoint {
+	struct abi_addr addr;
+	uint16_t port;
+	uint16_t weight;
+	struct view_load *load;
+};
+
+/* A port of a Service that weft looks into: it has routes, or is a backend of one, or wants the worker. */
+struct view_service {
+	uint32_t number; /* as in the kernel's rows; 0: it has no address of its own */
+	const char *namespace, *name;
+	uint16_t port;
+	enum view_protocol protocol;
+	const struct route_table *routes; /* NULL: none are attached */
+	const struct view_endpoint *endpoint; /* ready ones, as the kernel has them; of both families */
+	unsigned endpoints;
+};
+
 struct view *view_new(void);
 void view_free(struct view *v); /* nobody reads any more */
 
@@ -54,6 +86,9 @@ unsigned view_update(struct view *v, const struct world *w);
 
 const struct view_peer *view_peer(const struct view *v, const struct abi_addr *addr); /* NULL: not in the mesh */
 const struct view_pod *view_pod(const struct view *v, uint64_t netns);
+/* By abi_conn.service; NULL: not here. */
+const struct view_service *view_service(const struct view *v, uint32_t number);
+const struct view_service *view_backend(const struct view *v, const struct route_target *t); /* NULL: gone */
 /*
  * What the kernel would decide, by the same code, also for identities that it never heard of. `spiffe` NULL or "":
  * nobody proved anything. ABI_NONE: allowed.
