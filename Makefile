@@ -49,14 +49,14 @@ FLOORS := \
 	mesh/world mesh/view \
 	identity/spiffe identity/peer identity/x509 identity/issuer_make identity/issuer identity/ca identity/pem identity/trust \
 	identity/context identity/certs \
-	upstream/socket_pool upstream/tunnels upstream/pick upstream/http_pool \
+	upstream/socket_pool upstream/tunnels upstream/dial upstream/pick upstream/http_pool \
 	control/claims control/content control/items control/documents control/stamp control/manifests \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
 	control/admin control/name control/live control/traffic control/connections control/tunnel_report \
 	control/destination control/explain \
 	control/forced control/cert_report control/report \
-	proxy/relay proxy/dial proxy/filter proxy/reply proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
+	proxy/relay proxy/filter proxy/reply proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/loader proc/spawn proc/takeover proc/netns proc/routes proc/podfile \
 	proc/vigil proc/inside proc/pods proc/watch proc/clients proc/channel proc/options proc/supervisor proc/weftd \

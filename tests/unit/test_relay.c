@@ -11,18 +11,15 @@
 #include <cmocka.h>
 
 #include "../../userspace/proxy/parts.h"
-#include "sockets.h"
-
-#define SECOND 1000000000ull
+#include "dialer.h"
 
 static struct site site;
 
-static int unconnected(void)
+static void dial(struct relay *r, const struct abi_addr *addr, uint16_t port)
 {
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	const struct dial_plan plan = {.kind = DIAL_OUT, .netns = 7, .server = *addr, .server_port = port};
 
-	sock_prepare(fd);
-	return fd;
+	relay_dial(r, &plan);
 }
 
 /* A relay whose client's side is peer[0], and whose server's side peer[1] has accepted. */
@@ -37,7 +34,7 @@ static struct relay *connected(int peer[2])
 	peer[0] = client[1];
 	r = relay_new(&site, RELAY_PASS, sock_stream(thread, client[0]));
 	assert_int_equal(site.relay_count, 1);
-	relay_dialled(r, sock_connect(thread, unconnected(), &addr, port, SECOND));
+	dial(r, &addr, port);
 	UNTIL(r->state == RELAY_OPEN);
 	peer[1] = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 	assert_true(peer[1] >= 0);
@@ -185,7 +182,7 @@ static void test_early_bytes(void **state)
 	r = relay_new(&site, RELAY_PASS, sock_stream(thread, client[0]));
 	rest();
 	assert_int_equal(r->state, RELAY_DIALS);
-	relay_dialled(r, sock_connect(thread, unconnected(), &addr, port, SECOND));
+	dial(r, &addr, port);
 	UNTIL(r->state == RELAY_OPEN);
 	server = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	arrives(server, "early");
@@ -208,7 +205,7 @@ static void test_unreachable(void **state)
 	close(listening);
 	pair(client);
 	r = relay_new(&site, RELAY_PASS, sock_stream(thread, client[0]));
-	relay_dialled(r, sock_connect(thread, unconnected(), &addr, port, SECOND));
+	dial(r, &addr, port);
 	UNTIL(!site.relay_count);
 	assert_int_equal(fcntl(client[1], F_SETFL, O_NONBLOCK), 0);
 	UNTIL(is_reset(client[1]));
@@ -269,8 +266,15 @@ static int site_setup(void **state)
 	int r = setup(state);
 
 	site.thread = thread;
+	dialer_setup(&site.dialer);
 	list_init(&site.relays);
 	return r;
+}
+
+static int site_teardown(void **state)
+{
+	dialer_teardown(&site.dialer);
+	return teardown(state);
 }
 
 int main(void)
@@ -287,5 +291,5 @@ int main(void)
 	};
 
 	log_open("test", false, LOG_ERROR);
-	return cmocka_run_group_tests(tests, site_setup, teardown);
+	return cmocka_run_group_tests(tests, site_setup, site_teardown);
 }

@@ -115,7 +115,7 @@ static void write_tunnel(void *ctx, const struct tunnel_row *r)
 
 static void write_tunnels(struct site *at, struct rows *to)
 {
-	tunnels_each(at->tunnels, write_tunnel, to);
+	tunnels_each(at->dialer.tunnels, write_tunnel, to);
 	carriers_each(at, write_tunnel, to);
 }
 
@@ -125,8 +125,9 @@ static void write_stats(struct site *at, struct rows *to)
 
 	*s = (struct proxy_stats){.thread = at->thread->index,
 				  .relays = at->relay_count,
-				  .tunnels = tunnels_count(at->tunnels) + at->carrier_count + at->handshake_count,
-				  .spare_sockets = socket_pool_spare(at->sockets),
+				  .tunnels = tunnels_count(at->dialer.tunnels) + at->carrier_count +
+					     at->handshake_count,
+				  .spare_sockets = socket_pool_spare(at->dialer.sockets),
 				  .accepted = at->accepted,
 				  .refused = at->refused,
 				  .buffered = at->thread->pool.lent * BUF_CHUNK};

@@ -67,9 +67,22 @@ static enum abi_reason judge(const struct relay *r, const struct carrier *c, con
 	return view_allows(pod, r->peer->spiffe, &r->client, r->server_port);
 }
 
+/* To the app of the pod r->to. */
+static void relay_to_app(struct relay *r, uint8_t path)
+{
+	const struct dial_plan plan = {.kind = DIAL_APP,
+				       .netns = r->to,
+				       .client = r->client,
+				       .client_port = r->client_port,
+				       .server = r->server,
+				       .server_port = r->server_port,
+				       .own.path = path};
+
+	relay_dial(r, &plan);
+}
+
 static void asked(struct hbone *h, struct stream *s, const struct hbone_request *ask)
 {
-	static const struct abi_own own = {.path = ABI_PATH_TUNNEL};
 	struct carrier *c = hbone_owner(h);
 	const struct view_pod *pod = view_pod(c->site->view, c->netns);
 	struct relay *r = relay_new(c->site, RELAY_HBONE, s);
@@ -95,7 +108,7 @@ static void asked(struct hbone *h, struct stream *s, const struct hbone_request 
 	if (reason)
 		relay_close(r, reason, why);
 	else
-		dial_app(r, &own);
+		relay_to_app(r, ABI_PATH_TUNNEL);
 }
 
 static void closed(struct hbone *h, const char *why)
@@ -223,7 +236,6 @@ void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct a
 /* The kernel assigned it: its own address is what the client dialled. Whoever dials the port itself is a stranger. */
 void inbound_plain(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t)
 {
-	static const struct abi_own own = {.path = ABI_PATH_PROXY};
 	const struct view_peer *peer;
 	enum abi_reason reason;
 	struct relay *r;
@@ -250,7 +262,7 @@ void inbound_plain(struct site *at, const struct view_pod *pod, int fd, struct a
 	r->client_port = t->src_port;
 	r->server = t->dst;
 	r->server_port = t->dst_port;
-	dial_app(r, &own);
+	relay_to_app(r, ABI_PATH_PROXY);
 }
 
 /* ------------------------------------------------------------------ all of them */

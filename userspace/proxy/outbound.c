@@ -8,31 +8,14 @@
 #include "kernel.h"
 #include "parts.h"
 
-/* A pod of this node that wants the worker: its policy is asked here, as it is for what comes from other nodes. */
-static void go_local(struct relay *r, const struct view_pod *from, const struct view_peer *peer,
-		     const struct abi_conn *c)
-{
-	const struct abi_own own = {.source = from->identity, .service = c->service, .path = ABI_PATH_PROXY};
-	const struct view_pod *to = view_pod(r->site->view, peer->netns);
-	enum abi_reason reason;
-
-	if (!to) {
-		relay_close(r, ABI_POD_GONE, NULL);
-		return;
-	}
-	r->kind = RELAY_LOCAL;
-	r->to = to->netns;
-	r->policy = to->policy;
-	reason = view_allows(to, from->spiffe, &r->client, r->server_port);
-	if (reason)
-		relay_close(r, reason, NULL);
-	else
-		dial_app(r, &own);
-}
+static const enum relay_kind kinds[] = {
+	[DIAL_OUT] = RELAY_PASS, [DIAL_APP] = RELAY_LOCAL, [DIAL_TUNNEL] = RELAY_TUNNEL};
 
 void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t)
 {
-	const struct view_peer *to;
+	struct dial_plan plan;
+	const struct view_pod *to;
+	enum abi_reason reason;
 	struct abi_conn c;
 	struct relay *r;
 
@@ -44,21 +27,24 @@ void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct
 		relay_refuse(at, fd, ABI_OWN_PORT, t, "nothing was captured");
 		return;
 	}
-	to = view_peer(at->view, &c.target);
-	r = relay_new(at, RELAY_PASS, sock_prepared(at->thread, fd));
+	plan = (struct dial_plan){.client = t->src,
+				  .client_port = t->src_port,
+				  .server = c.target,
+				  .server_port = c.target_port,
+				  .own.service = c.service};
+	reason = dial_choose(&at->dialer, pod, &plan, &to);
+	r = relay_new(at, kinds[plan.kind], sock_prepared(at->thread, fd));
 	r->tuple = *t;
 	r->netns = pod->netns;
 	r->service = c.service;
-	r->client = t->src;
-	r->client_port = t->src_port;
-	r->server = c.target;
-	r->server_port = c.target_port;
-	if (to && to->kind == ABI_KIND_LOCAL_POD) {
-		go_local(r, pod, to, &c);
-	} else if (to && to->mesh) {
-		r->kind = RELAY_TUNNEL;
-		dial_tunnel(r, pod, to);
-	} else {
-		dial_out(r);
-	}
+	r->client = plan.client;
+	r->client_port = plan.client_port;
+	r->server = plan.server;
+	r->server_port = plan.server_port;
+	r->to = to ? to->netns : 0;
+	r->policy = to ? to->policy : 0;
+	if (reason)
+		relay_close(r, reason, NULL);
+	else
+		relay_dial(r, &plan);
 }

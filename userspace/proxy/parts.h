@@ -3,18 +3,16 @@
 #ifndef WEFT_PROXY_PARTS_H
 #define WEFT_PROXY_PARTS_H
 
+#include "dial.h"
 #include "proxy.h"
-
-struct dial;
 
 /* Everything that one thread serves: thread.proxy. */
 struct site {
 	struct thread *thread;
 	const struct view *view;
 	struct certs *certs;
-	int conns, own; /* fds of kernel maps */
-	struct socket_pool *sockets;
-	struct tunnels *tunnels;
+	int conns; /* fd of the kernel's map */
+	struct dialer dialer;
 	struct table guests;	/* struct guest */
 	struct list relays;	/* struct relay */
 	struct list carriers;	/* struct carrier: open ones */
@@ -22,7 +20,6 @@ struct site {
 	unsigned relay_count, carrier_count, handshake_count;
 	bool draining;
 	struct loop_timer resume; /* listeners rest: no file descriptors */
-	uint64_t random[2];
 	/* written here, read by the control thread */
 	uint64_t accepted, refused;
 	uint64_t reasons[ABI_REASON_MAX];
@@ -43,20 +40,14 @@ struct peer {
 	unsigned holders;
 	char spiffe[];
 };
-/* `baggage` of a pod, as facts/ambient.md 2.2 has it; cut where it does not fit. */
-#define BAGGAGE 320
-void relay_baggage(const struct view_pod *pod, char buf[BAGGAGE]);
 struct peer *peer_new(const char *spiffe);
 void peer_drop(struct peer *p); /* harmless if NULL */
 
 /* Two streams, and what goes from one to the other. An idle one costs this struct and those of its streams. */
 struct relay {
 	struct site *site;
-	struct stream *side[2];		   /* by enum relay_end; NULL: not there (any more) */
-	struct dial *dial;		   /* while it dials */
-	void (*dial_end)(struct relay *r); /* it is of no use any more; NULL: there is none */
-	/* the server's side failed so: is another one under way? */
-	bool (*dial_again)(struct relay *r, const char *why);
+	struct stream *side[2]; /* by enum relay_end; NULL: not there (any more) */
+	struct dial_wait dial;
 	struct peer *peer; /* RELAY_HBONE: who asks */
 	enum relay_kind kind;
 	enum relay_state state;
@@ -74,8 +65,8 @@ struct relay {
 };
 
 struct relay *relay_new(struct site *at, enum relay_kind kind, struct stream *client);
-/* The server's side, which may still be connecting. */
-void relay_dialled(struct relay *r, struct stream *server);
+/* A server's side: also from within it ends, if there is none. */
+void relay_dial(struct relay *r, const struct dial_plan *plan);
 /*
  * The one door out: RELAY_CLOSED. ABI_NONE: in order. Else at once and visibly, by RST; `why` (a constant) is for the
  * log. A CONNECT that was not answered yet is answered.
@@ -88,13 +79,6 @@ void relay_count_reason(struct site *at, enum abi_reason reason);
 void relay_judge(struct relay *r);
 void relay_row(const struct relay *r, struct relay_row *ret);
 const char *relay_kind_name(enum relay_kind kind);
-
-/* ------------------------------------------------------------------ dial.c */
-
-/* A connection for a relay to r->server: relay_dialled() or relay_close() follows, also from within. */
-void dial_tunnel(struct relay *r, const struct view_pod *from, const struct view_peer *to);
-void dial_out(struct relay *r);				   /* plain, from the pod r->netns */
-void dial_app(struct relay *r, const struct abi_own *own); /* to the app of pod r->to, as r->client */
 
 /* ------------------------------------------------------------------ outbound.c, inbound.c */
 

@@ -50,13 +50,16 @@ static void site_start(struct thread *t)
 	at->view = p->plan.view;
 	at->certs = p->plan.certs;
 	at->conns = p->plan.conns;
-	at->own = p->plan.own;
 	list_init(&at->relays);
 	list_init(&at->carriers);
 	list_init(&at->handshakes);
-	at->sockets = tunnels.sockets = socket_pool_new(t, &sockets);
-	at->tunnels = tunnels_new(t, &tunnels);
-	if (getrandom(at->random, sizeof(at->random), 0) != sizeof(at->random))
+	tunnels.sockets = socket_pool_new(t, &sockets);
+	at->dialer = (struct dialer){.thread = t,
+				     .view = p->plan.view,
+				     .sockets = tunnels.sockets,
+				     .tunnels = tunnels_new(t, &tunnels),
+				     .own = p->plan.own};
+	if (getrandom(at->dialer.random, sizeof(at->dialer.random), 0) != sizeof(at->dialer.random))
 		abort(); /* cannot fail once the machine has started */
 	t->proxy = at;
 }
@@ -104,9 +107,9 @@ static void site_end(struct thread *t)
 	guests_leave(at, 0);
 	relays_end(at, 0, ABI_RESET, "the worker ends");
 	carriers_end(at, 0, "the worker ends");
-	tunnels_free(at->tunnels);
+	tunnels_free(at->dialer.tunnels);
 	loop_settle(t->loop);
-	socket_pool_free(at->sockets);
+	socket_pool_free(at->dialer.sockets);
 	table_free(&at->guests);
 }
 
@@ -309,8 +312,8 @@ static void leave_work(struct site *at, struct round *r)
 	guests_leave(at, r->netns);
 	relays_end(at, r->netns, ABI_POD_GONE, NULL);
 	carriers_end(at, r->netns, "the pod has gone");
-	tunnels_pod_gone(at->tunnels, r->netns);
-	socket_pool_leave(at->sockets, r->netns);
+	tunnels_pod_gone(at->dialer.tunnels, r->netns);
+	socket_pool_leave(at->dialer.sockets, r->netns);
 }
 
 static void leave_done(struct round *r)
@@ -342,7 +345,7 @@ static void judge_one(struct relay *r, void *arg)
 static void view_work(struct site *at, struct round *r)
 {
 	guests_view_changed(at);
-	tunnels_view_changed(at->tunnels); /* sources and destinations */
+	tunnels_view_changed(at->dialer.tunnels); /* sources and destinations */
 	if (!(r->number & VIEW_POLICY))
 		return; /* addresses of other nodes come and go all the time */
 	carriers_view_changed(at);
@@ -362,7 +365,7 @@ void proxy_view_changed(struct proxy *p, unsigned changed)
 
 static void trust_work(struct site *at, struct round *r)
 {
-	tunnels_trust_changed(at->tunnels);
+	tunnels_trust_changed(at->dialer.tunnels);
 	carriers_trust_changed(at);
 }
 
@@ -377,7 +380,7 @@ static void drain_work(struct site *at, struct round *r)
 {
 	at->draining = true;
 	guests_leave(at, 0);
-	tunnels_drain(at->tunnels);
+	tunnels_drain(at->dialer.tunnels);
 	carriers_drain(at);
 }
 

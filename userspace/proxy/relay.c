@@ -81,14 +81,6 @@ static void log_end(const struct relay *r, enum abi_reason reason, const char *w
 		 r->peer ? " peer=" : "", r->peer ? r->peer->spiffe : "");
 }
 
-static void dial_end(struct relay *r)
-{
-	if (r->dial_end)
-		r->dial_end(r);
-	r->dial_end = NULL;
-	r->dial_again = NULL;
-}
-
 /* Of a CONNECT that was not answered: what its client's side shall hear (facts/ambient.md 2.3). */
 static int status_of(enum abi_reason reason)
 {
@@ -119,7 +111,7 @@ void relay_close(struct relay *r, enum abi_reason reason, const char *why)
 	if (reason)
 		relay_count_reason(at, reason);
 	set_state(r, RELAY_CLOSED);
-	dial_end(r);
+	dial_cancel(&r->dial);
 	if (asked && reason && r->side[RELAY_CLIENT]) {
 		hbone_refuse(r->side[RELAY_CLIENT], status_of(reason));
 		r->side[RELAY_CLIENT] = NULL;
@@ -194,64 +186,49 @@ static void again_run(struct loop_task *t)
 
 /* ------------------------------------------------------------------ life */
 
-void relay_baggage(const struct view_pod *pod, char buf[BAGGAGE])
-{
-	const char *name = strchr(pod->name, '/');
-
-	snprintf(buf, BAGGAGE, "k8s.namespace.name=%s,k8s.pod.name=%s", pod->namespace, name ? name + 1 : "");
-}
-
 /* 200, only now that the app's side stands. */
 static void accept_connect(struct relay *r)
 {
 	const struct view_pod *pod = view_pod(r->site->view, r->to);
-	char baggage[BAGGAGE] = "";
+	char baggage[DIAL_BAGGAGE] = "";
 
 	if (pod)
-		relay_baggage(pod, baggage);
+		dial_baggage(pod, baggage);
 	hbone_accept(r->side[RELAY_CLIENT], pod ? baggage : NULL);
-}
-
-static void opened(struct relay *r)
-{
-	dial_end(r);
-	set_state(r, RELAY_OPEN);
-	if (r->kind == RELAY_HBONE)
-		accept_connect(r);
-	pump_both(r);
-}
-
-/* A server's side that did not come to stand. */
-static enum abi_reason why_not(const struct relay *r)
-{
-	if (r->kind != RELAY_TUNNEL)
-		return ABI_UNREACHABLE;
-	switch (hbone_status(r->side[RELAY_SERVER])) {
-	case 401:
-		return ABI_PEER_REFUSED;
-	case 503:
-		return ABI_UNREACHABLE;
-	default:
-		return ABI_TUNNEL_FAILED;
-	}
 }
 
 static void ready(struct stream *s, unsigned events)
 {
 	struct relay *r = s->owner;
-	bool server = s == r->side[RELAY_SERVER];
 
 	if (r->state == RELAY_CLOSED)
 		return;
-	if (events & STREAM_FAILED) {
-		if (!server || !r->dial_again || !r->dial_again(r, s->why))
-			relay_close(r, server && r->state == RELAY_DIALS ? why_not(r) : ABI_RESET, s->why);
-	} else if (r->state == RELAY_DIALS) {
-		if (server && (events & STREAM_OPEN))
-			opened(r);
-	} else {
+	if (events & STREAM_FAILED)
+		relay_close(r, ABI_RESET, s->why);
+	else if (r->state == RELAY_OPEN)
 		pump_both(r);
+}
+
+static void side_take(struct relay *r, enum relay_end end, struct stream *s)
+{
+	r->side[end] = s;
+	s->ready = ready;
+	s->owner = r;
+}
+
+static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reason, const char *why)
+{
+	struct relay *r = container_of(w, struct relay, dial);
+
+	if (!s) {
+		relay_close(r, reason, why);
+		return;
 	}
+	side_take(r, RELAY_SERVER, s);
+	set_state(r, RELAY_OPEN);
+	if (r->kind == RELAY_HBONE)
+		accept_connect(r);
+	pump_both(r);
 }
 
 struct relay *relay_new(struct site *at, enum relay_kind kind, struct stream *client)
@@ -262,19 +239,16 @@ struct relay *relay_new(struct site *at, enum relay_kind kind, struct stream *cl
 	r->kind = kind;
 	r->opened_ns = loop_now(at->thread->loop);
 	r->again.run = again_run;
-	r->side[RELAY_CLIENT] = client;
-	client->ready = ready;
-	client->owner = r;
+	r->dial.done = dialled;
+	side_take(r, RELAY_CLIENT, client);
 	list_add(&at->relays, &r->link);
 	at->relay_count++;
 	return r;
 }
 
-void relay_dialled(struct relay *r, struct stream *server)
+void relay_dial(struct relay *r, const struct dial_plan *plan)
 {
-	r->side[RELAY_SERVER] = server;
-	server->ready = ready;
-	server->owner = r;
+	dial_begin(&r->site->dialer, plan, &r->dial);
 }
 
 /* ------------------------------------------------------------------ policy */
