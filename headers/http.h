@@ -254,9 +254,11 @@ int http_sni(const uint8_t *data, size_t len, char name[256]) must_check;
 
 /*
  * The one form of a path that is matched, judged and sent on: RFC 3986 section 6.2.2: unreserved characters decoded,
- * hex digits upper case, dot segments removed. `to` has room for `path.len` bytes. false: ambiguous or not a path at
- * all (%2F, %5C, "\", %00, a bad escape, control characters, "#", above the root), *ret_why says which, a constant.
- * `merge`: "//" becomes "/".
+ * hex digits upper case, dot segments removed; "*" is itself. `to` has room for `path.len` bytes, and may be the path.
+ * false: ambiguous or not a path at all (%2F, %5C, "\", "..;x", escapes of control characters, a bad escape, "#", what
+ * no URI has, above the root), *ret_why says which, a constant. `merge`: "//" becomes "/". What else is escaped, or
+ * not, stays so, and makes another path. The query is only looked through; ret_query->at NULL: there is none. With
+ * one, `to` holds path, "?" and query as they are sent.
  */
 bool http_path_normalise(struct http_text path, bool merge, char *to, struct http_text *ret_path,
 			 struct http_text *ret_query, const char **ret_why) must_check;
