@@ -44,9 +44,9 @@ FLOORS := \
 	http/http1_parse http/http1_chunk http/http1_write http/http1 \
 	http/authority http/hbone_send http/hbone_tunnel http/hbone_receive http/hbone \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s_route mesh/k8s mesh/store \
-	mesh/identity mesh/terms mesh/policy mesh/service mesh/route_compile mesh/route \
-	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_service \
-	mesh/world mesh/view \
+	mesh/identity mesh/terms mesh/policy mesh/service mesh/protocol mesh/route_compile mesh/route \
+	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_route \
+	mesh/world_service mesh/world mesh/view_service mesh/view \
 	identity/spiffe identity/peer identity/x509 identity/issuer_make identity/issuer identity/ca identity/pem identity/trust \
 	identity/context identity/certs \
 	upstream/socket_pool upstream/tunnels upstream/dial upstream/pick upstream/http_pool \

@@ -32,8 +32,15 @@ enum route_path_change { PATH_KEPT, PATH_FULL, PATH_PREFIX };
 struct route_target {
 	const char *namespace, *service;
 	uint16_t port;
-	uint64_t hash; /* of the three, as view_backend() wants it */
+	uint64_t hash; /* route_target_hash(): of the three, as view_backend() wants it */
 };
+static inline uint64_t route_target_hash(const char *namespace, const char *service, uint16_t port)
+{
+	uint64_t all[3] = {table_hash(namespace, __builtin_strlen(namespace)),
+			   table_hash(service, __builtin_strlen(service)), port};
+
+	return table_hash(all, sizeof(all));
+}
 
 struct route_filter {
 	enum route_filter_kind kind;

@@ -11,6 +11,7 @@
 #ifndef WEFT_VIEW_H
 #define WEFT_VIEW_H
 
+#include "protocol.h"
 #include "route.h"
 #include "world.h"
 
@@ -39,18 +40,13 @@ struct view_pod { /* enrolled here, and in the kernel */
 	unsigned addrs;
 };
 
-/* What a port of a Service speaks: appProtocol, then the name of the port; docs/routes.md has the table. */
-enum view_protocol {
-	VIEW_DETECT, /* nobody said */
-	VIEW_TCP,    /* also every server-first protocol */
-	VIEW_HTTP,   /* 1.1; a client that speaks HTTP/2 by prior knowledge is understood too */
-	VIEW_HTTP2,  /* kubernetes.io/h2c, http2, grpc: what upstream connections speak */
-	VIEW_TLS,    /* passed on, routed by SNI */
-};
-
-/* Of one endpoint on this node, exact across threads; lives as long as anybody points at it. */
+/*
+ * Of one endpoint on this node, exact across threads: all services and generations that have the endpoint share it.
+ * Whoever has raised `active` may keep the pointer until he has lowered it; it is freed when it is 0 and no service
+ * has the endpoint.
+ */
 struct view_load {
-	_Alignas(64) uint32_t active; /* requests that are under way: atomic */
+	_Alignas(64) uint32_t active; /* requests that are under way: atomic, lowered with memory_order_release */
 };
 struct view_endpoint {
 	struct abi_addr addr;
@@ -61,12 +57,12 @@ struct view_endpoint {
 
 /* A port of a Service that weft looks into: it has routes, or is a backend of one, or wants the worker. */
 struct view_service {
-	uint32_t number; /* as in the kernel's rows; 0: it has no address of its own */
+	uint32_t number; /* as in the kernel's rows, of its first address; 0: it has no address of its own */
 	const char *namespace, *name;
 	uint16_t port;
-	enum view_protocol protocol;
+	enum view_protocol protocol; /* docs/services.md has the table */
 	const struct route_table *routes; /* NULL: none are attached */
-	const struct view_endpoint *endpoint; /* ready ones, as the kernel has them; of both families */
+	const struct view_endpoint *endpoint; /* ready ones, as the kernel has them: IPv4 first, then IPv6 */
 	unsigned endpoints;
 };
 
@@ -75,18 +71,22 @@ void view_free(struct view *v); /* nobody reads any more */
 
 /* -------- control thread, which must be an RCU thread as well */
 
-/* What of the world changed since the last time: before publish_switch(), which takes note of it as done. */
+/*
+ * What of the world changed since the last time: before publish_switch(), which takes note of it as done. Services are
+ * taken in at once: no connection is captured for one that the threads do not know.
+ */
 void view_gather(struct view *v, const struct world *w);
 /* VIEW_* bits of what is different now: the threads must look at what they have opened. */
 #define VIEW_PEERS 1u /* some generation */
 #define VIEW_POLICY 2u
+#define VIEW_SERVICES 4u /* a view_service */
 unsigned view_update(struct view *v, const struct world *w);
 
 /* -------- data threads */
 
 const struct view_peer *view_peer(const struct view *v, const struct abi_addr *addr); /* NULL: not in the mesh */
 const struct view_pod *view_pod(const struct view *v, uint64_t netns);
-/* By abi_conn.service; NULL: not here. */
+/* By abi_conn.service, any of its numbers; NULL: weft does not look into it, or it is gone. */
 const struct view_service *view_service(const struct view *v, uint32_t number);
 const struct view_service *view_backend(const struct view *v, const struct route_target *t); /* NULL: gone */
 /*

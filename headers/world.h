@@ -118,6 +118,16 @@ struct world_service {
 	struct list troubled_link; /* while it has a problem */
 };
 
+/* A Service that weft looks into: it wants the worker. There may be no such Service. */
+struct world_routed {
+	char *namespace, *name;
+	bool wanted; /* annotation weft.io/proxy: always */
+	/* inside */
+	bool dirty;
+	struct table_link link;
+	struct list dirty_link;
+};
+
 struct world_hint {
 	uint64_t netns;
 	uint32_t identity;
@@ -132,6 +142,7 @@ struct world {
 	unsigned enrolled_count;
 	struct table services;		       /* struct world_service */
 	struct table fronts, fronts_by_number; /* struct world_front */
+	struct table routed;		       /* struct world_routed */
 	struct table addresses;		       /* struct world_address */
 	struct table sets;		       /* struct policy_set, by signature */
 	struct list all_sets;
@@ -150,6 +161,8 @@ struct world {
 	struct world_hint *hint; /* identities that the kernel's pods had when the worker started */
 	unsigned hints;
 	uint32_t next_set, next_service; /* numbers; never reused */
+	/* what the last world_update() changed of `routed`, or of the endpoints of one: for mesh/view_service.c */
+	struct list dirty_routed;
 	/* to publish */
 	struct list dirty_pods, dirty_fronts, dirty_addresses;
 	struct list dead_sets; /* struct policy_set.all, refs 0, still in the kernel */
@@ -211,6 +224,13 @@ const char *world_pod_account(const struct world_pod *p);
 struct world_service *world_service_named(const struct world *w, const char *namespace, const char *name);
 struct world_front *world_front(const struct world *w, const struct abi_addr *vip, uint16_t port);
 struct world_front *world_front_numbered(const struct world *w, uint32_t service);
+/* NULL: weft does not look into it, nor did it at the last update. */
+struct world_routed *world_routed(const struct world *w, const char *namespace, const char *name);
+/* Does it still? False: the last update found that it need not. */
+bool world_routed_used(const struct world_routed *r);
+/* Ready endpoints of a port (index in object_service.port), IPv4 then IPv6, each family chosen as the kernel has it. */
+void world_service_endpoints(const struct world *w, const struct world_service *s, unsigned port,
+			     struct service_picks *ret);
 struct policy_set *world_set(const struct world *w, uint32_t number);
 /* Walk: NULL gives the first, the last gives NULL. Order not defined; use world.enrolled for pods in order. */
 struct world_service *world_service_each(const struct world *w, const struct world_service *after);

@@ -160,6 +160,172 @@ static void test_policy(void **state)
 	scene_free(&s);
 }
 
+static void service(struct scene *s, const char *name, const char *ips, const char *ports, const char *proxy)
+{
+	char *text = mem_format("apiVersion: v1\nkind: Service\n"
+				"metadata: {namespace: shop, name: %s, annotations: {weft.io/proxy: %s}}\n"
+				"spec: {clusterIPs: [%s], ports: [%s]}\n",
+				name, proxy, ips, ports);
+
+	scene_yaml(s->store, text);
+	free(text);
+}
+
+/* Endpoints "10.3.0.1, 10.3.0.2" */
+static void slice(struct scene *s, const char *name, const char *service, const char *type, const char *ips)
+{
+	char *text = mem_format("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+				"metadata: {namespace: shop, name: %s, labels: {kubernetes.io/service-name: %s}}\n"
+				"addressType: %s\nendpoints:\n",
+				name, service, type),
+	     *list = mem_string(ips), *save = NULL;
+	struct text t = {0};
+
+	text_add(&t, "%s", text);
+	for (char *at = strtok_r(list, ", ", &save); at; at = strtok_r(NULL, ", ", &save))
+		text_add(&t, "- {addresses: ['%s'], conditions: {ready: %s}}\n", at + (*at == '!'),
+			 *at == '!' ? "false" : "true");
+	text_add(&t, "ports: [{name: http, port: 8080}]\n");
+	scene_yaml(s->store, t.data);
+	text_free(&t);
+	free(list);
+	free(text);
+}
+
+static const struct view_service *backend(const struct view *v, const char *name, uint16_t port)
+{
+	return view_backend(v, &(struct route_target){.namespace = "shop",
+						      .service = name,
+						      .port = port,
+						      .hash = route_target_hash("shop", name, port)});
+}
+
+static const struct world_front *front(const struct scene *s, const char *ip, uint16_t port)
+{
+	struct abi_addr a = scene_addr(ip);
+
+	return world_front(s->world, &a, port);
+}
+
+static void test_services(void **state)
+{
+	struct scene s = scene_new();
+	struct view *v = view_new();
+	const struct view_service *web;
+	struct view_load *load;
+	uint32_t number;
+
+	service(&s, "plain", "10.96.0.9", "{name: http, port: 80}", "auto");
+	service(&s, "web", "'10.96.0.1', 'fd00::1'", "{name: http, port: 80}, {name: db, port: 3306}", "always");
+	slice(&s, "web-4", "web", "IPv4", "10.3.0.2, 10.3.0.1, !10.3.0.3");
+	slice(&s, "web-6", "web", "IPv6", "fd03::1");
+	assert_int_equal(take_in(&s, v), VIEW_PEERS | VIEW_SERVICES);
+
+	/* what nobody asked for costs nothing */
+	assert_null(view_service(v, front(&s, "10.96.0.9", 80)->number));
+	assert_null(backend(v, "plain", 80));
+	assert_int_equal(s.world->routed.count, 1);
+
+	web = view_service(v, front(&s, "10.96.0.1", 80)->number);
+	assert_non_null(web);
+	assert_ptr_equal(web, view_service(v, front(&s, "fd00::1", 80)->number));
+	assert_ptr_equal(web, backend(v, "web", 80));
+	assert_int_equal(web->number, front(&s, "10.96.0.1", 80)->number);
+	assert_string_equal(web->namespace, "shop");
+	assert_string_equal(web->name, "web");
+	assert_int_equal(web->port, 80);
+	assert_int_equal(web->protocol, VIEW_HTTP);
+	assert_null(web->routes);
+	assert_int_equal(web->endpoints, 3);
+	for (unsigned i = 0; i < 3; i++) {
+		static const char *const want[] = {"10.3.0.1", "10.3.0.2", "fd03::1"};
+		char at[ADDR_TEXT];
+
+		assert_string_equal(addr_text(&web->endpoint[i].addr, at), want[i]);
+		assert_int_equal(web->endpoint[i].port, 8080);
+		assert_int_equal(web->endpoint[i].weight, 1);
+		assert_non_null(web->endpoint[i].load);
+	}
+	assert_int_equal(backend(v, "web", 3306)->protocol, VIEW_TCP);
+	assert_null(backend(v, "web", 81));
+	number = web->number;
+
+	/* what says the same is the same */
+	service(&s, "web", "'10.96.0.1', 'fd00::1'", "{name: http, port: 80}, {name: db, port: 3306}", "always");
+	assert_int_equal(take_in(&s, v) & VIEW_SERVICES, 0);
+	assert_ptr_equal(web, backend(v, "web", 80));
+
+	/* one slice changes: one entry; the load of who stays, stays */
+	load = web->endpoint[1].load;
+	load->active = 1;
+	slice(&s, "web-4", "web", "IPv4", "10.3.0.2");
+	assert_int_equal(take_in(&s, v), VIEW_SERVICES);
+	web = view_service(v, number);
+	assert_int_equal(web->endpoints, 2);
+	assert_ptr_equal(web->endpoint[0].load, load);
+	assert_int_equal(backend(v, "web", 3306)->endpoints, 0); /* its slices have no such port */
+
+	/* an endpoint that comes back while a request to it is under way has its load again */
+	slice(&s, "web-4", "web", "IPv4", "10.3.0.7");
+	take_in(&s, v);
+	rcu_barrier();
+	for (unsigned i = 0; i < 3; i++) {
+		slice(&s, "web-6", "web", "IPv6", i % 2 ? "fd03::1" : "fd03::2");
+		take_in(&s, v);
+	}
+	slice(&s, "web-4", "web", "IPv4", "10.3.0.2");
+	take_in(&s, v);
+	assert_ptr_equal(view_service(v, number)->endpoint[0].load, load);
+	assert_int_equal(load->active, 1);
+	load->active = 0;
+
+	/* another service with the same endpoint shares it */
+	service(&s, "two", "None", "{name: http, port: 8000}", "always");
+	slice(&s, "two-4", "two", "IPv4", "10.3.0.2");
+	take_in(&s, v);
+	assert_int_equal(backend(v, "two", 8000)->number, 0); /* headless */
+	assert_ptr_equal(backend(v, "two", 8000)->endpoint[0].load, load);
+
+	/* an annotation goes, a port goes, a service goes */
+	service(&s, "two", "None", "{name: http, port: 8000}", "auto");
+	service(&s, "web", "10.96.0.1", "{name: http, port: 80, appProtocol: kubernetes.io/h2c}", "always");
+	assert_int_equal(take_in(&s, v) & VIEW_SERVICES, VIEW_SERVICES);
+	assert_null(backend(v, "two", 8000));
+	assert_null(backend(v, "web", 3306));
+	assert_int_equal(backend(v, "web", 80)->protocol, VIEW_HTTP2);
+	store_del(s.store, KIND_SERVICE, "shop", "web");
+	assert_int_equal(take_in(&s, v) & VIEW_SERVICES, VIEW_SERVICES);
+	assert_null(backend(v, "web", 80));
+	assert_null(view_service(v, number));
+	take_in(&s, v);
+	assert_int_equal(s.world->routed.count, 0);
+	view_free(v);
+	scene_free(&s);
+}
+
+/* Two claim an address: its number is of the one that has it, and goes with it. */
+static void test_rivals(void **state)
+{
+	struct scene s = scene_new();
+	struct view *v = view_new();
+	uint32_t number;
+
+	service(&s, "b", "10.96.0.1", "{name: http, port: 80}", "always");
+	take_in(&s, v);
+	number = backend(v, "b", 80)->number;
+	assert_int_not_equal(number, 0);
+	service(&s, "a", "10.96.0.1", "{name: http, port: 80}", "always");
+	take_in(&s, v);
+	assert_int_equal(backend(v, "b", 80)->number, 0);
+	assert_null(view_service(v, number));
+	assert_ptr_equal(view_service(v, backend(v, "a", 80)->number), backend(v, "a", 80));
+	store_del(s.store, KIND_SERVICE, "shop", "a");
+	take_in(&s, v);
+	assert_ptr_equal(view_service(v, backend(v, "b", 80)->number), backend(v, "b", 80));
+	view_free(v);
+	scene_free(&s);
+}
+
 struct reader {
 	struct view *view;
 	atomic_bool stop;
@@ -175,7 +341,12 @@ static void *read_on(void *arg)
 	while (!atomic_load(&r->stop)) {
 		const struct view_pod *p = view_pod(r->view, 1001);
 		const struct view_peer *at = peer(r->view, "10.2.0.1");
+		const struct view_service *web = backend(r->view, "web", 80);
 
+		for (unsigned i = 0; web && i < web->endpoints; i++)
+			(void)__atomic_load_n(&web->endpoint[i].load->active, __ATOMIC_RELAXED);
+		if (web && web->number)
+			(void)view_service(r->view, web->number);
 		if (p)
 			(void)view_allows(p, "spiffe://a/ns/b/sa/c", &from, 80);
 		if (at)
@@ -204,6 +375,10 @@ static void test_readers(void **state)
 		snprintf(name, sizeof(name), "a/ns/b%u/sa/c", i);
 		deny(&s, name);
 		pod(&s, "web", i % 2 ? "one" : "two", "10.2.0.1", "");
+		snprintf(name, sizeof(name), "10.3.0.%u, 10.3.0.%u", i % 7, i % 11 + 7);
+		service(&s, "web", i % 5 ? "10.96.0.1" : "10.96.0.2", "{name: http, port: 80}",
+			i % 3 ? "always" : "auto");
+		slice(&s, "web-4", "web", "IPv4", name);
 		take_in(&s, v);
 	}
 	atomic_store(&r.stop, true);
@@ -248,6 +423,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_peers),
 		cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_services),
+		cmocka_unit_test(test_rivals),
 		cmocka_unit_test(test_readers),
 		cmocka_unit_test(test_scale),
 	};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * view.c: what the data threads see: see view.h. Two RCU hash tables; entries with their texts behind them are one
+ * view.c: what the data threads see: see view.h. RCU hash tables; entries with their texts behind them are one
  * allocation each, freed when no reader can have them any more.
  */
 #define _LGPL_SOURCE
@@ -9,9 +9,7 @@
 #include <urcu-qsbr.h>
 #include <urcu/rculfhash.h>
 
-#include "view.h"
-
-#define BUCKETS 64 /* at the start */
+#include "view_parts.h"
 
 struct peer {
 	struct view_peer is;
@@ -30,24 +28,13 @@ struct pod {
 	char text[];
 };
 
-struct view {
-	struct cds_lfht *peers, *pods;
-	uint64_t generation; /* the last one given */
-	/* gathered, not yet taken in */
-	struct abi_addr *addr;
-	unsigned addrs, addr_size;
-	uint64_t *netns;
-	unsigned netnses, netns_size;
-};
-
 struct view *view_new(void)
 {
 	struct view *v = mem_alloc(sizeof(*v));
 
-	v->peers = cds_lfht_new(BUCKETS, BUCKETS, 0, CDS_LFHT_AUTO_RESIZE, NULL);
-	v->pods = cds_lfht_new(BUCKETS, BUCKETS, 0, CDS_LFHT_AUTO_RESIZE, NULL);
-	if (!v->peers || !v->pods)
-		abort(); /* out of memory */
+	v->peers = view_table_new();
+	v->pods = view_table_new();
+	view_services_new(&v->services);
 	return v;
 }
 
@@ -64,21 +51,6 @@ static void pod_free(struct rcu_head *h)
 	free(p);
 }
 
-static void empty(struct cds_lfht *t, void (*gone)(struct cds_lfht_node *n))
-{
-	struct cds_lfht_iter at;
-	struct cds_lfht_node *n;
-
-	rcu_read_lock();
-	cds_lfht_for_each(t, &at, n)
-	{
-		if (!cds_lfht_del(t, n))
-			gone(n);
-	}
-	rcu_read_unlock();
-	(void)cds_lfht_destroy(t, NULL);
-}
-
 static void peer_gone(struct cds_lfht_node *n)
 {
 	call_rcu(&container_of(n, struct peer, node)->rcu, peer_free);
@@ -93,9 +65,9 @@ void view_free(struct view *v)
 {
 	if (!v)
 		return;
-	empty(v->peers, peer_gone);
-	empty(v->pods, pod_gone);
-	rcu_barrier();
+	view_table_free(v->peers, peer_gone);
+	view_table_free(v->pods, pod_gone);
+	view_services_free(&v->services);
 	free(v->addr);
 	free(v->netns);
 	free(v);
@@ -113,24 +85,16 @@ static int is_pod(struct cds_lfht_node *n, const void *netns)
 	return container_of(n, struct pod, node)->is.netns == *(const uint64_t *)netns;
 }
 
-static struct cds_lfht_node *find(struct cds_lfht *t, const void *key, size_t len, cds_lfht_match_fct match)
-{
-	struct cds_lfht_iter at;
-
-	cds_lfht_lookup(t, table_hash(key, len), match, key, &at);
-	return cds_lfht_iter_get_node(&at);
-}
-
 static struct peer *peer_find(const struct view *v, const struct abi_addr *addr)
 {
-	struct cds_lfht_node *n = find(v->peers, addr, sizeof(*addr), is_peer);
+	struct cds_lfht_node *n = view_table_find(v->peers, table_hash(addr, sizeof(*addr)), is_peer, addr);
 
 	return n ? container_of(n, struct peer, node) : NULL;
 }
 
 static struct pod *pod_find(const struct view *v, uint64_t netns)
 {
-	struct cds_lfht_node *n = find(v->pods, &netns, sizeof(netns), is_pod);
+	struct cds_lfht_node *n = view_table_find(v->pods, table_hash(&netns, sizeof(netns)), is_pod, &netns);
 
 	return n ? container_of(n, struct pod, node) : NULL;
 }
@@ -209,6 +173,7 @@ void view_gather(struct view *v, const struct world *w)
 			v->netns[v->netnses++] = netns[i];
 		}
 	}
+	view_services_take(&v->services, w);
 }
 
 static const char *put_text(char **at, const char *s)
@@ -347,8 +312,9 @@ static unsigned take_pod(struct view *v, const struct world *w, uint64_t netns)
 
 unsigned view_update(struct view *v, const struct world *w)
 {
-	unsigned changed = 0;
+	unsigned changed = v->services.changed ? VIEW_SERVICES : 0;
 
+	v->services.changed = false;
 	rcu_read_lock();
 	for (unsigned i = 0; i < v->addrs; i++)
 		changed |= take_address(v, w, &v->addr[i]);

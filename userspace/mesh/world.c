@@ -11,7 +11,7 @@ struct world *world_new(struct store *store, const char *node, const char *trust
 	struct world *w = mem_alloc(sizeof(*w));
 	struct list *lists[] = {&w->enrolled, &w->all_sets, &w->changed_pods, &w->changed_services,
 				&w->dirty_pods, &w->dirty_fronts, &w->dirty_addresses, &w->dead_sets,
-				&w->troubled_services};
+				&w->troubled_services, &w->dirty_routed};
 
 	for (size_t i = 0; i < array_size(lists); i++)
 		list_init(lists[i]);
@@ -35,6 +35,7 @@ void world_free(struct world *w)
 		world_pod_drop(w, container_of(l, struct world_pod, by_name));
 	}
 	world_service_free(w);
+	world_route_free(w);
 	for (l = table_walk(&w->addresses, NULL); l; l = next) {
 		next = table_walk(&w->addresses, l);
 		world_address_drop(w, container_of(l, struct world_address, link));
@@ -123,6 +124,7 @@ bool world_update(struct world *w)
 {
 	struct list *last;
 
+	world_route_begin(w);
 	store_changes(w->store, changed, w);
 	for (struct list *l = w->changed_pods.next; l != &w->changed_pods; l = last->next) {
 		last = l->prev; /* a pod that is freed leaves the list, others may join at its end */

@@ -101,6 +101,16 @@ void world_pod_identify(struct world *w);
 void world_policy_update(struct world *w);
 void world_policy_changed(struct world *w, const char *namespace);
 
+/* ------------------------------------------------------------------ world_route.c */
+
+/* The Service has weft.io/proxy: always, or has it no longer. */
+void world_route_wanted(struct world *w, const char *namespace, const char *name, bool wanted);
+/* Its ports, addresses or endpoints changed; of one that weft does not look into nothing happens. */
+void world_route_touch(struct world *w, const char *namespace, const char *name);
+/* What the last update left as changed is known now. */
+void world_route_begin(struct world *w);
+void world_route_free(struct world *w);
+
 /* ------------------------------------------------------------------ world_service.c */
 
 struct world_service *world_service_get(struct world *w, const char *namespace, const char *name);

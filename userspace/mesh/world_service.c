@@ -234,6 +234,20 @@ static void gather(const struct world *w, const struct world_service *s, const s
 	}
 }
 
+void world_service_endpoints(const struct world *w, const struct world_service *s, unsigned port,
+			     struct service_picks *ret)
+{
+	for (int ipv6 = 0; ipv6 < 2; ipv6++) {
+		struct service_picks one = {0};
+
+		gather(w, s, &s->object->service.port[port], ipv6, &one);
+		service_choose(&one, s->object->service.publish_not_ready);
+		for (unsigned i = 0; i < one.count; i++)
+			service_pick_add(ret, &one.pick[i]);
+		free(one.pick);
+	}
+}
+
 static bool same_endpoints(const struct world_front *f, const struct abi_endpoint *e, unsigned count)
 {
 	if (f->count != count)
@@ -276,6 +290,10 @@ static void front_update(struct world *w, struct world_front *f)
 	const struct object_service *o = owner ? &owner->object->service : NULL;
 	char name[2 * WIRE_NAME + 8];
 
+	if (f->owner && f->owner != owner)
+		world_route_touch(w, f->owner->namespace, f->owner->name);
+	if (owner && f->owner != owner)
+		world_route_touch(w, owner->namespace, owner->name);
 	f->owner = owner;
 	f->port = c ? &o->port[c->port] : NULL;
 	f->flags = o && o->affinity ? ABI_SERVICE_AFFINITY : 0;
@@ -509,6 +527,9 @@ void world_service_update(struct world *w)
 			claim(w, s);
 		for (unsigned i = 0; i < s->claims; i++)
 			touch(&touched, s->claim[i].front);
+		world_route_wanted(w, s->namespace, s->name,
+				   s->object && world_proxy(&s->object->annotations));
+		world_route_touch(w, s->namespace, s->name);
 	}
 	list_each(l, &touched)
 		front_update(w, container_of(l, struct world_front, touched_link));
