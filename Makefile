@@ -37,7 +37,7 @@ MAKEFLAGS += -r
 # Bottom up: an object uses symbols only of objects before it (`make floors` proves it).
 
 FLOORS := \
-	base/mem base/clock base/reason base/text base/table base/log base/addr base/buf base/doc base/doc_split \
+	base/mem base/clock base/random base/reason base/text base/table base/log base/addr base/buf base/doc base/doc_split \
 	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/stream io/sock \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/name http/head http/path http/detect http/grpc http/websocket \
@@ -56,7 +56,7 @@ FLOORS := \
 	control/admin control/name control/live control/traffic control/connections control/tunnel_report \
 	control/destination control/explain \
 	control/forced control/cert_report control/report \
-	proxy/relay proxy/filter proxy/reply proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
+	proxy/relay proxy/filter proxy/forwarded proxy/reply proxy/access proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/loader proc/spawn proc/takeover proc/netns proc/routes proc/podfile \
 	proc/vigil proc/inside proc/pods proc/watch proc/clients proc/channel proc/options proc/supervisor proc/weftd \

@@ -114,8 +114,7 @@ struct abi_tuple {
 	  "the other end was not seen at its start (older than weft, or outside its cgroup)")      \
 	X(27, MPTCP, "mptcp", "Multipath TCP owns the socket")                                     \
 	X(28, SAME_POD, "same_pod", "both ends in one pod: not weft's business")                   \
-	X(29, WATCHED, "watched",                                                                  \
-	  "by TCP until it has shown that it is a conversation; then it is spliced")               \
+	X(29, WATCHED, "watched", "by TCP until it has shown that it is a conversation; then it is spliced") \
 	X(30, BLOCKING, "blocking",                                                                \
 	  "an end uses its socket in blocking mode, in which a splice could be noticed")           \
 	X(31, READER_SPLICES, "reader_splices",                                                    \
@@ -129,14 +128,13 @@ struct abi_tuple {
 	/* through the worker */                                                                   \
 	X(36, TUNNELLED, "tunnelled",                                                              \
 	  "the peer is a pod of another node: carried by mutual TLS between the nodes' workers")   \
-	X(37, PROXIED, "proxied",                                                                  \
-	  "the destination wants the worker (annotation weft.io/proxy: always)")                   \
+	X(37, PROXIED, "proxied", "the destination wants the worker (annotation weft.io/proxy: always)") \
+	X(38, ANSWERED, "answered", "a filter of the route answered the request: redirect or CORS preflight") \
 	/* not on this node */                                                                     \
 	X(40, OTHER_NODE, "other_node",                                                            \
 	  "the peer is a pod of another node and one of the two is out of the mesh, or it is HBONE already") \
 	X(41, OUTSIDE, "outside", "the peer is not in the mesh")                                   \
-	X(42, NODE_ITSELF, "node_itself",                                                          \
-	  "the peer is this node (kubelet, host process): passed untouched")                       \
+	X(42, NODE_ITSELF, "node_itself", "the peer is this node (kubelet, host process): passed untouched") \
 	X(43, UNKNOWN_ADDRESS, "unknown_address",                                                  \
 	  "an end has an address that its pod was not enrolled with: not spliced; reached at it, " \
 	  "a pod is not asked")                                                                    \
@@ -146,8 +144,7 @@ struct abi_tuple {
 	X(64, DENIED, "denied", "an AuthorizationPolicy with action DENY matches")                 \
 	X(65, NOT_ALLOWED, "not_allowed",                                                          \
 	  "AuthorizationPolicies with action ALLOW select the pod and none matches")               \
-	X(66, MTLS_REQUIRED, "mtls_required",                                                      \
-	  "PeerAuthentication STRICT and the source has no identity")                              \
+	X(66, MTLS_REQUIRED, "mtls_required", "PeerAuthentication STRICT and the source has no identity") \
 	X(67, NO_ENDPOINT, "no_endpoint", "the service has no ready endpoint")                     \
 	X(68, NO_SERVICE_PORT, "no_service_port", "the service does not listen on this port")      \
 	X(69, NEEDS_WORKER, "needs_worker",                                                        \
@@ -167,16 +164,21 @@ struct abi_tuple {
 	/* ended by the worker */                                                                  \
 	X(80, UNREACHABLE, "unreachable",                                                          \
 	  "the destination did not take the connection: refused, no route or no answer")           \
-	X(81, TUNNEL_FAILED, "tunnel_failed",                                                      \
-	  "no tunnel to the destination's node: the worker's log says why")                        \
+	X(81, TUNNEL_FAILED, "tunnel_failed", "no tunnel to the destination's node: the worker's log says why") \
 	X(82, PEER_REFUSED, "peer_refused", "the destination's node refused it by its policy")     \
-	X(83, POD_GONE, "pod_gone",                                                                \
-	  "the pod at one end has gone, or its address is another pod's now")                      \
+	X(83, POD_GONE, "pod_gone", "the pod at one end has gone, or its address is another pod's now") \
 	X(84, HANDSHAKE_FAILED, "handshake_failed",                                                \
 	  "a peer's TLS handshake failed or its certificate was refused: the worker's log says why") \
 	X(85, BAD_REQUEST, "bad_request",                                                          \
 	  "a peer asked for what no pod is: a wrong address, or a port of weft's own")             \
-	X(86, RESET, "reset", "one end broke the connection off")
+	X(86, RESET, "reset", "one end broke the connection off")                                  \
+	/* requests of HTTP, answered by the worker */                                             \
+	X(87, NO_ROUTE, "no_route", "no route of the Service matches the request: see weftctl routes") \
+	X(88, BAD_BACKEND, "bad_backend", "the route's backend is missing, not granted or without weight") \
+	X(89, TIMEOUT, "timeout", "the route's timeout, or the client's grpc-timeout, was over before the answer") \
+	X(90, BAD_ANSWER, "bad_answer", "the backend's answer is not valid HTTP, or was cut off within its head") \
+	X(91, MALFORMED, "malformed", "the request is not valid HTTP, or could be read in two ways: see the log") \
+	X(92, OVERLOADED, "overloaded", "too many requests wait for the backend already (503)")
 
 #define ABI_REASON_MAX 96 /* entries of map `reasons` */
 

@@ -142,6 +142,15 @@ const char *splice_name(unsigned splice); /* "auto", "always", "off" */
 uint64_t clock_ns(void); /* CLOCK_MONOTONIC, as bpf_ktime_get_ns */
 int64_t clock_wall(void); /* milliseconds since 1970; may jump */
 
+/* ------------------------------------------------------------------ random numbers (base/random.c) */
+
+/* xorshift128+: for ids, weights and choices; whoever sees some can tell the next: never for what must stay secret. */
+struct random {
+	uint64_t s[2]; /* not both zero */
+};
+int random_seed(struct random *r) must_check; /* from the kernel; 0 or -errno */
+uint64_t random_next(struct random *r);	      /* uniform in 64 bits */
+
 /* ------------------------------------------------------------------ log (base/log.c) */
 
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };

@@ -265,4 +265,29 @@ bool http_path_normalise(struct http_text path, bool merge, char *to, struct htt
 /* host[:port] as RFC 3986 has it: lower case without the port and without a final dot. false: it is not one. */
 bool http_host(struct http_text authority, char to[256], struct http_text *ret_host, uint16_t *ret_port) must_check;
 
+/* ------------------------------------------------------------------ http/websocket.c: pure */
+
+/*
+ * RFC 6455 over HTTP/1.1 and RFC 8441 over HTTP/2: the two have the same messages (struct http_head.upgrade), but
+ * sec-websocket-key and -accept are of HTTP/1 alone. Where the two sides differ, weft is the one that keeps them.
+ *
+ *	client h1, server h2:	the key is taken out of the request, its accept is put into the 101
+ *	client h2, server h1:	a key is put into the request, the accept of the 101 must be of it and is taken out
+ *	both the same:		passed on as they are
+ */
+struct websocket {
+	bool add, verify;
+	char accept[29]; /* NUL-terminated */
+};
+/*
+ * The request, before it is sent by a connection of version `to`; `random`: 16 bytes for a key. NULL, or why it is to
+ * be answered with 400, a constant. A head that asks for no WebSocket is left alone. Texts are in the arena.
+ */
+const char *websocket_request(struct arena *a, struct http_head *request, enum http_version to,
+			      const uint8_t random[16], struct websocket *ret) must_check;
+/* The final answer, kept with room for one field more. NULL, or why it is none and the client gets 502. */
+const char *websocket_answer(const struct websocket *w, struct http_head *answer) must_check;
+/* base64(SHA-1(key + GUID)), RFC 6455 section 4.2.2 */
+void websocket_accept(struct http_text key, char accept[29]);
+
 #endif
