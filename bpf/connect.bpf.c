@@ -154,7 +154,7 @@ static __always_inline enum abi_reason service_pick(struct ask *q)
 	struct abi_affinity_key client = {};
 
 	for (int i = 0; i < SETTLE_TRIES; i++) {
-		const struct abi_service *found = bpf_map_lookup_elem(&services, &key);
+		const struct abi_service *found = row_get(&services, &key);
 		const struct abi_endpoint *e = NULL;
 		struct abi_service svc;
 		struct abi_addr addr;

@@ -134,22 +134,32 @@ static __always_inline int worker_gone(void)
 	return !seen || (__s64)(bpf_ktime_get_ns() - *seen) > ABI_BEAT_NS;
 }
 
+/* ------------------------------------------------------------------ rows that the worker replaces */
+
 /*
- * Whose address is it? Asked twice where nobody is found: a row that is replaced under the search can be missed, and
- * what is nobody's passes.
+ * A row that is replaced under the search can be missed: about one look in a thousand while it is, without a pause
+ * (the kernel gives the old row's memory to the next one at once, and a search that stands on it runs past the new
+ * one). So what has no row has none at any of several looks: pods, addresses and services, where "none" is an answer.
  */
+#define ROW_LOOKS 4
+
+static __always_inline void *row_get(void *map, const void *key)
+{
+	void *row = NULL;
+
+	for (int i = 0; !row && i < ROW_LOOKS; i++)
+		row = bpf_map_lookup_elem(map, key);
+	return row;
+}
+
 static __always_inline const struct abi_address *address_get(const struct abi_addr *addr)
 {
-	const struct abi_address *a = bpf_map_lookup_elem(&addresses, addr);
-
-	return a ? a : bpf_map_lookup_elem(&addresses, addr);
+	return row_get(&addresses, addr);
 }
 
 /* ------------------------------------------------------------------ pods */
 
 #define POD_TRIES 8
-/* A row that is replaced under the search can be missed: about one look in a thousand while it is, without a pause. */
-#define POD_LOOKS 4
 
 struct pod_now { /* abi_pod as it was at one moment */
 	__u64 netns;
@@ -173,10 +183,8 @@ static __always_inline __u64 pod_netns(const struct abi_pod *p)
 static __always_inline int pod_get(__u64 netns, struct pod_now *ret)
 {
 	for (int i = 0; i < POD_TRIES; i++) {
-		const struct abi_pod *p = bpf_map_lookup_elem(&pods, &netns);
+		const struct abi_pod *p = row_get(&pods, &netns);
 
-		if (!p && i < POD_LOOKS - 1)
-			continue;
 		if (!p)
 			return 0;
 		if (pod_netns(p) != netns)

@@ -4,6 +4,8 @@ A pod that does all to get past the policy of another: with addresses that it wa
 the node; with sockets that connect in unusual ways. What it is known by is its socket, whatever it does.
 """
 
+import collections
+import contextlib
 import ctypes
 import errno
 import json
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import time
 
+import labrun
 import pairs
 import pytest
 from test_policy import World, policy
@@ -344,25 +347,69 @@ while True:
 """
 
 
+@contextlib.contextmanager
+def churn(lab, name, keys):
+    """The rows of two keys of a map are replaced without a pause."""
+    found = {tuple(r["key"]): len(r["value"]) for r in lab.map(name)}
+    keys = [next(k for k in found if bytes(int(b, 16) for b in k).startswith(key)) for key in keys]
+    path = f"/sys/fs/bpf/weft/{lab.instance()}/{name}"
+    churner = subprocess.Popen([sys.executable, "-c", CHURN, path, str(found[keys[0]]),
+                                *("".join(b.removeprefix("0x") for b in k) for k in keys)], stdout=subprocess.PIPE)
+    try:
+        assert churner.stdout.readline() == b"ready\n"
+        yield
+    finally:
+        churner.kill()
+        churner.wait()
+
+
+def told(lab, pod, where, seconds=3):
+    """What connect() says at once, of tens of thousands: a Counter of errno."""
+    until, said = time.monotonic() + seconds, collections.Counter()
+    with lab.socket(pod) as s:
+        s.setblocking(False)
+        while time.monotonic() < until:
+            e = s.connect_ex(where)
+            said[errno.errorcode.get(e, e)] += 1
+            if e != errno.ECONNREFUSED:
+                unconnect(s)
+    return said
+
+
 def test_pod_rows_that_are_replaced_while_they_are_read(lab, empty, listener):
     """evil is never taken for good, whose row has got the memory of evil's."""
     empty.put([DENY_EVIL])
     rows = {r["formatted"]["value"]["name"]: r for r in lab.map("pods")}
-    keys = [bytes(int(b, 16) for b in rows[name]["key"]).hex() for name in ("evil/evil", "good/good")]
-    path = f"/sys/fs/bpf/weft/{lab.instance()}/pods"
-    churn = subprocess.Popen([sys.executable, "-c", CHURN, path, str(len(rows["evil/evil"]["value"])), *keys],
-                             stdout=subprocess.PIPE)
-    try:
-        assert churn.stdout.readline() == b"ready\n"
-        until, through, tries = time.monotonic() + 3, 0, 0
-        with lab.socket("evil") as s:
-            s.setblocking(False)
-            while time.monotonic() < until:
-                tries += 1
-                if s.connect_ex((lab.ip("server"), PORT)) != errno.ECONNREFUSED:
-                    through += 1
-                    unconnect(s)
-        assert not through, f"{through} of {tries}"
-    finally:
-        churn.kill()
-        churn.wait()
+    keys = [bytes(int(b, 16) for b in rows[name]["key"]) for name in ("evil/evil", "good/good")]
+    with churn(lab, "pods", keys):
+        said = told(lab, "evil", (lab.ip("server"), PORT))
+    assert set(said) == {"ECONNREFUSED"}, said
+
+
+def mapped(ip):
+    return bytes(10) + b"\xff\xff" + socket.inet_aton(ip)
+
+
+def test_address_rows_that_are_replaced_while_they_are_read(lab, empty, listener):
+    """The server is never taken for an address of nobody."""
+    empty.put([DENY_EVIL])
+    with churn(lab, "addresses", [mapped(lab.ip("server")), mapped(lab.ip("second"))]):
+        said = told(lab, "evil", (lab.ip("server"), PORT))
+    assert set(said) == {"ECONNREFUSED"}, said
+
+
+def test_service_rows_that_are_replaced_while_they_are_read(lab, empty):
+    """Nobody is refused whose service is being written again. Its endpoint does not answer: only connect() is asked."""
+    vips, endpoint = ("10.96.9.1", "10.96.9.2"), "10.244.1.250"
+    items = [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": f"s{i}", "namespace": "shop"},
+              "spec": {"clusterIPs": [vip], "ports": [{"port": 80}]}} for i, vip in enumerate(vips)]
+    items += [{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+               "metadata": {"name": f"s{i}", "namespace": "shop", "labels": {"kubernetes.io/service-name": f"s{i}"}},
+               "addressType": "IPv4", "ports": [{"port": 80}], "endpoints": [{"addresses": [endpoint]}]}
+              for i in range(2)]
+    lab.manifest("services.json", json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    labrun.wait_for(lambda: len(lab.map("services")) == 2 and len(lab.map("endpoints")) == 2, 5, "both services")
+    with churn(lab, "services", [mapped(vip) for vip in vips]):
+        said = told(lab, "good", (vips[0], 80))
+    (lab.manifests / "services.json").unlink()
+    assert set(said) == {"EINPROGRESS"}, said
