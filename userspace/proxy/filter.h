@@ -28,8 +28,7 @@ struct filter_scene {
 	struct arena *arena;	/* of the exchange */
 	struct http_head *head; /* the request: changed in place; its path is normalised */
 	struct http_text path;	/* the normalised path without query, as route_find() saw it: not head->path */
-	struct http_text query; /* without "?"; `has_query` tells "/a?" from "/a" */
-	bool has_query;
+	struct http_text query; /* without "?"; `at` NULL: there is none, also no "?" */
 	size_t prefix;		/* route_found.prefix */
 	struct http_text scheme; /* that the client uses: "http", "https" */
 	uint16_t port;		 /* that the client dialled: where a redirect without a port goes */
