@@ -42,7 +42,8 @@ FLOORS := \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/name http/head http/path http/detect http/grpc http/websocket \
 	http/http1_parse http/http1_chunk http/http1_write http/http1 \
-	http/authority http/hbone_send http/hbone_tunnel http/hbone_receive http/hbone \
+	http/http2_send http/http2_stream http/http2_receive http/http2_session http/http2_head http/http2 \
+	http/authority http/hbone \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s_route mesh/k8s mesh/store \
 	mesh/identity mesh/terms mesh/policy mesh/service mesh/protocol mesh/route_compile mesh/route \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_route \

@@ -1,233 +1,331 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hbone.c: one HTTP/2 connection of tunnels: how it starts, what keeps it alive, how it ends. */
-#include <assert.h>
+/*
+ * hbone.c: tunnels: streams of HTTP/2 (http2_parts.h) that begin with CONNECT and its 200, and carry bytes after that.
+ *
+ * Closing is what it is in TCP: END_STREAM is a FIN, and so is RST_STREAM of NO_ERROR or CANCEL: it is how peers leave.
+ */
 #include <stdlib.h>
 #include <string.h>
 
-#include "hbone_parts.h"
+#include "hbone.h"
+#include "http2_parts.h"
 
-/* ------------------------------------------------------------------ the end */
+struct hbone {
+	struct http2 h;
+	const struct hbone_events *events;
+	void *owner;
+	uint64_t answer_ns;
+	struct list asking; /* struct tunnel: client, until it is answered */
+	struct loop_timer answer; /* of the first in `asking` */
+};
 
-/* In order, as soon as all that we have to say has left. */
-static void leave(struct hbone *h)
+/* The fields of a CONNECT or of its answer that we keep, until the owner has seen them. */
+struct ask {
+	char *authority, *forwarded, *baggage, *traceparent;
+	bool connect, bad; /* method; a field is too long */
+};
+
+struct tunnel {
+	struct http2_stream x;
+	struct ask *ask;
+	struct list asking;
+	uint64_t asked_ns; /* client: CONNECT */
+	uint16_t status;
+};
+
+static const char *const reasons[] = {
+#define X(symbol, text) "hbone: " text,
+	HTTP2_WHYS(X)
+#undef X
+};
+
+static struct hbone *hbone_up(const struct http2 *h)
 {
-	if (h->doomed)
+	return container_of(h, struct hbone, h);
+}
+
+static struct tunnel *tunnel_up(const struct http2_stream *x)
+{
+	return container_of(x, struct tunnel, x);
+}
+
+static struct tunnel *tunnel_of(const struct stream *s)
+{
+	return tunnel_up(http2_stream_of(s));
+}
+
+static void ask_free(struct tunnel *t)
+{
+	struct ask *a = t->ask;
+
+	t->ask = NULL;
+	if (!a)
 		return;
-	h->doomed = true;
-	nghttp2_session_terminate_session(h->session, NGHTTP2_NO_ERROR);
-	hbone_settle_later(h);
+	free(a->authority);
+	free(a->forwarded);
+	free(a->baggage);
+	free(a->traceparent);
+	free(a);
 }
 
-static void fail_all(struct hbone *h, struct list *all)
-{
-	list_each_safe(at, next, all) {
-		struct tunnel *t = container_of(at, struct tunnel, link);
+/* ------------------------------------------------------------------ heads */
 
-		if (t->gone)
-			continue; /* it needs the connection no more: what waits in it may still be read */
-		tunnel_gone(t, NGHTTP2_INTERNAL_ERROR);
-		if (t->s.why)
-			t->s.why = h->why ? h->why : "hbone: the connection was closed";
-	}
-}
-
-/* The one door out. */
-static void end(struct hbone *h)
+static void keep(struct ask *ask, char **ret, nghttp2_vec value, bool vital)
 {
-	h->closed = true;
-	loop_disarm(h->thread->loop, &h->tick);
-	loop_disarm(h->thread->loop, &h->answer);
-	loop_disarm(h->thread->loop, &h->again);
-	fail_all(h, &h->asking);
-	fail_all(h, &h->tunnels);
-	hbone_tell(h);
-	assert(!h->streams);
-	buf_clear(&h->out, &h->thread->pool);
-	nghttp2_session_del(h->session);
-	h->session = NULL;
-	h->below->ready = NULL;
-	stream_close(h->below, h->cut ? h->why : NULL);
-	h->below = NULL;
-	h->events->closed(h, h->why);
-	loop_defer(h->thread->loop, &h->end);
-}
-
-/* Tells what waits, sends what waits, until nothing does. */
-static void settle(struct hbone *h)
-{
-	if (h->settling || h->closed)
+	if (value.len > HBONE_HEADER || memchr(value.base, 0, value.len)) {
+		ask->bad |= vital;
 		return;
-	h->settling = true;
-	do {
-		hbone_tell(h);
-		if (h->may_write && !h->over)
-			hbone_offer(h);
-		if (!h->over)
-			hbone_flush(h);
-		if (h->draining && !h->told_draining) {
-			h->told_draining = true;
-			h->events->draining(h);
-		}
-		/* A server that drains waits until nothing can be on its way to it any more. */
-		if (h->draining && !h->streams && (h->last_goaway || !h->drain_asked))
-			leave(h);
-		if (h->over)
-			break;
-	} while (!list_empty(&h->touched) || h->may_write ||
-		 (nghttp2_session_want_write(h->session) && !h->out.len));
-	if (!h->over && !h->out.len && !nghttp2_session_want_read(h->session) &&
-	    !nghttp2_session_want_write(h->session))
-		hbone_end(h, NULL);
-	h->settling = false;
-	if (h->over)
-		end(h);
-	else if (h->more)
-		loop_arm(h->thread->loop, &h->again, 0);
+	}
+	free(*ret); /* twice the same: the last one stands */
+	*ret = mem_alloc(value.len + 1);
+	memcpy(*ret, value.base, value.len);
 }
 
-static void free_tunnels(struct hbone *h)
+static bool is(nghttp2_vec v, const char *want)
 {
-	while (!list_empty(&h->free)) {
-		struct tunnel *t = container_of(h->free.next, struct tunnel, link);
+	return v.len == strlen(want) && !memcmp(v.base, want, v.len);
+}
 
-		list_del(&t->link);
-		assert(t->state == TUNNEL_FREE && !t->kept.len);
-		h->held--;
-		free(t);
+static int on_field(struct http2_stream *x, const nghttp2_frame *frame, nghttp2_rcbuf *name_of,
+		    nghttp2_rcbuf *value_of, uint8_t flags, bool trouble)
+{
+	nghttp2_vec name = nghttp2_rcbuf_get_buf(name_of), value = nghttp2_rcbuf_get_buf(value_of);
+	struct tunnel *t = tunnel_up(x);
+	struct ask *ask;
+
+	if (!t->ask && x->state == HTTP2_NEW)
+		t->ask = mem_alloc(sizeof(*t->ask));
+	ask = t->ask;
+	if (!ask || trouble)
+		return 0;
+	if (is(name, ":method"))
+		ask->connect = is(value, "CONNECT");
+	else if (is(name, ":authority"))
+		keep(ask, &ask->authority, value, true);
+	else if (is(name, ":status"))
+		t->status = value.len == 3 ? (uint16_t)((value.base[0] - '0') * 100 + (value.base[1] - '0') * 10 +
+							value.base[2] - '0')
+					   : 0;
+	else if (is(name, "forwarded"))
+		keep(ask, &ask->forwarded, value, false);
+	else if (is(name, "baggage"))
+		keep(ask, &ask->baggage, value, false);
+	else if (is(name, "traceparent"))
+		keep(ask, &ask->traceparent, value, false);
+	return 0;
+}
+
+static void on_request(struct tunnel *t, bool large)
+{
+	const struct ask *ask = t->ask;
+	int status = large ? 431 : !ask->connect || ask->bad || !ask->authority || !*ask->authority ? 400
+												    : 0;
+
+	if (status) {
+		hbone_refuse(&t->x.s, status);
+		t->x.h->glitches += HTTP2_ANSWERED; /* not the owner's answer */
+		return;
+	}
+	http2_stream_set_state(&t->x, HTTP2_ASKED);
+	t->x.news = true;
+	http2_stream_touch(&t->x, 0);
+}
+
+static void on_answer(struct tunnel *t, bool large)
+{
+	static const struct {
+		int status;
+		const char *why;
+	} known[] = {
+		{400, "hbone: bad request (400)"},
+		{401, "hbone: denied by policy (401)"},
+		{403, "hbone: denied by policy (403)"},
+		{404, "hbone: not found (404)"},
+		{502, "hbone: bad gateway (502)"},
+		{503, "hbone: destination unavailable (503)"},
+		{504, "hbone: destination timed out (504)"},
+	};
+	const char *why = "hbone: CONNECT was refused";
+	struct http2_stream *x = &t->x;
+	size_t i;
+
+	if (x->state != HTTP2_NEW || x->s.why)
+		return;
+	if (!large && t->status >= 100 && t->status < 200) {
+		t->status = 0; /* the answer is yet to come */
+		return;
+	}
+	if (!large && t->status >= 200 && t->status < 300) {
+		list_del(&t->asking);
+		http2_stream_set_state(x, HTTP2_OPEN);
+		x->readable = x->writable = true;
+		x->h->glitches -= HTTP2_ANSWERED;
+		http2_stream_touch(x, STREAM_OPEN);
+		x->h->may_write = true;
+		if (x->s.finished)
+			nghttp2_session_resume_data(x->h->session, x->id);
+		return;
+	}
+	for (i = 0; i < array_size(known); i++)
+		if (known[i].status == t->status)
+			why = known[i].why;
+	http2_stream_fail(x, why);
+	http2_stream_reset(x, NGHTTP2_CANCEL);
+}
+
+static void on_head(struct http2_stream *x, const nghttp2_frame *frame, bool trouble)
+{
+	if (!x->h->server)
+		on_answer(tunnel_up(x), trouble);
+	else if (frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+		on_request(tunnel_up(x), trouble);
+}
+
+static void on_tell(struct http2_stream *x)
+{
+	struct hbone *h = hbone_up(x->h);
+	struct tunnel *t = tunnel_up(x);
+	const struct hbone_request ask = {
+		.authority = t->ask->authority,
+		.forwarded = t->ask->forwarded,
+		.baggage = t->ask->baggage,
+		.traceparent = t->ask->traceparent,
+	};
+
+	x->unheard = false;
+	h->events->asked(h, &x->s, &ask);
+}
+
+static void on_told(struct http2_stream *x)
+{
+	if (x->h->server || x->state == HTTP2_OPEN)
+		ask_free(tunnel_up(x));
+}
+
+/* ------------------------------------------------------------------ the end of a tunnel */
+
+static void on_gone(struct http2_stream *x, uint32_t error)
+{
+	if (x->state != HTTP2_OPEN) {
+		http2_stream_fail(x, error == NGHTTP2_REFUSED_STREAM ? HBONE_UNPROCESSED
+								      : "hbone: the peer has reset the CONNECT");
+	} else if (error == NGHTTP2_NO_ERROR || error == NGHTTP2_CANCEL) {
+		x->cut = true;
+		http2_stream_ended(x);
+		x->h->may_write = true;
+	} else {
+		http2_stream_fail(x, reasons[HTTP2_WHY_RESET]);
 	}
 }
 
-static void on_end_of_turn(struct loop_task *task)
+/* The peer has closed both ways: as with TCP, what is written to him tells us so. */
+static size_t on_write_cut(struct http2_stream *x, size_t all)
 {
-	struct hbone *h = container_of(task, struct hbone, end);
-
-	settle(h);
-	if (h->closed)
-		hbone_tell(h); /* the last words of tunnels that outlive it */
-	free_tunnels(h);
-	if (h->closed && !h->held) {
-		loop_cancel(h->thread->loop, &h->end);
-		free(h);
-	}
+	if (all)
+		http2_stream_fail(x, "hbone: the peer has closed the tunnel");
+	return all;
 }
 
-/* ------------------------------------------------------------------ the transport */
-
-static void on_below(struct stream *below, unsigned events)
+static void on_drop(struct http2_stream *x)
 {
-	struct hbone *h = below->owner;
+	struct tunnel *t = tunnel_up(x);
 
-	if (events & STREAM_FAILED) {
-		h->cut = true;
-		hbone_end(h, below->why);
-	}
-	if ((events & STREAM_WRITABLE) && !h->over) {
-		hbone_flush(h);
-		h->may_write = true;
-	}
-	if (!h->over && ((events & STREAM_READABLE) || h->deaf)) {
-		h->deaf = false;
-		hbone_read(h);
-	}
-	settle(h);
+	ask_free(t);
+	if (t->asking.next)
+		list_del(&t->asking);
 }
 
-static void on_again(struct loop_timer *timer)
+static void on_close(struct stream *s, const char *why)
 {
-	struct hbone *h = container_of(timer, struct hbone, again);
+	struct http2_stream *x = http2_stream_of(s);
+	struct http2 *h = x->h;
+	uint8_t was = x->state;
+	bool failed = s->why;
 
-	hbone_read(h);
-	settle(h);
+	if (was == HTTP2_ASKED && !failed) {
+		hbone_refuse(s, 503);
+		return;
+	}
+	http2_stream_let_go(x);
+	if (x->gone || h->over)
+		return;
+	if (was == HTTP2_NEW || failed)
+		http2_stream_reset(x, NGHTTP2_CANCEL);
+	else if (why)
+		http2_stream_reset(x, NGHTTP2_CONNECT_ERROR); /* RFC 9113 section 8.5 */
+	else if (x->end_sent)
+		http2_stream_reset(x, h->server ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
+	else if (!s->finished) {
+		s->finished = true;
+		nghttp2_session_resume_data(h->session, x->id);
+	}
 }
 
 /* ------------------------------------------------------------------ time */
 
 static void arm_answer(struct hbone *h)
 {
-	uint64_t now = loop_now(h->thread->loop), due;
+	uint64_t now = loop_now(h->h.thread->loop), due;
 	struct tunnel *first;
 
 	if (list_empty(&h->asking)) {
-		loop_disarm(h->thread->loop, &h->answer);
+		loop_disarm(h->h.thread->loop, &h->answer);
 		return;
 	}
-	first = container_of(h->asking.next, struct tunnel, link);
-	due = first->asked_ns + h->limit.answer_ns;
-	loop_arm(h->thread->loop, &h->answer, due > now ? due - now : 1);
+	first = container_of(h->asking.next, struct tunnel, asking);
+	due = first->asked_ns + h->answer_ns;
+	loop_arm(h->h.thread->loop, &h->answer, due > now ? due - now : 1);
 }
 
 static void on_answer_due(struct loop_timer *timer)
 {
 	struct hbone *h = container_of(timer, struct hbone, answer);
-	uint64_t now = loop_now(h->thread->loop);
+	uint64_t now = loop_now(h->h.thread->loop);
 
 	list_each_safe(at, next, &h->asking) {
-		struct tunnel *t = container_of(at, struct tunnel, link);
+		struct tunnel *t = container_of(at, struct tunnel, asking);
 
-		if (t->asked_ns + h->limit.answer_ns > now)
+		if (t->asked_ns + h->answer_ns > now)
 			break;
-		list_del(&t->link);
-		list_add(&h->tunnels, &t->link);
-		tunnel_fail(t, "hbone: no answer to CONNECT in time");
-		tunnel_reset(t, NGHTTP2_CANCEL);
+		list_del(&t->asking);
+		http2_stream_fail(&t->x, "hbone: no answer to CONNECT in time");
+		http2_stream_reset(&t->x, NGHTTP2_CANCEL);
 	}
 	arm_answer(h);
-	settle(h);
+	http2_settle(&h->h);
 }
 
-/* Tunnels that the owner has left, and whose peer opens no window for their END_STREAM. */
-static void tick_tunnels(struct hbone *h)
+/* ------------------------------------------------------------------ connections */
+
+static void on_draining(struct http2 *c)
 {
-	list_each_safe(at, next, &h->tunnels) {
-		struct tunnel *t = container_of(at, struct tunnel, link);
+	struct hbone *h = hbone_up(c);
 
-		if (t->state != TUNNEL_LEFT)
-			continue;
-		if (t->ticked)
-			tunnel_reset(t, NGHTTP2_CANCEL);
-		t->ticked = true;
-	}
+	h->events->draining(h);
 }
 
-static void ping(struct hbone *h, uint64_t now)
+static void on_closed(struct http2 *c, const char *why)
 {
-	uint64_t heard = h->heard_ns > h->ping_ns ? h->heard_ns : h->ping_ns;
+	struct hbone *h = hbone_up(c);
 
-	if (!h->ping_ns && now - h->pinged_ns >= h->limit.ping_ns) {
-		h->ping_ns = h->pinged_ns = now;
-		nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, (const uint8_t *)HBONE_PING_ALIVE);
-	} else if (h->ping_ns && now > heard && now - heard >= h->limit.ping_timeout_ns) {
-		h->cut = true;
-		hbone_end(h, "hbone: the peer is silent");
-	}
+	loop_disarm(c->thread->loop, &h->answer);
+	h->events->closed(h, why);
 }
 
-static void on_tick(struct loop_timer *timer)
-{
-	struct hbone *h = container_of(timer, struct hbone, tick);
-	uint64_t now = clock_ns();
-
-	loop_arm(h->thread->loop, &h->tick, h->tick_ns);
-	if (!h->settings && now - h->born_ns >= HBONE_SETTINGS_NS) {
-		h->cut = true;
-		hbone_end(h, "hbone: no SETTINGS from the peer in time");
-	}
-	if (h->doomed) { /* since at least a tick: he does not take our GOAWAY */
-		h->cut |= h->doomed_ticks;
-		if (h->doomed_ticks)
-			hbone_end(h, h->why);
-		h->doomed_ticks = true;
-	}
-	tick_tunnels(h);
-	ping(h, now);
-	if (h->limit.idle_ns && !h->streams && now - h->idle_ns >= h->limit.idle_ns)
-		leave(h);
-	if (h->drain_asked && !h->last_goaway && now - h->drain_ns >= h->limit.ping_timeout_ns)
-		h->last_goaway = true; /* he does not answer; GOAWAY was sent */
-	settle(h);
-}
-
-/* ------------------------------------------------------------------ the start */
+static const struct http2_user user = {
+	.reason = reasons,
+	.stream_size = sizeof(struct tunnel),
+	.field = on_field,
+	.head = on_head,
+	.tell = on_tell,
+	.told = on_told,
+	.gone = on_gone,
+	.drop = on_drop,
+	.write_cut = on_write_cut,
+	.close = on_close,
+	.draining = on_draining,
+	.closed = on_closed,
+};
 
 static uint32_t or_default(uint32_t value, uint32_t otherwise)
 {
@@ -239,96 +337,31 @@ static uint64_t or_ns(uint64_t value, uint64_t otherwise)
 	return value ? value : otherwise;
 }
 
-static void set_limits(struct hbone *h, const struct hbone_limits *l)
-{
-	struct hbone_limits none = {0};
-
-	if (!l)
-		l = &none;
-	h->limit = (struct hbone_limits){
-		.stream_window = or_default(l->stream_window, 4u << 20),
-		.connection_window = or_default(l->connection_window, 16u << 20),
-		.frame_size = or_default(l->frame_size, 1u << 20),
-		.header_list = or_default(l->header_list, h->server ? 64u << 10 : 16u << 10),
-		.streams = or_default(l->streams, h->server ? 200 : 100),
-		.ping_ns = or_ns(l->ping_ns, 10000000000ull),
-		.ping_timeout_ns = or_ns(l->ping_timeout_ns, 20000000000ull),
-		.idle_ns = or_ns(l->idle_ns, h->server ? 0 : 300000000000ull),
-		.answer_ns = or_ns(l->answer_ns, 10000000000ull),
-	};
-	h->window_start = h->limit.stream_window < HBONE_WINDOW_START ? h->limit.stream_window : HBONE_WINDOW_START;
-	h->tick_ns = h->limit.ping_ns;
-	if (h->limit.idle_ns && h->limit.idle_ns < h->tick_ns)
-		h->tick_ns = h->limit.idle_ns;
-}
-
-static void start_session(struct hbone *h)
-{
-	const nghttp2_settings_entry settings[] = {
-		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, h->window_start},
-		{NGHTTP2_SETTINGS_MAX_FRAME_SIZE, h->limit.frame_size},
-		{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, h->limit.header_list},
-		{NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
-		/* The server's: tell_limit() of hbone_send.c says what the peer reads. The client's: no push. */
-		{h->server ? NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS : NGHTTP2_SETTINGS_ENABLE_PUSH,
-		 h->server ? h->limit.streams + HBONE_SLICE_FRAMES : 0},
-	};
-	nghttp2_session_callbacks *calls;
-	nghttp2_option *option;
-	unsigned type;
-	int r;
-
-	if (nghttp2_session_callbacks_new(&calls) || nghttp2_option_new(&option))
-		abort(); /* out of memory */
-	hbone_send_callbacks(calls);
-	hbone_receive_callbacks(calls);
-	for (type = NGHTTP2_CONTINUATION + 1; type <= UINT8_MAX; type++)
-		nghttp2_option_set_user_recv_extension_type(option, (uint8_t)type); /* ignored, but counted */
-	nghttp2_option_set_no_auto_window_update(option, 1);
-	nghttp2_option_set_no_closed_streams(option, 1);
-	nghttp2_option_set_max_outbound_ack(option, HBONE_SLICE_FRAMES);
-	/* Ours is glitch(), which knows a tunnel that served from one that was only opened. */
-	nghttp2_option_set_stream_reset_rate_limit(option, HBONE_GLITCHES_SAVED, HBONE_GLITCHES_SAVED);
-	r = h->server ? nghttp2_session_server_new2(&h->session, calls, h, option)
-		      : nghttp2_session_client_new2(&h->session, calls, h, option);
-	nghttp2_option_del(option);
-	nghttp2_session_callbacks_del(calls);
-	if (r)
-		abort();
-	/* Out of memory is all that could fail here, and shows at the first send. */
-	nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, array_size(settings));
-	nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, (int32_t)h->limit.connection_window);
-}
-
 static struct hbone *start(struct thread *t, struct stream *below, const struct hbone_limits *l,
 			   const struct hbone_events *e, void *owner, bool server)
 {
+	static const struct hbone_limits none;
 	struct hbone *h = mem_alloc(sizeof(*h));
+	struct http2_limits limit;
 
-	h->thread = t;
-	h->below = below;
+	if (!l)
+		l = &none;
+	limit = (struct http2_limits){
+		.stream_window = or_default(l->stream_window, 4u << 20),
+		.connection_window = or_default(l->connection_window, 16u << 20),
+		.frame_size = or_default(l->frame_size, 1u << 20),
+		.head_bytes = or_default(l->header_list, server ? 64u << 10 : 16u << 10),
+		.streams = or_default(l->streams, server ? 200 : 100),
+		.ping_ns = or_ns(l->ping_ns, 10000000000ull),
+		.ping_timeout_ns = or_ns(l->ping_timeout_ns, 20000000000ull),
+		.idle_ns = or_ns(l->idle_ns, server ? 0 : 300000000000ull),
+	};
+	h->answer_ns = or_ns(l->answer_ns, 10000000000ull);
 	h->events = e;
 	h->owner = owner;
-	h->server = server;
-	list_init(&h->tunnels);
-	list_init(&h->asking);
-	list_init(&h->touched);
-	list_init(&h->waiting);
-	list_init(&h->free);
-	h->tick.due = on_tick;
 	h->answer.due = on_answer_due;
-	h->again.due = on_again;
-	h->end.run = on_end_of_turn;
-	h->born_ns = h->heard_ns = h->idle_ns = h->pinged_ns = clock_ns();
-	h->glitch_ns = loop_now(t->loop);
-	set_limits(h, l);
-	start_session(h);
-	below->owner = h;
-	below->ready = on_below;
-	loop_arm(t->loop, &h->tick, h->tick_ns);
-	/* The transport may have bytes already, of which no event will tell. */
-	h->more = true;
-	hbone_settle_later(h);
+	list_init(&h->asking);
+	http2_start(&h->h, t, below, &user, &limit, server);
 	return h;
 }
 
@@ -353,50 +386,30 @@ void *hbone_owner(const struct hbone *h)
 
 struct stream *hbone_below(const struct hbone *h)
 {
-	return h->below;
+	return h->h.below;
 }
 
 unsigned hbone_streams(const struct hbone *h)
 {
-	return h->streams;
+	return h->h.streams;
 }
 
 unsigned hbone_free(const struct hbone *h)
 {
-	uint32_t most = h->limit.streams, peer;
-
-	if (h->over || h->draining || h->doomed || h->server || !nghttp2_session_check_request_allowed(h->session))
-		return 0;
-	/*
-	 * Readers who sleep may close the window of all (Envoy's: one stream holds 16 MiB of 24, and what others have
-	 * read is told only when it is 12): a new tunnel would sleep with them.
-	 */
-	if (nghttp2_session_get_remote_window_size(h->session) < HBONE_RECORD)
-		return 0;
-	peer = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-	if (most > peer)
-		most = peer;
-	return most > h->streams ? most - h->streams : 0;
+	return http2_free(&h->h);
 }
 
-static const char *waits_for(const struct hbone *h)
+void hbone_look(const struct hbone *up, struct hbone_view *ret)
 {
-	if (h->over)
-		return "nothing";
-	if (h->out.len)
-		return "socket";
-	return nghttp2_session_get_remote_window_size(h->session) > 0 ? "nothing" : "window of the peer";
-}
+	const struct http2 *h = &up->h;
 
-void hbone_look(const struct hbone *h, struct hbone_view *ret)
-{
 	*ret = (struct hbone_view){
 		.streams = h->streams,
 		.opened = h->opened,
 		.age_ns = clock_ns() - h->born_ns,
 		.ping_rtt_ns = h->rtt_ns,
 		.draining = h->draining,
-		.waits = waits_for(h),
+		.waits = http2_waits(h),
 	};
 	if (!h->session)
 		return;
@@ -406,18 +419,13 @@ void hbone_look(const struct hbone *h, struct hbone_view *ret)
 
 void hbone_stream_look(const struct stream *s, struct hbone_stream_view *ret)
 {
-	const struct tunnel *t = container_of(s, struct tunnel, s);
+	const struct http2_stream *x = http2_stream_of(s);
 
-	*ret = (struct hbone_stream_view){.waits = t->kept.len ? "reader" : "nothing"};
-	if (t->gone || !t->h->session)
+	*ret = (struct hbone_stream_view){.waits = http2_stream_waits(x)};
+	if (x->gone || !x->h->session)
 		return;
-	ret->send_window = nghttp2_session_get_stream_remote_window_size(t->h->session, t->id);
-	ret->recv_window = nghttp2_session_get_stream_local_window_size(t->h->session, t->id);
-	if (list_empty(&t->waiting) || t->kept.len)
-		return;
-	ret->waits = t->state < TUNNEL_OPEN ? "answer"
-		     : ret->send_window > 0 ? waits_for(t->h)
-					    : "window of the peer";
+	ret->send_window = nghttp2_session_get_stream_remote_window_size(x->h->session, x->id);
+	ret->recv_window = nghttp2_session_get_stream_local_window_size(x->h->session, x->id);
 }
 
 int hbone_status(const struct stream *s)
@@ -427,7 +435,7 @@ int hbone_status(const struct stream *s)
 
 struct hbone *hbone_of(const struct stream *s)
 {
-	return tunnel_of(s)->h;
+	return hbone_up(http2_stream_of(s)->h);
 }
 
 const char *hbone_baggage(const struct stream *s)
@@ -442,15 +450,16 @@ const char *hbone_baggage(const struct stream *s)
 struct stream *hbone_connect(struct hbone *h, const struct hbone_request *ask)
 {
 	nghttp2_nv all[] = {
-		FIELD(":method", "CONNECT"),
-		FIELD(":authority", ask->authority),
-		FIELD("baggage", ask->baggage),
+		HTTP2_FIELD(":method", "CONNECT"),
+		HTTP2_FIELD(":authority", ask->authority),
+		HTTP2_FIELD("baggage", ask->baggage),
 		/* Of no other CONNECT: not worth a place in the table of HPACK. */
-		FIELD_FLAGS("forwarded", ask->forwarded, NGHTTP2_NV_FLAG_NO_INDEX),
-		FIELD_FLAGS("traceparent", ask->traceparent, NGHTTP2_NV_FLAG_NO_INDEX),
+		HTTP2_FIELD_FLAGS("forwarded", ask->forwarded, NGHTTP2_NV_FLAG_NO_INDEX),
+		HTTP2_FIELD_FLAGS("traceparent", ask->traceparent, NGHTTP2_NV_FLAG_NO_INDEX),
 	};
-	nghttp2_data_provider data = {.read_callback = hbone_on_read};
+	nghttp2_data_provider data = {.read_callback = http2_on_read};
 	size_t i, count = 0;
+	struct http2_stream *x;
 	struct tunnel *t;
 
 	if (!hbone_free(h))
@@ -458,54 +467,70 @@ struct stream *hbone_connect(struct hbone *h, const struct hbone_request *ask)
 	for (i = 0; i < array_size(all); i++)
 		if (all[i].valuelen)
 			all[count++] = all[i];
-	t = tunnel_new(h, 0);
-	data.source.ptr = t;
-	t->id = nghttp2_submit_request(h->session, NULL, all, count, &data, t);
-	if (t->id < 0) { /* stream ids have run out, which takes 2^30 of them */
-		h->draining = true;
-		h->streams--;
-		h->held--;
-		h->opened--;
-		free(t);
-		hbone_settle_later(h);
+	x = http2_stream_new(&h->h, 0);
+	data.source.ptr = x;
+	x->id = nghttp2_submit_request(h->h.session, NULL, all, count, &data, x);
+	if (x->id < 0) { /* stream ids have run out, which takes 2^30 of them */
+		h->h.draining = true;
+		http2_stream_never(x);
+		http2_settle_later(&h->h);
 		return NULL;
 	}
-	t->ask = mem_alloc(sizeof(*t->ask));
-	t->asked_ns = loop_now(h->thread->loop);
-	list_add(&h->asking, &t->link);
+	t = tunnel_up(x);
+	t->asked_ns = loop_now(h->h.thread->loop);
+	list_init(&t->asking);
+	list_add(&h->asking, &t->asking);
 	if (!h->answer.armed)
 		arm_answer(h);
-	hbone_settle_later(h);
-	return &t->s;
+	http2_settle_later(&h->h);
+	return &x->s;
+}
+
+void hbone_accept(struct stream *s, const char *baggage)
+{
+	nghttp2_nv field[] = {HTTP2_FIELD(":status", "200"), HTTP2_FIELD("baggage", baggage)};
+	struct tunnel *t = tunnel_of(s);
+	struct http2_stream *x = &t->x;
+	struct http2 *h = x->h;
+	nghttp2_data_provider data = {.source.ptr = x, .read_callback = http2_on_read};
+
+	if (s->why || x->gone || h->over)
+		return; /* he will hear of it */
+	t->status = 200;
+	http2_stream_set_state(x, HTTP2_OPEN);
+	x->readable = x->writable = true;
+	h->glitches -= HTTP2_ANSWERED;
+	if (nghttp2_submit_response(h->session, x->id, field, baggage && *baggage ? 2 : 1, &data) < 0)
+		http2_stream_fail(x, reasons[HTTP2_WHY_CANNOT_ANSWER]);
+	http2_stream_touch(x, STREAM_READABLE);
+}
+
+void hbone_refuse(struct stream *s, int status)
+{
+	struct tunnel *t = tunnel_of(s);
+	struct http2_stream *x = &t->x;
+	struct http2 *h = x->h;
+	nghttp2_nv field = HTTP2_FIELD(":status", "");
+	char text[4];
+
+	t->status = (uint16_t)status;
+	snprintf(text, sizeof(text), "%03u", (unsigned)status % 1000);
+	field.value = (uint8_t *)text;
+	field.valuelen = 3;
+	http2_stream_let_go(x);
+	if (x->gone || h->over)
+		return;
+	h->glitches -= HTTP2_ANSWERED;
+	if (nghttp2_submit_response(h->session, x->id, &field, 1, NULL) < 0)
+		http2_stream_reset(x, NGHTTP2_REFUSED_STREAM);
 }
 
 void hbone_drain(struct hbone *h)
 {
-	if (h->drain_asked || h->over)
-		return;
-	h->drain_asked = h->draining = true;
-	h->drain_ns = clock_ns();
-	if (h->server) {
-		/* RFC 9113 section 6.8: first that there will be an end, then, when he has heard of it, which. */
-		nghttp2_submit_shutdown_notice(h->session);
-		nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, (const uint8_t *)HBONE_PING_DRAIN);
-	} else {
-		h->last_goaway = true;
-		nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
-	}
-	hbone_settle_later(h);
+	http2_drain(&h->h);
 }
 
 void hbone_close(struct hbone *h, const char *why)
 {
-	if (h->over)
-		return;
-	if (!h->doomed) {
-		h->doomed = true;
-		nghttp2_session_terminate_session(h->session, NGHTTP2_NO_ERROR);
-		hbone_flush(h);
-	}
-	h->why = why;
-	hbone_end(h, why);
-	loop_defer(h->thread->loop, &h->end);
+	http2_close(&h->h, why);
 }

@@ -1,36 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hbone_send.c: frames on their way down.
+ * http2_send.c: frames on their way down.
  *
  * nghttp2's own frames are small: they are gathered and go down in one write, before DATA. The bytes of DATA are never
  * copied: they go from the writer's memory to the transport while he calls, the frame's header in the headroom before
  * them. Only what a full transport does not take of a frame that it has begun is kept (`out`).
+ *
+ * But where each write costs a system call, little ones are (`corked`), and go down together at the end of the turn:
+ * whatever one read has asked is answered by one write.
  */
 #include <assert.h>
 #include <string.h>
 
-#include "hbone_parts.h"
+#include "http2_parts.h"
 
 #define SETTINGS_FRAME 4 /* its type */
 
-void hbone_settle_later(struct hbone *h)
+void http2_settle_later(struct http2 *h)
 {
 	if (!h->settling)
 		loop_defer(h->thread->loop, &h->end);
 }
 
-void hbone_end(struct hbone *h, const char *why)
+void http2_end(struct http2 *h, const char *why)
 {
 	if (h->over)
 		return;
 	h->over = true;
 	if (!h->why)
 		h->why = why;
-	hbone_settle_later(h);
+	http2_settle_later(h);
 }
 
-/* All of it leaves us: to the transport, or where that is full, behind what waits already. */
-static void put(struct hbone *h, const struct stream_bytes *run, unsigned runs)
+void http2_doom(struct http2 *h, uint32_t error, enum http2_why why)
+{
+	if (h->doomed)
+		return;
+	h->doomed = true;
+	if (!h->why)
+		h->why = h->user->reason[why];
+	nghttp2_session_terminate_session(h->session, error);
+}
+
+void http2_seen_reset(struct http2 *h)
+{
+	uint64_t now, forgiven;
+
+	if (!h->limit.resets || ++h->resets <= HTTP2_RESETS)
+		return;
+	now = loop_now(h->thread->loop);
+	forgiven = (now - h->reset_ns) * HTTP2_RESETS_SECOND / 1000000000u;
+	if (forgiven) {
+		h->resets -= (int)(forgiven < HTTP2_RESETS ? forgiven : HTTP2_RESETS);
+		h->reset_ns = now;
+	}
+	if (h->resets > HTTP2_RESETS)
+		http2_doom(h, NGHTTP2_ENHANCE_YOUR_CALM, HTTP2_WHY_RESETS);
+}
+
+/* To the transport, or where that is full, behind what waits already. */
+static void put_down(struct http2 *h, const struct stream_bytes *run, unsigned runs)
 {
 	size_t took = h->out.len ? 0 : stream_write(h->below, run, runs);
 
@@ -43,7 +72,50 @@ static void put(struct hbone *h, const struct stream_bytes *run, unsigned runs)
 	}
 }
 
-static struct stream_bytes take_gathered(struct hbone *h)
+void http2_uncork(struct http2 *h)
+{
+	while (h->corked.len) {
+		struct stream_bytes run[STREAM_RUNS];
+		size_t all;
+		unsigned n = stream_lend(&h->corked, run, SIZE_MAX, &all);
+
+		put_down(h, run, n);
+		buf_consume(&h->corked, &h->thread->pool, all);
+	}
+}
+
+/* All of it leaves us. */
+static void put(struct http2 *h, const struct stream_bytes *run, unsigned runs)
+{
+	struct stream_bytes both[STREAM_RUNS];
+	size_t all = 0, corked;
+	unsigned i;
+
+	if (!h->user->cork) {
+		put_down(h, run, runs);
+		return;
+	}
+	for (i = 0; i < runs; i++)
+		all += run[i].len;
+	if (all <= HTTP2_CORK && h->corked.len + all <= BUF_CHUNK) {
+		for (i = 0; i < runs; i++)
+			buf_add(&h->corked, &h->thread->pool, run[i].data, run[i].len);
+		loop_defer(h->thread->loop, &h->end);
+		return;
+	}
+	i = stream_lend(&h->corked, both, SIZE_MAX, &corked);
+	if (corked < h->corked.len || i + runs > STREAM_RUNS) {
+		http2_uncork(h);
+		put_down(h, run, runs);
+		return;
+	}
+	memcpy(both + i, run, runs * sizeof(*run));
+	put_down(h, both, i + runs);
+	if (corked)
+		buf_consume(&h->corked, &h->thread->pool, corked);
+}
+
+static struct stream_bytes take_gathered(struct http2 *h)
 {
 	struct stream_bytes all = {.data = h->gather, .len = h->gathered};
 
@@ -51,7 +123,7 @@ static struct stream_bytes take_gathered(struct hbone *h)
 	return all;
 }
 
-static void put_gathered(struct hbone *h)
+static void put_gathered(struct http2 *h)
 {
 	struct stream_bytes all = take_gathered(h);
 
@@ -61,13 +133,13 @@ static void put_gathered(struct hbone *h)
 
 /*
  * Our SETTINGS as the peer reads them. RFC 9113 section 5.1.2 wants a stream error for the one stream too many, nghttp2
- * makes it the connection's; so nghttp2 has a higher limit than the peer was told, and hbone_receive.c refuses.
+ * makes it the connection's; so nghttp2 has a higher limit than the peer was told, and http2_receive.c refuses.
  */
-static void tell_limit(struct hbone *h, uint8_t *frame, size_t len)
+static void tell_limit(struct http2 *h, uint8_t *frame, size_t len)
 {
 	size_t at;
 
-	for (at = HBONE_FRAME_HEAD; at + 6 <= len; at += 6) {
+	for (at = HTTP2_FRAME_HEAD; at + 6 <= len; at += 6) {
 		uint32_t value = h->limit.streams;
 
 		if (frame[at] || frame[at + 1] != NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
@@ -81,20 +153,20 @@ static void tell_limit(struct hbone *h, uint8_t *frame, size_t len)
 
 static ssize_t on_send(nghttp2_session *session, const uint8_t *data, size_t len, int flags, void *arg)
 {
-	struct hbone *h = arg;
+	struct http2 *h = arg;
 
-	if (h->gathered + len > HBONE_GATHER)
+	if (h->gathered + len > HTTP2_GATHER)
 		put_gathered(h);
 	if (h->out.len)
 		return NGHTTP2_ERR_WOULDBLOCK; /* it waits where it is: nghttp2 does not say more */
-	if (len > HBONE_GATHER) {
+	if (len > HTTP2_GATHER) {
 		struct stream_bytes all = {.data = (uint8_t *)data, .len = len};
 
 		put(h, &all, 1);
 		return (ssize_t)len;
 	}
 	memcpy(h->gather + h->gathered, data, len);
-	if (h->server && !h->first_frame && len > HBONE_FRAME_HEAD && data[3] == SETTINGS_FRAME) {
+	if (h->server && !h->first_frame && len > HTTP2_FRAME_HEAD && data[3] == SETTINGS_FRAME) {
 		tell_limit(h, h->gather + h->gathered, len);
 		h->first_frame = true;
 	}
@@ -103,7 +175,7 @@ static ssize_t on_send(nghttp2_session *session, const uint8_t *data, size_t len
 }
 
 /* The next `len` bytes of what is given, as one run if they lie together. */
-static struct stream_bytes next_given(struct hbone *h, size_t most)
+static struct stream_bytes next_given(struct http2 *h, size_t most)
 {
 	const struct stream_bytes *from = h->give.run;
 	struct stream_bytes run = {.data = from->data + h->give.at, .len = from->len - h->give.at};
@@ -126,9 +198,9 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
 			nghttp2_data_source *source, void *arg)
 {
 	struct stream_bytes run[STREAM_RUNS];
-	struct hbone *h = arg;
+	struct http2 *h = arg;
 	unsigned runs = 0;
-	uint8_t copy[HBONE_FRAME_HEAD];
+	uint8_t copy[HTTP2_FRAME_HEAD];
 	bool first = true;
 
 	assert(frame->data.padlen == 0 && len <= h->give.left);
@@ -138,14 +210,14 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
 		struct stream_bytes next = next_given(h, len);
 
 		len -= next.len;
-		if (first && next.headroom >= HBONE_FRAME_HEAD) {
-			next.data -= HBONE_FRAME_HEAD;
-			next.len += HBONE_FRAME_HEAD;
-			next.headroom -= HBONE_FRAME_HEAD;
-			memcpy(next.data, head, HBONE_FRAME_HEAD);
+		if (first && next.headroom >= HTTP2_FRAME_HEAD) {
+			next.data -= HTTP2_FRAME_HEAD;
+			next.len += HTTP2_FRAME_HEAD;
+			next.headroom -= HTTP2_FRAME_HEAD;
+			memcpy(next.data, head, HTTP2_FRAME_HEAD);
 		} else if (first) {
-			memcpy(copy, head, HBONE_FRAME_HEAD);
-			run[runs++] = (struct stream_bytes){.data = copy, .len = HBONE_FRAME_HEAD};
+			memcpy(copy, head, HTTP2_FRAME_HEAD);
+			run[runs++] = (struct stream_bytes){.data = copy, .len = HTTP2_FRAME_HEAD};
 		}
 		first = false;
 		if (runs == STREAM_RUNS) {
@@ -159,18 +231,20 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
 }
 
 /* Asked of each stream that may send: only the one whose owner is calling has bytes. */
-ssize_t hbone_on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len, uint32_t *flags,
+ssize_t http2_on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len, uint32_t *flags,
 		      nghttp2_data_source *source, void *arg)
 {
-	struct tunnel *t = source->ptr;
-	struct hbone *h = arg;
+	struct http2_stream *x = source->ptr;
+	struct http2 *h = arg;
 
-	if (h->give.t == t && h->give.left && !h->out.len) {
+	if (h->give.x == x && h->give.left && !h->out.len) {
 		*flags |= NGHTTP2_DATA_FLAG_NO_COPY;
 		return (ssize_t)(len < h->give.left ? len : h->give.left);
 	}
-	if (t->s.finished && t->state >= TUNNEL_OPEN) {
+	if (x->s.finished && x->writable) {
 		*flags |= NGHTTP2_DATA_FLAG_EOF;
+		if (h->user->trail && h->user->trail(x))
+			*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
 		return 0;
 	}
 	return NGHTTP2_ERR_DEFERRED;
@@ -180,49 +254,58 @@ ssize_t hbone_on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t
  * With its header it fills whole TLS records, so that no record of a few bytes follows. The floor: every peer takes
  * frames of 16384 (RFC 9113 section 4.2).
  */
-size_t hbone_frame_most(struct hbone *h)
+size_t http2_frame_most(struct http2 *h)
 {
 	size_t most = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_FRAME_SIZE);
 
-	most += HBONE_FRAME_HEAD;
+	most += HTTP2_FRAME_HEAD;
 	if (most > THREAD_SCRATCH)
 		most = THREAD_SCRATCH;
-	return most - most % HBONE_RECORD - HBONE_FRAME_HEAD;
+	return most - most % HTTP2_RECORD - HTTP2_FRAME_HEAD;
 }
 
 static ssize_t on_frame_most(nghttp2_session *session, uint8_t type, int32_t id, int32_t connection_window,
 			     int32_t stream_window, uint32_t most, void *arg)
 {
-	return (ssize_t)hbone_frame_most(arg);
+	return (ssize_t)http2_frame_most(arg);
 }
 
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
-	struct hbone *h = arg;
-	struct tunnel *t;
+	struct http2 *h = arg;
+	struct http2_stream *x;
 
 	if (frame->hd.type == NGHTTP2_DATA) /* whoever takes bytes sends WINDOW_UPDATEs for them */
-		h->glitches -= (int)(2 + frame->hd.length / HBONE_UPDATE_LEAST);
+		h->glitches -= (int)(2 + frame->hd.length / HTTP2_UPDATE_LEAST);
 	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code && !h->why)
-		h->why = "hbone: protocol error of the peer";
-	if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS)
+		h->why = h->user->reason[HTTP2_WHY_PROTOCOL];
+	if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS &&
+	    frame->hd.type != NGHTTP2_RST_STREAM)
 		return 0;
-	if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+	x = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+	if (frame->hd.type == NGHTTP2_RST_STREAM) {
+		/* Not by the owner's will: what the peer did was wrong. */
+		if (!x || (x->state < HTTP2_LEFT && !x->s.why))
+			http2_seen_reset(h);
+		if (x)
+			x->reset_sent = true;
 		return 0;
-	t = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
-	if (!t)
+	}
+	if (x && frame->hd.type == NGHTTP2_HEADERS)
+		x->exchange.head_sent = true;
+	if (!x || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
-	t->end_sent = true;
+	x->end_sent = true;
 	/* He who left reads no more: RFC 9113 section 8.1 has NO_ERROR for that; from a client it is CANCEL. */
-	if (t->state == TUNNEL_LEFT && !t->peer_ended)
-		return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, t->id,
+	if (x->state == HTTP2_LEFT && !x->peer_ended)
+		return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, x->id,
 						 h->server ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
 	return 0;
 }
 
-void hbone_flush(struct hbone *h)
+void http2_flush(struct http2 *h)
 {
-	uint8_t gather[HBONE_GATHER];
+	uint8_t gather[HTTP2_GATHER];
 	int r;
 
 	assert(!h->gather);
@@ -236,10 +319,10 @@ void hbone_flush(struct hbone *h)
 	put_gathered(h);
 	h->gather = NULL;
 	if (r < 0)
-		hbone_end(h, "hbone: cannot send a frame");
+		http2_end(h, h->user->reason[HTTP2_WHY_CANNOT_SEND]);
 }
 
-void hbone_send_callbacks(nghttp2_session_callbacks *c)
+void http2_send_callbacks(nghttp2_session_callbacks *c)
 {
 	nghttp2_session_callbacks_set_send_callback(c, on_send);
 	nghttp2_session_callbacks_set_send_data_callback(c, on_send_data);
