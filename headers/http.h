@@ -281,13 +281,13 @@ struct websocket {
 };
 /*
  * The request, before it is sent by a connection of version `to`; `random`: 16 bytes for a key. NULL, or why it is to
- * be answered with 400, a constant. A head that asks for no WebSocket is left alone. Texts are in the arena.
+ * be answered with 400, a constant. Room for one more field. A head that asks for no WebSocket is left alone.
  */
 const char *websocket_request(struct arena *a, struct http_head *request, enum http_version to,
 			      const uint8_t random[16], struct websocket *ret) must_check;
-/* The final answer, kept with room for one field more. NULL, or why it is none and the client gets 502. */
+/* The final answer, kept with room for one more field; *w must outlive it. NULL, or why the client gets 502. */
 const char *websocket_answer(const struct websocket *w, struct http_head *answer) must_check;
-/* base64(SHA-1(key + GUID)), RFC 6455 section 4.2.2 */
+/* base64(SHA-1(key + GUID)), RFC 6455 section 4.2.2; of a key of 24 characters */
 void websocket_accept(struct http_text key, char accept[29]);
 
 #endif
