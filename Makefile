@@ -44,7 +44,8 @@ FLOORS := \
 	http/http1_parse http/http1_chunk http/http1_write http/http1 \
 	http/http2_send http/http2_stream http/http2_receive http/http2_session http/http2_head http/http2 \
 	http/authority http/hbone \
-	mesh/object mesh/field mesh/k8s_core mesh/k8s_security mesh/k8s_route mesh/k8s mesh/store \
+	mesh/object mesh/field mesh/k8s_core mesh/k8s_security \
+	mesh/route_regex mesh/route_names mesh/k8s_route_filter mesh/k8s_route mesh/k8s mesh/store \
 	mesh/identity mesh/terms mesh/policy mesh/service mesh/protocol mesh/route_compile mesh/route \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_route \
 	mesh/world_service mesh/world mesh/view_service mesh/view \
@@ -82,9 +83,9 @@ WORKER_IN = $(filter base/% io/% http/% mesh/% identity/% upstream/% control/% p
 WEFTCTL_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/wire,$(SOURCES)))
 
 WEFTD_LIBS := -lbpf -lelf -lz -lmnl -lxxhash
-WORKER_LIBS := -ljansson -lyaml -lxxhash -lmnl -lnghttp2 -lssl -lcrypto -lurcu-cds -lurcu-qsbr -lpthread
+WORKER_LIBS := -ljansson -lyaml -lxxhash -lmnl -lnghttp2 -lpcre2-8 -lssl -lcrypto -lurcu-cds -lurcu-qsbr -lpthread
 WEFTCTL_LIBS := -ljansson -lxxhash
-TEST_LIBS := -lcmocka -lbpf -lelf -lz -lmnl -ljansson -lyaml -lxxhash -lnghttp2 -lssl -lcrypto -lurcu-cds -lurcu-qsbr -lpthread
+TEST_LIBS := -lcmocka -lbpf -lelf -lz -lmnl -ljansson -lyaml -lxxhash -lnghttp2 -lpcre2-8 -lssl -lcrypto -lurcu-cds -lurcu-qsbr -lpthread
 
 # ------------------------------------------------------------------ what there is
 

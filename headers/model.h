@@ -21,6 +21,11 @@ enum object_kind {
 	KIND_ENDPOINT_SLICE,
 	KIND_AUTHORIZATION_POLICY,
 	KIND_PEER_AUTHENTICATION,
+	KIND_HTTP_ROUTE,
+	KIND_GRPC_ROUTE,
+	KIND_TLS_ROUTE,
+	KIND_TCP_ROUTE,
+	KIND_REFERENCE_GRANT,
 	KIND_COUNT
 };
 const char *object_kind_name(enum object_kind kind); /* "AuthorizationPolicy" */
@@ -193,6 +198,66 @@ struct object_peer_authentication {
 	unsigned ports;
 };
 
+/*
+ * Routes of the Gateway API and ReferenceGrant as they are written, defaults filled in; what they mean to a Service is
+ * route.h's. Only what weft can do gets here: a route that asks for more is rejected. docs/routes.md.
+ */
+struct route_filter; /* route.h */
+struct object_route_parent { /* parentRefs[] */
+	const char *kind;	 /* of what is no Service, and so not ours ("Gateway"); NULL: a Service */
+	const char *namespace, *name;
+	const char *section; /* name of its port; NULL: any */
+	uint16_t port;	     /* 0: any */
+};
+struct object_route_backend { /* backendRefs[] */
+	const char *kind;     /* of what is no Service: refused; NULL: a Service */
+	const char *namespace, *name;
+	uint16_t port; /* 0 only where it is no Service */
+	uint32_t weight;
+	struct route_filter *filter;
+	unsigned filters;
+};
+struct object_route_value { /* headers[], queryParams[] of a match */
+	const char *name;   /* headers: lower case */
+	const char *value;
+	bool regex;
+};
+enum object_route_path { ROUTE_EXACT, ROUTE_PREFIX, ROUTE_REGEX };
+struct object_route_match {
+	enum object_route_path type;	   /* of path, or (ROUTE_EXACT, ROUTE_REGEX) of service and method */
+	const char *path;		   /* HTTPRoute */
+	const char *service, *grpc_method; /* GRPCRoute; NULL: any */
+	const char *method;		   /* HTTPRoute; NULL: any */
+	struct object_route_value *header, *query;
+	unsigned headers, queries;
+};
+struct object_route_rule {
+	const char *name;		  /* "" if not given */
+	struct object_route_match *match; /* HTTPRoute, GRPCRoute: at least one */
+	unsigned matches;
+	struct route_filter *filter;
+	unsigned filters;
+	struct object_route_backend *backend;
+	unsigned backends;
+	uint64_t request_ns, backend_ns; /* timeouts; 0: none */
+};
+struct object_route {
+	struct object_route_parent *parent;
+	unsigned parents;
+	struct strings hostnames; /* TLSRoute: lower case; the others' mean nothing in a mesh (GEP-1294) */
+	struct object_route_rule *rule;
+	unsigned rules;
+};
+struct object_grant_from {
+	enum object_kind kind; /* of a route */
+	const char *namespace;
+};
+struct object_grant { /* ReferenceGrant: every `from` may name every `to` of its own namespace */
+	struct object_grant_from *from;
+	const char **to; /* names of Services; "": all of them */
+	unsigned froms, tos;
+};
+
 struct object {
 	enum object_kind kind;
 	const char *namespace; /* "" for Node and Namespace; "default" if not written */
@@ -209,6 +274,8 @@ struct object {
 		struct object_slice slice;
 		struct object_authorization authorization;
 		struct object_peer_authentication peer;
+		struct object_route route; /* any of the four kinds */
+		struct object_grant grant;
 	};
 	struct arena arena;	/* owns everything above, the object itself too */
 	struct table_link link; /* in the store */

@@ -60,6 +60,7 @@ struct route_filter {
 		} url;
 		struct {
 			struct route_target target;
+			const char *kind;		 /* of what is no Service: refused; NULL: a Service */
 			uint32_t numerator, denominator; /* of the requests */
 			bool refused; /* no ReferenceGrant, or no such Service: mirrors nothing */
 		} mirror;
@@ -87,16 +88,16 @@ struct route_rule {
 	const char *name;  /* of the rule, "" none */
 	struct route_filter *filter;
 	unsigned filters;
-	struct route_backend *backend; /* none: the Service itself if `itself`, else 500 (or what a filter says) */
+	struct route_backend *backend; /* none: 500, or what a filter says (a redirect) */
 	unsigned backends;
 	uint64_t weights; /* sum */
 	uint64_t request_ns, backend_ns; /* timeouts; ROUTE_FOREVER */
-	bool itself;
 };
 
 struct route_found {
 	const struct route_rule *rule; /* NULL: no route matches: 404 (gRPC: UNIMPLEMENTED) */
-	size_t prefix;		       /* bytes of the path that a PathPrefix matched, for ReplacePrefixMatch */
+	/* Bytes of the path that a PathPrefix matched, without a final "/": 0 for "/". For ReplacePrefixMatch. */
+	size_t prefix;
 };
 
 struct route_question {
@@ -114,10 +115,26 @@ struct route_found route_find(const struct route_table *t, const struct route_qu
 const struct route_rule *route_find_tls(const struct route_table *t, const char *sni, const char *client_namespace);
 /* TCPRoute: the first rule of the oldest; NULL: no TCPRoute */
 const struct route_rule *route_find_tcp(const struct route_table *t, const char *client_namespace);
-/* Has it routes of this kind (for this client)? */
+/*
+ * Has it routes of this kind for this client? A client has routes of one kind only, its own if its namespace has some
+ * (consumer routes), else those of the Service's namespace. Without any it goes to the Service as if there were none.
+ */
 bool route_table_has(const struct route_table *t, enum route_kind kind, const char *client_namespace);
 /* One of the rule's backends by weight, `random` uniform in 64 bits; NULL: all weights are zero. */
 const struct route_backend *route_backend(const struct route_rule *r, uint64_t random);
+
+/* ------------------------------------------------------------------ what an object names: mesh/route_names.c */
+
+bool route_kind_of(enum object_kind kind, enum route_kind *ret); /* false: no route at all */
+/* Is this parent (or any of the route's) that port of that Service? `port_name` "": it has none. */
+bool route_parent_is(const struct object_route_parent *p, const char *namespace, const char *service, uint16_t port,
+		     const char *port_name);
+bool route_has_parent(const struct object *route, const char *namespace, const char *service, uint16_t port,
+		      const char *port_name);
+/* Every port of a Service that the route sends to: backends and mirrors; one may come more than once. */
+void route_each_target(const struct object *route, void (*each)(void *ctx, const struct route_target *t), void *ctx);
+/* May routes of this kind and namespace name that Service of the grant's own namespace? */
+bool route_grant_allows(const struct object *grant, enum object_kind kind, const char *from, const char *service);
 
 /* ------------------------------------------------------------------ compiling */
 
@@ -136,10 +153,12 @@ struct route_status {
 	char message[192];			       /* names the field */
 };
 /*
- * All routes that name this Service port as parent, in any order. NULL: none of them. Deterministic: the same routes
- * give the same table, whatever their order.
+ * All routes that name this Service port as parent (route_has_parent), in any order, with one status each. NULL: none
+ * of them. Deterministic: the same routes give the same table, whatever their order. The table keeps nothing of them.
  */
 struct route_table *route_compile(const struct object *const *route, unsigned routes, const struct route_target *parent,
 				  const struct route_world *world, struct route_status *ret_status) must_check;
+/* The status of a parent (by its index) that names no port of a Service that there is: why says "is a Gateway". */
+void route_no_parent(const struct object *route, unsigned parent, struct route_status *ret);
 
 #endif

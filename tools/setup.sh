@@ -32,7 +32,7 @@ END
 # ------------------------------------------------------------------ what a target needs
 
 BUILD="make gcc libc6-dev clang bpftool libbpf-dev libelf-dev zlib1g-dev libmnl-dev libjansson-dev libyaml-dev
-	libxxhash-dev libnghttp2-dev libssl-dev liburcu-dev"
+	libxxhash-dev libnghttp2-dev libpcre2-dev libssl-dev liburcu-dev"
 TEST="libcmocka-dev"
 LINT="clang-format"
 NET="python3 python3-h2 iproute2 procps curl nginx wrk iperf3 tcpdump openssl"

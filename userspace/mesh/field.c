@@ -167,16 +167,27 @@ bool field_at_most(const struct field *list, unsigned max)
 	return n <= max;
 }
 
+static bool listed(const char *key, const char *const *names, size_t count)
+{
+	size_t n = 0;
+
+	while (n < count && strcmp(key, names[n]))
+		n++;
+	return n < count;
+}
+
 void field_only(const struct field *map, const char *const *names, size_t count)
 {
-	for (struct field i = field_first_key(map); i.doc; field_next(&i)) {
-		size_t n = 0;
-
-		while (n < count && strcmp(i.key, names[n]))
-			n++;
-		if (n == count)
+	for (struct field i = field_first_key(map); i.doc; field_next(&i))
+		if (!listed(i.key, names, count))
 			field_error(&i, "weft does not know this field; it could widen or narrow the policy");
-	}
+}
+
+void field_known(const struct field *map, const char *const *names, size_t count)
+{
+	for (struct field i = field_first_key(map); i.doc; field_next(&i))
+		if (!listed(i.key, names, count))
+			field_warning(&i, "weft does not know this field: ignored");
 }
 
 /* ------------------------------------------------------------------ values */

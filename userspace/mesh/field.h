@@ -43,6 +43,9 @@ bool field_is_map(const struct field *f);		    /* given and a map; reports anoth
 /* Every key of the map is one of names, else an error: for objects where an unknown field may widen or narrow. */
 void field_only(const struct field *map, const char *const *names, size_t count);
 
+/* The same as a warning: for objects that a newer version of their API may have more fields of. */
+void field_known(const struct field *map, const char *const *names, size_t count);
+
 const char *field_string(const struct field *f); /* in the object's arena; NULL if absent or wrong (reported) */
 const char *field_text(const struct field *f);	 /* the same, in the document */
 bool field_bool(const struct field *f, bool absent);

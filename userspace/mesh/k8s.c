@@ -9,11 +9,12 @@
 #include "k8s_kinds.h"
 
 #define SECURITY "security.istio.io"
+#define GATEWAY "gateway.networking.k8s.io"
 #define BROKEN_STAND_INS 4096 /* of one unreadable document */
 
 struct kind {
 	const char *group; /* "" for core */
-	const char *versions[3];
+	const char *versions[4];
 	bool cluster; /* has no namespace */
 	bool label;   /* its name is one DNS label, not a subdomain */
 	void (*decode)(const struct field *root);
@@ -28,6 +29,11 @@ static const struct kind kinds[KIND_COUNT] = {
 	[KIND_ENDPOINT_SLICE] = {"discovery.k8s.io", {"v1"}, .decode = k8s_core_decode},
 	[KIND_AUTHORIZATION_POLICY] = {SECURITY, {"v1", "v1beta1"}},
 	[KIND_PEER_AUTHENTICATION] = {SECURITY, {"v1", "v1beta1"}},
+	[KIND_HTTP_ROUTE] = {GATEWAY, {"v1", "v1beta1"}, .decode = k8s_route_decode},
+	[KIND_GRPC_ROUTE] = {GATEWAY, {"v1", "v1alpha2"}, .decode = k8s_route_decode},
+	[KIND_TLS_ROUTE] = {GATEWAY, {"v1", "v1alpha3", "v1alpha2"}, .decode = k8s_route_decode},
+	[KIND_TCP_ROUTE] = {GATEWAY, {"v1", "v1alpha2"}, .decode = k8s_route_decode},
+	[KIND_REFERENCE_GRANT] = {GATEWAY, {"v1", "v1beta1"}, .decode = k8s_grant_decode},
 };
 
 struct envelope {

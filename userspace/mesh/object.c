@@ -13,6 +13,11 @@ static const char *const kind_names[KIND_COUNT] = {
 	[KIND_ENDPOINT_SLICE] = "EndpointSlice",
 	[KIND_AUTHORIZATION_POLICY] = "AuthorizationPolicy",
 	[KIND_PEER_AUTHENTICATION] = "PeerAuthentication",
+	[KIND_HTTP_ROUTE] = "HTTPRoute",
+	[KIND_GRPC_ROUTE] = "GRPCRoute",
+	[KIND_TLS_ROUTE] = "TLSRoute",
+	[KIND_TCP_ROUTE] = "TCPRoute",
+	[KIND_REFERENCE_GRANT] = "ReferenceGrant",
 };
 
 const char *object_kind_name(enum object_kind kind)
