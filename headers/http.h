@@ -78,6 +78,26 @@ enum http_name {
 	HTTP_NAME_COUNT
 };
 enum http_name http_name(const char *at, size_t len); /* any case */
+/* Of the connection or of framing: made anew by who writes a message; no route adds, changes or removes one. */
+static inline bool http_name_is_framing(enum http_name n)
+{
+	switch (n) {
+	case HTTP_NAME_CONNECTION:
+	case HTTP_NAME_CONTENT_LENGTH:
+	case HTTP_NAME_EXPECT:
+	case HTTP_NAME_HOST:
+	case HTTP_NAME_HTTP2_SETTINGS:
+	case HTTP_NAME_KEEP_ALIVE:
+	case HTTP_NAME_PROXY_CONNECTION:
+	case HTTP_NAME_TE:
+	case HTTP_NAME_TRAILER:
+	case HTTP_NAME_TRANSFER_ENCODING:
+	case HTTP_NAME_UPGRADE:
+		return true;
+	default:
+		return false;
+	}
+}
 
 struct http_field {
 	struct http_text name, value; /* the name as it came: HTTP/1 keeps its case, HTTP/2 has lower case */
@@ -131,6 +151,8 @@ const struct http_field *http_field_named(const struct http_head *h, struct http
 					  const struct http_field *after);
 /* false: no room. Texts are not copied. */
 bool http_field_add(struct http_head *h, struct http_text name, struct http_text value) must_check;
+/* The same with room made in the arena where there is none. */
+void http_field_put(struct arena *a, struct http_head *h, struct http_text name, struct http_text value);
 void http_field_remove(struct http_head *h, struct http_text name); /* all of them; lower case */
 bool http_text_equal(struct http_text a, struct http_text b);
 bool http_text_equal_nocase(struct http_text a, struct http_text b);

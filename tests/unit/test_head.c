@@ -122,6 +122,38 @@ static void kept(void **state)
 	arena_free(&a);
 }
 
+/* As many as there are, in order, wherever they have moved to. */
+static void room_is_made(void **state)
+{
+	struct arena a = {0};
+	struct http_field one = {.name = T("first"), .value = T("0")};
+	struct http_head h = {.field = &one, .fields = 1, .room = 1}, none = {0};
+	unsigned i;
+
+	for (i = 1; i < 300; i++)
+		http_field_put(&a, &h, i % 2 ? T("Host") : T("x"), T("v"));
+	assert_int_equal(h.fields, 300);
+	assert_true(h.room >= 300 && h.room < 700);
+	assert_true(http_text_equal(h.field[0].name, T("first")));
+	for (i = 1; i < 300; i++)
+		assert_int_equal(h.field[i].id, i % 2 ? HTTP_NAME_HOST : HTTP_NAME_OTHER);
+	http_field_put(&a, &none, T("a"), T("b"));
+	assert_int_equal(none.fields, 1);
+	arena_free(&a);
+}
+
+static void framing(void **state)
+{
+	unsigned n, all = 0;
+
+	for (n = 0; n < HTTP_NAME_COUNT; n++)
+		all += http_name_is_framing(n);
+	assert_int_equal(all, 11);
+	assert_true(http_name_is_framing(http_name("Content-Length", 14)));
+	assert_true(http_name_is_framing(http_name("TRANSFER-ENCODING", 17)));
+	assert_false(http_name_is_framing(HTTP_NAME_OTHER));
+}
+
 static void grpc(void **state)
 {
 	static const struct {
@@ -155,6 +187,8 @@ int main(void)
 		cmocka_unit_test(texts),
 		cmocka_unit_test(fields),
 		cmocka_unit_test(kept),
+		cmocka_unit_test(room_is_made),
+		cmocka_unit_test(framing),
 		cmocka_unit_test(grpc),
 	};
 

@@ -43,16 +43,32 @@ const struct http_field *http_field_named(const struct http_head *h, struct http
 	return NULL;
 }
 
+static struct http_field made(struct http_text name, struct http_text value)
+{
+	return (struct http_field){.name = name, .value = value, .id = http_name(name.at, name.len)};
+}
+
 bool http_field_add(struct http_head *h, struct http_text name, struct http_text value)
 {
 	if (h->fields >= h->room)
 		return false;
-	h->field[h->fields++] = (struct http_field){
-		.name = name,
-		.value = value,
-		.id = http_name(name.at, name.len),
-	};
+	h->field[h->fields++] = made(name, value);
 	return true;
+}
+
+void http_field_put(struct arena *a, struct http_head *h, struct http_text name, struct http_text value)
+{
+	struct http_field *more;
+	unsigned room = 2 * h->room + 8;
+
+	if (h->fields >= h->room) {
+		more = arena_alloc(a, room * sizeof(*more));
+		if (h->fields)
+			memcpy(more, h->field, h->fields * sizeof(*more));
+		h->field = more;
+		h->room = room;
+	}
+	h->field[h->fields++] = made(name, value);
 }
 
 void http_field_remove(struct http_head *h, struct http_text name)

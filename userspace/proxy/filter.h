@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * filter.h: what happens to a message on its way, and what weft answers by itself: filter.c, forwarded.c, reply.c,
- * access.c. Pure functions over heads: no fd, no clock, no view. docs/http.md is the user's side.
+ * filter.h: what happens to a message on its way, and what weft answers by itself: reply.c, filter.c,
+ * forwarded.c, access.c. Pure functions over heads: no fd, no clock, no view. docs/http.md is the user's side.
  *
  *	head = http_head_keep(&x->arena, h, 8);
  *	forwarded_apply(&x->arena, head, &hop);			what clients may not say is taken out, x-request-id
@@ -22,6 +22,27 @@
 #include "grpc.h"
 #include "route.h"
 
+/* ------------------------------------------------------------------ reply.c */
+
+/*
+ * An answer of weft's own. Head and body are in the arena; `length` is set. A gRPC request gets status 200 with
+ * grpc-status and no body (trailers-only), HEAD gets no body.
+ */
+struct reply {
+	struct http_head *head;
+	struct http_text body; /* to be written behind the head; empty: the head alone ends it */
+	unsigned status;       /* as HTTP sees it, of gRPC requests too: for the log */
+};
+/*
+ * `request` may be NULL: it could not be read. status 0: the one of the reason. `why`: a constant, for people, as log
+ * and docs have it; NULL: the sentence of the reason. wall_ms: clock_wall(), for `date`.
+ */
+struct reply reply_make(struct arena *a, const struct http_head *request, unsigned status, enum abi_reason reason,
+			const char *why, int64_t wall_ms);
+unsigned reply_status(enum abi_reason reason); /* of HTTP */
+/* A head without a body, with room: `server` and `date` (wall_ms 0: none). What a filter answers with. */
+struct http_head *reply_head(struct arena *a, const struct http_head *request, unsigned status, int64_t wall_ms);
+
 /* ------------------------------------------------------------------ filter.c */
 
 struct filter_scene {
@@ -32,6 +53,7 @@ struct filter_scene {
 	size_t prefix;		/* route_found.prefix */
 	struct http_text scheme; /* that the client uses: "http", "https" */
 	uint16_t port;		 /* that the client dialled: where a redirect without a port goes */
+	int64_t wall_ms;	 /* clock_wall(), for `date` of an answer; 0: none */
 	uint64_t (*random)(void *ctx); /* uniform in 64 bits: for mirrors */
 	void *ctx;
 };
@@ -57,9 +79,6 @@ void filter_request(const struct route_filter *f, unsigned filters, const struct
 /* To every answer, 1xx excepted, of whomever. `answer` is in the arena (http_head_keep) or was made there. */
 void filter_answer(struct arena *a, const struct filter_changes *c, struct http_head *answer);
 
-/* http_field_add() that makes room where there is none. The texts are not copied. */
-void filter_field(struct arena *a, struct http_head *h, struct http_text name, struct http_text value);
-
 /*
  * How long the request may take: the shorter one of the route's timeout and, for gRPC, the client's grpc-timeout;
  * ROUTE_FOREVER: as long as it likes. A gRPC request hears of the route's, if that is the shorter one.
@@ -82,25 +101,6 @@ struct forwarded_hop {
 };
 /* Of a request, before routes see it. Its id, made or kept, for the log. */
 struct http_text forwarded_apply(struct arena *a, struct http_head *request, const struct forwarded_hop *hop);
-
-/* ------------------------------------------------------------------ reply.c */
-
-/*
- * An answer of weft's own. Head and body are in the arena; `length` is set. A gRPC request gets status 200 with
- * grpc-status and no body (trailers-only), HEAD gets no body.
- */
-struct reply {
-	struct http_head *head;
-	struct http_text body; /* to be written behind the head; empty: the head alone ends it */
-	unsigned status;       /* as HTTP sees it, of gRPC requests too: for the log */
-};
-/*
- * `request` may be NULL: it could not be read. status 0: the one of the reason. `why`: a constant, for people, as log
- * and docs have it; NULL: the sentence of the reason. wall_ms: clock_wall(), for `date`.
- */
-struct reply reply_make(struct arena *a, const struct http_head *request, unsigned status, enum abi_reason reason,
-			const char *why, int64_t wall_ms);
-unsigned reply_status(enum abi_reason reason); /* of HTTP */
 
 /* ------------------------------------------------------------------ access.c */
 
