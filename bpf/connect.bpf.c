@@ -6,7 +6,7 @@
  *	1. is it TCP, and is the netns one of our pods?		else not our business
  *	2. is the socket weft's own?				pass: the worker has asked
  *	3. loopback, or the pod itself?				pass: not our business
- *	4. is the destination a service?			pick an endpoint, or refuse
+ *	4. is the destination a service?			pick an endpoint, or refuse; routes: to 7
  *	5. is it a port of weft's, or nobody of the mesh for a pod that may reach no other?	refuse
  *	6. is the destination a pod of this node?		ask its policy now: ECONNREFUSED costs no packet
  *	7. does it need the worker (decide_capture)?		send it to ABI_PORT_OUTBOUND of the pod itself; is the
@@ -35,7 +35,7 @@ struct ask { /* one connect(), families folded into one */
 	__u32 service;
 	__u32 policy; /* set that allowed it */
 	__u8 splice;  /* enum abi_splice of the service */
-	__u8 proxy;   /* 1: ABI_SERVICE_PROXY */
+	__u16 flags;  /* ABI_SERVICE_* of the service */
 	__u8 why;     /* enum abi_reason: of the capture, or why there is none */
 	__u16 target_port; /* not 0: captured, and dst is the worker's */
 	struct abi_addr target;
@@ -169,11 +169,14 @@ static __always_inline enum abi_reason service_pick(struct ask *q)
 			continue;
 		q->service = svc.service;
 		q->splice = svc.splice;
-		q->proxy = !!(svc.flags & ABI_SERVICE_PROXY);
-		if (svc.flags & ABI_SERVICE_L7 && !q->proxy)
-			return ABI_NEEDS_WORKER;
-		if (!svc.count)
+		q->flags = svc.flags;
+		if (!svc.count && !(svc.flags & ABI_SERVICE_ROUTES))
 			return ABI_NO_ENDPOINT;
+		if (!svc.count) {
+			q->asked = q->dst;
+			q->asked_port = q->port;
+			return ABI_NONE;
+		}
 		if (svc.flags & ABI_SERVICE_AFFINITY) {
 			client.client = addr_v4(&q->dst) ? q->pod.ipv4 : q->pod.ipv6;
 			client.service = svc.service;
@@ -208,7 +211,10 @@ static __always_inline enum abi_reason capture(struct ask *q, enum abi_reason wh
 		return ABI_NONE;
 	if (worker_gone()) {
 		q->why = ABI_FAIL_OPEN;
-		return q->pod.flags & ABI_POD_FAIL_OPEN ? ABI_NONE : ABI_WORKER_GONE;
+		/* with routes and without an endpoint it has nowhere to go */
+		if (!(q->pod.flags & ABI_POD_FAIL_OPEN) || (q->asked_port && addr_same(&q->asked, &q->dst)))
+			return ABI_WORKER_GONE;
+		return ABI_NONE;
 	}
 	if (!q->asked_port) {
 		q->asked = q->dst;
@@ -265,11 +271,12 @@ static __always_inline enum abi_reason ask(struct ask *q)
 	}
 	d.port = q->port;
 	d.service = q->asked_port != 0;
-	d.service_proxy = q->proxy;
+	d.service_proxy = !!(q->flags & ABI_SERVICE_PROXY);
+	d.service_routes = !!(q->flags & ABI_SERVICE_ROUTES);
 	if (to) {
 		d.kind = to->kind;
 		d.address = to->flags;
-		if (to->kind == ABI_KIND_LOCAL_POD) {
+		if (to->kind == ABI_KIND_LOCAL_POD && !d.service_routes) {
 			if (to->netns == q->pod.netns)
 				return ABI_NONE;
 			pod = to->pod;

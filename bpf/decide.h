@@ -62,15 +62,18 @@ struct decide_dest { /* of a connect(), after a service's endpoint was picked */
 	__u8 pod;	    /* ABI_POD_* of the source */
 	__u8 service;	    /* 1: a service was asked */
 	__u8 service_proxy; /* 1: with ABI_SERVICE_PROXY */
+	__u8 service_routes; /* 1: with ABI_SERVICE_ROUTES: then the rest does not matter */
 	__u16 port;
 };
 
 /*
- * Does the connection need the worker? ABI_NONE: no, leave it alone; ABI_TUNNELLED, ABI_PROXIED: yes; else why it is
- * refused. Not asked of what stays within the pod. What speaks HBONE by itself is not put into HBONE again.
+ * Does the connection need the worker? ABI_NONE: no, leave it alone; ABI_TUNNELLED, ABI_PROXIED, ABI_ROUTES: yes; else
+ * why it is refused. Not asked of what stays within the pod. What speaks HBONE by itself is not put into HBONE again.
  */
 static __always_inline enum abi_reason decide_capture(const struct decide_dest *d)
 {
+	if (d->service_routes)
+		return ABI_ROUTES;
 	if (d->kind == ABI_KIND_LOCAL_POD || d->kind == ABI_KIND_REMOTE_POD) {
 		if (d->port == ABI_PORT_OUTBOUND || d->port == ABI_PORT_INBOUND)
 			return ABI_OWN_PORT;
@@ -84,6 +87,12 @@ static __always_inline enum abi_reason decide_capture(const struct decide_dest *
 	if (d->service_proxy || (d->kind == ABI_KIND_LOCAL_POD && d->address & ABI_ADDRESS_PROXY))
 		return ABI_PROXIED;
 	return ABI_NONE;
+}
+
+/* How a connection that the worker has a hand in travels. */
+static __always_inline enum abi_path decide_path(enum abi_reason why)
+{
+	return why == ABI_PROXIED || why == ABI_ROUTES ? ABI_PATH_PROXY : ABI_PATH_TUNNEL;
 }
 
 /* ------------------------------------------------------------------ endpoints */

@@ -181,7 +181,7 @@ static __always_inline void fill_captured(struct abi_conn *c, const struct abi_s
 	c->target = s->target;
 	c->target_port = s->target_port;
 	c->server_netns = c->client_netns;
-	if (to && to->kind == ABI_KIND_LOCAL_POD)
+	if (to && to->kind == ABI_KIND_LOCAL_POD && s->why != ABI_ROUTES)
 		c->server_pod = to->pod;
 	c->again_ns = s->flags & ABI_SOCK_REUSED ? ~0ull : 0;
 }
@@ -306,7 +306,7 @@ static __always_inline void on_active(struct bpf_sock_ops *ops)
 		t->connect_ns += c->established_ns - c->opened_ns;
 	}
 	if (c->flags)
-		c->path = c->reason == ABI_PROXIED ? ABI_PATH_PROXY : ABI_PATH_TUNNEL;
+		c->path = decide_path(c->reason);
 	else if (c->server_netns)
 		c->path = ABI_PATH_TCP;
 	if (c->flags || !c->server_netns)

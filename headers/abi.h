@@ -115,8 +115,7 @@ struct abi_tuple {
 	X(27, MPTCP, "mptcp", "Multipath TCP owns the socket")                                     \
 	X(28, SAME_POD, "same_pod", "both ends in one pod: not weft's business")                   \
 	X(29, WATCHED, "watched", "by TCP until it has shown that it is a conversation; then it is spliced") \
-	X(30, BLOCKING, "blocking",                                                                \
-	  "an end uses its socket in blocking mode, in which a splice could be noticed")           \
+	X(30, BLOCKING, "blocking", "an end uses its socket in blocking mode, in which a splice could be noticed") \
 	X(31, READER_SPLICES, "reader_splices",                                                    \
 	  "a program of one of the pods reads by splice(2), which does not see spliced bytes")     \
 	X(32, READER_UNSEEN, "reader_unseen",                                                      \
@@ -130,6 +129,7 @@ struct abi_tuple {
 	  "the peer is a pod of another node: carried by mutual TLS between the nodes' workers")   \
 	X(37, PROXIED, "proxied", "the destination wants the worker (annotation weft.io/proxy: always)") \
 	X(38, ANSWERED, "answered", "a filter of the route answered the request: redirect or CORS preflight") \
+	X(39, ROUTES, "routes", "routes are attached to the service: weft routes each request or connection") \
 	/* not on this node */                                                                     \
 	X(40, OTHER_NODE, "other_node",                                                            \
 	  "the peer is a pod of another node and one of the two is out of the mesh, or it is HBONE already") \
@@ -138,12 +138,10 @@ struct abi_tuple {
 	X(43, UNKNOWN_ADDRESS, "unknown_address",                                                  \
 	  "an end has an address that its pod was not enrolled with: not spliced; reached at it, " \
 	  "a pod is not asked")                                                                    \
-	X(44, FAIL_OPEN, "fail_open",                                                              \
-	  "it needs the worker, which is gone; weft.io/fail-open let it pass as it is")            \
+	X(44, FAIL_OPEN, "fail_open", "it needs the worker, which is gone; weft.io/fail-open let it pass as it is") \
 	/* refused */                                                                              \
 	X(64, DENIED, "denied", "an AuthorizationPolicy with action DENY matches")                 \
-	X(65, NOT_ALLOWED, "not_allowed",                                                          \
-	  "AuthorizationPolicies with action ALLOW select the pod and none matches")               \
+	X(65, NOT_ALLOWED, "not_allowed", "AuthorizationPolicies with action ALLOW select the pod and none matches") \
 	X(66, MTLS_REQUIRED, "mtls_required", "PeerAuthentication STRICT and the source has no identity") \
 	X(67, NO_ENDPOINT, "no_endpoint", "the service has no ready endpoint")                     \
 	X(68, NO_SERVICE_PORT, "no_service_port", "the service does not listen on this port")      \
@@ -298,8 +296,9 @@ struct abi_service_key {
 };
 
 #define ABI_SERVICE_AFFINITY 1u /* sessionAffinity ClientIP */
-#define ABI_SERVICE_L7 2u	/* has routes: needs the worker */
-#define ABI_SERVICE_PROXY 4u	/* weft.io/proxy: goes through the worker, to the endpoint that was picked */
+/* Routes are attached: the worker decides where it goes; so even without an endpoint (target is then the VIP). */
+#define ABI_SERVICE_ROUTES 2u
+#define ABI_SERVICE_PROXY 4u /* weft.io/proxy: goes through the worker, to the endpoint that was picked */
 
 /*
  * `endpoints` holds `count` entries (service, generation, 0 .. count-1). The worker writes all of the

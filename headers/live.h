@@ -53,10 +53,17 @@ void live_join(const struct abi_tuple *tuple, const struct abi_conn *conn, unsig
 void live_bytes(const struct abi_conn *c, const struct abi_live *client, const struct abi_live *server,
 		uint64_t *ret_sent, uint64_t *ret_received);
 
-/* Where the connection goes: a captured one is seen on its way to the worker. */
-static inline const struct abi_addr *live_target(const struct live_row *r)
+/*
+ * Where the connection goes: a captured one is seen on its way to the worker; one that is routed goes to the service,
+ * and its requests wherever the routes say.
+ */
+static inline const struct abi_addr *live_target(const struct live_row *r, uint16_t *ret_port)
 {
-	return r->conn.flags & ABI_CONN_CAPTURED ? &r->conn.target : &r->tuple.dst;
+	const struct abi_conn *c = &r->conn;
+	bool captured = c->flags & ABI_CONN_CAPTURED, routed = captured && c->reason == ABI_ROUTES;
+
+	*ret_port = routed ? c->asked_port : captured ? c->target_port : r->tuple.dst_port;
+	return routed ? &c->asked : captured ? &c->target : &r->tuple.dst;
 }
 
 #endif

@@ -71,7 +71,7 @@ bool destination_parse(struct destination *d, const char *text) must_check;
 void destination_from(struct destination *d); /* chooses `from` by the family of addr */
 /*
  * decide_capture() for a connect() of d->source to an address, or to an endpoint of a service: `front`, NULL for none.
- * ABI_NONE, ABI_TUNNELLED, ABI_PROXIED, or why it is refused.
+ * ABI_NONE, ABI_TUNNELLED, ABI_PROXIED, ABI_ROUTES, or why it is refused.
  */
 enum abi_reason destination_need(const struct destination *d, const struct world_front *front,
 				 const struct abi_addr *addr, uint16_t port);

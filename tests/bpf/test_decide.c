@@ -309,6 +309,12 @@ static void what_needs_the_worker(void **state)
 		{{.kind = ABI_KIND_LOCAL_POD, .address = ABI_ADDRESS_PROXY, .port = 80}, ABI_PROXIED},
 		{{.kind = ABI_KIND_LOCAL_POD, .address = ABI_ADDRESS_FAIL_OPEN, .port = 80}, ABI_NONE},
 		{{.kind = ABI_KIND_LOCAL_POD, .service = 1, .service_proxy = 1, .port = 80}, ABI_PROXIED},
+		{{.kind = ABI_KIND_LOCAL_POD, .service = 1, .service_routes = 1, .port = 80}, ABI_ROUTES},
+		{{.kind = ABI_KIND_VIP, .service = 1, .service_routes = 1, .port = 80}, ABI_ROUTES},
+		{{.kind = ABI_KIND_REMOTE_POD, .address = ABI_ADDRESS_MESH, .service = 1, .service_routes = 1,
+		  .service_proxy = 1, .port = ABI_PORT_INBOUND}, ABI_ROUTES},
+		{{.kind = ABI_KIND_NONE, .pod = ABI_POD_REGISTRY_ONLY, .service = 1, .service_routes = 1, .port = 80},
+		 ABI_ROUTES},
 		{{.kind = ABI_KIND_NONE, .port = 443}, ABI_NONE},
 		{{.kind = ABI_KIND_NONE, .port = ABI_PORT_OUTBOUND}, ABI_NONE},
 		{{.kind = ABI_KIND_NONE, .pod = ABI_POD_REGISTRY_ONLY, .port = 443}, ABI_EGRESS},
@@ -319,6 +325,9 @@ static void what_needs_the_worker(void **state)
 
 	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
 		assert_int_equal(decide_capture(&table[i].d), table[i].want);
+	assert_int_equal(decide_path(ABI_TUNNELLED), ABI_PATH_TUNNEL);
+	assert_int_equal(decide_path(ABI_PROXIED), ABI_PATH_PROXY);
+	assert_int_equal(decide_path(ABI_ROUTES), ABI_PATH_PROXY);
 }
 
 static void index_stays_below_count(void **state)

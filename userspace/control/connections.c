@@ -102,15 +102,6 @@ static json_t *side(const struct listing *l, uint32_t pod, const struct abi_addr
 	return json_pack("{s:o, s:o, s:i}", "pod", name, "address", name_address(a), "port", (int)port);
 }
 
-/* Where it goes: what is captured has our own listener in its tuple. */
-static const struct abi_addr *goes_to(const struct live_row *r, uint16_t *ret_port)
-{
-	bool captured = r->conn.flags & ABI_CONN_CAPTURED;
-
-	*ret_port = captured ? r->conn.target_port : r->tuple.dst_port;
-	return captured ? &r->conn.target : &r->tuple.dst;
-}
-
 /* What the worker alone knows of a connection that it carries. */
 static void add_relay(const struct listing *l, const struct live_row *r, json_t *j)
 {
@@ -135,7 +126,7 @@ static json_t *item(void *ctx, const void *key)
 	const struct live_row *r = key;
 	const struct abi_conn *c = &r->conn;
 	uint16_t port;
-	const struct abi_addr *to = goes_to(r, &port);
+	const struct abi_addr *to = live_target(r, &port);
 	const struct abi_local *client = &c->end[ABI_CLIENT], *server = &c->end[ABI_SERVER];
 	const struct world *w = l->report->world;
 	uint64_t age = l->now_ns > c->opened_ns ? l->now_ns - c->opened_ns : 0;
@@ -209,7 +200,7 @@ static void choose(struct listing *l, struct live_rows *rows)
 		if (!r->conn.client_pod)
 			stranger_want(l, &r->tuple.src);
 		if (!r->conn.server_pod)
-			stranger_want(l, goes_to(r, &port));
+			stranger_want(l, live_target(r, &port));
 		memmove(&rows->row[kept++], r, sizeof(*r));
 	}
 	rows->count = kept;

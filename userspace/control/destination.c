@@ -28,6 +28,7 @@ enum abi_reason destination_need(const struct destination *x, const struct world
 	struct decide_dest d = {.pod = x->source->flags,
 				.service = front != NULL,
 				.service_proxy = front && front->flags & ABI_SERVICE_PROXY,
+				.service_routes = front && front->flags & ABI_SERVICE_ROUTES,
 				.port = port};
 
 	if (a && world_address_row(a, &row)) {

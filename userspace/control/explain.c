@@ -117,11 +117,6 @@ static enum abi_reason explain_service(struct explain *x)
 		     x->to.port);
 		return ABI_NO_SERVICE_PORT;
 	}
-	if (f->flags & ABI_SERVICE_L7 && !(f->flags & ABI_SERVICE_PROXY)) {
-		step_object(x, "service", s->object,
-			    "it has HTTP rules, which need the worker: refused (needs_worker)");
-		return ABI_NEEDS_WORKER;
-	}
 	if (!f->count) {
 		text = mem_format("%s is service %s/%s: it has no ready endpoint: refused (no_endpoint)", buf,
 				  s->namespace, s->name);
@@ -353,10 +348,12 @@ static void explain_live(struct explain *x, const struct world_pod *to)
 		return;
 	for (unsigned i = 0; i < rows.count; i++) {
 		const struct live_row *r = &rows.row[i];
+		uint16_t port;
 
 		if (r->conn.client_pod != x->source->enrolled->number)
 			continue;
-		if (to ? r->conn.server_pod != to->enrolled->number : !addr_equal(live_target(r), &x->to.addr))
+		if (to ? r->conn.server_pod != to->enrolled->number
+		       : !addr_equal(live_target(r, &port), &x->to.addr))
 			continue;
 		count++;
 		if (r->conn.path < array_size(by_path))
