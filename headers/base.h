@@ -38,6 +38,7 @@ struct arena {
 void *arena_alloc(struct arena *a, size_t size) must_check; /* zeroed, aligned to 16 */
 char *arena_string(struct arena *a, const char *s, size_t len) must_check; /* NUL-terminated copy */
 void arena_free(struct arena *a);
+void arena_reset(struct arena *a); /* the same, but keeps a chunk of the usual size for what comes next */
 
 /* ------------------------------------------------------------------ list (inline) */
 

@@ -184,6 +184,29 @@ static void arena_may_hold_itself(void **state)
 	arena_free(a);
 }
 
+/* What an arena hands out after a reset is zeroed, and of its usual size comes without malloc. */
+static void arena_is_used_again(void **state)
+{
+	struct arena a = {0};
+	char *first = arena_alloc(&a, 100), *again;
+
+	memset(first, 1, 100);
+	for (unsigned i = 0; i < 100; i++)
+		memset(arena_alloc(&a, 40), 2, 40);
+	arena_reset(&a);
+	assert_int_equal(a.bytes, 0);
+	again = arena_alloc(&a, 1000);
+	for (unsigned i = 0; i < 1000; i++)
+		assert_int_equal(again[i], 0);
+	arena_reset(&a);
+	assert_ptr_equal(arena_alloc(&a, 10), again);
+	(void)!arena_alloc(&a, 1 << 20);
+	arena_reset(&a);
+	arena_reset(&a);
+	arena_free(&a);
+	arena_reset(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -193,6 +216,7 @@ int main(void)
 		cmocka_unit_test(wipe),
 		cmocka_unit_test(overflow_ends_the_process),
 		cmocka_unit_test(arena_hands_out_disjoint_zeroed_aligned),
+		cmocka_unit_test(arena_is_used_again),
 		cmocka_unit_test(arena_of_nothing_gives_different_addresses),
 		cmocka_unit_test(arena_strings_end),
 		cmocka_unit_test(arena_may_hold_itself),

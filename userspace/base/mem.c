@@ -15,6 +15,7 @@
 #define ARENA_FIRST 512
 #define ARENA_CHUNK (64u << 10)
 #define ARENA_ALIGN 16
+#define ARENA_RESET (8u << 10) /* the largest chunk that is kept for the next use */
 
 struct arena_chunk {
 	struct arena_chunk *before;
@@ -157,6 +158,25 @@ void arena_free(struct arena *a)
 	a->last = NULL;
 	a->bytes = 0;
 	for (; c; c = before) {
+		before = c->before;
+		free(c);
+	}
+}
+
+void arena_reset(struct arena *a)
+{
+	struct arena_chunk *c = a->last, *before;
+
+	a->bytes = 0;
+	if (!c || c->size > ARENA_RESET) {
+		arena_free(a);
+		return;
+	}
+	before = c->before;
+	memset(c->data, 0, c->used);
+	c->used = 0;
+	c->before = NULL;
+	for (c = before; c; c = before) {
 		before = c->before;
 		free(c);
 	}
