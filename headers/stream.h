@@ -103,6 +103,13 @@ unsigned stream_lend(const struct buf *from, struct stream_bytes run[STREAM_RUNS
 /* Writes what waits in a queue of its thread, as much as `to` takes. true: nothing waits any more. */
 bool stream_drain(struct stream *to, struct buf *from);
 
+enum stream_pump { STREAM_PUMP_WAITS, /* for one of the two; its event comes */
+		   STREAM_PUMP_MORE,  /* stopped for others' sake: call it again, in another turn */
+		   STREAM_PUMP_ENDED, /* `in` has ended, and `out` was not told yet: stream_finish() is the caller's */
+};
+/* Moves what there is; *count grows by what was taken. */
+enum stream_pump stream_pump(struct stream *in, struct stream *out, uint64_t *count) must_check;
+
 /* ------------------------------------------------------------------ io/sock.c: TCP */
 
 /*
@@ -129,6 +136,8 @@ struct stream *sock_connect(struct thread *t, int fd, const struct abi_addr *to,
  */
 void sock_tcp_only(struct stream *s);
 void sock_reset(int fd); /* closes a TCP socket by RST, not FIN */
+/* Bytes that were consumed, all of them, and are to be read again: `bytes` is empty after it. */
+void sock_give_back(struct stream *s, struct buf *bytes);
 int sock_fd(const struct stream *s); /* borrowed; for options and addresses */
 /* Its peer and itself, IPv4 as mapped; 0 or -errno. */
 int sock_peer(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;

@@ -215,6 +215,17 @@ static void sock_consume(struct stream *s, size_t len)
 	k->lent = 0;
 }
 
+void sock_give_back(struct stream *s, struct buf *bytes)
+{
+	struct sock *k = of(s);
+
+	assert(!k->rest.len && !k->lent);
+	buf_clear(&k->rest, &s->thread->pool);
+	k->rest = *bytes;
+	*bytes = (struct buf){0};
+	s->ended = false; /* an end that was seen is seen again */
+}
+
 /* ------------------------------------------------------------------ writing */
 
 static size_t sock_room(struct stream *s)

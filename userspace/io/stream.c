@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* stream.c: what waits in a queue, lent to who reads and given to who takes. */
+/* stream.c: what waits in a queue, lent to who reads and given to who takes; and from one stream to another. */
 #include "stream.h"
+
+#define PUMP_BYTES THREAD_SCRATCH /* in one go, at most */
+#define PUMP_TURNS 4		  /* goes, before others have theirs */
 
 unsigned stream_lend(const struct buf *from, struct stream_bytes run[STREAM_RUNS], size_t most, size_t *ret_len)
 {
@@ -31,4 +34,24 @@ bool stream_drain(struct stream *to, struct buf *from)
 			return false;
 	}
 	return true;
+}
+
+enum stream_pump stream_pump(struct stream *in, struct stream *out, uint64_t *count)
+{
+	struct stream_bytes run[STREAM_RUNS];
+
+	for (unsigned i = 0; i < PUMP_TURNS; i++) {
+		size_t room = stream_room(out), took;
+		unsigned runs;
+
+		if (!room)
+			return STREAM_PUMP_WAITS;
+		runs = stream_peek(in, run, room < PUMP_BYTES ? room : PUMP_BYTES);
+		if (!runs)
+			return in->ended && !out->finished ? STREAM_PUMP_ENDED : STREAM_PUMP_WAITS;
+		took = stream_write(out, run, runs);
+		stream_consume(in, took);
+		*count += took;
+	}
+	return STREAM_PUMP_MORE;
 }
