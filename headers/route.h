@@ -98,6 +98,7 @@ struct route_found {
 	const struct route_rule *rule; /* NULL: no route matches: 404 (gRPC: UNIMPLEMENTED) */
 	/* Bytes of the path that a PathPrefix matched, without a final "/": 0 for "/". For ReplacePrefixMatch. */
 	size_t prefix;
+	unsigned steps; /* what was looked at to find it: does not grow with the number of routes */
 };
 
 struct route_question {
