@@ -154,6 +154,7 @@ bool http_field_add(struct http_head *h, struct http_text name, struct http_text
 /* The same with room made in the arena where there is none. */
 void http_field_put(struct arena *a, struct http_head *h, struct http_text name, struct http_text value);
 void http_field_remove(struct http_head *h, struct http_text name); /* all of them; lower case */
+struct http_text http_text_keep(struct arena *a, struct http_text t) must_check; /* a copy, NUL-terminated */
 bool http_text_equal(struct http_text a, struct http_text b);
 bool http_text_equal_nocase(struct http_text a, struct http_text b);
 bool http_is_grpc(const struct http_head *h); /* content-type application/grpc, with or without +proto */

@@ -24,6 +24,17 @@ static void texts(void **state)
 	assert_false(http_text_equal_nocase(T("Foo"), T("Foo2")));
 }
 
+static void copies_of_texts(void **state)
+{
+	struct arena a = {0};
+	struct http_text t = http_text_keep(&a, (struct http_text){"abcd", 3});
+
+	assert_int_equal(t.len, 3);
+	assert_string_equal(t.at, "abc");
+	assert_string_equal(http_text_keep(&a, (struct http_text){NULL, 0}).at, "");
+	arena_free(&a);
+}
+
 static void fields(void **state)
 {
 	struct http_field room[5] = {0};
@@ -185,6 +196,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(texts),
+		cmocka_unit_test(copies_of_texts),
 		cmocka_unit_test(fields),
 		cmocka_unit_test(kept),
 		cmocka_unit_test(room_is_made),

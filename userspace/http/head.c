@@ -15,6 +15,11 @@ bool http_text_equal_nocase(struct http_text a, struct http_text b)
 	return a.len == b.len && (!a.len || !strncasecmp(a.at, b.at, a.len)); /* no NUL in either */
 }
 
+struct http_text http_text_keep(struct arena *a, struct http_text t)
+{
+	return (struct http_text){arena_string(a, t.len ? t.at : "", t.len), t.len};
+}
+
 /* ------------------------------------------------------------------ fields */
 
 static const struct http_field *from(const struct http_head *h, const struct http_field *after)

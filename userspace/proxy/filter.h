@@ -43,6 +43,22 @@ unsigned reply_status(enum abi_reason reason); /* of HTTP */
 /* A head without a body, with room: `server` and `date` (wall_ms 0: none). What a filter answers with. */
 struct http_head *reply_head(struct arena *a, const struct http_head *request, unsigned status, int64_t wall_ms);
 
+/* ------------------------------------------------------------------ cors.c */
+
+/*
+ * Cross-origin requests (Fetch standard, section 3.3; GEP-1767). An origin that is allowed is named in the answer,
+ * never "*", so every answer varies by it. A preflight is answered by weft: 200, or 403 where it is not allowed.
+ */
+#define CORS_FIELDS 8
+struct cors {
+	bool preflight, allowed;
+	struct http_field field[CORS_FIELDS]; /* of the answer, also of a preflight's; texts in the arena */
+	unsigned fields;
+};
+void cors_judge(struct arena *a, const struct route_filter *f, const struct http_head *request, struct cors *ret);
+/* What an answer of the backend may not say by itself, where the route has the say. */
+bool cors_is_own(struct http_text name);
+
 /* ------------------------------------------------------------------ filter.c */
 
 struct filter_scene {
