@@ -77,6 +77,8 @@
 	X(UNPROCESSED, "the peer refuses the stream")                      \
 	X(RESET, "reset by the peer")                                      \
 	X(MALFORMED, "malformed message")                                  \
+	X(STREAMS, "more streams than there may be")                       \
+	X(INFORMATIONAL, "too many answers before the final one")          \
 	X(CANNOT_ANSWER, "cannot answer")
 
 enum http2_why {

@@ -270,6 +270,13 @@ static ssize_t on_frame_most(nghttp2_session *session, uint8_t type, int32_t id,
 	return (ssize_t)http2_frame_most(arg);
 }
 
+static void seen_wrong(struct http2 *h, uint32_t error)
+{
+	http2_seen_reset(h);
+	if (h->user->refused)
+		h->user->refused(h, 0, error == NGHTTP2_REFUSED_STREAM ? HTTP2_WHY_STREAMS : HTTP2_WHY_MALFORMED);
+}
+
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	struct http2 *h = arg;
@@ -286,13 +293,15 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *a
 	if (frame->hd.type == NGHTTP2_RST_STREAM) {
 		/* Not by the owner's will: what the peer did was wrong. */
 		if (!x || (x->state < HTTP2_LEFT && !x->s.why))
-			http2_seen_reset(h);
+			seen_wrong(h, frame->rst_stream.error_code);
 		if (x)
 			x->reset_sent = true;
 		return 0;
 	}
-	if (x && frame->hd.type == NGHTTP2_HEADERS)
+	if (x && !h->server && frame->hd.type == NGHTTP2_HEADERS) {
 		x->exchange.head_sent = true;
+		h->may_write |= !list_empty(&x->waiting); /* it has a window now */
+	}
 	if (!x || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
 	x->end_sent = true;
