@@ -41,7 +41,7 @@ FLOORS := \
 	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/stream io/sock \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/name http/head http/path http/detect http/grpc http/websocket \
-	http/http1_parse http/http1_chunk http/http1_write http/http1 \
+	http/http1_scan http/http1_parse http/http1_chunk http/http1_write http/http1_send http/http1_receive http/http1 \
 	http/http2_send http/http2_stream http/http2_receive http/http2_session http/http2_head http/http2 \
 	http/authority http/hbone \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security \

@@ -135,6 +135,11 @@ struct stream *sock_connect(struct thread *t, int fd, const struct abi_addr *to,
  * that took all. Nothing is done to a stream that is no socket.
  */
 void sock_tcp_only(struct stream *s);
+/*
+ * Asks the kernel whether the peer of a socket has finished, or is gone, or has sent something: for who is about to
+ * write to one that was idle, where the event may be on its way. Of a stream that is no socket: false.
+ */
+bool sock_stale(const struct stream *s) must_check;
 void sock_reset(int fd); /* closes a TCP socket by RST, not FIN */
 /* Bytes that were consumed, all of them, and are to be read again: `bytes` is empty after it. */
 void sock_give_back(struct stream *s, struct buf *bytes);

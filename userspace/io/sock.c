@@ -540,6 +540,15 @@ void sock_tcp_only(struct stream *s)
 		of(s)->tcp_only = !setsockopt(of(s)->fd, SOL_TCP, TCP_INQ, &on, sizeof(on));
 }
 
+bool sock_stale(const struct stream *s)
+{
+	char c;
+
+	if (s->ops != &ops)
+		return false;
+	return of(s)->state != SOCK_OPEN || recv(of(s)->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+}
+
 int sock_fd(const struct stream *s)
 {
 	assert(s->ops == &ops);
