@@ -107,7 +107,7 @@ uint64_t filter_timeout(struct arena *a, struct http_head *request, uint64_t rou
 enum forwarded_trust {
 	FORWARDED_KEEP,	   /* a pod: passed on as it is, nothing is appended: the app sees the client's own address */
 	FORWARDED_APPEND,  /* a front: kept, and the client's address is appended */
-	FORWARDED_REPLACE, /* an edge: taken out, what weft knows is put in */
+	FORWARDED_REPLACE, /* an edge: taken out, the id too; what weft knows is put in */
 };
 struct forwarded_hop {
 	enum forwarded_trust trust;
@@ -120,28 +120,25 @@ struct http_text forwarded_apply(struct arena *a, struct http_head *request, con
 
 /* ------------------------------------------------------------------ access.c */
 
-/* Everything that the log says of one request. Empty texts and NULL: left out. */
+/* Everything that the log says of one request. Empty texts and NULL: their keys are left out. */
 struct access {
-	struct http_text method, authority, path, id; /* as the client had them */
-	enum http_version client_version, server_version; /* the latter if `backend` was asked */
-	unsigned status; /* 0: none was sent */
-	int grpc_status; /* -1: none */
-	enum abi_reason reason;
+	struct http_text method, authority, path, id;	  /* as the client had them; the id as it was passed on */
+	enum http_version client_version, server_version; /* the latter if there is an endpoint */
+	unsigned status;				  /* 0: none was sent */
+	int grpc_status;				  /* -1: none */
+	enum abi_reason reason;				  /* ABI_NONE: in order */
 	const char *why;
 	uint64_t request_bytes, answer_bytes; /* of bodies */
 	uint64_t total_ns, backend_ns;	      /* backend: from its head sent to its head come; 0: none came */
-	const char *route, *rule;
-	const char *backend;	     /* "shop/web:80" */
-	const struct abi_addr *endpoint;
-	uint16_t endpoint_port;
+	const char *route, *rule, *backend;   /* "shop/canary", the name of its rule, "shop/web:80" */
+	const struct abi_addr *client, *endpoint;
+	uint16_t client_port, endpoint_port;
 	const char *source; /* SPIFFE id */
-	const struct abi_addr *client;
-	uint16_t client_port;
-	unsigned tries; /* connections that it was sent on */
+	unsigned tries;	    /* connections that it was sent on */
 };
 /*
- * One line without its end, `key=value` with blanks between, for log_line(): always those keys, in that order. What
- * came from outside is quoted, escaped and cut. Returns its length, < size.
+ * One line without its end for log_line(): `key=value` with blanks between, always those keys, in that order. What came
+ * from outside is quoted, escaped and cut. Returns its length; NUL-terminated.
  */
 #define ACCESS_TEXT 3072
 size_t access_text(const struct access *x, char buf[ACCESS_TEXT]);
