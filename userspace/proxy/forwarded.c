@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* forwarded.c: what a client says of itself and of hops before it; the id of a request. */
+#include <string.h>
+#include <strings.h>
+
+#include "filter.h"
+
+#define ID 128 /* longest x-request-id that is kept */
+
+/* ------------------------------------------------------------------ the id */
+
+/* What a log line, a URL and a shell take as it is; nothing that ends a field or a quotation. */
+static bool is_id(struct http_text t)
+{
+	if (!t.len || t.len > ID)
+		return false;
+	for (size_t i = 0; i < t.len; i++) {
+		char c = t.at[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		      (c && strchr("-._~:/+=@", c))))
+			return false;
+	}
+	return true;
+}
+
+/* UUID, version 4 (RFC 9562 section 5.4) */
+static struct http_text new_id(struct arena *a, struct random *random)
+{
+	static const char digit[] = "0123456789abcdef";
+	uint64_t bits[2] = {random_next(random), random_next(random)};
+	char *s = arena_alloc(a, 37), *to = s;
+
+	bits[0] = (bits[0] & ~0xf000ull) | 0x4000;
+	bits[1] = (bits[1] & ~(3ull << 62)) | 1ull << 63;
+	for (unsigned i = 0; i < 32; i++) {
+		if (i == 8 || i == 12 || i == 16 || i == 20)
+			*to++ = '-';
+		*to++ = digit[bits[i / 16] >> (60 - 4 * (i % 16)) & 15];
+	}
+	return (struct http_text){s, 36};
+}
+
+/* ------------------------------------------------------------------ fields that are not a client's */
+
+/*
+ * Who the client is, as meshes tell it to apps: that of others (Envoy and Istio, Linkerd), which an app may be set up
+ * to believe, and the names that weft keeps for itself.
+ */
+static bool tells_identity(const struct http_field *f)
+{
+	static const struct http_text own = HTTP_TEXT("x-weft-"), linkerd = HTTP_TEXT("l5d-client-id");
+
+	if (f->id)
+		return f->id == HTTP_NAME_X_FORWARDED_CLIENT_CERT;
+	if (!f->name.len)
+		return false;
+	switch (f->name.at[0] | 0x20) {
+	case 'x':
+		return f->name.len >= own.len && !strncasecmp(f->name.at, own.at, own.len);
+	case 'l':
+		return http_text_equal_nocase(f->name, linkerd);
+	}
+	return false;
+}
+
+static bool tells_hops(const struct http_field *f)
+{
+	static const struct http_text real_ip = HTTP_TEXT("x-real-ip");
+
+	return f->id == HTTP_NAME_FORWARDED || f->id == HTTP_NAME_X_FORWARDED_FOR ||
+	       f->id == HTTP_NAME_X_FORWARDED_HOST || f->id == HTTP_NAME_X_FORWARDED_PROTO ||
+	       (!f->id && http_text_equal_nocase(f->name, real_ip));
+}
+
+/* One walk: what may stay. The first good id is the request's; what is no id, and further ones, go. */
+static void sift(struct http_head *h, bool hops, struct http_text *ret_id)
+{
+	unsigned kept = 0;
+
+	*ret_id = HTTP_TEXT("");
+	for (unsigned i = 0; i < h->fields; i++) {
+		const struct http_field *f = &h->field[i];
+
+		if (tells_identity(f) || (!hops && tells_hops(f)))
+			continue;
+		if (f->id == HTTP_NAME_X_REQUEST_ID) {
+			if (!hops || ret_id->len || !is_id(f->value))
+				continue;
+			*ret_id = f->value;
+		}
+		if (kept != i)
+			h->field[kept] = *f;
+		kept++;
+	}
+	h->fields = kept;
+}
+
+/* ------------------------------------------------------------------ hops */
+
+/* Behind what the last field of that name says, or in a new one. */
+static void append(struct arena *a, struct http_head *h, enum http_name id, struct http_text name,
+		   struct http_text value)
+{
+	struct http_field *last = NULL;
+	size_t len;
+	char *s;
+
+	for (unsigned i = 0; i < h->fields; i++)
+		if (h->field[i].id == id && h->field[i].value.len)
+			last = &h->field[i];
+	if (!last) {
+		http_field_put(a, h, name, value);
+		return;
+	}
+	len = last->value.len;
+	s = arena_alloc(a, len + 2 + value.len + 1);
+	memcpy(s, last->value.at, len);
+	memcpy(s + len, ", ", 2);
+	memcpy(s + len + 2, value.at, value.len);
+	last->value = (struct http_text){s, len + 2 + value.len};
+}
+
+static void tell_hop(struct arena *a, struct http_head *h, const struct forwarded_hop *hop)
+{
+	char addr[ADDR_TEXT], element[ADDR_TEXT + 32];
+	bool v4 = addr_is_v4(&hop->client);
+	int n;
+
+	addr_text(&hop->client, addr);
+	append(a, h, HTTP_NAME_X_FORWARDED_FOR, HTTP_TEXT("x-forwarded-for"),
+	       http_text_keep(a, (struct http_text){addr, strlen(addr)}));
+	if (!http_field(h, HTTP_NAME_X_FORWARDED_PROTO, NULL))
+		http_field_put(a, h, HTTP_TEXT("x-forwarded-proto"),
+			       hop->secure ? HTTP_TEXT("https") : HTTP_TEXT("http"));
+	if (!http_field(h, HTTP_NAME_FORWARDED, NULL))
+		return; /* RFC 7239 only for who uses it */
+	n = snprintf(element, sizeof(element), "for=%s%s%s;proto=%s", v4 ? "" : "\"[", addr, v4 ? "" : "]\"",
+		     hop->secure ? "https" : "http");
+	append(a, h, HTTP_NAME_FORWARDED, HTTP_TEXT("forwarded"),
+	       http_text_keep(a, (struct http_text){element, (size_t)n}));
+}
+
+struct http_text forwarded_apply(struct arena *a, struct http_head *request, const struct forwarded_hop *hop)
+{
+	struct http_text id;
+
+	sift(request, hop->trust != FORWARDED_REPLACE, &id);
+	if (hop->trust != FORWARDED_KEEP)
+		tell_hop(a, request, hop);
+	if (!id.len) {
+		id = new_id(a, hop->random);
+		http_field_put(a, request, HTTP_TEXT("x-request-id"), id);
+	}
+	return id;
+}
