@@ -222,7 +222,8 @@ static void header_changes_against_an_oracle(void **state)
 		f.kind = answer ? FILTER_RESPONSE_HEADERS : FILTER_REQUEST_HEADERS;
 		if ((f.headers.sets = (unsigned)random() % 2)) {
 			n = (unsigned)random() % NAMES;
-			change[0] = (struct http_field){.name = random_name(n, &a), .value = text(values[random() % 5])};
+			change[0] = (struct http_field){.name = random_name(n, &a),
+							.value = text(values[random() % 5])};
 			oracle_set(&want, n, change[0].value.at);
 		}
 		f.headers.adds = (unsigned)random() % 3;
