@@ -475,14 +475,17 @@ bool rig_arrived(struct rig *r, const struct rig_end *e)
 	uint64_t deadline = clock_ns() + RIG_WAIT_MS * 1000000ull;
 	struct selftest_seen seen;
 
-	while (rig_look(r, e, &seen)) {
+	for (;;) {
+		bool last = clock_ns() > deadline; /* before the look: who was interrupted looks once more */
+
+		if (!rig_look(r, e, &seen))
+			return false;
 		if (seen.arrived)
 			return true;
-		if (clock_ns() > deadline)
+		if (last)
 			return rig_fail(r, "bytes by TCP do not arrive");
 		(void)poll(NULL, 0, 1);
 	}
-	return false;
 }
 
 bool rig_inq(struct rig *r, const struct rig_end *e, int want)
