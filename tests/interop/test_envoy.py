@@ -136,7 +136,7 @@ def test_nobody_listens(lab, foreign, near, far):
         while c.send(b"is there anybody"):
             assert not c.recv(100)
             assert near == "envoy-near", "an orderly end, as if that were the answer"  # Envoy does so, now and then
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 8  # its socket waits for 10
 
 
 def test_connections_that_come_and_go(lab, foreign, load):

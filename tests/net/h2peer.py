@@ -94,7 +94,7 @@ class Peer:
         self.streams[i].answered = True
         self.send(frames.HeadersFrame(i, self.encoder.encode(fields), flags=flags))
 
-    def data(self, i, data=b"", end=False, most=16384, seconds=15):
+    def data(self, i, data=b"", end=False, most=16384, seconds=60):
         """As much as the other side has room for, until all is said."""
         stream, data = self.streams[i], memoryview(data)
         while data:
@@ -118,7 +118,7 @@ class Peer:
 
     # ---- what is said to us
 
-    def until(self, condition, seconds=10):
+    def until(self, condition, seconds=60):
         """Reads until it is so; Ended if the connection is before, TimeoutError after `seconds`."""
         end = time.monotonic() + seconds
         while not condition():
@@ -147,7 +147,7 @@ class Peer:
         except (TimeoutError, Ended):
             pass
 
-    def until_ended(self, seconds=10):
+    def until_ended(self, seconds=60):
         """The other side ends the connection; what it said before is kept."""
         try:
             self.until(lambda: False, seconds)
@@ -155,12 +155,12 @@ class Peer:
             return str(e)
         raise AssertionError("unreachable")
 
-    def status(self, i, seconds=10):
+    def status(self, i, seconds=60):
         stream = self.streams[i]
         self.until(lambda: stream.status or stream.reset is not None, seconds)
         return stream.status or -stream.reset
 
-    def read(self, i, count, seconds=15):
+    def read(self, i, count, seconds=60):
         stream = self.streams[i]
         self.until(lambda: len(stream.data) >= count or stream.reset is not None or stream.ended, seconds)
         taken = bytes(stream.data[:count])

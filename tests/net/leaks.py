@@ -24,11 +24,12 @@ def connections_end(running):
         (pathlib.Path(pod["cgroup"]) / "cgroup.kill").write_text("1")
     for p in running.started:
         p.wait()
+    running.let_go()
     for node in running.nodes:
         for name in ("conns", "splices"):
             if os.path.exists(f"/sys/fs/bpf/weft/{running.instance(node)}/{name}"):
                 labrun.wait_for(lambda n=node, m=name: not entries(running, m, n), 15,
-                                f"map {name} of {node} without entries")
+                                f"map {name} of {node} without entries", grace=2)
 
 
 def entries(running, name, node):
@@ -67,6 +68,6 @@ class Leaks:
 
     def check(self):
         try:
-            labrun.wait_for(lambda: not self.left(), 30)  # the kernel removes the netns of all labs one by one
+            labrun.wait_for(lambda: not self.left(), 30, grace=2)  # the kernel removes netns one by one, of all labs
         except labrun.LabError:
             pytest.fail("the lab left behind: " + ", ".join(self.left()))

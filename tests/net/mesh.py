@@ -9,12 +9,13 @@ import itertools
 import json
 import socket
 import sys
-import time
 
 import labrun
 import pytest
 
-AT_ONCE = 0.05  # seconds in which a refusal must be there
+from stopwatch import Stopwatch
+
+AT_ONCE = 0.5  # seconds in which a refusal must be there; a SYN that nobody answers goes again after one
 CLOSED = 8099  # nobody listens there
 
 # Greets with "NAME:PORT client-address own-address" and closes.
@@ -136,7 +137,7 @@ def short(address):
 def reach(lab, pod, host, port=80, family=None, s=None):
     """Connects and gives who answered, and what each side sees of the other."""
     s = s or lab.socket(pod, family or (socket.AF_INET6 if ":" in host else socket.AF_INET))
-    s.settimeout(5)
+    s.settimeout(30)
     s.connect((host, port))
     peer = s.getpeername()[:2]
     who, source, target = read_all(s).decode().split()
@@ -164,11 +165,11 @@ def pods(counter):
 def refused(lab, pod, host, port=80, family=socket.AF_INET):
     """ECONNREFUSED, at once."""
     s = lab.socket(pod, family)
-    s.settimeout(5)
-    began = time.monotonic()
+    s.settimeout(30)
+    watch = Stopwatch()
     with pytest.raises(ConnectionRefusedError):
         s.connect((host, port))
-    assert time.monotonic() - began < AT_ONCE
+    assert watch.seconds() < AT_ONCE
     s.close()
 
 

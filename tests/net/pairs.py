@@ -45,11 +45,11 @@ def pair(lab, client="client", server="server", family=socket.AF_INET, to=None, 
     """(client's socket, server's socket), connected."""
     listener = listen(lab, server, port, family, any_family)
     c = lab.socket(client, family)
-    c.settimeout(20)
+    c.settimeout(60)
     port = listener.getsockname()[1]
     c.connect(to or (lab.ip(server, 6 if family == socket.AF_INET6 else 4), port))
     s, _ = listener.accept()
-    s.settimeout(20)
+    s.settimeout(60)
     listener.close()
     return c, s
 
@@ -71,7 +71,7 @@ def shown(lab, c):
     return found[0]
 
 
-def settle(lab, c, s, reason="spliced", seconds=10):
+def settle(lab, c, s, reason="spliced", seconds=60):
     """Talks until weft has judged the connection like that; what `weftctl connections` then shows of it."""
     until = time.monotonic() + seconds
     while True:
@@ -134,7 +134,7 @@ class Stream(threading.Thread):
 
     def intact(self):
         """Ended in order, and the reader saw what was written."""
-        self.join(30)
+        self.join(120)
         assert not self.failed and not self.is_alive(), self.failed
         assert self.sent.digest() == self.got.digest()
         return self.bytes
@@ -155,7 +155,7 @@ class Streams:
     def __exit__(self, *_):
         self.done.set()
         for stream in self.both:
-            stream.join(30)
+            stream.join(120)
 
     def intact(self):
         return [stream.intact() for stream in self.both]

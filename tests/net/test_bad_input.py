@@ -13,10 +13,11 @@ import re
 import signal
 import subprocess
 import threading
-import time
 
 import labrun
 import pytest
+
+from stopwatch import Stopwatch
 
 BUILD = pathlib.Path(os.environ.get("BUILD") or labrun.ROOT / "build").resolve()
 SPLICE = ("splice",)  # a manifest is read the same with splice off
@@ -103,7 +104,7 @@ def problems(lab):
 
 def reaches(lab):
     """What was in force before the mistake is in force."""
-    said = lab.run("client", "curl", "-sS", "--max-time", "5", f"http://{VIP}/", check=False)
+    said = lab.run("client", "curl", "-sS", "--max-time", "30", f"http://{VIP}/", check=False)
     return said.stdout == "web\n"
 
 
@@ -173,7 +174,7 @@ def test_a_wrong_document_harms_no_other_one(lab):
     since = put(lab, "service.yaml", SERVICE.replace("port: 80\n", "port: {}\n") + "---\n" + more)
     expect(lab, "service.yaml", since=since, line=11, object="Service default/web", field="spec.ports[0].port")
     assert reaches(lab)
-    assert lab.run("client", "curl", "-sS", "--max-time", "5", f"http://{OTHER_VIP}/").stdout == "web\n"
+    assert lab.run("client", "curl", "-sS", "--max-time", "30", f"http://{OTHER_VIP}/").stdout == "web\n"
 
 
 def test_a_first_version_that_is_wrong_does_nothing_but_complain(lab):
@@ -194,7 +195,7 @@ def test_a_selector_that_matches_nothing(lab):
     since = put(lab, "lonely.yaml", service("lonely", OTHER_VIP, "  selector: { app: wep }\n"))
     expect(lab, "lonely.yaml", warning=True, since=since, line=1, object="Service default/lonely",
            field="spec.selector", reason="matches no pod")
-    done = lab.run("client", "curl", "-sS", "--max-time", "5", f"http://{OTHER_VIP}/", check=False)
+    done = lab.run("client", "curl", "-sS", "--max-time", "30", f"http://{OTHER_VIP}/", check=False)
     assert done.returncode == 7  # refused at once, not timed out
     assert lab.weftctl("explain", "default/client", f"{OTHER_VIP}:80")["reason"] == "no_endpoint"
 
@@ -248,10 +249,10 @@ CHOKING = {
 def test_a_large_file_that_is_hard_to_parse(lab, what):
     pid = lab.weftctl("status")["worker"]["pid"]
     pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak counts from here
-    began = time.monotonic()
+    watch = Stopwatch(lab)
     put(lab, "choke.yaml", CHOKING[what])
     labrun.wait_for(lambda: [p for p in problems(lab) if p["file"] == "choke.yaml"], 10, "the problem")
-    assert time.monotonic() - began < 4  # nothing is quadratic
+    assert watch.seconds() < 4  # nothing is quadratic
     assert memory(pid) < 160 * MIB
     assert reaches(lab) == (what != "policies")  # those close the namespace that they may have meant
 

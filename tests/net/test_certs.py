@@ -247,7 +247,7 @@ def handshake(lab, name, to, folder, who=None, alpn=("h2",)):
         context.load_cert_chain(folder / f"default.{who}.pem", folder / f"default.{who}.key")
     context.set_alpn_protocols(list(alpn))
     raw = lab.socket(name)
-    raw.settimeout(5)
+    raw.settimeout(30)
     raw.connect((lab.ip(to), 15008))
     with context.wrap_socket(raw) as s:
         s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")

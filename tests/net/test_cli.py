@@ -14,10 +14,11 @@ import re
 import signal
 import socket
 import subprocess
-import time
 
 import labrun
 import pytest
+
+from stopwatch import Stopwatch
 
 BUILD = pathlib.Path(os.environ.get("BUILD") or labrun.ROOT / "build").resolve()
 SPLICE = ("splice",)  # no traffic here but a little
@@ -243,7 +244,7 @@ def test_watch_ends_with_ctrl_c(lab, options):
         while p.stdout.readline() != first:  # the second screen
             pass
         p.send_signal(signal.SIGINT)
-        _, err = p.communicate(timeout=5)
+        _, err = p.communicate(timeout=60)
         assert p.returncode == -signal.SIGINT and not err
 
 
@@ -414,9 +415,9 @@ def daemons(lab):
 
 def quick(lab):
     """weftctl gets its answers from both daemons, and need not wait for its own patience to end."""
-    began = time.monotonic()
+    watch = Stopwatch(lab)
     assert lab.weftctl("status")["control"] and lab.weftctl("pods")["pods"]
-    assert time.monotonic() - began < 4
+    assert watch.seconds() < 4
 
 
 def wire_size(lab):

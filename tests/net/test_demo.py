@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import labrun
+from stopwatch import pace
 
 BUILD = pathlib.Path(os.environ.get("BUILD") or labrun.ROOT / "build").resolve()
 DEMO = [str(labrun.ROOT / "tools/demo"), "--build", str(BUILD)]
@@ -22,10 +23,10 @@ def clean():
 
 
 def test_the_demo_shows_what_it_promises():
-    began = time.monotonic()
-    done = subprocess.run(DEMO, capture_output=True, text=True, check=False, timeout=120)
+    before, began = pace(), time.monotonic()
+    done = subprocess.run(DEMO, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 60 * max(before, pace())
     for words in ("plain TCP", "through weft", "cubic", "hello from web-1", "hello from web-2", "Couldn't connect",
                   "exit code 7", "spliced", "not_allowed", "shop/web-clients", "account 4711 holds 1 000 000",
                   "15008   nothing: TLS 1.3", "cluster.local/ns/shop/sa/ledger"):

@@ -124,13 +124,49 @@ def echo(lab):
 
 def tcp(lab, pod, to):
     s = lab.socket(pod)
-    s.settimeout(30)
+    s.settimeout(60)
     s.connect(to)
     return s
 
 
 def secure(lab, certs, leaf="peer", alpn=("h2",)):
     return context(certs, leaf, False, alpn).wrap_socket(tcp(lab, "peer", (lab.ip("near"), HBONE)))
+
+
+# ---------------------------------------------------------------- who does not go on
+
+PATIENCE = {"silent": 30, "half": 30, "bare": 50, "preface": 50, "mute": 90}  # seconds: thrice weft's, or about
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stalling(lab, certs):
+    """TCP alone, half a hello, TLS alone, a preface alone, no answer to PING, while all else goes on: {name: when}."""
+    to = (lab.ip("near"), HBONE)
+    silent, half = tcp(lab, "peer", to), tcp(lab, "peer", to)
+    half.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+    bare, preface = secure(lab, certs), secure(lab, certs)
+    preface.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    mute = Peer(secure(lab, certs), True, answers_pings=False)
+    sockets = {"silent": silent, "half": half, "bare": bare, "preface": preface, "mute": mute.sock}
+    start, ends = time.monotonic(), {}
+
+    def wait(name, s):
+        s.settimeout(2 * PATIENCE[name])
+        try:
+            while s.recv(1 << 16):
+                pass
+        except (ConnectionError, ssl.SSLError):
+            pass
+        except OSError as e:
+            ends[name] = e
+            return
+        ends[name] = time.monotonic() - start
+
+    for what in sockets.items():
+        threading.Thread(target=wait, args=what, daemon=True).start()
+    yield ends
+    for s in sockets.values():
+        s.close()
 
 
 # ---------------------------------------------------------------- a client toward weft
@@ -214,7 +250,7 @@ def test_reset_by_the_client(lab, client, code):
         i, other = p.ask(authority(lab)), p.ask(authority(lab))
         apps = [listener.accept()[0] for _ in range(2)]
     for app in apps:
-        app.settimeout(10)
+        app.settimeout(60)
     assert (p.status(i), p.status(other)) == (200, 200)
     p.data(i, b"first")
     p.data(other, b"other")
@@ -257,7 +293,7 @@ def test_window_never_opened(lab, client):
     for w in writers:
         w.start()
     for w in writers:
-        w.join(25)
+        w.join(60)
     assert worker_memory(lab) - before < 8 * MIB
     p.until(lambda: sum(len(s.data) == 65535 for s in p.streams.values()) == 20)
     quiet = next(i for i in streams if not p.streams[i].data)
@@ -273,7 +309,7 @@ def test_readers_that_sleep(lab, client, echo):
     awake = connected(p, lab)
     before = worker_memory(lab)
     with listen(lab, "near", NOBODY) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
         streams = [p.ask(authority(lab, NOBODY)) for _ in range(100)]
         apps = [listener.accept()[0] for _ in streams]
     assert {p.status(i) for i in streams} == {200}
@@ -299,7 +335,7 @@ def test_client_leaves_with_streams_in_flight(lab, client, echo):
         assert echoes(p, i)
         p.data(i, end=True)
         p.until(lambda s=p.streams[i]: s.ended)
-    assert p.until_ended(15) == "closed"
+    assert p.until_ended() == "closed"
 
 
 FLOODS = {
@@ -321,7 +357,7 @@ def test_flood(lab, client, echo, kind):
             p.send(*(FLOODS[kind](block * 1000 + i) for i in range(1000)))
     except Ended:
         pass  # it was cut while we spoke
-    p.until_ended(15)
+    p.until_ended()
     assert p.goaway is None or p.goaway.error_code == ENHANCE_YOUR_CALM
     again = client()
     assert echoes(again, connected(again, lab))
@@ -347,7 +383,7 @@ def test_frames_of_a_mebibyte(lab, client):
     with listen(lab, "near", PORT) as listener:
         i = p.ask(authority(lab))
         app, _ = listener.accept()
-    app.settimeout(15)
+    app.settimeout(60)
     data = random.randbytes(24 * MIB)
 
     def read():
@@ -368,7 +404,7 @@ def test_frames_of_a_mebibyte(lab, client):
             n = min(stream.window, 16384)
         p.data(i, data[at:at + n], most=MIB)
         at, largest = at + n, max(largest, n)
-    reader.join(15)
+    reader.join(60)
     assert largest == MIB and got.digest() == hashlib.sha256(data).digest()
     back = threading.Thread(target=app.sendall, args=(data,), daemon=True)
     back.start()
@@ -384,38 +420,6 @@ def test_frame_larger_than_allowed(lab, client, echo):
         p.send(frames.DataFrame(1, bytes(MIB + 1)))
         p.until(lambda: False)
     assert p.goaway is None or p.goaway.error_code == 6  # FRAME_SIZE_ERROR
-
-
-def test_stalls(lab, certs):
-    """Who does not go on is let go: TCP alone, half a hello, TLS alone, a preface alone, no answer to PING."""
-    to = (lab.ip("near"), HBONE)
-    silent, half = tcp(lab, "peer", to), tcp(lab, "peer", to)
-    half.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
-    bare, preface = secure(lab, certs), secure(lab, certs)
-    preface.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-    mute = Peer(secure(lab, certs), True, answers_pings=False)
-    start, ends = time.monotonic(), {}
-
-    def wait(name, s, seconds):
-        s.settimeout(seconds)
-        try:
-            while s.recv(1 << 16):
-                pass
-        except (ConnectionError, ssl.SSLError):
-            pass
-        ends[name] = time.monotonic() - start
-
-    waits = {"silent": (silent, 15), "half": (half, 15), "bare": (bare, 25), "preface": (preface, 25),
-             "mute": (mute.sock, 45)}
-    waiting = [threading.Thread(target=wait, args=(name, *what), daemon=True) for name, what in waits.items()]
-    for t in waiting:
-        t.start()
-    for t in waiting:
-        t.join(50)
-    assert set(ends) == set(waits), ends
-    assert all(8 < ends[name] < waits[name][1] for name in ends), ends
-    for s, _ in waits.values():
-        s.close()
 
 
 def test_who_is_let_in(lab, certs, echo):
@@ -446,15 +450,15 @@ class Server:
     def __init__(self, lab, certs):
         self.context = context(certs, "peer", True)
         self.listener = listen(lab, "peer", HBONE)
-        self.listener.settimeout(10)
+        self.listener.settimeout(60)
         self.peers, self.options = [], {}
 
     def accept(self):
         s, _ = self.listener.accept()
-        s.settimeout(10)
+        s.settimeout(60)
         self.peers.append(Peer(self.context.wrap_socket(s, server_side=True), False, **self.options))
 
-    def asked(self, c, seconds=10):
+    def asked(self, c, seconds=60):
         """(Peer, stream id) of what the app with socket `c` dials."""
         want, end = 'for="{}:{}"'.format(*c.getsockname()), time.monotonic() + seconds
         while time.monotonic() < end:
@@ -505,7 +509,7 @@ def app(lab):
         s.close()
 
 
-def is_reset(s, seconds=10):
+def is_reset(s, seconds=60):
     s.settimeout(seconds)
     try:
         return s.recv(1) == b"never"
@@ -558,7 +562,7 @@ def test_reset_by_the_server(server, app, code):
     if code in (NO_ERROR, CANCEL):
         assert c.recv(100) == b"bytes before it" and c.recv(1) == b""
     else:
-        c.settimeout(10)
+        c.settimeout(60)
         with pytest.raises(ConnectionResetError):
             while c.recv(100):
                 pass
@@ -624,14 +628,14 @@ def test_server_that_stalls(server, app):
     start = time.monotonic()
     c = app()
     stalled, _ = server.listener.accept()
-    assert is_reset(c, 20)
-    assert 8 < time.monotonic() - start < 15
+    assert is_reset(c)
+    assert 8 < time.monotonic() - start < 30
     stalled.close()
     d = app()
     start = time.monotonic()
     p, i = server.asked(d)
-    assert is_reset(d, 20)
-    assert 8 < time.monotonic() - start < 15
+    assert is_reset(d)
+    assert 8 < time.monotonic() - start < 30
     p.until(lambda: p.streams[i].reset is not None)
     server.serves(app())
 
@@ -655,7 +659,7 @@ def test_flood_of_the_server(server, app, kind):
             p.send(*(FLOODS[kind](block * 1000 + i) for i in range(1000)))
     except Ended:
         pass
-    p.until_ended(15)
+    p.until_ended()
     assert p.goaway is None or p.goaway.error_code == ENHANCE_YOUR_CALM
     assert is_reset(c)
     assert server.serves(app())[0] is not p
@@ -682,5 +686,11 @@ def test_large_frames_of_the_server(server, app):
             n = min(stream.window, 16384, n)
         p.data(i, data[at:at + n], most=MIB)
         at, largest = at + n, max(largest, n)
-    reader.join(15)
+    reader.join(60)
     assert bytes(got) == data and largest == MIB
+
+
+def test_who_does_not_go_on_is_let_go(stalling):
+    """At the end: that has taken half a minute."""
+    labrun.wait_for(lambda: set(stalling) == set(PATIENCE), 60, "the end of those who stall")
+    assert all(8 < stalling[name] < most for name, most in PATIENCE.items()), stalling

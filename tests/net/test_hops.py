@@ -14,6 +14,7 @@ import pytest
 
 from mesh import pod_object
 from pairs import Streams, listen, talk
+from stopwatch import Stopwatch
 from test_capture import CAPTURED, DELIVERED, conns
 
 LAB = """
@@ -63,7 +64,7 @@ def reaches(lab, client, server):
 def pair(lab, client="near", server="far", family=socket.AF_INET):
     """(client's socket, server's socket), connected through the worker."""
     with listen(lab, server, family=family) as listener:
-        listener.settimeout(2)
+        listener.settimeout(20)
         c = lab.socket(client, family)
         c.settimeout(20)
         c.connect((lab.ip(server, 6 if family == socket.AF_INET6 else 4), listener.getsockname()[1]))
@@ -82,7 +83,7 @@ def hops(lab, c, s):
     return there("n1", CAPTURED, "src", c.getsockname()[1]), there(node, DELIVERED, "dst", s.getsockname()[1])
 
 
-def settle(lab, c, s, first, second, seconds=10):
+def settle(lab, c, s, first, second, seconds=60):
     """Talks until both hops are judged so; their records."""
     until = time.monotonic() + seconds
     while True:
@@ -152,11 +153,11 @@ def test_a_policy_ends_it(lab):
         "metadata": {"name": "no-near", "namespace": "default"},
         "spec": {"action": "DENY", "rules": [
             {"from": [{"source": {"principals": ["cluster.local/ns/default/sa/near"]}}]}]}}))
-    began = time.monotonic()
+    watch = Stopwatch(lab)
     with pytest.raises(ConnectionResetError):
         if not c.recv(1):
             raise ConnectionResetError("ended in order")
-    assert time.monotonic() - began < 1
+    assert watch.seconds() < 1
     with pytest.raises(ConnectionRefusedError):
         pair(lab, server="wants")
     (lab.manifests / "deny.json").unlink()

@@ -7,10 +7,11 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 
 import labrun
 import pytest
+
+from stopwatch import in_time
 
 TOOL = str(labrun.ROOT / "tools/lab")
 BUILD = pathlib.Path(os.environ.get("BUILD") or labrun.ROOT / "build").resolve()
@@ -35,6 +36,11 @@ node = "two"
 def tool(*args):
     env = os.environ | {"BUILD": str(BUILD)}
     return subprocess.run([TOOL, *args], capture_output=True, text=True, check=False, timeout=60, env=env)
+
+
+def goes_up(*args):
+    done = tool("up", *args)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ def test_everybody_reaches_everybody(lab, server, family):
     listener.bind((lab.ip(server, family), port))
     listener.listen()
     client = lab.socket("web", sock_family)
-    client.settimeout(5)
+    client.settimeout(30)
     client.connect((lab.ip(server, family), port))
     peer, address = listener.accept()
     assert address[0] == lab.ip("web", family)  # no NAT
@@ -92,10 +98,7 @@ def test_addresses_of_the_file_are_taken(lab):
 
 
 def test_up_in_less_than_a_second(file):
-    began = time.monotonic()
-    done = tool("up", "--no-weft", file)
-    assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 1
+    in_time(1, lambda: goes_up("--no-weft", file))
     listed = tool("list", file).stdout
     assert "shop/web" in listed and "labtest-web" in listed
     ran = tool("exec", "labtest-web", "--", "cat", "/proc/sys/net/ipv4/tcp_congestion_control")
@@ -121,10 +124,7 @@ def test_up_over_a_running_lab_replaces_it(file):
 
 def test_with_weft_up_in_less_than_a_second(file):
     """Two nodes, six pods, two weftd: all enrolled and ready when `up` returns."""
-    began = time.monotonic()
-    done = tool("up", file)
-    assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 2  # one second a node; the machine may be busy
+    in_time(2, lambda: goes_up(file))  # one second a node
     listed = tool("list", file).stdout
     assert listed.count("running") == 2 and listed.count("enrolled") == 6
     for node in ("labtest-one", "labtest-two"):
@@ -136,8 +136,8 @@ def test_with_weft_up_in_less_than_a_second(file):
 def test_two_nodes_with_weft_reach_each_other():
     with labrun.Running.from_text(LAB, "labtest", {}, build=BUILD, prefix="labtest-") as lab:
         lab.nginx("far", 80, "far\n")
-        assert lab.run("web", "curl", "-sS", "--max-time", "5", f"http://{lab.ip('far')}/").stdout == "far\n"
-        assert lab.run("one", "curl", "-sS", "--max-time", "5", f"http://{lab.ip('far')}/").stdout == "far\n"
+        assert lab.run("web", "curl", "-sS", "--max-time", "30", f"http://{lab.ip('far')}/").stdout == "far\n"
+        assert lab.run("one", "curl", "-sS", "--max-time", "30", f"http://{lab.ip('far')}/").stdout == "far\n"
     assert not left()
 
 

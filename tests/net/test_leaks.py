@@ -77,7 +77,7 @@ def churn(lab, listener, until, seed):
     address = lab.ip("server"), listener.getsockname()[1]
     while not until.is_set():
         for c in lab.sockets("client", 50):
-            c.settimeout(5)
+            c.settimeout(30)
             try:
                 c.connect(address)
                 a, _ = listener.accept()

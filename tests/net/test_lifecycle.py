@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from labrun import wait_for  # noqa: E402
+from stopwatch import Stopwatch  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build").resolve()
 WEFTD, WEFTCTL = BUILD / "weftd", BUILD / "weftctl"
@@ -48,11 +49,14 @@ def cgroup_root():
 
 
 def ended(pid):
-    """Ended, though whoever inherited it may not have waited for it yet."""
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
+    """Ended with all its threads, though whoever inherited it may not have waited for it yet: its files are closed."""
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            if (task / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return False
+        except OSError:
+            continue
+    return True
 
 
 def bpftool(*argv):
@@ -116,6 +120,7 @@ class Daemon:
             os.kill(worker, signal.SIGKILL)
         except ProcessLookupError:
             pass
+        wait_for(lambda: ended(worker), 10)
 
     def end(self):
         self.process.send_signal(signal.SIGTERM)
@@ -499,9 +504,11 @@ def test_netns_deleted_by_path(daemon):
     daemon.start()
     daemon.add("a", "--ip", "10.250.0.1")
     daemon.add("b", "--ip", "10.250.0.2")
+    watch = Stopwatch(pids=[daemon.process.pid, daemon.worker()])
     a.delete()
-    wait_for(a.gone, 2)  # by inotify, not by the slow look of 5 s
     wait_for(lambda: len(bpftool("map", "dump", "pinned", pin("pods"))) == 1, 5)
+    assert watch.seconds() < 3  # by inotify, not by the slow look of 5 s
+    wait_for(a.gone, 5)
     assert not os.path.exists(pin("netns/1")) and os.path.exists(pin("netns/2"))
     assert not b.gone()
     # Its name and its address are free at once.

@@ -92,7 +92,7 @@ class Sockets:
         if not stock:
             stock += self.lab.sockets(pod, 200, family)
         s = stock.pop()
-        s.settimeout(5)
+        s.settimeout(30)
         return s
 
     def close(self):

@@ -14,6 +14,7 @@ import time
 import labrun
 import policy_oracle as oracle
 import pytest
+from stopwatch import Stopwatch
 from test_policy import (LAB, MANIFESTS, PODS, PORTS, SEED, VIP, Draw, Net, empty, explained, mapped, policy,
                          problem, world)
 from test_policy_live import worker_pid
@@ -96,10 +97,10 @@ def test_the_worker_dies_among_random_policies(lab, net, world, splice, batch):
     some = rng.sample([(a, b) for a in ONE_ADDRESS for b in ONE_ADDRESS if a != b], 2)
     worker = worker_pid(lab)
     os.kill(worker, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not restarted(lab, worker):
         assert not wrong_answers(lab, net, objects, PODS, some), context
-        assert time.monotonic() < deadline, "no new worker within 10 s"
+        assert time.monotonic() < deadline, "no new worker within 60 s"
     assert not wrong_answers(lab, net, objects, PODS), context
     # Killed while it writes: whatever it had written is put right.
     worker = worker_pid(lab)
@@ -256,11 +257,11 @@ def test_thousands_of_blocks(lab, net, empty):
     deny = policy("shop", "blocks", "DENY", [{"from": [{"source": {"ipBlocks": blocks}}]}], {"app": "api"})
     with net.sockets.take("front", socket.AF_INET) as s:
         s.connect((lab.ip("api"), 8080))
-        began = time.monotonic()
+        watch = Stopwatch(lab)
         empty.write([deny])
         with pytest.raises(OSError):
             s.recv(1)
-        took = time.monotonic() - began
+        took = watch.seconds()
     labrun.wait_for(empty.settled, 10, "in force")
     assert took < 1, took
     assert not net.connect("front", lab.ip("api"), 8080)

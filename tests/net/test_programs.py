@@ -78,7 +78,7 @@ def test_nginx_sees_the_address_of_the_client(lab, nginx, family):
 
 def test_getpeername_shows_the_service(lab, nginx):
     s = lab.socket("client")
-    s.settimeout(5)
+    s.settimeout(30)
     s.connect((VIP, 80))
     assert s.getpeername() == (VIP, 80)
     s.sendall(b"GET / HTTP/1.0\r\n\r\n")

@@ -51,7 +51,7 @@ def there(lab, pod, family):
 def deliver(lab, pod, family, port):
     """As the worker will: from an address that is nobody's in the pod, to the pod's own port."""
     s = lab.socket(pod, FAMILIES[family])
-    s.settimeout(2)
+    s.settimeout(30)
     s.setsockopt(*((socket.IPPROTO_IPV6, IPV6_TRANSPARENT) if family == 6 else (socket.SOL_IP, IP_TRANSPARENT)), 1)
     s.setsockopt(socket.SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)
     s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
@@ -74,7 +74,7 @@ def test_the_server_sees_the_client(lab, family, rp_filter):
                 blob = bytes(range(256)) * 4096
                 client.sendall(blob[:70000])
                 assert server.recv(70000, socket.MSG_WAITALL) == blob[:70000]
-                server.settimeout(2)
+                server.settimeout(30)
                 server.sendall(blob[:70000])
                 assert client.recv(70000, socket.MSG_WAITALL) == blob[:70000]
                 client.shutdown(socket.SHUT_WR)

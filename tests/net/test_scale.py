@@ -297,10 +297,10 @@ def test_a_change_reaches_a_connect(make_lab, files):
     (folder / ".new").rename(folder / f"f{at:05}.yaml")
     labrun.wait_for(lambda: kernel.behind(vip(changed)) == [lab.ip("server")], 5, "the server behind the service")
     s = lab.socket("client")
-    s.settimeout(5)
+    s.settimeout(30)
     s.connect((vip(changed), 80))
     assert s.getpeername() == (vip(changed), 80)
-    listener.settimeout(5)
+    listener.settimeout(30)
     c, peer = listener.accept()
     assert peer[0] == lab.ip("client")
     for x in (s, c, listener):

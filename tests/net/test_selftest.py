@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from labrun import wait_for  # noqa: E402
+from stopwatch import pace  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build").resolve()
 WEFTD, WEFTCTL = str(BUILD / "weftd"), str(BUILD / "weftctl")
@@ -138,7 +139,7 @@ def test_rows_of_this_kernel():
     assert list(rows) == ROWS
     assert {name: said for name, said in rows.items() if said[0] == "FAILED"} == {}
     assert {name for name, said in rows.items() if said[0] == "off"} <= OFF_HERE
-    assert took < 1000
+    assert took < 1000 * pace()
     auto, fixes = (next(line[15:].split()[0] for line in head.splitlines() if line.startswith(name))
                    for name in ("splice auto", "known fixes"))
     assert auto == fixes
@@ -151,7 +152,7 @@ def test_status_has_it_row_by_row(cgroup, tmp_path):
         wait_for(serves, 20)
         said = status()
         assert [r["name"] for r in said["selftest"]["rows"]] == ROWS
-        assert said["selftest"]["took_ms"] < 1000
+        assert said["selftest"]["took_ms"] < 1000 * pace()
         failed = [r["name"] for r in said["selftest"]["rows"] if r["state"] == "failed"]
         assert said["selftest"]["passed"] == (not failed)
         fixes = next(p["state"] for p in said["probes"] if p["name"] == "known fixes")
@@ -177,8 +178,8 @@ def test_one_that_hangs_is_killed_in_time():
     out, err = done.communicate(timeout=60)
     assert done.returncode == 0, err
     head, took, rows = rows_of(out)
-    assert 900 < took < 2500
-    assert time.monotonic() - begun["at"] < 10  # the rest is loading weft's programs
+    assert 900 < took < 5000
+    assert time.monotonic() - begun["at"] < 60  # the rest is loading weft's programs
     assert rows[list(rows)[-1]] == ["FAILED", "it did not end in time"]
     assert list(rows)[:-1] == ROWS[:len(rows) - 1]
     assert "splice auto    off" in head

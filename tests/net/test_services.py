@@ -45,7 +45,7 @@ where, quiet, lines = (sys.argv[1], int(sys.argv[2])), select.poll(), []
 quiet.register(0, select.POLLIN)
 while not quiet.poll(0):
     s = socket.socket(socket.AF_INET6 if ":" in where[0] else socket.AF_INET)
-    s.settimeout(5)
+    s.settimeout(30)
     t = time.monotonic()
     try:
         s.connect(where)
@@ -189,7 +189,7 @@ def test_a_nonblocking_connect(lab, mesh):
     s = lab.socket("client")
     s.setblocking(False)
     assert s.connect_ex((mesh.vip, 80)) in (0, errno.EINPROGRESS)
-    s.settimeout(5)
+    s.settimeout(30)
     assert read_all(s).startswith(b"a:8080 ")
     assert not s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     s.close()
@@ -206,7 +206,7 @@ def test_connect_again_elsewhere(lab, mesh):
     mesh.run(mesh.service(), mesh.slice("a"))
     mesh.wait("a")
     s = lab.socket("client")
-    s.settimeout(5)
+    s.settimeout(30)
     s.connect((mesh.vip, 80))
     assert s.recv(100).startswith(b"a:8080 ")
     address = socket.AF_UNSPEC.to_bytes(2, sys.byteorder) + bytes(14)

@@ -76,10 +76,10 @@ def test_bytes_are_counted_whoever_closes_first(lab, mesh, sizes, first):
     mesh.run(mesh.service(), mesh.slice("a", ports=[{"name": "http", "port": port}]))
     mesh.wait("a", at=port)
     s = lab.socket("client")
-    s.settimeout(5)
+    s.settimeout(30)
     s.connect((mesh.vip, 80))
     c, _ = listener.accept()
-    c.settimeout(5)
+    c.settimeout(30)
     for from_, to, size in ((s, c, sizes[0]), (c, s, sizes[1]), (s, c, 1)):
         sent = 0
         while sent < size:

@@ -14,10 +14,11 @@ import select
 import signal
 import socket
 import threading
-import time
 
 import labrun
 import pytest
+
+from stopwatch import Stopwatch
 
 PLACES = (("near", "n1", 1, 10), ("second", "n1", 1, 11), ("far", "n2", 2, 10), ("other", "n2", 2, 11))
 LAB = "[nodes.n1]\n[nodes.n2]\n" + "".join(
@@ -71,13 +72,13 @@ def listen(lab, name, port, family=socket.AF_INET, backlog=512):
     s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     s.bind((lab.ip(name, number(family)), port))
     s.listen(backlog)
-    s.settimeout(10)
+    s.settimeout(60)
     return s
 
 
 def dial(lab, name, to, family=socket.AF_INET):
     s = lab.socket(name, family)
-    s.settimeout(10)
+    s.settimeout(60)
     s.connect(to)
     return s
 
@@ -97,7 +98,7 @@ class Pair:
         with listen(lab, target, self.port, family) as listener:
             self.client = dial(lab, source, (lab.ip(target, number(family)), self.port), family)
             self.server, self.seen = listener.accept()
-        self.server.settimeout(10)
+        self.server.settimeout(60)
 
     def __enter__(self):
         return self
@@ -262,7 +263,7 @@ def test_more_streams_than_one_connection_carries(lab):
     with listen(lab, "far", port) as listener:
         clients = lab.sockets("near", 260)
         for c in clients:
-            c.settimeout(10)
+            c.settimeout(60)
             c.connect((lab.ip("far"), port))
             servers.append(listener.accept()[0])
     rows = [t for t in lab.weftctl("tunnels", node="n1")["tunnels"] if t["streams"]]
@@ -345,7 +346,6 @@ def test_nobody_is_there(lab):
     lab.manifest("ghost.json", folder(pod("ghost", "n2", 2, 77)))
     known(lab, "n1", address)
     with dial(lab, "near", (address, 80)) as s:
-        s.settimeout(20)
         with pytest.raises(OSError) as e:
             s.recv(1)
         assert e.value.errno in (errno.ECONNRESET, errno.ETIMEDOUT)
@@ -417,7 +417,6 @@ def test_a_policy_ends_what_it_forbids(lab, rules):
             assert one.server.recv(1) == b"x"
         rules(policy("DENY", "cluster.local/ns/default/sa/near"))
         for end in (p.client, p.server):
-            end.settimeout(1)
             with pytest.raises(ConnectionResetError):
                 end.recv(1)
         q.client.sendall(b"y")
@@ -478,9 +477,9 @@ def test_a_killed_worker_is_followed_by_another(lab):
         assert p.server.recv(1) == b"x"
         status = lab.weftctl("status", node="n1")
         os.kill(status["worker"]["pid"], signal.SIGKILL)
-        began = time.monotonic()
+        watch = Stopwatch(lab)
         with Pair(lab) as q:
-            took = time.monotonic() - began
+            took = watch.seconds()
             q.client.sendall(b"again")
             assert q.server.recv(10) == b"again"
         assert took < 1, took

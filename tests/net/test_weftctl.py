@@ -7,12 +7,12 @@ import pathlib
 import signal
 import socket
 import subprocess
-import time
 
 import labrun
 import pytest
 
 from pairs import close, listen, pair, settle, shown, talk
+from stopwatch import Stopwatch
 
 LAB = """
 [nodes.node]
@@ -67,7 +67,7 @@ def worker_pid(lab):
 
 def connects(lab, pod, to):
     s = lab.socket(pod, socket.AF_INET6 if ":" in to[0] else socket.AF_INET)
-    s.settimeout(5)
+    s.settimeout(30)
     try:
         s.connect(to)
         return True
@@ -264,7 +264,7 @@ def test_a_request_that_is_no_request(lab):
     for line in (b"\n", b"hello\n", b"[]\n", b"{}\n", b'{"command":5}\n', b'{"command":"explain"}\n',
                  b'{"command":"explain","source":"\\u0000","destination":"x"}\n', b"\x00\xff\n", b"{" * 60000 + b"\n"):
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(5)
+            s.settimeout(30)
             s.connect(path)
             s.sendall(line)
             answer = b"".join(iter(lambda sock=s: sock.recv(65536), b""))
@@ -340,10 +340,10 @@ def test_a_policy_ends_thousands_at_once(lab, listener):
     for c in clients:
         c.connect((VIP, 80))
     held = [listener.accept()[0] for _ in range(many)]
-    began = time.monotonic()
+    watch = Stopwatch(lab)
     lab.manifest("policy.yaml", policy("clients", "ALLOW", "somebody-else"))
     labrun.wait_for(lambda: not lab.map("conns"), 10, "no connection left", every=0.005)
-    took = time.monotonic() - began
+    took = watch.seconds()
     for c in clients:
         with pytest.raises(OSError):
             c.send(b"x")
@@ -351,4 +351,4 @@ def test_a_policy_ends_thousands_at_once(lab, listener):
     close(*clients, *held)
     lab.manifest("policy.yaml", MANIFESTS["policy.yaml"])
     labrun.wait_for(lambda: connects(lab, "client", (VIP, 80)), 5, "the old policy again")
-    assert took < 2, "the machine may be busy, but not that busy"
+    assert took < 2
