@@ -26,6 +26,8 @@ ENDED = "reader_splices"
 HAPROXY = """
 global
 	maxconn 100
+	tune.sndbuf.client {buffer}
+	tune.sndbuf.server {buffer}
 	maxpipes 50
 	stats socket {stats}
 	log stderr format raw local0
@@ -50,16 +52,23 @@ class Middle:
     """Where relays sit, and connections through them whose both ends are in the test's hands."""
 
     def __init__(self, lab, weft):
-        self.lab, self.weft = lab, weft
+        self.lab, self.weft, self.size = lab, weft, None
         self.listener = lab.socket("reader")
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind(("0.0.0.0", BEHIND))
         self.listener.listen(16)
-        self.listener.settimeout(10)
+        self.listener.settimeout(60)
+
+    def buffers(self, size):
+        """Of those who read from now on."""
+        self.size = size
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def connect(self, pod):
         c = self.lab.socket("writer")
-        c.settimeout(10)
+        if self.size:
+            c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.size)
+        c.settimeout(60)
         c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         c.connect((self.lab.ip(pod), PORT))
         return c
@@ -70,7 +79,7 @@ class Middle:
         except socket.timeout:
             raise ConnectionError("the relay did not connect") from None
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        s.settimeout(10)
+        s.settimeout(60)
         return s
 
     def shown(self, port):
@@ -92,14 +101,14 @@ class Middle:
         Small messages until that connection is spliced, or weft says that its reader is known to splice.
         A plain network has nothing to wait for.
         """
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while True:
             for _ in range(50):
                 exchange()
             path, reason = self.shown(port)
             if path in (None, "splice") or reason == ENDED:
                 return path
-            assert time.monotonic() < until, f"after 5 s of conversation weft says {path}, {reason}"
+            assert time.monotonic() < until, f"after a minute of conversation weft says {path}, {reason}"
 
 
 def expect(s, text):
@@ -178,17 +187,21 @@ class Go(GoAfterItsHead):
 class Haproxy(Go):
     """
     Reads by recv(2) until `option splice-auto` finds that it is a stream. HAProxy asks itself that only when
-    its stream task runs, which is once in a timeout while bytes flow: so the timeout is short and the reader slow.
+    its stream task runs, which is once in a timeout while bytes flow: so the timeout is short and the reader slow. And
+    the buffers behind it are small: a burst that fits in them has passed HAProxy long before its reader has it, and
+    then HAProxy sees nothing until its timeout ends the connection.
     """
 
     title, option, rate = "HAProxy, `option splice-auto`", "splice-auto", 8e6
     bursts = 1
+    buffer = 1 << 18
 
     def __init__(self, middle, pod, _):  # pylint: disable=super-init-not-called
         self.middle, self.pod = middle, pod
         self.stats = middle.lab.scratch / f"{pod}.sock"
         conf = middle.lab.scratch / f"{pod}.cfg"
-        conf.write_text(HAPROXY.format(stats=self.stats, port=PORT, option=self.option,
+        middle.buffers(self.buffer)
+        conf.write_text(HAPROXY.format(stats=self.stats, port=PORT, option=self.option, buffer=self.buffer,
                                        server=middle.lab.ip("reader"), behind=BEHIND))
         middle.lab.start(pod, find("haproxy"), "-db", "-f", conf, ready=PORT)
 
