@@ -48,8 +48,8 @@ FLOORS := \
 	mesh/route_regex mesh/route_names mesh/k8s_route_filter mesh/k8s_route mesh/k8s mesh/store \
 	mesh/identity mesh/terms mesh/policy mesh/service mesh/protocol \
 	mesh/route_rule mesh/route_index mesh/route_compile mesh/route \
-	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy mesh/world_route \
-	mesh/world_service mesh/world mesh/view_service mesh/view \
+	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy \
+	mesh/world_grant mesh/world_route mesh/world_service mesh/world mesh/view_service mesh/view \
 	identity/spiffe identity/peer identity/x509 identity/issuer_make identity/issuer identity/ca identity/pem identity/trust \
 	identity/context identity/certs \
 	upstream/socket_pool upstream/tunnels upstream/dial upstream/pick upstream/http_pool \
@@ -57,7 +57,7 @@ FLOORS := \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
 	control/admin control/name control/live control/traffic control/connections control/tunnel_report \
-	control/destination control/explain \
+	control/destination control/explain control/route_report \
 	control/forced control/cert_report control/report \
 	proxy/relay proxy/reply proxy/cors proxy/filter proxy/forwarded proxy/access proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \

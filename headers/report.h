@@ -7,6 +7,7 @@
 #define WEFT_REPORT_H
 
 #include "admin.h"
+#include "protocol.h"
 #include "proxy.h"
 #include "publish.h"
 #include "source.h"
@@ -97,6 +98,8 @@ int traffic_make_room(const struct report *r, unsigned above) must_check;
 int traffic_reason(int map, uint32_t reason, uint64_t *ret) must_check;
 /* Adds to a counter that only the worker counts. */
 int traffic_reason_add(int map, uint32_t reason, uint64_t more) must_check;
+/* control/route_report.c */
+struct answer *route_report(struct report *r, const json_t *request);
 /* control/explain.c */
 struct answer *explain_answer(struct report *r, const json_t *request);
 

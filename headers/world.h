@@ -12,6 +12,7 @@
 #define WEFT_WORLD_H
 
 #include "policy.h"
+#include "route.h"
 #include "service.h"
 #include "wire.h"
 
@@ -118,14 +119,42 @@ struct world_service {
 	struct list troubled_link; /* while it has a problem */
 };
 
-/* A Service that weft looks into: it wants the worker. There may be no such Service. */
+/* One of the four kinds of routes, taken in. */
+struct world_route {
+	enum object_kind kind;
+	char *namespace, *name;
+	const struct object *object; /* NULL: deleted */
+	struct route_status *status; /* one for each parentRef */
+	/* inside */
+	struct world_use *use;
+	unsigned uses, parents; /* the first `parents` of them: attached there */
+	struct table_link link;
+	struct list troubled_link; /* while something of it is not in force */
+};
+struct world_use { /* a Service that a route names, once as parent and once as backend */
+	struct world_route *route;
+	struct world_routed *of;
+	struct list link;
+};
+
+/* A Service that weft looks into: a route names it, or it wants the worker. There may be no such Service. */
 struct world_routed {
 	char *namespace, *name;
-	bool wanted; /* annotation weft.io/proxy: always */
+	bool wanted;		/* annotation weft.io/proxy: always */
+	struct list attached;	/* struct world_use: routes that have it as parent */
+	struct list sending;	/* struct world_use: routes that have it as backend or mirror */
+	struct world_routed_port *port; /* those with routes */
+	unsigned ports;
 	/* inside */
-	bool dirty;
+	bool changed; /* to be compiled */
+	bool recast;  /* other ports have routes than the rows of its addresses say */
+	bool dirty;   /* to be looked at by the view */
 	struct table_link link;
-	struct list dirty_link;
+	struct list changed_link, dirty_link;
+};
+struct world_routed_port {
+	uint16_t port;
+	struct route_table *routes;
 };
 
 struct world_hint {
@@ -142,7 +171,7 @@ struct world {
 	unsigned enrolled_count;
 	struct table services;		       /* struct world_service */
 	struct table fronts, fronts_by_number; /* struct world_front */
-	struct table routed;		       /* struct world_routed */
+	struct table routed, routes;	       /* struct world_routed, struct world_route */
 	struct table addresses;		       /* struct world_address */
 	struct table sets;		       /* struct policy_set, by signature */
 	struct list all_sets;
@@ -152,9 +181,11 @@ struct world {
 	struct abi_addr *object_addr; /* of this node's Node object */
 	unsigned object_addrs;
 	/* inside */
-	struct table slices, labels;
-	struct list changed_pods, changed_services;
-	struct list troubled_services; /* a mesh has many services, and few with a problem */
+	struct table slices, labels, grants, granted;
+	struct list changed_pods, changed_services, changed_routed;
+	char **grant_namespace; /* of ReferenceGrants that changed */
+	unsigned grant_namespaces, grant_namespaces_size;
+	struct list troubled_services, troubled_routes; /* a mesh has many of both, and few with a problem */
 	bool policies_all;	       /* changed: of the root namespace, or of too many others */
 	char **policy_namespace;       /* changed: of these */
 	unsigned policy_namespaces;
@@ -224,10 +255,15 @@ const char *world_pod_account(const struct world_pod *p);
 struct world_service *world_service_named(const struct world *w, const char *namespace, const char *name);
 struct world_front *world_front(const struct world *w, const struct abi_addr *vip, uint16_t port);
 struct world_front *world_front_numbered(const struct world *w, uint32_t service);
+struct world_route *world_route_named(const struct world *w, enum object_kind kind, const char *namespace,
+				      const char *name);
+struct world_route *world_route_each(const struct world *w, const struct world_route *after);
 /* NULL: weft does not look into it, nor did it at the last update. */
 struct world_routed *world_routed(const struct world *w, const char *namespace, const char *name);
 /* Does it still? False: the last update found that it need not. */
 bool world_routed_used(const struct world_routed *r);
+/* Of a port; NULL: none. */
+const struct route_table *world_routed_table(const struct world_routed *r, uint16_t port);
 /* Ready endpoints of a port (index in object_service.port), IPv4 then IPv6, each family chosen as the kernel has it. */
 void world_service_endpoints(const struct world *w, const struct world_service *s, unsigned port,
 			     struct service_picks *ret);

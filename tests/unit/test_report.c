@@ -184,6 +184,46 @@ static void services(void **state)
 	json_decref(a);
 }
 
+static void routes(void **state)
+{
+	struct stage *g = *state;
+	json_t *a, *r, *p;
+
+	a = ask(g, "routes", NULL, NULL);
+	list_of(a, "routes", 0);
+	json_decref(a);
+	scene_yaml(g->scene.store, "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
+				   "metadata: {namespace: shop, name: canary}\n"
+				   "spec: {parentRefs: [{group: '', kind: Service, name: web, port: 80}, "
+				   "{group: '', kind: Service, name: gone}], rules: [{backendRefs: "
+				   "[{name: web, port: 80}, {name: web, port: 80, weight: 3}]}]}\n");
+	world_update(g->scene.world);
+	assert_int_equal(publish(g->report.publish), 0);
+	a = ask(g, "routes", NULL, NULL);
+	r = json_array_get(list_of(a, "routes", 1), 0);
+	assert_string_equal(string_of(r, "kind"), "HTTPRoute");
+	assert_string_equal(string_of(r, "route"), "shop/canary");
+	assert_int_equal(number_of(r, "rules"), 1);
+	assert_int_equal(number_of(r, "backends"), 2);
+	p = json_array_get(list_of(r, "parents", 2), 0);
+	assert_string_equal(string_of(p, "parent"), "shop/web");
+	assert_int_equal(number_of(p, "port"), 80);
+	assert_true(json_is_true(json_object_get(p, "accepted")));
+	assert_true(json_is_true(json_object_get(p, "resolved")));
+	assert_string_equal(string_of(json_array_get(list_of(p, "ports", 1), 0), "protocol"), "http");
+	p = json_array_get(list_of(r, "parents", 2), 1);
+	assert_true(json_is_false(json_object_get(p, "accepted")));
+	assert_string_equal(string_of(p, "accepted_reason"), "NoMatchingParent");
+	list_of(p, "ports", 0);
+	json_decref(a);
+	a = ask(g, "routes", "route", "shop/canary");
+	list_of(a, "routes", 1);
+	json_decref(a);
+	a = ask(g, "routes", "route", "shop/other");
+	list_of(a, "routes", 0);
+	json_decref(a);
+}
+
 static void policies(void **state)
 {
 	json_t *a = ask(*state, "policy", "pod", "shop/web1"), *p = json_array_get(list_of(a, "pods", 1), 0),
@@ -418,7 +458,7 @@ static void traffic_room(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {TEST(pods), TEST(services), TEST(policies), TEST(connections),
+	const struct CMUnitTest tests[] = {TEST(pods), TEST(services), TEST(routes), TEST(policies), TEST(connections),
 					   TEST(traffic), TEST(traffic_room), TEST(status), TEST(forced),
 					   TEST(commands)};
 

@@ -303,6 +303,49 @@ static void test_services(void **state)
 	scene_free(&s);
 }
 
+/* Routes come and go: the parent has the table, the backend is there to be asked, also without either's address. */
+static void test_routes(void **state)
+{
+	static const char route[] = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
+				    "metadata: {namespace: shop, name: canary}\n"
+				    "spec: {parentRefs: [{group: '', kind: Service, name: web, port: 80}], rules: [{"
+				    "backendRefs: [{name: v2, port: 8000}]}]}\n";
+	struct scene s = scene_new();
+	struct view *v = view_new();
+	const struct route_table *table;
+	uint32_t number;
+
+	service(&s, "web", "10.96.0.1", "{name: http, port: 80}, {name: grpc, port: 81}", "auto");
+	service(&s, "v2", "None", "{name: http, port: 8000}", "auto");
+	slice(&s, "v2-4", "v2", "IPv4", "10.3.0.2");
+	take_in(&s, v);
+	number = front(&s, "10.96.0.1", 80)->number;
+	assert_null(view_service(v, number));
+	scene_yaml(s.store, route);
+	assert_int_equal(take_in(&s, v), VIEW_SERVICES);
+	assert_int_equal(front(&s, "10.96.0.1", 80)->number, number); /* the service is the same */
+	table = view_service(v, number)->routes;
+	assert_non_null(table);
+	assert_true(route_table_has(table, ROUTE_HTTP, "shop"));
+	assert_null(backend(v, "web", 81)->routes);
+	assert_int_equal(backend(v, "web", 81)->protocol, VIEW_HTTP2);
+	assert_int_equal(backend(v, "v2", 8000)->endpoints, 1);
+	assert_null(backend(v, "v2", 8000)->routes);
+
+	/* an endpoint more: the table is the same */
+	slice(&s, "v2-4", "v2", "IPv4", "10.3.0.2, 10.3.0.3");
+	assert_int_equal(take_in(&s, v), VIEW_SERVICES);
+	assert_ptr_equal(view_service(v, number)->routes, table);
+	assert_int_equal(backend(v, "v2", 8000)->endpoints, 2);
+
+	store_del(s.store, KIND_HTTP_ROUTE, "shop", "canary");
+	assert_int_equal(take_in(&s, v), VIEW_SERVICES);
+	assert_null(view_service(v, number));
+	assert_null(backend(v, "v2", 8000));
+	view_free(v);
+	scene_free(&s);
+}
+
 /* Two claim an address: its number is of the one that has it, and goes with it. */
 static void test_rivals(void **state)
 {
@@ -347,6 +390,8 @@ static void *read_on(void *arg)
 			(void)__atomic_load_n(&web->endpoint[i].load->active, __ATOMIC_RELAXED);
 		if (web && web->number)
 			(void)view_service(r->view, web->number);
+		if (web && web->routes)
+			(void)route_table_has(web->routes, ROUTE_HTTP, "shop");
 		if (p)
 			(void)view_allows(p, "spiffe://a/ns/b/sa/c", &from, 80);
 		if (at)
@@ -379,6 +424,13 @@ static void test_readers(void **state)
 		service(&s, "web", i % 5 ? "10.96.0.1" : "10.96.0.2", "{name: http, port: 80}",
 			i % 3 ? "always" : "auto");
 		slice(&s, "web-4", "web", "IPv4", name);
+		if (i % 7)
+			scene_yaml(s.store, "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
+					    "metadata: {namespace: shop, name: one}\nspec: {parentRefs: [{group: '', "
+					    "kind: Service, name: web}], rules: [{backendRefs: [{name: web, "
+					    "port: 80}]}]}\n");
+		else
+			store_del(s.store, KIND_HTTP_ROUTE, "shop", "one");
 		take_in(&s, v);
 	}
 	atomic_store(&r.stop, true);
@@ -424,6 +476,7 @@ int main(void)
 		cmocka_unit_test(test_peers),
 		cmocka_unit_test(test_policy),
 		cmocka_unit_test(test_services),
+		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_rivals),
 		cmocka_unit_test(test_readers),
 		cmocka_unit_test(test_scale),

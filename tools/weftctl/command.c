@@ -70,6 +70,11 @@ const struct command commands[] = {
 	{"services", "[NAMESPACE/NAME]", "services in the kernel and their endpoints",
 	 "With a name: every endpoint of that service with its weight and share.", .most = 1,
 	 .hint = HINT_SERVICE, .watches = true, .run = list_services},
+	{"routes", "[NAMESPACE/NAME]", "routes of services, and what became of each",
+	 "One line for each parentRef of a route. PROTOCOL is what the port speaks, by its appProtocol or its\n"
+	 "name. ACCEPTED and RESOLVED are the conditions of the Gateway API: yes, or the reason why the route is\n"
+	 "not in force, or sends some of its requests nowhere; MESSAGE names the field.",
+	 .most = 1, .watches = true, .run = routes_list},
 	{"connections", "[NAMESPACE/POD]", "live connections: path, reason, bytes each way, age",
 	 "PATH is how the bytes travel now: splice (the kernel hands them from socket to socket), tcp (same "
 	 "node,\n"

@@ -12,6 +12,7 @@
 #include "report.h"
 
 #define ENDPOINTS_NAMED 4 /* in a sentence */
+#define ROUTES_NAMED 4
 #define ENDPOINTS_TOLD 8  /* kinds of them, each with its steps */
 
 struct explain {
@@ -104,6 +105,36 @@ static char *endpoint_names(const struct explain *x, const struct world_front *f
 	return t.data;
 }
 
+/* The routes that are in force at this port, the first few by name. */
+static enum abi_reason explain_routes(struct explain *x, const struct world_service *s)
+{
+	const struct world_routed *r = world_routed(x->world, s->namespace, s->name);
+	struct text names = {0};
+	unsigned count = 0;
+
+	list_each(l, &r->attached) {
+		const struct world_route *route = container_of(l, struct world_use, link)->route;
+		const struct object_route *o = &route->object->route;
+		bool in_force = false;
+
+		for (unsigned i = 0; i < o->parents && !in_force; i++)
+			in_force = route->status[i].accepted &&
+				   route_parent_is(&o->parent[i], s->namespace, s->name, x->front->port->port,
+						   x->front->port->name);
+		if (in_force && ++count <= ROUTES_NAMED)
+			text_add(&names, "%s%s %s/%s", count > 1 ? ", " : "", object_kind_name(route->kind),
+				 route->namespace, route->name);
+	}
+	if (count > ROUTES_NAMED)
+		text_add(&names, " and %u more", count - ROUTES_NAMED);
+	step(x, "service", NULL, NULL, "it is port %u of service %s/%s, which speaks %s", x->front->port->port,
+	     s->namespace, s->name, protocol_name(protocol_of(x->front->port)));
+	step(x, "routes", NULL, NULL, "%u route%s attached to it: %s; weft routes each request, or each connection",
+	     count, count == 1 ? " is" : "s are", names.data ? names.data : "");
+	text_free(&names);
+	return ABI_ROUTES;
+}
+
 static enum abi_reason explain_service(struct explain *x)
 {
 	const struct world_front *f = x->front;
@@ -117,6 +148,8 @@ static enum abi_reason explain_service(struct explain *x)
 		     x->to.port);
 		return ABI_NO_SERVICE_PORT;
 	}
+	if (f->flags & ABI_SERVICE_ROUTES)
+		return explain_routes(x, s);
 	if (!f->count) {
 		text = mem_format("%s is service %s/%s: it has no ready endpoint: refused (no_endpoint)", buf,
 				  s->namespace, s->name);
@@ -447,6 +480,11 @@ static enum abi_reason explain_capture(struct explain *x, enum abi_reason need)
 		     "goes through the worker (path proxy), without TLS: the service, the pod or its namespace has "
 		     "weft.io/proxy: always");
 		break;
+	case ABI_ROUTES:
+		step(x, "capture", NULL, NULL,
+		     "goes to the worker (path proxy); where each request goes is decided there, and whether it may is "
+		     "asked at the pod that it goes to");
+		break;
 	case ABI_OWN_PORT:
 		step(x, "capture", NULL, NULL, "ports %d and %d of a pod are weft's own: refused (own_port)",
 		     ABI_PORT_OUTBOUND, ABI_PORT_INBOUND);
@@ -587,8 +625,12 @@ static void explain_all(struct explain *x, struct verdict *v)
 	if (service && x->source->enrolled) {
 		x->front = world_front(x->world, &x->to.addr, x->to.port);
 		why = explain_service(x);
+		if (why == ABI_ROUTES) {
+			why = explain_capture(x, why);
+			explain_live(x, NULL);
+		}
 		if (why)
-			note(v, why, true);
+			note(v, why, why >= ABI_DENIED);
 		else
 			explain_endpoints(x, v);
 		return;

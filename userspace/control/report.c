@@ -473,6 +473,7 @@ struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 		{"pods", pods},
 		{"services", services},
 		{"policy", policy},
+		{"routes", route_report},
 		{"connections", connections_answer},
 		{"tunnels", tunnel_report},
 		{"traffic", traffic_answer},

@@ -185,6 +185,8 @@ static void service_free(struct rcu_head *h)
 
 	for (unsigned i = 0; i < s->is.endpoints; i++)
 		__atomic_sub_fetch(&container_of(s->endpoint[i].load, struct load, is)->holders, 1, __ATOMIC_RELEASE);
+	if (s->is.routes)
+		route_table_drop((struct route_table *)s->is.routes);
 	free(s->endpoint);
 	free(s->number);
 	free(s);
@@ -251,7 +253,7 @@ static void service_endpoints(struct view_services *v, const struct world *w, co
 }
 
 static struct service *service_new(struct view_services *v, const struct world *w, const struct world_service *from,
-				   unsigned port)
+				   unsigned port, const struct route_table *routes)
 {
 	size_t len = strlen(from->namespace) + 1, name_len = strlen(from->name) + 1;
 	const struct service_port *p = &from->object->service.port[port];
@@ -261,6 +263,7 @@ static struct service *service_new(struct view_services *v, const struct world *
 	s->is.name = memcpy(s->text + len, from->name, name_len);
 	s->is.port = p->port;
 	s->is.protocol = protocol_of(p);
+	s->is.routes = routes ? route_table_hold(routes) : NULL;
 	s->number = mem_alloc(from->vips * sizeof(*s->number) + 1);
 	for (unsigned i = 0; i < from->claims; i++) {
 		const struct world_claim *c = &from->claim[i];
@@ -345,7 +348,8 @@ static void take(struct view_services *v, const struct world *w, const struct wo
 	list_each(l, &g->services)
 		container_of(l, struct service, of_group)->stays = false;
 	for (unsigned i = 0; from && from->object && i < from->object->service.ports; i++)
-		group_put(v, g, service_new(v, w, from, i));
+		group_put(v, g, service_new(v, w, from, i,
+					    world_routed_table(r, from->object->service.port[i].port)));
 	list_each_safe(l, next, &g->services) {
 		struct service *s = container_of(l, struct service, of_group);
 

@@ -11,7 +11,7 @@ struct world *world_new(struct store *store, const char *node, const char *trust
 	struct world *w = mem_alloc(sizeof(*w));
 	struct list *lists[] = {&w->enrolled, &w->all_sets, &w->changed_pods, &w->changed_services,
 				&w->dirty_pods, &w->dirty_fronts, &w->dirty_addresses, &w->dead_sets,
-				&w->troubled_services, &w->dirty_routed};
+				&w->troubled_services, &w->dirty_routed, &w->changed_routed, &w->troubled_routes};
 
 	for (size_t i = 0; i < array_size(lists); i++)
 		list_init(lists[i]);
@@ -36,6 +36,7 @@ void world_free(struct world *w)
 	}
 	world_service_free(w);
 	world_route_free(w);
+	world_grant_free(w);
 	for (l = table_walk(&w->addresses, NULL); l; l = next) {
 		next = table_walk(&w->addresses, l);
 		world_address_drop(w, container_of(l, struct world_address, link));
@@ -97,6 +98,7 @@ static void changed(void *ctx, enum object_kind kind, const char *namespace, con
 		break;
 	case KIND_SERVICE:
 		world_service_change(w, world_service_get(w, namespace, name));
+		world_route_service(w, namespace, name);
 		break;
 	case KIND_ENDPOINT_SLICE:
 		world_service_slice(w, namespace, name);
@@ -114,6 +116,15 @@ static void changed(void *ctx, enum object_kind kind, const char *namespace, con
 		break;
 	case KIND_NAMESPACE:
 		world_pod_namespace(w, name);
+		break;
+	case KIND_HTTP_ROUTE:
+	case KIND_GRPC_ROUTE:
+	case KIND_TLS_ROUTE:
+	case KIND_TCP_ROUTE:
+		world_route_change(w, kind, namespace, name);
+		break;
+	case KIND_REFERENCE_GRANT:
+		world_grant_change(w, namespace, name);
 		break;
 	default: /* ServiceAccount: nothing in the kernel depends on it */
 		break;
@@ -139,6 +150,7 @@ bool world_update(struct world *w)
 		list_del(&p->changed_link);
 		p->changed = false;
 	}
+	world_route_update(w);
 	world_service_update(w);
 	return !list_empty(&w->dirty_pods) || !list_empty(&w->dirty_fronts) ||
 	       !list_empty(&w->dirty_addresses) || !list_empty(&w->dead_sets);
@@ -186,6 +198,24 @@ static void report_object(const struct object *o, const char *field, const char 
 	report(ctx, &p);
 }
 
+/* "spec.rules[0]...: what is wrong with it", for each parentRef that is not in force as it is written */
+static void report_route(const struct world_route *r, void (*report)(void *ctx, const struct problem *p), void *ctx)
+{
+	for (unsigned i = 0; i < r->object->route.parents; i++) {
+		const struct route_status *s = &r->status[i];
+		const char *colon = strstr(s->message, ": ");
+		char field[128] = "spec", reason[256];
+
+		if (r->object->route.parent[i].kind || (s->accepted && s->resolved))
+			continue;
+		if (colon && colon - s->message < (ptrdiff_t)sizeof(field))
+			snprintf(field, sizeof(field), "%.*s", (int)(colon - s->message), s->message);
+		snprintf(reason, sizeof(reason), "%s (%s)", colon ? colon + 2 : s->message,
+			 s->accepted ? s->resolved_reason : s->accepted_reason);
+		report_object(r->object, field, reason, true, report, ctx);
+	}
+}
+
 /* The one with the most rules: where to begin if they are too many. */
 static const struct object *longest_policy(const struct world *w, const struct policy_set *set)
 {
@@ -208,6 +238,8 @@ void world_problems(const struct world *w, void (*report)(void *ctx, const struc
 
 		report_object(s->object, s->problem_field, s->problem, s->problem_warning, report, ctx);
 	}
+	list_each(l, &w->troubled_routes)
+		report_route(container_of(l, struct world_route, troubled_link), report, ctx);
 	list_each(l, &w->all_sets) {
 		const struct policy_set *set = container_of(l, struct policy_set, all);
 		const struct object *o = set->head.closed ? longest_policy(w, set) : NULL;

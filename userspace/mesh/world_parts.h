@@ -101,10 +101,25 @@ void world_pod_identify(struct world *w);
 void world_policy_update(struct world *w);
 void world_policy_changed(struct world *w, const char *namespace);
 
+/* ------------------------------------------------------------------ world_grant.c */
+
+/* A ReferenceGrant came, changed or went. */
+void world_grant_change(struct world *w, const char *namespace, const char *name);
+/* May a route of this kind in namespace `from` name that Service of namespace `to`? */
+bool world_granted(const struct world *w, enum object_kind kind, const char *from, const char *to, const char *service);
+void world_grant_free(struct world *w);
+
 /* ------------------------------------------------------------------ world_route.c */
+
+void world_route_change(struct world *w, enum object_kind kind, const char *namespace, const char *name);
+/* A Service came, changed or went: the tables that name it. */
+void world_route_service(struct world *w, const char *namespace, const char *name);
+/* Tables and statuses of all that changed; then the services whose routes came or went change too. */
+void world_route_update(struct world *w);
 
 /* The Service has weft.io/proxy: always, or has it no longer. */
 void world_route_wanted(struct world *w, const char *namespace, const char *name, bool wanted);
+bool world_route_attached(const struct world *w, const char *namespace, const char *name, uint16_t port);
 /* Its ports, addresses or endpoints changed; of one that weft does not look into nothing happens. */
 void world_route_touch(struct world *w, const char *namespace, const char *name);
 /* What the last update left as changed is known now. */

@@ -299,6 +299,8 @@ static void front_update(struct world *w, struct world_front *f)
 	f->flags = o && o->affinity ? ABI_SERVICE_AFFINITY : 0;
 	if (owner && world_proxy(&owner->object->annotations))
 		f->flags |= ABI_SERVICE_PROXY;
+	if (owner && w->routed.count && world_route_attached(w, owner->namespace, owner->name, f->port->port))
+		f->flags |= ABI_SERVICE_ROUTES | ABI_SERVICE_PROXY;
 	f->affinity_seconds = o && o->affinity ? o->affinity_seconds : 0;
 	f->splice = owner ? world_splice(&owner->object->annotations) : ABI_SPLICE_AUTO;
 	set_endpoints(w, f);
@@ -515,6 +517,14 @@ void world_service_update(struct world *w)
 {
 	struct list touched;
 
+	list_each(l, &w->dirty_routed) {
+		struct world_routed *r = container_of(l, struct world_routed, dirty_link);
+		struct world_service *s = r->recast ? world_service_named(w, r->namespace, r->name) : NULL;
+
+		r->recast = false;
+		if (s)
+			world_service_change(w, s);
+	}
 	list_init(&touched);
 	list_each(l, &w->changed_services) {
 		struct world_service *s = container_of(l, struct world_service, changed_link);
