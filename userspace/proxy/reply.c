@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* reply.c: what weft answers by itself: status, a line that names the reason, and for gRPC its own status. */
-#include <string.h>
 #include <time.h>
 
 #include "filter.h"
@@ -51,58 +50,6 @@ unsigned reply_status(enum abi_reason reason)
 
 /* ------------------------------------------------------------------ heads */
 
-static const char *phrase(unsigned status)
-{
-	switch (status) {
-	case 200:
-		return "OK";
-	case 301:
-		return "Moved Permanently";
-	case 302:
-		return "Found";
-	case 303:
-		return "See Other";
-	case 307:
-		return "Temporary Redirect";
-	case 308:
-		return "Permanent Redirect";
-	case 400:
-		return "Bad Request";
-	case 401:
-		return "Unauthorized";
-	case 403:
-		return "Forbidden";
-	case 404:
-		return "Not Found";
-	case 408:
-		return "Request Timeout";
-	case 413:
-		return "Content Too Large";
-	case 414:
-		return "URI Too Long";
-	case 421:
-		return "Misdirected Request";
-	case 426:
-		return "Upgrade Required";
-	case 429:
-		return "Too Many Requests";
-	case 431:
-		return "Request Header Fields Too Large";
-	case 500:
-		return "Internal Server Error";
-	case 501:
-		return "Not Implemented";
-	case 502:
-		return "Bad Gateway";
-	case 503:
-		return "Service Unavailable";
-	case 504:
-		return "Gateway Timeout";
-	default:
-		return "";
-	}
-}
-
 /* IMF-fixdate, RFC 9110 section 5.6.7: "Sun, 06 Nov 1994 08:49:37 GMT" */
 static struct http_text date(struct arena *a, int64_t wall_ms)
 {
@@ -126,7 +73,6 @@ struct http_head *reply_head(struct arena *a, const struct http_head *request, u
 
 	h->version = HTTP_1_1;
 	h->status = (uint16_t)status;
-	h->reason = (struct http_text){phrase(status), strlen(phrase(status))};
 	h->body = request && request->method == HTTP_HEAD ? HTTP_NO_BODY : HTTP_LENGTH;
 	h->has_length = true;
 	http_field_put(a, h, HTTP_TEXT("server"), HTTP_TEXT("weft"));
@@ -164,7 +110,6 @@ static void answer_grpc(struct arena *a, struct http_head *h, int status, struct
 	http_field_put(a, h, HTTP_TEXT("grpc-status"), format(a, "%d", status));
 	http_field_put(a, h, HTTP_TEXT("grpc-message"), (struct http_text){escaped, len});
 	h->status = 200;
-	h->reason = HTTP_TEXT("OK");
 	h->body = HTTP_NO_BODY;
 	h->has_length = false;
 }
