@@ -52,11 +52,11 @@ static void child(int to, pid_t parent)
 	const char *why = NULL;
 	struct rig *r = NULL;
 
-	(void)prctl(PR_SET_NAME, "weftd-selftest");
-	/* A busy machine must not look like a broken kernel. */
-	(void)setpriority(PRIO_PROCESS, 0, -20);
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
 		_exit(1);
+	(void)prctl(PR_SET_NAME, "weftd-selftest"); /* whoever sees it by this name sees one that weftd takes along */
+	/* A busy machine must not look like a broken kernel. */
+	(void)setpriority(PRIO_PROCESS, 0, -20);
 	if (unshare(CLONE_NEWNET))
 		(void)snprintf(row.detail, sizeof(row.detail), "a network namespace: %s", strerror(errno));
 	else
