@@ -18,7 +18,7 @@ struct dialer {
 	struct socket_pool *sockets;
 	struct tunnels *tunnels;
 	int own; /* fd of the kernel's map */
-	uint64_t random[2];
+	struct random random; /* for what need not be a secret */
 };
 
 enum dial_kind {
@@ -55,6 +55,5 @@ void dial_cancel(struct dial_wait *w); /* harmless if nothing is under way */
 /* `baggage` of a pod, as facts/ambient.md 2.2 has it; cut where it does not fit. */
 #define DIAL_BAGGAGE 320
 void dial_baggage(const struct view_pod *pod, char buf[DIAL_BAGGAGE]);
-uint64_t dial_random(struct dialer *d); /* for what need not be a secret */
 
 #endif

@@ -45,6 +45,7 @@ enum relay_kind {		/* who made the connection, and where it goes */
 		  RELAY_PASS,	/* our pod, to what is not in the mesh */
 		  RELAY_HBONE,	/* another node, to our pod */
 		  RELAY_PLAIN,	/* from outside by plain TCP, to our pod */
+		  RELAY_HTTP,	/* our pod, to a Service; each request goes where its route says */
 };
 
 struct relay_row {
@@ -57,7 +58,8 @@ struct relay_row {
 	struct abi_addr client, server; /* the real ends */
 	uint16_t client_port, server_port;
 	uint32_t service;
-	uint64_t sent, received; /* client to server, and back */
+	uint64_t sent, received; /* client to server, and back; RELAY_HTTP: of bodies */
+	uint64_t requests;	 /* RELAY_HTTP */
 	uint64_t opened_ns;
 	const char *waits; /* constant */
 	char peer[CERTS_ID];
@@ -73,7 +75,8 @@ int proxy_tunnels(struct proxy *p, struct tunnel_row **ret, unsigned *ret_count)
 struct proxy_stats { /* of one thread */
 	unsigned thread;
 	unsigned relays, tunnels, spare_sockets;
-	uint64_t accepted, refused;
+	unsigned http_connections; /* to endpoints */
+	uint64_t accepted, refused, requests;
 	size_t buffered; /* bytes of its buffers in use */
 };
 int proxy_stats(struct proxy *p, struct proxy_stats **ret, unsigned *ret_count) must_check; /* free(*ret) */

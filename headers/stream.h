@@ -109,6 +109,10 @@ enum stream_pump { STREAM_PUMP_WAITS, /* for one of the two; its event comes */
 };
 /* Moves what there is; *count grows by what was taken. */
 enum stream_pump stream_pump(struct stream *in, struct stream *out, uint64_t *count) must_check;
+/* The same, and `hear` gets what was taken: the first `len` bytes of the runs. It may be NULL. */
+enum stream_pump stream_pump_heard(struct stream *in, struct stream *out, uint64_t *count,
+				   void (*hear)(void *ctx, const struct stream_bytes *run, size_t len), void *ctx)
+	must_check;
 
 /* ------------------------------------------------------------------ io/sock.c: TCP */
 

@@ -23,7 +23,7 @@ static inline void dialer_setup(struct dialer *d)
 	const struct socket_pool_plan plan = {.control = thread, .ask = dialer_ask};
 
 	*d = (struct dialer){
-		.thread = thread, .sockets = socket_pool_new(thread, &plan), .own = -1, .random = {1, 2}};
+		.thread = thread, .sockets = socket_pool_new(thread, &plan), .own = -1, .random = {.s = {1, 2}}};
 }
 
 static inline void dialer_teardown(struct dialer *d)

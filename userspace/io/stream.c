@@ -36,7 +36,8 @@ bool stream_drain(struct stream *to, struct buf *from)
 	return true;
 }
 
-enum stream_pump stream_pump(struct stream *in, struct stream *out, uint64_t *count)
+enum stream_pump stream_pump_heard(struct stream *in, struct stream *out, uint64_t *count,
+				   void (*hear)(void *ctx, const struct stream_bytes *run, size_t len), void *ctx)
 {
 	struct stream_bytes run[STREAM_RUNS];
 
@@ -50,8 +51,15 @@ enum stream_pump stream_pump(struct stream *in, struct stream *out, uint64_t *co
 		if (!runs)
 			return in->ended && !out->finished ? STREAM_PUMP_ENDED : STREAM_PUMP_WAITS;
 		took = stream_write(out, run, runs);
+		if (hear && took)
+			hear(ctx, run, took);
 		stream_consume(in, took);
 		*count += took;
 	}
 	return STREAM_PUMP_MORE;
+}
+
+enum stream_pump stream_pump(struct stream *in, struct stream *out, uint64_t *count)
+{
+	return stream_pump_heard(in, out, count, NULL, NULL);
 }

@@ -106,6 +106,8 @@ static void write_relays(struct site *at, struct rows *to)
 {
 	list_each(l, &at->relays)
 		relay_row(container_of(l, struct relay, link), row_add(to));
+	list_each(l, &at->serves)
+		serve_row(container_of(l, struct serve, link), row_add(to));
 }
 
 static void write_tunnel(void *ctx, const struct tunnel_row *r)
@@ -128,6 +130,8 @@ static void write_stats(struct site *at, struct rows *to)
 				  .tunnels = tunnels_count(at->dialer.tunnels) + at->carrier_count +
 					     at->handshake_count,
 				  .spare_sockets = socket_pool_spare(at->dialer.sockets),
+				  .http_connections = http_pool_count(at->pool),
+				  .requests = at->requests,
 				  .accepted = at->accepted,
 				  .refused = at->refused,
 				  .buffered = at->thread->pool.lent * BUF_CHUNK};

@@ -8,13 +8,12 @@
 #include "kernel.h"
 #include "parts.h"
 
-static const enum relay_kind kinds[] = {
-	[DIAL_OUT] = RELAY_PASS, [DIAL_APP] = RELAY_LOCAL, [DIAL_TUNNEL] = RELAY_TUNNEL};
-
 void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t)
 {
-	struct dial_plan plan;
+	const struct view_service *s;
+	const struct view_peer *peer;
 	const struct view_pod *to;
+	struct dial_plan plan;
 	enum abi_reason reason;
 	struct abi_conn c;
 	struct relay *r;
@@ -27,20 +26,23 @@ void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct
 		relay_refuse(at, fd, ABI_OWN_PORT, t, "nothing was captured");
 		return;
 	}
+	s = c.service ? view_service(at->view, c.service) : NULL;
+	if (s && serve_wants(s)) {
+		serve_begin(at, pod, s, &c, t, fd);
+		return;
+	}
+	peer = view_peer(at->view, &c.target);
+	if (peer && peer->kind == ABI_KIND_VIP) { /* it had routes when it was captured */
+		relay_refuse(at, fd, ABI_NO_ENDPOINT, t, NULL);
+		return;
+	}
 	plan = (struct dial_plan){.client = t->src,
 				  .client_port = t->src_port,
 				  .server = c.target,
 				  .server_port = c.target_port,
 				  .own.service = c.service};
 	reason = dial_choose(&at->dialer, pod, &plan, &to);
-	r = relay_new(at, kinds[plan.kind], sock_prepared(at->thread, fd));
-	r->tuple = *t;
-	r->netns = pod->netns;
-	r->service = c.service;
-	r->client = plan.client;
-	r->client_port = plan.client_port;
-	r->server = plan.server;
-	r->server_port = plan.server_port;
+	r = relay_captured(at, pod->netns, t, sock_prepared(at->thread, fd), &plan);
 	r->to = to ? to->netns : 0;
 	r->policy = to ? to->policy : 0;
 	if (reason)

@@ -3,8 +3,11 @@
 #ifndef WEFT_PROXY_PARTS_H
 #define WEFT_PROXY_PARTS_H
 
-#include "dial.h"
+#include "http_pool.h"
+#include "pick.h"
 #include "proxy.h"
+
+#define SERVE_MEMORY 256
 
 /* Everything that one thread serves: thread.proxy. */
 struct site {
@@ -15,13 +18,21 @@ struct site {
 	struct dialer dialer;
 	struct table guests;	/* struct guest */
 	struct list relays;	/* struct relay */
+	struct list serves;	/* struct serve */
+	struct list exchanges;	/* struct exchange: without a request, for the next one */
+	struct list mirrors;	/* struct mirror */
+	unsigned exchanges_kept, mirror_count;
+	struct http_pool *pool;
+	struct pick_memory pick;
+	uint32_t spoken[SERVE_MEMORY]; /* numbers of services of which a client was seen to speak HTTP first */
 	struct list carriers;	/* struct carrier: open ones */
 	struct list handshakes; /* and those that are not, oldest first */
-	unsigned relay_count, carrier_count, handshake_count;
+	unsigned relay_count; /* and serves */
+	unsigned carrier_count, handshake_count;
 	bool draining;
 	struct loop_timer resume; /* listeners rest: no file descriptors */
 	/* written here, read by the control thread */
-	uint64_t accepted, refused;
+	uint64_t accepted, refused, requests;
 	uint64_t reasons[ABI_REASON_MAX];
 };
 
@@ -65,8 +76,12 @@ struct relay {
 };
 
 struct relay *relay_new(struct site *at, enum relay_kind kind, struct stream *client);
+/* What was captured in that netns is to go where `plan` says, as bytes; relay_dial() or relay_join() follows. */
+struct relay *relay_captured(struct site *at, uint64_t netns, const struct abi_tuple *t, struct stream *client,
+			     const struct dial_plan *plan);
 /* A server's side: also from within it ends, if there is none. */
 void relay_dial(struct relay *r, const struct dial_plan *plan);
+void relay_join(struct relay *r, struct stream *server); /* that stands already */
 /*
  * The one door out: RELAY_CLOSED. ABI_NONE: in order. Else at once and visibly, by RST; `why` (a constant) is for the
  * log. A CONNECT that was not answered yet is answered.
@@ -79,6 +94,59 @@ void relay_count_reason(struct site *at, enum abi_reason reason);
 void relay_judge(struct relay *r);
 void relay_row(const struct relay *r, struct relay_row *ret);
 const char *relay_kind_name(enum relay_kind kind);
+
+/* ------------------------------------------------------------------ serve.c */
+
+enum serve_state {
+	SERVE_LISTENS, /* for the first bytes, which say what is spoken */
+	SERVE_HTTP,
+	SERVE_CLOSED, /* freed at the end of the turn; also if it has become a relay */
+};
+
+/* A client's connection to a Service that is looked into. An idle one costs this and its codec. */
+struct serve {
+	struct site *site;
+	enum serve_state state;
+	struct stream *stream; /* SERVE_LISTENS: the client's */
+	struct buf first;      /* the same: its first bytes, while they do not say enough */
+	struct stream *server; /* the same: who may speak first */
+	struct dial_wait dial; /* of that */
+	struct dial_plan plan;
+	unsigned tries;
+	bool declared;	       /* HTTP, by the Service */
+	bool looks;	       /* whether it is HTTP */
+	bool bytes;	       /* no: what goes on is bytes, to the server */
+	struct loop_timer late; /* the client says nothing */
+	struct http_connection *http;
+	struct list exchanges; /* struct exchange */
+	struct loop_task task; /* looks at the first bytes; frees */
+	uint64_t netns;	       /* of the client's pod */
+	uint64_t to;	       /* of the pod of this node that the plan goes to; 0: none */
+	uint32_t policy, service;
+	struct abi_tuple tuple;
+	struct abi_addr client, asked;
+	uint16_t client_port, asked_port;
+	uint64_t opened_ns, requests, sent, received;
+	struct list link;
+};
+
+/* Is it looked into? Else its connections go on as bytes, to the endpoint that the kernel has picked. */
+bool serve_wants(const struct view_service *s);
+/* The client's connection (taken), captured on its way to `c`; `s` is what was asked. */
+void serve_begin(struct site *at, const struct view_pod *pod, const struct view_service *s, const struct abi_conn *c,
+		 const struct abi_tuple *t, int fd);
+void serve_close(struct serve *v, enum abi_reason reason, const char *why);
+void serves_end(struct site *at, uint64_t netns, enum abi_reason reason, const char *why); /* 0: all */
+void serves_drain(struct site *at);
+void serve_row(const struct serve *v, struct relay_row *ret);
+
+/* ------------------------------------------------------------------ exchange*.c */
+
+void exchange_begin(struct serve *v, struct http_exchange *down, const struct http_head *h);
+void exchange_answered(struct http_exchange *up, const struct http_head *h); /* http_pool_plan.answer */
+void exchanges_end(struct list *exchanges, enum abi_reason reason, const char *why); /* of one serve */
+void exchanges_free(struct site *at);					     /* that have no request */
+void mirrors_close(struct site *at);
 
 /* ------------------------------------------------------------------ outbound.c, inbound.c */
 

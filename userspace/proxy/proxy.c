@@ -9,7 +9,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "parts.h"
@@ -51,6 +50,9 @@ static void site_start(struct thread *t)
 	at->certs = p->plan.certs;
 	at->conns = p->plan.conns;
 	list_init(&at->relays);
+	list_init(&at->serves);
+	list_init(&at->exchanges);
+	list_init(&at->mirrors);
 	list_init(&at->carriers);
 	list_init(&at->handshakes);
 	tunnels.sockets = socket_pool_new(t, &sockets);
@@ -59,7 +61,8 @@ static void site_start(struct thread *t)
 				     .sockets = tunnels.sockets,
 				     .tunnels = tunnels_new(t, &tunnels),
 				     .own = p->plan.own};
-	if (getrandom(at->dialer.random, sizeof(at->dialer.random), 0) != sizeof(at->dialer.random))
+	at->pool = http_pool_new(&(const struct http_pool_plan){.dialer = &at->dialer, .answer = exchange_answered});
+	if (random_seed(&at->dialer.random))
 		abort(); /* cannot fail once the machine has started */
 	t->proxy = at;
 }
@@ -107,8 +110,12 @@ static void site_end(struct thread *t)
 	guests_leave(at, 0);
 	relays_end(at, 0, ABI_RESET, "the worker ends");
 	carriers_end(at, 0, "the worker ends");
+	serves_end(at, 0, ABI_RESET, "the worker ends");
+	mirrors_close(at);
+	http_pool_free(at->pool);
 	tunnels_free(at->dialer.tunnels);
 	loop_settle(t->loop);
+	exchanges_free(at);
 	socket_pool_free(at->dialer.sockets);
 	table_free(&at->guests);
 }
@@ -312,6 +319,8 @@ static void leave_work(struct site *at, struct round *r)
 	guests_leave(at, r->netns);
 	relays_end(at, r->netns, ABI_POD_GONE, NULL);
 	carriers_end(at, r->netns, "the pod has gone");
+	serves_end(at, r->netns, ABI_POD_GONE, NULL);
+	http_pool_pod_gone(at->pool, r->netns);
 	tunnels_pod_gone(at->dialer.tunnels, r->netns);
 	socket_pool_leave(at->dialer.sockets, r->netns);
 }
@@ -348,6 +357,7 @@ static void view_work(struct site *at, struct round *r)
 	tunnels_view_changed(at->dialer.tunnels); /* sources and destinations */
 	if (!(r->number & VIEW_POLICY))
 		return; /* addresses of other nodes come and go all the time */
+	http_pool_view_changed(at->pool);
 	carriers_view_changed(at);
 	each_relay(at, judge_one, NULL);
 }
@@ -382,6 +392,7 @@ static void drain_work(struct site *at, struct round *r)
 	guests_leave(at, 0);
 	tunnels_drain(at->dialer.tunnels);
 	carriers_drain(at);
+	serves_drain(at);
 }
 
 static void drain_due(struct loop_timer *t)

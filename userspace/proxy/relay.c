@@ -14,15 +14,13 @@
 
 #include "parts.h"
 
-#define PUMP_BYTES THREAD_SCRATCH /* in one go, at most */
-#define PUMP_TURNS 4		  /* goes, before others have theirs */
-
 static const char *const kinds[] = {
 	[RELAY_TUNNEL] = "tunnel",
 	[RELAY_LOCAL] = "local",
 	[RELAY_PASS] = "pass",
 	[RELAY_HBONE] = "hbone",
 	[RELAY_PLAIN] = "plain",
+	[RELAY_HTTP] = "http",
 };
 
 const char *relay_kind_name(enum relay_kind kind)
@@ -146,26 +144,11 @@ void relay_refuse(struct site *at, int fd, enum abi_reason reason, const struct 
 /* true: stopped for others' sake, there may be more */
 static bool pump(struct relay *r, enum relay_end from)
 {
-	struct stream *in = r->side[from], *out = r->side[!from];
-	struct stream_bytes run[STREAM_RUNS];
+	enum stream_pump is = stream_pump(r->side[from], r->side[!from], &r->bytes[from]);
 
-	for (unsigned i = 0; i < PUMP_TURNS; i++) {
-		size_t room = stream_room(out), took;
-		unsigned runs;
-
-		if (!room)
-			return false;
-		runs = stream_peek(in, run, room < PUMP_BYTES ? room : PUMP_BYTES);
-		if (!runs) {
-			if (in->ended && !out->finished)
-				stream_finish(out);
-			return false;
-		}
-		took = stream_write(out, run, runs);
-		stream_consume(in, took);
-		r->bytes[from] += took;
-	}
-	return true;
+	if (is == STREAM_PUMP_ENDED)
+		stream_finish(r->side[!from]);
+	return is == STREAM_PUMP_MORE;
 }
 
 static void pump_both(struct relay *r)
@@ -216,19 +199,23 @@ static void side_take(struct relay *r, enum relay_end end, struct stream *s)
 	s->owner = r;
 }
 
-static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reason, const char *why)
+void relay_join(struct relay *r, struct stream *server)
 {
-	struct relay *r = container_of(w, struct relay, dial);
-
-	if (!s) {
-		relay_close(r, reason, why);
-		return;
-	}
-	side_take(r, RELAY_SERVER, s);
+	side_take(r, RELAY_SERVER, server);
 	set_state(r, RELAY_OPEN);
 	if (r->kind == RELAY_HBONE)
 		accept_connect(r);
 	pump_both(r);
+}
+
+static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reason, const char *why)
+{
+	struct relay *r = container_of(w, struct relay, dial);
+
+	if (s)
+		relay_join(r, s);
+	else
+		relay_close(r, reason, why);
 }
 
 struct relay *relay_new(struct site *at, enum relay_kind kind, struct stream *client)
@@ -243,6 +230,23 @@ struct relay *relay_new(struct site *at, enum relay_kind kind, struct stream *cl
 	side_take(r, RELAY_CLIENT, client);
 	list_add(&at->relays, &r->link);
 	at->relay_count++;
+	return r;
+}
+
+struct relay *relay_captured(struct site *at, uint64_t netns, const struct abi_tuple *t, struct stream *client,
+			     const struct dial_plan *plan)
+{
+	static const enum relay_kind how[] = {
+		[DIAL_OUT] = RELAY_PASS, [DIAL_APP] = RELAY_LOCAL, [DIAL_TUNNEL] = RELAY_TUNNEL};
+	struct relay *r = relay_new(at, how[plan->kind], client);
+
+	r->tuple = *t;
+	r->netns = netns;
+	r->service = plan->own.service;
+	r->client = plan->client;
+	r->client_port = plan->client_port;
+	r->server = plan->server;
+	r->server_port = plan->server_port;
 	return r;
 }
 

@@ -136,17 +136,6 @@ static void socket_came(struct socket_wait *w, int fd)
 
 /* ------------------------------------------------------------------ tunnels */
 
-/* xorshift128+ (Vigna 2017): a trace id need not be a secret */
-uint64_t dial_random(struct dialer *d)
-{
-	uint64_t *s = d->random, a = s[0], b = s[1];
-
-	s[0] = b;
-	a ^= a << 23;
-	s[1] = a ^ b ^ (a >> 18) ^ (b >> 5);
-	return s[1] + b;
-}
-
 void dial_baggage(const struct view_pod *pod, char buf[DIAL_BAGGAGE])
 {
 	const char *name = strchr(pod->name, '/');
@@ -167,7 +156,8 @@ static void tunnel_came(struct tunnel_wait *w, struct stream *s, const char *why
 static void describe(struct dial *d, const struct view_pod *from)
 {
 	const struct dial_plan *p = &d->plan;
-	uint64_t id[3] = {dial_random(d->dialer), dial_random(d->dialer), dial_random(d->dialer)};
+	struct random *random = &d->dialer->random;
+	uint64_t id[3] = {random_next(random), random_next(random), random_next(random)};
 
 	authority_text(&p->server, p->server_port, d->authority);
 	(void)forwarded_text(&p->client, p->client_port, NULL, d->forwarded, sizeof(d->forwarded));

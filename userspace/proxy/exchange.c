@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exchange.c: the life of one request: see exchange.h.
+ *
+ * A request goes to another endpoint when the one that was asked has certainly not acted on it, or may have had it but
+ * does no harm by having it twice (RFC 9110 section 9.2.2) and the connection was an old one, which it may just have
+ * been closing. Only while nothing of the body was read, since nothing is held.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "exchange.h"
+
+static void waited(struct http_pool_wait *w, struct http_connection *c, bool fresh, enum abi_reason reason,
+		   const char *why);
+static void again_run(struct loop_task *t);
+static void deadline_due(struct loop_timer *t);
+static void backend_due(struct loop_timer *t);
+
+static struct loop *loop_of(const struct exchange *x)
+{
+	return x->site->thread->loop;
+}
+
+/* An exchange with its arena's first chunk is used again: a request at its usual size asks malloc() for nothing. */
+static struct exchange *exchange_new(struct serve *v)
+{
+	struct site *at = v->site;
+	struct exchange *x;
+
+	if (list_empty(&at->exchanges)) {
+		x = mem_alloc(sizeof(*x));
+	} else {
+		struct arena arena;
+
+		x = container_of(at->exchanges.next, struct exchange, link);
+		list_del(&x->link);
+		at->exchanges_kept--;
+		arena = x->arena;
+		memset(x, 0, sizeof(*x));
+		x->arena = arena;
+	}
+	x->serve = v;
+	x->site = at;
+	list_init(&x->mirrors);
+	x->wait.done = waited;
+	x->again.run = again_run;
+	x->deadline.due = deadline_due;
+	x->backend_deadline.due = backend_due;
+	x->opened_ns = loop_now(at->thread->loop);
+	list_add(&v->exchanges, &x->link);
+	return x;
+}
+
+/* ------------------------------------------------------------------ the endpoint */
+
+static void ask(struct exchange *x)
+{
+	struct http_pool_key key;
+
+	exchange_set_state(x, EXCHANGE_WAITS);
+	x->load = exchange_endpoint(x, exchange_service(x), &x->tried, &key);
+	if (!x->load && x->tried.tries) {
+		exchange_fail(x, x->failed, x->failed_why);
+	} else if (!x->load) {
+		exchange_fail(x, exchange_source(x) ? ABI_NO_ENDPOINT : ABI_POD_GONE, NULL);
+	} else {
+		x->tried.tried[x->tried.tries++] = x->load;
+		x->endpoint = key.server;
+		x->port = key.port;
+		x->version = key.version;
+		http_pool_take(x->site->pool, &key, &x->wait);
+	}
+}
+
+static bool idempotent(enum http_method m)
+{
+	return m == HTTP_GET || m == HTTP_HEAD || m == HTTP_OPTIONS || m == HTTP_PUT || m == HTTP_DELETE ||
+	       m == HTTP_TRACE;
+}
+
+/* `unprocessed`: it has certainly not been acted on. true: somebody else is asked. */
+static bool try_again(struct exchange *x, enum abi_reason reason, const char *why, bool unprocessed)
+{
+	if (x->state > EXCHANGE_SENT || x->tried.tries >= PICK_TRIES || x->bytes[RELAY_CLIENT] || x->once)
+		return false;
+	if (!unprocessed && (x->fresh || !idempotent(x->head->method)))
+		return false;
+	x->failed = reason;
+	x->failed_why = why;
+	/* It was the old connection's fault, not the endpoint's: it may be asked again. */
+	if (!x->fresh && x->up && x->tried.tries)
+		x->tried.tried[x->tried.tries - 1] = NULL;
+	exchange_leave(x, why);
+	loop_disarm(loop_of(x), &x->backend_deadline);
+	ask(x);
+	return true;
+}
+
+static void up_failed(struct exchange *x)
+{
+	const char *why = x->up->s.why;
+	uint32_t error = x->up->error;
+	bool both_http2 = x->down->connection->version == HTTP_2 && x->up->connection->version == HTTP_2;
+
+	if (x->needless) /* the answer is complete: who has sent it need not hear the rest of the request */
+		exchange_close(x, ABI_NONE, NULL);
+	else if (x->state == EXCHANGE_ANSWERED)
+		exchange_cut(x, ABI_RESET, why, error);
+	else if (try_again(x, ABI_RESET, why, x->up->unprocessed))
+		return;
+	else if (error == H2_PROTOCOL_ERROR)
+		exchange_fail(x, ABI_BAD_ANSWER, why);
+	else if (both_http2 && error)
+		exchange_cut(x, ABI_RESET, why, error);
+	else
+		exchange_fail(x, ABI_RESET, why);
+}
+
+static void up_ready(struct stream *s, unsigned events)
+{
+	struct exchange *x = s->owner;
+
+	if (!x->up || s != &x->up->s)
+		return;
+	if (events & STREAM_FAILED)
+		up_failed(x);
+	else
+		exchange_pump(x);
+}
+
+static struct http_text cut_text(struct exchange *x, struct http_text t)
+{
+	return http_text_keep(&x->arena, (struct http_text){t.at, t.len < 1024 ? t.len : 1024});
+}
+
+/* A large head is not held for the case that somebody else must be asked. */
+static void let_go(struct exchange *x)
+{
+	const struct http_head *old = x->head;
+	struct http_head *h;
+
+	if (!x->large.last)
+		return;
+	h = arena_alloc(&x->arena, sizeof(*h));
+	*h = *old;
+	h->method_text = cut_text(x, old->method_text);
+	h->scheme = cut_text(x, old->scheme);
+	h->authority = cut_text(x, old->authority);
+	h->path = cut_text(x, old->path);
+	h->upgrade = cut_text(x, old->upgrade);
+	h->fields = h->room = 0;
+	h->field = NULL;
+	x->head = h;
+	x->once = true;
+	arena_free(&x->large);
+}
+
+/* The head goes out; its body follows. */
+static void send_head(struct exchange *x, struct http_connection *c)
+{
+	bool end = x->head->body == HTTP_NO_BODY;
+
+	x->up = http_request(c, x->head, end);
+	if (!x->up) { /* it was free when it was given: the endpoint has just closed it */
+		x->tried.tries -= !x->fresh;
+		if (!try_again(x, ABI_OVERLOADED, "the connection takes no request", true))
+			exchange_fail(x, ABI_OVERLOADED, "the connection takes no request");
+		return;
+	}
+	x->up->s.ready = up_ready;
+	x->up->s.owner = x;
+	x->sent_ns = loop_now(loop_of(x));
+	exchange_set_state(x, EXCHANGE_SENT);
+	let_go(x);
+	if (x->backend_ns)
+		loop_arm(loop_of(x), &x->backend_deadline, x->backend_ns);
+	exchange_pump(x);
+}
+
+static void waited(struct http_pool_wait *w, struct http_connection *c, bool fresh, enum abi_reason reason,
+		   const char *why)
+{
+	struct exchange *x = container_of(w, struct exchange, wait);
+	struct site *at = x->site;
+	uint64_t key[2];
+
+	if (!c) {
+		pick_failed(&at->pick, &x->endpoint, x->port, loop_now(loop_of(x)));
+		x->fresh = true;
+		if (!try_again(x, reason, why, reason == ABI_UNREACHABLE || reason == ABI_TUNNEL_FAILED))
+			exchange_fail(x, reason, why);
+		return;
+	}
+	x->fresh = fresh;
+	if (x->head->upgrade.len && !x->prepared) {
+		key[0] = random_next(&at->dialer.random);
+		key[1] = random_next(&at->dialer.random);
+		x->prepared = true;
+		why = websocket_request(&x->arena, x->head, x->version, (const uint8_t *)key, &x->websocket);
+		if (why) {
+			exchange_fail(x, ABI_MALFORMED, why);
+			return;
+		}
+	}
+	send_head(x, c);
+}
+
+/* ------------------------------------------------------------------ the answer */
+
+/* What it is changed by, if by anything: the usual one goes on as it came. false: it was answered otherwise. */
+static bool changed(struct exchange *x, const struct http_head **h)
+{
+	bool websocket = x->websocket.add || x->websocket.verify;
+	struct http_head *copy;
+	const char *why;
+
+	if (!x->changes && !websocket)
+		return true;
+	copy = http_head_keep(&x->arena, *h, 8);
+	*h = copy;
+	why = websocket ? websocket_answer(&x->websocket, copy) : NULL;
+	if (why) {
+		exchange_fail(x, ABI_BAD_ANSWER, why);
+		return false;
+	}
+	if (x->changes)
+		filter_answer(&x->arena, x->changes, copy);
+	return true;
+}
+
+void exchange_answered(struct http_exchange *up, const struct http_head *h)
+{
+	struct exchange *x = up->s.owner;
+
+	if (mirror_is(up)) {
+		mirror_answered(up);
+		return;
+	}
+	if (x->up != up)
+		return;
+	if (h->status < 200 && h->status != 101) {
+		http_answer(x->down, h);
+		return;
+	}
+	if (h->status == 101 && !x->head->upgrade.len) {
+		exchange_fail(x, ABI_BAD_ANSWER, "a protocol was switched that nobody asked for");
+		return;
+	}
+	if (!changed(x, &h))
+		return;
+	exchange_set_state(x, EXCHANGE_ANSWERED);
+	x->answered_ns = loop_now(loop_of(x));
+	x->status = h->status;
+	if (h->body == HTTP_TUNNEL) { /* no request any more: it may go on for ever */
+		loop_disarm(loop_of(x), &x->deadline);
+		loop_disarm(loop_of(x), &x->backend_deadline);
+	}
+	http_answer(x->down, h);
+	exchange_pump(x);
+}
+
+/* ------------------------------------------------------------------ the client */
+
+static void down_ready(struct stream *s, unsigned events)
+{
+	struct exchange *x = s->owner;
+
+	if (x->state == EXCHANGE_CLOSED)
+		return;
+	if (events & STREAM_FAILED) {
+		uint32_t error = x->down->error;
+
+		if (x->up)
+			x->up->error = error ? error : H2_CANCEL;
+		x->cut = true;
+		exchange_close(x, ABI_RESET, s->why);
+	} else if (x->state == EXCHANGE_REPLIES) {
+		exchange_reply_more(x);
+	} else if (x->up) {
+		exchange_pump(x);
+	}
+}
+
+static void again_run(struct loop_task *t)
+{
+	struct exchange *x = container_of(t, struct exchange, again);
+
+	if (x->up)
+		exchange_pump(x);
+}
+
+static void deadline_due(struct loop_timer *t)
+{
+	exchange_fail(container_of(t, struct exchange, deadline), ABI_TIMEOUT, "the request took too long");
+}
+
+static void backend_due(struct loop_timer *t)
+{
+	struct exchange *x = container_of(t, struct exchange, backend_deadline);
+
+	if (x->needless)
+		exchange_close(x, ABI_NONE, NULL);
+	else
+		exchange_fail(x, ABI_TIMEOUT, "the backend took too long");
+}
+
+void exchange_begin(struct serve *v, struct http_exchange *down, const struct http_head *h)
+{
+	struct exchange *x = exchange_new(v);
+
+	x->down = down;
+	down->s.ready = down_ready;
+	down->s.owner = x;
+	v->requests++;
+	v->site->requests++;
+	if (!exchange_route(x, h))
+		return;
+	if (x->request_ns)
+		loop_arm(loop_of(x), &x->deadline, x->request_ns);
+	ask(x);
+}
+
+void exchanges_end(struct list *exchanges, enum abi_reason reason, const char *why)
+{
+	while (!list_empty(exchanges))
+		exchange_cut(container_of(exchanges->next, struct exchange, link), reason, why, H2_CANCEL);
+}

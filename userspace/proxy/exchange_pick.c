@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* exchange_pick.c: an endpoint for a request, and in which version of HTTP it is asked. */
+#include "exchange.h"
+
+const struct view_pod *exchange_source(const struct exchange *x)
+{
+	return view_pod(x->site->view, x->serve->netns);
+}
+
+const struct view_service *exchange_service(const struct exchange *x)
+{
+	const struct view *v = x->site->view;
+
+	return x->itself ? view_service(v, x->serve->service) : view_backend(v, &x->target);
+}
+
+/* A client that is answered by HTTP/2 is asked in it, where the backend did not say. */
+static enum http_version version_for(const struct exchange *x, const struct view_service *s)
+{
+	bool http2 = x->down->connection->version == HTTP_2;
+
+	switch (s->protocol) {
+	case VIEW_HTTP:
+		return http2 && http_is_grpc(x->head) ? HTTP_2 : HTTP_1_1;
+	case VIEW_HTTP2:
+		return HTTP_2;
+	default:
+		return http2 ? HTTP_2 : HTTP_1_1;
+	}
+}
+
+struct view_load *exchange_endpoint(struct exchange *x, const struct view_service *s, struct pick_question *q,
+				    struct http_pool_key *ret)
+{
+	const struct serve *v = x->serve;
+	struct site *at = x->site;
+	const struct view_pod *from = exchange_source(x);
+	const struct view_endpoint *e;
+	const struct view_peer *peer;
+
+	q->ipv4 = addr_is_v4(&v->client);
+	q->memory = &at->pick;
+	q->now_ns = loop_now(at->thread->loop);
+	q->random = random_next(&at->dialer.random);
+	e = from && s ? pick(s, q) : NULL;
+	if (!e)
+		return NULL;
+	peer = view_peer(at->view, &e->addr);
+	*ret = (struct http_pool_key){.netns = v->netns,
+				      .generation = peer ? peer->generation : 0,
+				      .client = v->client,
+				      .server = e->addr,
+				      .identity = from->identity,
+				      .service = v->service,
+				      .port = e->port,
+				      .client_port = v->client_port,
+				      .version = version_for(x, s)};
+	pick_raise(e->load);
+	return e->load;
+}

@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * serve.c: a client's connection to a Service that is looked into: what is spoken on it, and then who serves it.
+ *
+ *	declared HTTP		its first bytes tell HTTP/1 from HTTP/2
+ *	nobody said		whoever speaks first tells: a server is dialled at once, so that one who greets is heard
+ *	TLSRoute		the client's first record has the name
+ *	TCPRoute, else		bytes, to a backend of the route or to the Service itself: a relay
+ *
+ * A Service of which a client was seen to speak HTTP is dialled only when the next client is late: so what is detected
+ * costs one connection to a server, once. Bytes that do not come are not a failure.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "parts.h"
+
+#define LATE_NS 100000000ull	 /* after that a server may be the one who speaks first */
+#define IDLE_NS 3600000000000ull /* without a first byte, where HTTP is declared */
+#define FIRST_BYTES 32768	 /* that are looked at: a ClientHello of the largest kind */
+
+static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/* ------------------------------------------------------------------ the end */
+
+static void set_state(struct serve *v, enum serve_state to)
+{
+	assert(to > v->state);
+	v->state = to;
+}
+
+static void serve_free(struct loop_task *t)
+{
+	free(container_of(t, struct serve, task));
+}
+
+/* It is no more: freed when the turn ends. */
+static void leave(struct serve *v)
+{
+	struct loop *loop = v->site->thread->loop;
+
+	set_state(v, SERVE_CLOSED);
+	dial_cancel(&v->dial);
+	loop_disarm(loop, &v->late);
+	buf_clear(&v->first, &v->site->thread->pool);
+	list_del(&v->link);
+	v->site->relay_count--;
+	loop_cancel(loop, &v->task);
+	v->task.run = serve_free;
+	if (!v->http)
+		loop_defer(loop, &v->task);
+}
+
+static void log_end(const struct serve *v, enum abi_reason reason, const char *why)
+{
+	char client[ADDR_PORT_TEXT], asked[ADDR_PORT_TEXT];
+
+	if (log_wants(LOG_DEBUG))
+		log_debug("%s: http from=%s to=%s reason=%s requests=%llu", why ? why : "closed",
+			  addr_port_text(&v->client, v->client_port, client),
+			  addr_port_text(&v->asked, v->asked_port, asked), reason_name(reason),
+			  (unsigned long long)v->requests);
+}
+
+void serve_close(struct serve *v, enum abi_reason reason, const char *why)
+{
+	if (v->state == SERVE_CLOSED)
+		return;
+	if (reason && !why)
+		why = reason_name(reason);
+	log_end(v, reason, why);
+	if (reason)
+		relay_count_reason(v->site, reason);
+	exchanges_end(&v->exchanges, reason, why);
+	if (v->stream)
+		stream_close(v->stream, reason ? why : NULL);
+	if (v->server)
+		stream_close(v->server, reason ? why : NULL);
+	if (v->http)
+		v->http->ops->close(v->http, reason ? why : NULL);
+	leave(v);
+}
+
+/* ------------------------------------------------------------------ HTTP */
+
+static void requested(struct http_connection *c, struct http_exchange *x, const struct http_head *h)
+{
+	exchange_begin(c->owner, x, h);
+}
+
+static void refused(struct http_connection *c, int status, const char *why)
+{
+	struct serve *v = c->owner;
+	char client[ADDR_PORT_TEXT];
+
+	relay_count_reason(v->site, ABI_MALFORMED);
+	if (log_wants(LOG_INFO))
+		log_info("request refused: %s: client=%s status=%d", why,
+			 addr_port_text(&v->client, v->client_port, client), status);
+}
+
+static void draining(struct http_connection *c)
+{
+}
+
+static void closed(struct http_connection *c, const char *why)
+{
+	struct serve *v = c->owner;
+
+	v->http = NULL;
+	if (v->state == SERVE_CLOSED)
+		loop_defer(v->site->thread->loop, &v->task);
+	else
+		serve_close(v, why ? ABI_RESET : ABI_NONE, why);
+}
+
+static const struct http_events events = {
+	.request = requested, .refused = refused, .draining = draining, .closed = closed};
+
+static void remember(struct serve *v)
+{
+	v->site->spoken[v->service % SERVE_MEMORY] = v->service;
+}
+
+static bool remembered(const struct serve *v)
+{
+	return v->site->spoken[v->service % SERVE_MEMORY] == v->service;
+}
+
+/* Whoever serves it reads all of it. */
+static void unread(struct serve *v)
+{
+	if (v->first.len)
+		sock_give_back(v->stream, &v->first);
+}
+
+static void serve_http(struct serve *v, bool http2)
+{
+	static const struct http_limits limits;
+	struct stream *s = v->stream;
+	struct thread *t = v->site->thread;
+
+	unread(v);
+	dial_cancel(&v->dial);
+	if (v->server)
+		stream_close(v->server, NULL);
+	v->stream = v->server = NULL;
+	loop_disarm(t->loop, &v->late);
+	remember(v);
+	set_state(v, SERVE_HTTP);
+	v->http = (http2 ? http2_server : http1_server)(t, s, &limits, &events, v);
+}
+
+/* ------------------------------------------------------------------ bytes */
+
+static const char *namespace_of(const struct serve *v)
+{
+	const struct view_pod *pod = view_pod(v->site->view, v->netns);
+
+	return pod ? pod->namespace : "";
+}
+
+/* Where bytes go: an endpoint of `s`. */
+static enum abi_reason plan_endpoint(struct serve *v, const struct view_service *s)
+{
+	struct site *at = v->site;
+	const struct pick_question q = {.ipv4 = addr_is_v4(&v->client),
+					.memory = &at->pick,
+					.now_ns = loop_now(at->thread->loop),
+					.random = random_next(&at->dialer.random)};
+	const struct view_endpoint *e = s ? pick(s, &q) : NULL;
+
+	if (!e)
+		return ABI_NO_ENDPOINT;
+	v->plan.server = e->addr;
+	v->plan.server_port = e->port;
+	return ABI_NONE;
+}
+
+/* A rule of a TCPRoute or TLSRoute; NULL: the Service itself. */
+static enum abi_reason plan_make(struct serve *v, const struct view_service *s, const struct route_rule *rule)
+{
+	struct site *at = v->site;
+	const struct view_pod *from = view_pod(at->view, v->netns), *to;
+	const struct route_backend *b = NULL;
+	enum abi_reason reason;
+
+	if (!from)
+		return ABI_POD_GONE;
+	if (rule) {
+		b = route_backend(rule, random_next(&at->dialer.random));
+		if (!b || b->refused)
+			return ABI_BAD_BACKEND;
+		s = view_backend(at->view, &b->target);
+	}
+	/* Without routes the kernel's choice is as good, and minds the client's affinity. */
+	if (b || s->routes || v->tries) {
+		reason = plan_endpoint(v, s);
+		if (reason)
+			return reason;
+	}
+	reason = dial_choose(&at->dialer, from, &v->plan, &to);
+	v->to = to ? to->netns : 0;
+	v->policy = to ? to->policy : 0;
+	return reason;
+}
+
+static const struct route_rule *tcp_rule(const struct serve *v, const struct view_service *s)
+{
+	return s->routes ? route_find_tcp(s->routes, namespace_of(v)) : NULL;
+}
+
+static struct relay *become_relay(struct serve *v)
+{
+	struct relay *r;
+
+	unread(v);
+	r = relay_captured(v->site, v->netns, &v->tuple, v->stream, &v->plan);
+	r->to = v->to;
+	r->policy = v->policy;
+	r->opened_ns = v->opened_ns;
+	v->stream = NULL;
+	return r;
+}
+
+static void relay_to_server(struct serve *v)
+{
+	struct relay *r = become_relay(v);
+	struct stream *server = v->server;
+
+	v->server = NULL;
+	leave(v);
+	relay_join(r, server);
+}
+
+static void relay_by(struct serve *v, const struct view_service *s, const struct route_rule *rule)
+{
+	enum abi_reason reason = plan_make(v, s, rule);
+	struct relay *r = become_relay(v);
+	const struct dial_plan plan = v->plan;
+
+	leave(v);
+	if (reason)
+		relay_close(r, reason, NULL);
+	else
+		relay_dial(r, &plan);
+}
+
+/* Bytes, to whoever was dialled already, if somebody was. */
+static void relay_bytes(struct serve *v, const struct view_service *s)
+{
+	v->bytes = true;
+	if (v->server)
+		relay_to_server(v);
+	else if (!v->dial.dial)
+		relay_by(v, s, tcp_rule(v, s));
+}
+
+/* ------------------------------------------------------------------ who speaks first */
+
+static void server_ready(struct stream *s, unsigned happened)
+{
+	struct serve *v = s->owner;
+	struct stream_bytes run[STREAM_RUNS];
+	unsigned runs;
+
+	if (v->state != SERVE_LISTENS || (happened & STREAM_FAILED)) {
+		if (v->state == SERVE_LISTENS)
+			serve_close(v, ABI_RESET, s->why);
+		return;
+	}
+	runs = stream_peek(s, run, STREAM_RUNS);
+	if (runs)
+		stream_consume(s, 0);
+	if (runs || s->ended || v->bytes)
+		relay_to_server(v);
+}
+
+static void dial_server(struct serve *v);
+
+static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reason, const char *why)
+{
+	struct serve *v = container_of(w, struct serve, dial);
+
+	if (s) {
+		v->server = s;
+		s->ready = server_ready;
+		s->owner = v;
+		server_ready(s, STREAM_READABLE);
+		return;
+	}
+	pick_failed(&v->site->pick, &v->plan.server, v->plan.server_port, loop_now(v->site->thread->loop));
+	if (++v->tries < PICK_TRIES && reason != ABI_PEER_REFUSED)
+		dial_server(v);
+	else
+		serve_close(v, reason, why);
+}
+
+static void dial_server(struct serve *v)
+{
+	const struct view_service *s = view_service(v->site->view, v->service);
+	enum abi_reason reason = s ? plan_make(v, s, tcp_rule(v, s)) : ABI_NO_SERVICE_PORT;
+
+	if (reason)
+		serve_close(v, reason, NULL);
+	else
+		dial_begin(&v->site->dialer, &v->plan, &v->dial);
+}
+
+static void late_due(struct loop_timer *t)
+{
+	struct serve *v = container_of(t, struct serve, late);
+
+	if (v->declared)
+		serve_close(v, ABI_NONE, NULL);
+	else
+		dial_server(v);
+}
+
+/* ------------------------------------------------------------------ the client's first bytes */
+
+static bool has(const struct serve *v, const struct view_service *s, enum route_kind kind)
+{
+	return s->routes && route_table_has(s->routes, kind, namespace_of(v));
+}
+
+static bool has_http(const struct serve *v, const struct view_service *s)
+{
+	return has(v, s, ROUTE_HTTP) || has(v, s, ROUTE_GRPC);
+}
+
+enum telling { MORE, HTTP1, HTTP2, NAMED, BYTES };
+
+static enum telling tell(const struct serve *v, const struct view_service *s, const uint8_t *data, size_t len,
+			 char name[256])
+{
+	size_t known = len < sizeof(preface) - 1 ? len : sizeof(preface) - 1;
+	enum http_spoken spoken;
+	int n;
+
+	if (v->declared) {
+		if (memcmp(data, preface, known))
+			return HTTP1;
+		return known < sizeof(preface) - 1 ? MORE : HTTP2;
+	}
+	spoken = http_detect(data, len);
+	if (spoken == HTTP_SPOKEN_UNKNOWN && len < FIRST_BYTES)
+		return MORE;
+	if (v->looks && spoken == HTTP_SPOKEN_HTTP1)
+		return HTTP1;
+	if (v->looks && spoken == HTTP_SPOKEN_HTTP2)
+		return HTTP2;
+	if (spoken != HTTP_SPOKEN_TLS || !has(v, s, ROUTE_TLS))
+		return BYTES;
+	n = http_sni(data, len, name);
+	if (n < 0)
+		*name = '\0';
+	return !n && len < FIRST_BYTES ? MORE : NAMED;
+}
+
+static void go_on(struct serve *v, const struct view_service *s, enum telling told, const char *name)
+{
+	const struct route_rule *rule;
+
+	switch (told) {
+	case MORE:
+		return;
+	case HTTP1:
+	case HTTP2:
+		serve_http(v, told == HTTP2);
+		return;
+	case NAMED:
+		rule = route_find_tls(s->routes, name, namespace_of(v));
+		if (rule)
+			relay_by(v, s, rule);
+		else
+			serve_close(v, ABI_NO_ROUTE, NULL);
+		return;
+	case BYTES:
+		relay_bytes(v, s);
+		return;
+	}
+}
+
+/* What came in parts, in one piece. */
+static const uint8_t *gathered(const struct serve *v)
+{
+	uint8_t *to = v->site->thread->scratch[SCRATCH_PLAIN];
+	struct iovec part[8];
+	size_t at = 0;
+
+	for (unsigned i = 0, n = buf_peek(&v->first, part, array_size(part)); i < n; i++) {
+		memcpy(to + at, part[i].iov_base, part[i].iov_len);
+		at += part[i].iov_len;
+	}
+	return to;
+}
+
+/* The usual case is one run of the socket's, which stays where it is. */
+static void look(struct serve *v)
+{
+	const struct view_service *s = view_service(v->site->view, v->service);
+	struct stream_bytes run[STREAM_RUNS];
+	enum telling told = MORE;
+	char name[256] = "";
+
+	if (!s) {
+		serve_close(v, ABI_NO_SERVICE_PORT, NULL);
+		return;
+	}
+	while (v->state == SERVE_LISTENS && !v->bytes && told == MORE) {
+		unsigned runs = stream_peek(v->stream, run, FIRST_BYTES - v->first.len);
+
+		if (!runs) {
+			if (v->stream->ended && v->declared)
+				serve_close(v, ABI_NONE, NULL);
+			else if (v->stream->ended)
+				relay_bytes(v, s);
+			return;
+		}
+		told = v->first.len ? MORE : tell(v, s, run[0].data, run[0].len, name);
+		if (told != MORE) {
+			stream_consume(v->stream, 0);
+			break;
+		}
+		buf_add(&v->first, &v->site->thread->pool, run[0].data, run[0].len);
+		stream_consume(v->stream, run[0].len);
+		told = tell(v, s, gathered(v), v->first.len, name);
+	}
+	go_on(v, s, told, name);
+}
+
+static void look_run(struct loop_task *t)
+{
+	look(container_of(t, struct serve, task));
+}
+
+static void client_ready(struct stream *s, unsigned happened)
+{
+	struct serve *v = s->owner;
+
+	if (v->state != SERVE_LISTENS)
+		return;
+	if (happened & STREAM_FAILED)
+		serve_close(v, ABI_RESET, s->why);
+	else
+		look(v);
+}
+
+/* ------------------------------------------------------------------ begin */
+
+bool serve_wants(const struct view_service *s)
+{
+	return s->routes || (s->protocol != VIEW_TCP && s->protocol != VIEW_TLS);
+}
+
+static void wait_for_bytes(struct serve *v)
+{
+	struct loop *loop = v->site->thread->loop;
+
+	if (v->declared)
+		loop_arm(loop, &v->late, IDLE_NS);
+	else if (remembered(v))
+		loop_arm(loop, &v->late, LATE_NS);
+	else
+		dial_server(v);
+}
+
+void serve_begin(struct site *at, const struct view_pod *pod, const struct view_service *s, const struct abi_conn *c,
+		 const struct abi_tuple *t, int fd)
+{
+	struct serve *v = mem_alloc(sizeof(*v));
+
+	v->site = at;
+	v->opened_ns = loop_now(at->thread->loop);
+	v->netns = pod->netns;
+	v->service = c->service;
+	v->tuple = *t;
+	v->client = t->src;
+	v->client_port = t->src_port;
+	v->asked = c->asked;
+	v->asked_port = c->asked_port;
+	v->plan = (struct dial_plan){.client = t->src,
+				     .client_port = t->src_port,
+				     .server = c->target,
+				     .server_port = c->target_port,
+				     .own.service = c->service};
+	v->dial.done = dialled;
+	v->late.due = late_due;
+	v->task.run = look_run;
+	list_init(&v->exchanges);
+	list_add(&at->serves, &v->link);
+	at->relay_count++;
+	v->stream = sock_prepared(at->thread, fd);
+	v->stream->ready = client_ready;
+	v->stream->owner = v;
+	v->looks = has_http(v, s) || (!s->routes && s->protocol != VIEW_TCP && s->protocol != VIEW_TLS);
+	v->declared = v->looks && (s->protocol == VIEW_HTTP || s->protocol == VIEW_HTTP2);
+	if (!v->looks && !has(v, s, ROUTE_TLS)) {
+		relay_bytes(v, s);
+		return;
+	}
+	look(v);
+	if (v->state == SERVE_LISTENS && !v->bytes)
+		wait_for_bytes(v);
+}
+
+/* ------------------------------------------------------------------ all of them */
+
+/* What is called may close any of them, also the next one: so the place in the list is kept by a link of its own. */
+static void each_serve(struct site *at, void (*one)(struct serve *v, void *arg), void *arg)
+{
+	struct list here, *l = at->serves.next;
+
+	while (l != &at->serves) {
+		list_init(&here);
+		list_add(l->next, &here); /* before the next one */
+		one(container_of(l, struct serve, link), arg);
+		l = here.next;
+		list_del(&here);
+	}
+}
+
+struct ending {
+	uint64_t netns; /* 0: all */
+	enum abi_reason reason;
+	const char *why;
+};
+
+static void end_one(struct serve *v, void *arg)
+{
+	const struct ending *e = arg;
+
+	if (!e->netns || v->netns == e->netns || v->to == e->netns)
+		serve_close(v, e->reason, e->why);
+}
+
+void serves_end(struct site *at, uint64_t netns, enum abi_reason reason, const char *why)
+{
+	struct ending e = {.netns = netns, .reason = reason, .why = why};
+
+	each_serve(at, end_one, &e);
+}
+
+static void drain_one(struct serve *v, void *arg)
+{
+	if (v->http)
+		v->http->ops->drain(v->http);
+	else if (v->declared)
+		serve_close(v, ABI_NONE, NULL);
+}
+
+void serves_drain(struct site *at)
+{
+	each_serve(at, drain_one, NULL);
+}
+
+void serve_row(const struct serve *v, struct relay_row *ret)
+{
+	*ret = (struct relay_row){
+		.kind = RELAY_HTTP,
+		.open = v->state == SERVE_HTTP,
+		.thread = v->site->thread->index,
+		.netns = v->netns,
+		.tuple = v->tuple,
+		.client = v->client,
+		.server = v->asked,
+		.client_port = v->client_port,
+		.server_port = v->asked_port,
+		.service = v->service,
+		.sent = v->sent,
+		.received = v->received,
+		.requests = v->requests,
+		.opened_ns = v->opened_ns,
+		.waits = v->state == SERVE_LISTENS ? "first bytes" : list_empty(&v->exchanges) ? "nothing" : "server",
+	};
+}
