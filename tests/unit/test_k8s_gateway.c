@@ -202,6 +202,163 @@ static void grants(void **state)
 	decoded_end(&d);
 }
 
+/* What is refused, by field and reason; what is only warned of. A rule is `BEFORE the text AFTER`. */
+static void refused(void **state)
+{
+#define R HTTP "  - "
+#define E "HTTPRoute shop/r | spec.rules[0]"
+#define FILTER(text) R "filters: [{" text "}]\n" TO
+#define MATCH(text) R "matches: [{" text "}]\n" TO
+#define F0 E ".filters[0]"
+#define M0 E ".matches[0]"
+	static const struct {
+		const char *yaml, *want; /* a part of what is said; NULL: nothing is said */
+	} cases[] = {
+		{R "name: x\n" TO, NULL},
+		{R "retry: {attempts: 3}\n" TO, E ".retry | is not supported: weft does not retry requests yet"},
+		{R "sessionPersistence: {sessionName: a}\n" TO, E ".sessionPersistence | is not supported: "},
+		{FILTER("type: ExtensionRef, extensionRef: {name: a}"), F0 ".type | ExtensionRef is not supported"},
+		{FILTER("type: ExternalAuth, externalAuth: {}"), F0 ".type | ExternalAuth is not supported"},
+		{FILTER("type: Custom"), F0 ".type | \"Custom\" is not a type of filter that weft knows"},
+		{FILTER("cors: {}"), F0 ".type | is missing"},
+		{FILTER("type: CORS"), F0 ".cors | is missing"},
+		{FILTER("type: CORS, cors: {}, urlRewrite: {}"), F0 ".urlRewrite | is not for type CORS"},
+		{FILTER("type: CORS, cors: {allowOrigins: [\"ftp://a\"]}"), F0 ".cors.allowOrigins[0] | \"ftp://a\""},
+		{FILTER("type: CORS, cors: {allowOrigins: [\"*\", \"http://a\"]}"), "[0] | * must stand alone"},
+		{FILTER("type: CORS, cors: {allowMethods: [get]}"), F0
+		".cors.allowMethods[0] | \"get\" is not a method"},
+		{FILTER("type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: a}]}"),
+		 F0 ".requestHeaderModifier.set[0].name | Host is no header to change here"},
+		{FILTER("type: RequestHeaderModifier, requestHeaderModifier: {remove: [Transfer-Encoding]}"),
+		 F0 ".requestHeaderModifier.remove[0] | \"transfer-encoding\" concerns one connection"},
+		{FILTER("type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: a, value: \"x\\r\\nb: "
+		"c\"}]}"),
+		 F0 ".requestHeaderModifier.add[0].value | must be 1 to 4096 printable characters"},
+		{FILTER("type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: \"a b\", value: x}]}"),
+		 F0 ".requestHeaderModifier.add[0].name | \"a b\" is not the name of a header"},
+		{FILTER("type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: a, value: x}], remove: "
+		"[A]}"),
+		 F0 ".requestHeaderModifier.remove[0] | \"a\" is also in set or add"},
+		{FILTER("type: RequestMirror, requestMirror: {backendRef: {name: a}}"),
+		 F0 ".requestMirror.backendRef.port | is missing: a Service needs it"},
+		{FILTER("type: RequestMirror, requestMirror: {backendRef: {name: a, port: 1}, percent: 101}"),
+		 F0 ".requestMirror.percent | must be a whole number from 0 to 100"},
+		{FILTER("type: RequestMirror, requestMirror: {backendRef: {name: a, port: 1}, fraction: {numerator: 5, "
+			"denominator: 4}}"),
+		 F0 ".requestMirror.fraction.numerator | must not be more than the denominator 4"},
+		{FILTER("type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: x}}"),
+		 F0 ".urlRewrite.path.replaceFullPath | must be a path that starts with"},
+		{FILTER("type: URLRewrite, urlRewrite: {hostname: \"*.a\"}"), F0
+		".urlRewrite.hostname | \"*.a\" is not"},
+		{R "matches: [{path: {type: Exact, value: /a}}]\n    filters: [{type: URLRewrite, urlRewrite: {path: "
+		"{type: "
+		   "ReplacePrefixMatch, replacePrefixMatch: /b}}}]\n" TO,
+		 E ".matches | must be one match of type PathPrefix"},
+		{FILTER("type: RequestRedirect, requestRedirect: {}"), E
+		".filters | RequestRedirect excludes backendRefs"},
+		{R "filters: [{type: RequestRedirect, requestRedirect: {statusCode: 304}}]\n",
+		 F0 ".requestRedirect.statusCode | must be 301, 302, 303, 307 or 308, not 304"},
+		{R "filters: [{type: CORS, cors: {}}, {type: CORS, cors: {}}]\n" TO,
+		 E ".filters[1].type | CORS must not be repeated"},
+		{MATCH("path: {type: Regex, value: /}"), M0
+		".path.type | must be Exact, PathPrefix or RegularExpression"},
+		{MATCH("path: {value: a}"), M0 ".path.value | \"a\" can match no request: must start with \"/\""},
+		{MATCH("path: {value: /a//b}"), M0
+		".path.value | \"/a//b\" can match no request: must not have \"//\""},
+		{MATCH("path: {value: /a/../b}"), M0 ".path.value | \"/a/../b\" can match no request"},
+		{MATCH("path: {value: /a%2Fb}"), M0 ".path.value | \"/a%2Fb\" can match no request"},
+		{MATCH("path: {value: \"/a?b=c\"}"), M0 ".path.value | \"/a?b=c\" can match no request"},
+		{MATCH("path: {type: RegularExpression, value: \"(a\"}"), M0
+		".path.value | is no regular expression (PCRE2)"},
+		{MATCH("method: get"), M0 ".method | must be GET, HEAD"},
+		{MATCH("headers: [{name: \":path\", value: a}]"), M0 ".headers[0].name | \":path\" is not the name"},
+		{MATCH("headers: [{name: a, value: \"\"}]"), M0 ".headers[0].value | must be text of 1 to 4096"},
+		{MATCH("headers: [{name: a, value: b, type: Prefix}]"), M0
+		".headers[0].type | must be Exact or Regular"},
+		{MATCH("headers: [{name: a, value: b}, {name: A, value: c}]"),
+		 M0 ".headers[1].name | \"a\" is given twice: only the first is used"},
+		{MATCH("cookies: []"), M0 ".cookies | weft does not know this field: ignored"},
+		{R "timeouts: {request: 10}\n" TO, E ".timeouts.request | must be text"},
+		{R "timeouts: {request: 1.5s}\n" TO, E ".timeouts.request | must be a duration like 10s"},
+		{R "timeouts: {request: 123456s}\n" TO, E ".timeouts.request | must be a duration"},
+		{R "timeouts: {request: 1h1m1s1ms1s}\n" TO, E ".timeouts.request | must be a duration"},
+		{R "timeouts: {request: \"\"}\n" TO, E ".timeouts.request | must be a duration"},
+		{R "timeouts: {request: 1s, backendRequest: 2s}\n" TO, E
+		".timeouts.backendRequest | must not be longer"},
+		{R "backendRefs: [{name: a}]\n", E ".backendRefs[0].port | is missing: a Service needs it"},
+		{R "backendRefs: [{name: a, port: 1, weight: 1000001}]\n", E
+		".backendRefs[0].weight | must be a whole"},
+		{R "name: x\n", E ".backendRefs | is empty: requests of this rule get status 500"},
+		{R "name: x\n" TO "  - name: x\n" TO, "spec.rules[1].name | \"x\" is given twice"},
+		{HEAD("HTTPRoute", "v1") "  hostnames: [a.example]\n  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
+		 "spec.hostnames | has no effect for a Service (GEP-1294): match the header Host"},
+		{HEAD("HTTPRoute", "v1alpha2") "  rules: []\n",
+		"apiVersion | \"gateway.networking.k8s.io/v1alpha2\" is not"},
+		{"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n"
+		 "  parentRefs: [{name: edge}]\n  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
+		 "spec.parentRefs | names no Service (group \"\", kind Service): the route has no effect in weft"},
+		{"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n"
+		 "  parentRefs: [{kind: Service, name: web}]\n",
+		"spec.parentRefs[0].group | must be \"\" for a Service"},
+		{GRPC "  - matches: [{method: {}}]\n" TO, "matches[0].method | must have service or method"},
+		{GRPC "  - matches: [{method: {service: a/b}}]\n" TO, "method.service | must be of letters"},
+		{GRPC "  - filters: [{type: CORS, cors: {}}]\n" TO,
+		"\"CORS\" is not a type of filter that weft knows for a GRPC"},
+		{GRPC "  - timeouts: {request: 1s}\n" TO,
+		"spec.rules[0].timeouts | weft does not know this field: ignored"},
+		{HEAD("TCPRoute", "v1") "  rules: []\n", "spec.rules | is empty"},
+		{HEAD("TLSRoute", "v1") "  hostnames: [\"a.*\"]\n  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
+		 "spec.hostnames[0] | \"a.*\" is not a host name"},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		struct decoded d;
+		bool warning;
+
+		decoded_begin(&d);
+		decoded_add(&d, cases[i].yaml);
+		if (cases[i].want ? !strstr(d.problems.data, cases[i].want) : d.problems.len)
+			fail_msg("%sgave:\n%s\nnot: %s", cases[i].yaml, d.problems.data, cases[i].want);
+		warning = !strstr(d.problems.data, "\n") || text_starts(d.problems.data, "warning");
+		assert_int_equal(d.objects, warning);
+		assert_int_equal(d.rejects, !warning);
+		decoded_end(&d);
+	}
+}
+
+static void limits(void **state)
+{
+	static const struct {
+		const char *before, *each, *after, *want;
+		unsigned most;
+	} cases[] = {
+		{HTTP, "  - backendRefs: [{name: web, port: 80}]\n", "",
+		"spec.rules | has 17 items; weft takes at most 16", 16},
+		{HTTP "  - matches:\n", "    - {path: {value: /a}}\n", TO, "has 65 items; weft takes at most 64", 64},
+		{HTTP "  - backendRefs:\n", "    - {name: web, port: 80}\n", "",
+		"has 17 items; weft takes at most 16", 16},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++)
+		for (unsigned more = 0; more < 2; more++) {
+			struct text t = {0};
+			struct decoded d;
+
+			text_add(&t, "%s", cases[i].before);
+			for (unsigned n = 0; n < cases[i].most + more; n++)
+				text_add(&t, "%s", cases[i].each);
+			text_add(&t, "%s", cases[i].after);
+			decoded_begin(&d);
+			decoded_add(&d, t.data);
+			if (!more && d.problems.len)
+				fail_msg("%s", d.problems.data);
+			if (more && !strstr(d.problems.data, cases[i].want))
+				fail_msg("%s not %s", d.problems.data, cases[i].want);
+			decoded_end(&d);
+			text_free(&t);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +366,8 @@ int main(void)
 		cmocka_unit_test(filters),
 		cmocka_unit_test(others),
 		cmocka_unit_test(grants),
+		cmocka_unit_test(refused),
+		cmocka_unit_test(limits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

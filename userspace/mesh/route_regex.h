@@ -10,9 +10,9 @@
 
 #include "http.h"
 
-#define ROUTE_REGEX_STEPS 50000u
+#define ROUTE_REGEX_STEPS 20000u
 #define ROUTE_REGEX_HEAP 1024u /* KiB, for the time of one question */
-#define ROUTE_REGEX_VALUE 8192u
+#define ROUTE_REGEX_VALUE 4096u
 #define ROUTE_REGEX_WHY 160
 
 struct route_regex; /* immutable: any thread may ask it */
