@@ -216,7 +216,8 @@ struct http_limits {
 	uint32_t line_bytes; /* HTTP/1 request line: 16 KiB; longer: 414 */
 	uint32_t fields;     /* of one head or trailer, cookie crumbs too: 100 */
 	uint32_t streams;    /* HTTP/2, at once: 100 server; client: min(100, what the peer allows) */
-	uint32_t stream_window, connection_window, frame_size; /* HTTP/2, as in hbone.h */
+	uint32_t stream_window, connection_window; /* HTTP/2, as in hbone.h */
+	uint32_t frame_size;			   /* HTTP/2: 16 KiB */
 	uint32_t informational;				       /* 1xx before one final answer: 16 */
 	uint64_t head_ns; /* server: from the first byte of a head (h1), or of a connection, to its end: 10 s */
 	uint64_t idle_ns; /* without an exchange: server 1 h, client 60 s */

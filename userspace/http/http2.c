@@ -565,7 +565,7 @@ static struct http_connection *start(struct thread *t, struct stream *below, con
 	limit = (struct http2_limits){
 		.stream_window = or_default(l->stream_window, 4u << 20),
 		.connection_window = or_default(l->connection_window, 16u << 20),
-		.frame_size = or_default(l->frame_size, 1u << 20),
+		.frame_size = or_default(l->frame_size, 16384),
 		.head_bytes = or_default(l->head_bytes, 60u << 10),
 		.fields = or_default(l->fields, 100),
 		.streams = or_default(l->streams, 100),

@@ -57,6 +57,7 @@
 #define HTTP2_QUEUE 256			 /* frames that wait for the transport: more, and we read no further */
 #define HTTP2_OUT (64 * 1024)		 /* bytes that wait for it: the same */
 #define HTTP2_SETTINGS_NS 10000000000ull /* until the peer's SETTINGS */
+#define HTTP2_RESETS_KEPT 256		 /* streams that we reset lately, whose frames may still come */
 #define HTTP2_NEWS (128 * 1024)		 /* bytes of heads that nobody was told of: more, and they are told */
 
 /* Why connections and streams end. Each user has a table of them, with its own name before each. */
@@ -66,6 +67,7 @@
 	X(SILENT, "the peer is silent")                                    \
 	X(NO_SETTINGS, "no SETTINGS from the peer in time")                \
 	X(SLOW_HEAD, "headers do not end in time")                         \
+	X(STREAM_CLOSED, "frames of a stream that has ended")              \
 	X(GLITCHES, "too many frames that move nothing")                   \
 	X(RESETS, "too many streams that were reset")                      \
 	X(FLOOD, "too many frames that want an answer")                    \
@@ -194,6 +196,11 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	struct buf corked;	     /* what goes down when the turn ends */
 	uint8_t *gather;	     /* while something is being sent: HTTP2_GATHER bytes */
 	size_t gathered;
+	struct { /* server: where the peer's frames begin */
+		uint32_t left; /* bytes until then */
+		uint8_t have;  /* of `head` */
+		uint8_t head[HTTP2_FRAME_HEAD + 4];
+	} frame;
 	struct { /* the write that is under way */
 		struct http2_stream *x;
 		const struct stream_bytes *run;
@@ -210,6 +217,9 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	uint64_t head_ns;     /* since when a head is coming; 0: none is */
 	int glitches;	      /* below zero: saved */
 	int resets;
+	int32_t last_id;   /* server: the newest stream */
+	int32_t *reset_id; /* HTTP2_RESETS_KEPT of them, in turn, from the first one on */
+	unsigned reset_at;
 	uint32_t head_bytes;  /* of the one that is coming */
 	uint32_t head_fields;
 	uint32_t news_bytes;  /* of heads that came in this slice and those before, and are not told */
@@ -234,6 +244,7 @@ void http2_settle_later(struct http2 *h);		/* at the end of the turn */
 void http2_end(struct http2 *h, const char *why);	/* over; NULL: in order. closed() comes when it settles */
 void http2_doom(struct http2 *h, uint32_t error, enum http2_why why); /* GOAWAY, and no more */
 void http2_seen_reset(struct http2 *h);			/* one more of HTTP2_RESETS */
+bool http2_was_reset(const struct http2 *h, int32_t id); /* by us, lately */
 size_t http2_frame_most(struct http2 *h);		/* payload of the largest DATA frame that we send */
 ssize_t http2_on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len, uint32_t *flags,
 		      nghttp2_data_source *source, void *arg);

@@ -59,6 +59,77 @@ static int on_extension(nghttp2_session *session, void **ret, const nghttp2_fram
 	return NGHTTP2_ERR_CANCEL;
 }
 
+/* ------------------------------------------------------------------ frames that nghttp2 ignores */
+
+static uint32_t number(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/*
+ * nghttp2 keeps nothing of closed streams, which would be 200 bytes of each, and ignores their frames. RFC 9113 section
+ * 5.1 has that for those that we have reset; for others it is an error of the connection, as for a stream that opens
+ * below an older one. false: nghttp2 must have had what came before it, to tell.
+ */
+static bool check_stream(struct http2 *h, bool first, int32_t id)
+{
+	if (id > h->last_id) {
+		if (h->frame.head[3] == NGHTTP2_HEADERS)
+			h->last_id = id;
+		return true;
+	}
+	if (nghttp2_session_get_stream_remote_close(h->session, id) >= 0 || http2_was_reset(h, id))
+		return true;
+	if (first)
+		http2_doom(h, NGHTTP2_STREAM_CLOSED, HTTP2_WHY_STREAM_CLOSED);
+	return first;
+}
+
+static bool check_frame(struct http2 *h, bool first)
+{
+	const uint8_t *head = h->frame.head;
+	uint32_t id = number(head + 5) & INT32_MAX;
+
+	if (head[3] == NGHTTP2_HEADERS || head[3] == NGHTTP2_DATA)
+		return !id || check_stream(h, first, (int32_t)id);
+	if (head[3] == NGHTTP2_PRIORITY && (!id || (number(head + 9) & INT32_MAX) == id))
+		http2_doom(h, NGHTTP2_PROTOCOL_ERROR, HTTP2_WHY_PROTOCOL);
+	return true;
+}
+
+/* Bytes of the frame's head that are looked at: of PRIORITY also what it depends on. */
+static uint8_t head_size(const struct http2 *h)
+{
+	bool more = h->frame.have >= HTTP2_FRAME_HEAD && h->frame.head[3] == NGHTTP2_PRIORITY &&
+		    number(h->frame.head) >> 8 >= 4;
+
+	return more ? HTTP2_FRAME_HEAD + 4 : HTTP2_FRAME_HEAD;
+}
+
+/* Bytes that nghttp2 may have before the next frame is looked at. */
+static size_t scan(struct http2 *h, const uint8_t *data, size_t len)
+{
+	size_t at = 0, start;
+
+	while (at < len) {
+		size_t n = h->frame.left < len - at ? h->frame.left : len - at;
+
+		h->frame.left -= (uint32_t)n;
+		at += n;
+		for (start = at; at < len && h->frame.have < head_size(h); at++)
+			h->frame.head[h->frame.have++] = data[at];
+		if (h->frame.have < head_size(h))
+			break;
+		h->frame.left = (number(h->frame.head) >> 8) - (h->frame.have - HTTP2_FRAME_HEAD);
+		h->frame.have = 0;
+		if (!check_frame(h, !start)) {
+			h->frame.left = 0;
+			return start;
+		}
+	}
+	return len;
+}
+
 /* ------------------------------------------------------------------ bytes */
 
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data, size_t len, void *arg)
@@ -291,6 +362,8 @@ static size_t feed(struct http2 *h, uint8_t *data, size_t len)
 		size_t n = len - used < HTTP2_SLICE ? len - used : HTTP2_SLICE;
 		ssize_t r;
 
+		if (h->server)
+			n = scan(h, data + used, n);
 		h->batch->slice = data + used;
 		h->batch->head = false;
 		r = nghttp2_session_mem_recv(h->session, data + used, n);

@@ -58,6 +58,23 @@ void http2_seen_reset(struct http2 *h)
 		http2_doom(h, NGHTTP2_ENHANCE_YOUR_CALM, HTTP2_WHY_RESETS);
 }
 
+static void keep_reset(struct http2 *h, int32_t id)
+{
+	if (!h->reset_id)
+		h->reset_id = mem_alloc(HTTP2_RESETS_KEPT * sizeof(*h->reset_id));
+	h->reset_id[h->reset_at++ % HTTP2_RESETS_KEPT] = id;
+}
+
+bool http2_was_reset(const struct http2 *h, int32_t id)
+{
+	unsigned i;
+
+	for (i = 0; h->reset_id && i < HTTP2_RESETS_KEPT; i++)
+		if (h->reset_id[i] == id)
+			return true;
+	return false;
+}
+
 /* To the transport, or where that is full, behind what waits already. */
 static void put_down(struct http2 *h, const struct stream_bytes *run, unsigned runs)
 {
@@ -284,13 +301,18 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *a
 
 	if (frame->hd.type == NGHTTP2_DATA) /* whoever takes bytes sends WINDOW_UPDATEs for them */
 		h->glitches -= (int)(2 + frame->hd.length / HTTP2_UPDATE_LEAST);
-	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code && !h->why)
-		h->why = h->user->reason[HTTP2_WHY_PROTOCOL];
+	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code) {
+		h->doomed = true; /* by nghttp2 itself perhaps, which says nothing more now */
+		if (!h->why)
+			h->why = h->user->reason[HTTP2_WHY_PROTOCOL];
+	}
 	if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS &&
 	    frame->hd.type != NGHTTP2_RST_STREAM)
 		return 0;
 	x = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
 	if (frame->hd.type == NGHTTP2_RST_STREAM) {
+		if (h->server)
+			keep_reset(h, frame->hd.stream_id);
 		/* Not by the owner's will: what the peer did was wrong. */
 		if (!x || (x->state < HTTP2_LEFT && !x->s.why))
 			seen_wrong(h, frame->rst_stream.error_code);

@@ -111,6 +111,7 @@ static void on_end_of_turn(struct loop_task *task)
 	free_streams(h);
 	if (h->closed && !h->held) {
 		loop_cancel(h->thread->loop, &h->end);
+		free(h->reset_id);
 		free(h);
 	}
 }
@@ -268,6 +269,7 @@ void http2_start(struct http2 *h, struct thread *t, struct stream *below, const 
 		h->tick_ns = l->idle_ns;
 	if (l->head_ns && l->head_ns < h->tick_ns)
 		h->tick_ns = l->head_ns;
+	h->frame.left = sizeof(NGHTTP2_CLIENT_MAGIC) - 1;
 	start_session(h);
 	below->owner = h;
 	below->ready = on_below;

@@ -175,7 +175,7 @@ static size_t space(struct http2_stream *x)
 		return 0;
 	if (x->cut)
 		return THREAD_SCRATCH;
-	if (h->over || h->out.len || x->gone)
+	if (h->over || h->doomed || h->out.len || x->gone)
 		return 0;
 	stream = nghttp2_session_get_stream_remote_window_size(h->session, x->id);
 	connection = nghttp2_session_get_remote_window_size(h->session);
