@@ -142,7 +142,7 @@ static int special(struct parse *p, enum http_name id, struct http_text v)
 {
 	switch (id) {
 	case HTTP_NAME_HOST:
-		return p->request ? host(p, v) : 0;
+		return p->request ? host(p, v) : 1; /* of an answer it says nothing */
 	case HTTP_NAME_CONTENT_LENGTH:
 		return content_length(p, v);
 	case HTTP_NAME_TRANSFER_ENCODING:
