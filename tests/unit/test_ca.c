@@ -1,74 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The embedded CA over a folder of files: made once, read, replaced, spoiled. */
-#include "pki.h"
-
-struct fixture {
-	struct loop *loop;
-	struct dir dir;
-	struct cert_source *source;
-	unsigned changes;
-};
-
-static void changed(struct cert_source *s)
-{
-	struct fixture *f = s->reader;
-
-	f->changes++;
-}
-
-static void begin(struct fixture *f)
-{
-	*f = (struct fixture){.loop = loop_new()};
-	dir_begin(&f->dir);
-	pki_now = NOON;
-}
+#include "certfiles.h"
 
 static void open_ca(struct fixture *f)
 {
-	f->source = ca_source(f->loop, &f->dir.folder, TD, pki_clock);
-	f->source->reader = f;
-	f->source->changed = changed;
-}
-
-static void end(struct fixture *f)
-{
-	if (f->source)
-		f->source->close(f->source);
-	dir_end(&f->dir);
-	loop_free(f->loop);
-}
-
-struct settling {
-	struct loop_timer timer;
-	struct loop *loop;
-};
-
-static void stop(struct loop_timer *t)
-{
-	loop_stop(container_of(t, struct settling, timer)->loop);
-}
-
-/* Lets the loop's timers come due. */
-static void settle(struct fixture *f)
-{
-	struct settling s = {.timer.due = stop, .loop = f->loop};
-
-	f->dir.folder.changed(&f->dir.folder);
-	loop_arm(f->loop, &s.timer, 60000000);
-	assert_int_equal(loop_run(f->loop), 0);
-}
-
-struct issued {
-	struct cert *cert;
-	char error[WHY];
-};
-
-static void done(void *asked, struct cert *cert, const char *error)
-{
-	struct issued *i = asked;
-
-	i->cert = cert;
-	text_copy(i->error, sizeof(i->error), error ? error : "");
+	read_by(f, ca_source(f->loop, &f->dir.folder, TD, pki_clock));
 }
 
 static struct issued issue(struct fixture *f)

@@ -1,21 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files of each identity: read, replaced, spoiled; through certs too, which judges what they hold. */
-#include "pki.h"
-
-struct fixture {
-	struct loop *loop;
-	struct dir dir;
-	struct ca_pair root;
-	struct cert_source *source;
-	unsigned changes;
-};
-
-static void changed(struct cert_source *s)
-{
-	struct fixture *f = s->reader;
-
-	f->changes++;
-}
+#include "certfiles.h"
 
 static void put_roots(struct fixture *f)
 {
@@ -39,61 +24,15 @@ static void put_pair(struct fixture *f, const char *name, const char *uri, mode_
 	pki_free(&leaf);
 }
 
-static void begin(struct fixture *f)
+static void begin_pem(struct fixture *f)
 {
-	*f = (struct fixture){.loop = loop_new(), .root = pki_root("root")};
-	pki_now = NOON;
-	dir_begin(&f->dir);
+	begin(f);
+	f->root = pki_root("root");
 }
 
 static void open_pem(struct fixture *f)
 {
-	f->source = pem_source(f->loop, &f->dir.folder);
-	f->source->reader = f;
-	f->source->changed = changed;
-}
-
-static void end(struct fixture *f)
-{
-	if (f->source)
-		f->source->close(f->source);
-	dir_end(&f->dir);
-	pki_free(&f->root);
-	loop_free(f->loop);
-}
-
-struct settling {
-	struct loop_timer timer;
-	struct loop *loop;
-};
-
-static void stop(struct loop_timer *t)
-{
-	loop_stop(container_of(t, struct settling, timer)->loop);
-}
-
-static void settle(struct fixture *f)
-{
-	struct settling s = {.timer.due = stop, .loop = f->loop};
-
-	f->dir.folder.changed(&f->dir.folder);
-	loop_arm(f->loop, &s.timer, 60000000);
-	assert_int_equal(loop_run(f->loop), 0);
-}
-
-struct issued {
-	struct cert *cert;
-	char error[WHY];
-	unsigned answers;
-};
-
-static void done(void *asked, struct cert *cert, const char *error)
-{
-	struct issued *i = asked;
-
-	i->answers++;
-	i->cert = cert;
-	text_copy(i->error, sizeof(i->error), error ? error : "");
+	read_by(f, pem_source(f->loop, &f->dir.folder));
 }
 
 static void fails(struct fixture *f, const char *spiffe, const char *expected)
@@ -111,7 +50,7 @@ static void pairs_are_read(void **state)
 	struct issued i = {0};
 	char *text;
 
-	begin(&f);
+	begin_pem(&f);
 	put_roots(&f);
 	put_pair(&f, "shop.web", "URI:" WEB, 0600);
 	put_pair(&f, "shop.web.two", "URI:spiffe://cluster.local/ns/shop/sa/web.two", 0600);
@@ -138,7 +77,7 @@ static void what_cannot_be_read_is_named(void **state)
 {
 	struct fixture f;
 
-	begin(&f);
+	begin_pem(&f);
 	open_pem(&f);
 	assert_non_null(strstr(f.source->problem, "roots.pem is missing in /tmp/weft-certs-"));
 	assert_null(f.source->roots(f.source));
@@ -159,7 +98,7 @@ static void one_question_at_a_time(void **state)
 	struct fixture f;
 	struct issued web = {0}, db = {0};
 
-	begin(&f);
+	begin_pem(&f);
 	put_roots(&f);
 	put_pair(&f, "shop.web", "URI:" WEB, 0600);
 	f.dir.hold = true;
@@ -195,7 +134,7 @@ static void changes_ask_again(void **state)
 	uint64_t leaves;
 	char *crl;
 
-	begin(&f);
+	begin_pem(&f);
 	put_roots(&f);
 	open_pem(&f);
 	leaves = f.source->leaves;
