@@ -328,7 +328,8 @@ static size_t post(struct http1_message *m, struct letter *l)
 
 	took = stream_write(h->c.below, l->run, l->runs);
 	m->started |= took > 0;
-	h->blocked = took < all;
+	/* HTTP/2 takes whole records: it may have room for the next one, and then tells nothing. */
+	h->blocked = took < all && (!took || !stream_room(h->c.below));
 	data = took < l->waits ? took : l->waits;
 	buf_consume(&h->out, &h->c.thread->pool, data);
 	took -= data;

@@ -30,7 +30,7 @@ bool stream_drain(struct stream *to, struct buf *from)
 
 		took = stream_write(to, run, n);
 		buf_consume(from, &to->thread->pool, took);
-		if (took < all)
+		if (took < all && (!took || !stream_room(to))) /* whole records may have been taken: is it full? */
 			return false;
 	}
 	return true;
