@@ -258,7 +258,8 @@ void exchange_answered(struct http_exchange *up, const struct http_head *h)
 		loop_disarm(loop_of(x), &x->backend_deadline);
 	}
 	http_answer(x->down, h);
-	exchange_pump(x);
+	/* What follows the head lies where sockets read to: nobody else may read before it was taken. */
+	exchange_pump_answer(x);
 }
 
 /* ------------------------------------------------------------------ the client */

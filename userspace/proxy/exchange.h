@@ -113,6 +113,8 @@ void exchange_reply_more(struct exchange *x); /* what did not fit */
 /* ------------------------------------------------------------------ exchange_body.c */
 
 void exchange_pump(struct exchange *x);
+/* From within the answer's event: that direction alone; the rest when the turn ends. */
+void exchange_pump_answer(struct exchange *x);
 
 /* ------------------------------------------------------------------ exchange_route.c */
 

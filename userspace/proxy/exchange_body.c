@@ -34,6 +34,13 @@ static bool complete(const struct http_exchange *in, const struct http_exchange 
 	return in->s.ended && out->s.finished;
 }
 
+void exchange_pump_answer(struct exchange *x)
+{
+	if (!x->down->s.finished)
+		(void)pump(x, x->up, x->down, &x->bytes[RELAY_SERVER]);
+	loop_defer(x->site->thread->loop, &x->again);
+}
+
 void exchange_pump(struct exchange *x)
 {
 	struct loop *loop = x->site->thread->loop;
