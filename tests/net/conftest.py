@@ -17,6 +17,7 @@ Needs root and the programs of `make`; without them the run ends with one senten
 import os
 import pathlib
 import shutil
+import signal
 import sys
 
 import pytest
@@ -29,6 +30,8 @@ NEEDED = ("ip", "bpftool", "curl", "iperf3", "nginx", "wrk")
 
 
 def pytest_sessionstart(session):
+    # a shell that starts us in the background has SIGINT ignored, and what we start would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     missing = [t for t in NEEDED if not shutil.which(t, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")]
     if os.geteuid():
         pytest.exit("the network tests need root: sudo make net", returncode=1)
