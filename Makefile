@@ -46,7 +46,7 @@ FLOORS := \
 	http/authority http/hbone \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security \
 	mesh/route_regex mesh/route_names mesh/k8s_route_filter mesh/k8s_route mesh/k8s mesh/store \
-	mesh/identity mesh/terms mesh/policy mesh/service mesh/protocol \
+	mesh/identity mesh/terms mesh/policy_http mesh/policy mesh/service mesh/protocol \
 	mesh/route_rule mesh/route_index mesh/route_compile mesh/route \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy \
 	mesh/world_grant mesh/world_route mesh/world_service mesh/world mesh/view_service mesh/view \

@@ -122,7 +122,7 @@ struct object_slice {
 };
 
 /*
- * Istio AuthorizationPolicy, L4 part. Each list is OR, lists of one source or operation are AND, items of
+ * Istio AuthorizationPolicy. Each list is OR, lists of one source or operation are AND, items of
  * from[] are OR, items of to[] are OR, from AND to AND when. Absent (count 0 and not `given`) = any.
  * Patterns: "*" present, "prefix*", "*suffix", exact; principals without "spiffe://".
  */
@@ -148,7 +148,8 @@ struct policy_source {
 };
 struct policy_operation {
 	struct match_ports ports, not_ports;
-	bool l7; /* hosts, methods, paths */
+	bool l7; /* any of these: only HTTP can tell */
+	struct match_strings hosts, not_hosts, methods, not_methods, paths, not_paths;
 };
 struct policy_condition { /* when[] item: key with values AND notValues */
 	enum {
@@ -158,9 +159,10 @@ struct policy_condition { /* when[] item: key with values AND notValues */
 		WHEN_SOURCE_SERVICE_ACCOUNT,
 		WHEN_DESTINATION_IP,
 		WHEN_DESTINATION_PORT,
-		WHEN_L7 /* request.*, connection.sni, remote.ip ...: only the worker can tell */
+		WHEN_L7 /* request.headers[...]: only the worker can tell; connection.sni, remote.ip ...: nobody yet */
 	} key;
 	const char *key_text;
+	const char *header;			 /* of WHEN_L7: request.headers[], lower case; NULL: another key */
 	struct match_strings values, not_values; /* string keys */
 	struct match_blocks blocks, not_blocks;	 /* *_IP */
 	struct match_ports ports, not_ports;	 /* DESTINATION_PORT */

@@ -11,6 +11,7 @@
 #ifndef WEFT_POLICY_H
 #define WEFT_POLICY_H
 
+#include "http.h"
 #include "model.h"
 
 /* ------------------------------------------------------------------ mesh/identity.c */
@@ -80,6 +81,7 @@ struct predicate { /* one of the alternatives holds */
 };
 struct policy_origin {
 	const char *namespace, *name; /* AuthorizationPolicy */
+	unsigned policy;	      /* index of the object among those of the set */
 	unsigned rule;		      /* spec.rules[rule] */
 };
 struct term {
@@ -114,6 +116,31 @@ struct terms_who terms_who(const struct identity *who);
 bool terms_source_holds(const struct predicate *p, const struct terms_who *who);
 /* Family counts: ::/0 holds no IPv4 address. */
 bool terms_in_block(const struct abi_addr *addr, const struct block *b);
+
+/* ------------------------------------------------------------------ mesh/policy_http.c */
+
+/*
+ * A rule with fields that only HTTP can tell, whole: where a term with `l7` hits, the worker asks the rules that it
+ * comes from. NULL: the rule has none. All that it points to is in the arena.
+ */
+struct policy_http;
+struct policy_http *policy_http_new(struct arena *a, const struct object *policy, unsigned rule,
+				    const struct abi_addr *addr, unsigned addrs) must_check;
+void policy_http_sign(const struct policy_http *p, struct text *to); /* differs where two rules differ */
+
+struct policy_request {
+	const struct identity *who; /* NULL: nobody proved anything */
+	const struct abi_addr *source;
+	uint16_t port;
+	/* NULL: it is no HTTP: fields of HTTP then match nothing in ALLOW, and count as absent in DENY (Istio) */
+	const struct http_head *head;
+	struct http_text host; /* http_host() */
+	struct http_text path; /* http_path_normalise(), without the query */
+};
+enum policy_answer { POLICY_NO,
+		     POLICY_YES,
+		     POLICY_UNKNOWN }; /* it also asks for what weft does not know: JWT, the address behind a proxy */
+enum policy_answer policy_http_holds(const struct policy_http *p, const struct policy_request *q);
 
 /* ------------------------------------------------------------------ mesh/policy.c */
 
@@ -168,6 +195,7 @@ struct policy_set {
 	struct terms terms; /* bit i is terms.term[i] */
 	struct policy_named *policy;
 	unsigned policies;
+	struct policy_http ***http; /* [policy][rule], NULL where nothing is of HTTP; NULL: in none */
 	const char *mtls_from;	    /* "namespace/name" of the PeerAuthentication in force, NULL none */
 	const char *mtls_port_from; /* the one whose ports are listed, NULL none */
 	struct port_mtls *mtls_port;
@@ -204,6 +232,13 @@ enum abi_reason policy_decide(const struct policy_set *s, const struct identity 
  */
 enum abi_reason policy_judge(const struct policy_set *s, const struct identity *who, const struct abi_addr *source,
 			     uint16_t port);
+/*
+ * One request, where policy_judge() says NEEDS_WORKER: that again if the answer depends on what weft does not know.
+ * Of a connection that is no HTTP too (q->head NULL).
+ */
+enum abi_reason policy_judge_request(const struct policy_set *s, const struct policy_request *q);
+/* May there be a connection to this port that policy_judge() has no answer to? */
+bool policy_needs_http(const struct policy_set *s, uint16_t port);
 /* Where a bit comes from: NULL if there is no such bit. Merged terms have more: terms.term[bit].origin[]. */
 const struct policy_origin *policy_origin(const struct policy_set *s, unsigned bit);
 enum abi_mtls policy_mtls_of(const struct policy_set *s, uint16_t port);

@@ -97,5 +97,15 @@ const struct view_service *view_backend(const struct view *v, const struct route
  */
 enum abi_reason view_allows(const struct view_pod *to, const char *spiffe, const struct abi_addr *source,
 			    uint16_t port);
+/*
+ * NEEDS_WORKER of view_allows(): the answer differs from request to request. The same question of one request: `host`
+ * of http_host(), `path` of http_path_normalise(), without the query. head NULL: the connection is no HTTP, once for
+ * all of it. NEEDS_WORKER again: it depends on what weft does not know; refuse.
+ */
+enum abi_reason view_allows_request(const struct view_pod *to, const char *spiffe, const struct abi_addr *source,
+				    uint16_t port, const struct http_head *head, struct http_text host,
+				    struct http_text path);
+/* May there be such connections to this port? */
+bool view_needs_http(const struct view_pod *to, uint16_t port);
 
 #endif

@@ -159,9 +159,38 @@ static bool condition_holds(const struct policy_condition *w, const struct oracl
 	return true; /* as far as L4 can see */
 }
 
+static bool strings_hold(const struct match_strings *want, const struct match_strings *not_want, const char *value)
+{
+	return (!want->given || some_text(want, value)) && (!not_want->given || !some_text(not_want, value));
+}
+
+static bool operation_of_http(const struct policy_operation *o, const struct oracle_request *q, bool deny)
+{
+	if (!q->http)
+		return deny;
+	return strings_hold(&o->hosts, &o->not_hosts, q->host) &&
+	       strings_hold(&o->methods, &o->not_methods, q->method) &&
+	       strings_hold(&o->paths, &o->not_paths, q->path);
+}
+
+static enum answer header_condition(const struct policy_condition *w, const struct oracle_request *q, bool deny)
+{
+	unsigned fit = 0;
+
+	if (!q || !w->header)
+		return ONLY_WITH_HTTP;
+	if (!q->http)
+		return deny ? YES : NO;
+	if (strcmp(w->header, "x-a") != 0 || !q->values)
+		return w->values.given ? NO : YES;
+	for (unsigned i = 0; i < q->values; i++)
+		fit += strings_hold(&w->values, &w->not_values, q->value[i]);
+	return (deny ? fit > 0 : fit == q->values) ? YES : NO;
+}
+
 /* One rule: some source, some operation, all conditions; the best answer of all pairs. */
 static enum answer rule_holds(const struct policy_rule *r, const struct oracle_connection *c,
-			      const char *namespace)
+			      const char *namespace, bool deny)
 {
 	static const struct policy_source any_source;
 	static const struct policy_operation any_operation;
@@ -171,7 +200,13 @@ static enum answer rule_holds(const struct policy_rule *r, const struct oracle_c
 	for (unsigned i = 0; i < r->whens; i++) {
 		if (!condition_holds(&r->when[i], c, namespace))
 			return NO;
-		http |= r->when[i].key == WHEN_L7;
+		if (r->when[i].key == WHEN_L7) {
+			enum answer a = header_condition(&r->when[i], c->request, deny);
+
+			if (a == NO)
+				return NO;
+			http |= a == ONLY_WITH_HTTP;
+		}
 	}
 	for (unsigned f = 0; f < (r->froms ? r->froms : 1); f++) {
 		const struct policy_source *s = r->froms ? &r->from[f] : &any_source;
@@ -183,7 +218,9 @@ static enum answer rule_holds(const struct policy_rule *r, const struct oracle_c
 
 			if (!ports_hold(&o->ports, &o->not_ports, c->port))
 				continue;
-			if (!http && !s->l7 && !o->l7)
+			if (o->l7 && c->request && !operation_of_http(o, c->request, deny))
+				continue;
+			if (!http && !s->l7 && (!o->l7 || c->request))
 				return YES;
 			best = ONLY_WITH_HTTP;
 		}
@@ -199,7 +236,7 @@ static enum answer policy_holds(const struct object *o, const struct oracle_conn
 	if (p->stand_in)
 		return p->action == POLICY_DENY ? YES : NO;
 	for (unsigned i = 0; i < p->rules && best != YES; i++) {
-		enum answer a = rule_holds(&p->rule[i], c, o->namespace);
+		enum answer a = rule_holds(&p->rule[i], c, o->namespace, p->action == POLICY_DENY);
 
 		if (a != NO)
 			best = a;

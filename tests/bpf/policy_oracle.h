@@ -8,6 +8,13 @@
 
 #include "model.h"
 
+/* One request; `x-a` is its only field, with so many values. Not http: some other protocol. */
+struct oracle_request {
+	bool http;
+	const char *host, *method, *path, *value[3];
+	unsigned values;
+};
+
 struct oracle_connection {
 	/* destination pod */
 	const char *namespace;
@@ -18,6 +25,7 @@ struct oracle_connection {
 	bool known; /* has an identity */
 	const char *source_trust_domain, *source_namespace, *source_account;
 	struct abi_addr from;
+	const struct oracle_request *request; /* NULL: nobody has asked for one */
 };
 
 /* ABI_NONE, or why it is refused. */

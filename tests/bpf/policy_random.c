@@ -98,6 +98,34 @@ void random_labels(struct random_source *r, char *text, size_t size)
 		memcpy(text + n, t, strlen(t) + 1);
 }
 
+const char *random_host(struct random_source *r)
+{
+	static const char *const list[] = {"web.shop", "api.shop", "web", "a.example"};
+
+	return random_of(r, list, array_size(list));
+}
+
+const char *random_method(struct random_source *r)
+{
+	static const char *const list[] = {"GET", "POST", "PUT", "DELETE"};
+
+	return random_of(r, list, array_size(list));
+}
+
+const char *random_path(struct random_source *r)
+{
+	static const char *const list[] = {"/", "/a", "/a/b", "/admin", "/admin/x"};
+
+	return random_of(r, list, array_size(list));
+}
+
+const char *random_value(struct random_source *r)
+{
+	static const char *const list[] = {"1", "12", "2", "", "on"};
+
+	return random_of(r, list, array_size(list));
+}
+
 static void selector(struct random_source *r, struct object *o, struct pairs *ret)
 {
 	static const char *const app[] = {"web", "db", "api"}, *const tier[] = {"1", "2"};
@@ -148,6 +176,14 @@ static const char *value(struct random_source *r, struct object *o, char what)
 		return pattern(r, o, ns);
 	case 't':
 		return pattern(r, o, td);
+	case 'h':
+		return pattern(r, o, random_host(r));
+	case 'm':
+		return pattern(r, o, random_method(r));
+	case '/':
+		return pattern(r, o, random_path(r));
+	case 'v':
+		return pattern(r, o, random_value(r));
 	default:
 		return random_chance(r, 50) ? sa : keep(o, mem_format("%s/%s", ns, sa));
 	}
@@ -209,7 +245,7 @@ static void source(struct random_source *r, struct object *o, struct policy_sour
 
 static void condition(struct random_source *r, struct object *o, struct policy_condition *c)
 {
-	c->key = random_draw(r, WHEN_L7 + (random_chance(r, 30) ? 1 : 0));
+	c->key = random_chance(r, 15) ? WHEN_L7 : random_draw(r, WHEN_L7);
 	switch (c->key) {
 	case WHEN_SOURCE_IP:
 	case WHEN_DESTINATION_IP:
@@ -231,8 +267,23 @@ static void condition(struct random_source *r, struct object *o, struct policy_c
 		break;
 	}
 	case WHEN_L7:
+		c->header = random_chance(r, 20) ? NULL : random_chance(r, 20) ? "x-b" : "x-a";
+		texts(r, o, &c->values, 'v', 70);
+		texts(r, o, &c->not_values, 'v', 40);
 		break;
 	}
+}
+
+static void operation_of_http(struct random_source *r, struct object *o, struct policy_operation *to)
+{
+	texts(r, o, &to->hosts, 'h', 30);
+	texts(r, o, &to->not_hosts, 'h', 15);
+	texts(r, o, &to->methods, 'm', 30);
+	texts(r, o, &to->not_methods, 'm', 15);
+	texts(r, o, &to->paths, '/', 50);
+	texts(r, o, &to->not_paths, '/', 25);
+	to->l7 = to->hosts.given || to->not_hosts.given || to->methods.given || to->not_methods.given ||
+		 to->paths.given || to->not_paths.given;
 }
 
 static struct object *named(enum object_kind kind, const char *namespace, const char *name)
@@ -268,7 +319,8 @@ struct object *random_policy(struct random_source *r, const char *namespace, con
 		for (unsigned t = 0; t < rule->tos; t++) {
 			numbers(r, o, &rule->to[t].ports, 60);
 			numbers(r, o, &rule->to[t].not_ports, 25);
-			rule->to[t].l7 = random_chance(r, 8);
+			if (random_chance(r, 30))
+				operation_of_http(r, o, &rule->to[t]);
 		}
 		for (unsigned w = 0; w < rule->whens; w++)
 			condition(r, o, &rule->when[w]);

@@ -15,6 +15,10 @@ struct abi_addr random_addr(struct random_source *r, bool ipv6);
 uint16_t random_port(struct random_source *r);
 const char *random_namespace(struct random_source *r);
 const char *random_account(struct random_source *r);
+const char *random_host(struct random_source *r);
+const char *random_method(struct random_source *r);
+const char *random_path(struct random_source *r);
+const char *random_value(struct random_source *r);
 /* "app=web" and the like into `text` as wire_pod has them. */
 void random_labels(struct random_source *r, char *text, size_t size);
 struct object *random_policy(struct random_source *r, const char *namespace, const char *name);

@@ -42,7 +42,7 @@ struct scene {
 	struct store *store;
 	struct world *world;
 	unsigned number; /* of pods */
-	unsigned decisions, refused, mixed, closed;
+	unsigned decisions, refused, mixed, closed, requests, by_http;
 	bool many; /* several addresses of one family */
 };
 
@@ -110,6 +110,55 @@ static struct world_pod *some_pod(struct scene *s)
 	return NULL;
 }
 
+static struct http_text text_of(const char *s)
+{
+	return (struct http_text){s, strlen(s)};
+}
+
+/* One request on that connection, by the oracle and by the rules that the set kept. */
+static void request(struct scene *s, const struct world_pod *to, const struct identity *who,
+		    const struct oracle_connection *on)
+{
+	struct oracle_request ask = {.http = random_chance(&s->r, 85),
+				     .host = random_host(&s->r),
+				     .method = random_method(&s->r),
+				     .path = random_path(&s->r),
+				     .values = random_draw(&s->r, 4)};
+	struct http_field field[3];
+	struct http_head head = {.method_text = text_of(ask.method),
+				 .authority = text_of(ask.host),
+				 .path = text_of(ask.path),
+				 .field = field,
+				 .fields = ask.values};
+	struct policy_request q = {.who = who,
+				   .source = &on->from,
+				   .port = on->port,
+				   .head = ask.http ? &head : NULL,
+				   .host = text_of(ask.host),
+				   .path = text_of(ask.path)};
+	struct oracle_connection c = *on;
+	enum abi_reason want, got;
+
+	for (unsigned i = 0; i < ask.values; i++) {
+		ask.value[i] = random_value(&s->r);
+		field[i] = (struct http_field){.name = text_of("X-A"), .value = text_of(ask.value[i])};
+	}
+	c.request = &ask;
+	want = oracle_decide(s->store, RANDOM_ROOT, &c);
+	got = policy_judge_request(to->set, &q);
+	s->requests++;
+	s->by_http += policy_judge(to->set, who, &on->from, on->port) == ABI_NEEDS_WORKER && got != ABI_NEEDS_WORKER;
+	if (got == ABI_NEEDS_WORKER && want != got && (s->many || to->set->head.closed))
+		return;
+	if (want != got)
+		fail_msg("%s/%s from %s port %u: %s %s%s, %u values of x-a: oracle %s, rules %s (decision %u)",
+			 to->namespace, to->name, who ? who->principal : "nobody", c.port, ask.method, ask.host,
+			 ask.path, ask.values, reason_name(want), reason_name(got), s->decisions);
+	/* a connection that needs no HTTP is not asked for it */
+	if (!policy_needs_http(to->set, on->port))
+		assert_int_equal(got, policy_judge(to->set, who, &on->from, on->port));
+}
+
 /* One connection: from a pod's identity, from a stranger's, or from nobody's. */
 static void decide(struct scene *s)
 {
@@ -134,6 +183,7 @@ static void decide(struct scene *s)
 		c.source_namespace = who->namespace;
 		c.source_account = who->service_account;
 	}
+	request(s, to, who, &c);
 	want = oracle_decide(s->store, RANDOM_ROOT, &c);
 	got = policy_decide(to->set, who, &c.from, c.port, &hit);
 	s->decisions++;
@@ -184,8 +234,9 @@ static void run(bool many, unsigned decisions)
 		for (unsigned i = 0; i < 100; i++)
 			decide(&s);
 	}
-	printf("    %u decisions, %u refused, %u closed further, %u sets\n", s.decisions, s.refused, s.mixed,
-	       s.world->next_set - 1);
+	printf("    %u decisions, %u refused, %u closed further, %u sets; %u requests, %u by HTTP\n", s.decisions,
+	       s.refused, s.mixed, s.world->next_set - 1, s.requests, s.by_http);
+	assert_true(s.by_http > decisions / 100);
 	assert_true(s.refused > decisions / 10 && s.refused < decisions - decisions / 10);
 	world_free(s.world);
 	store_free(s.store);

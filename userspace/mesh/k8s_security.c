@@ -5,6 +5,7 @@
  * Here an unknown field, an empty list and an odd value are errors: each could widen or narrow what the author
  * meant. An object with an error is replaced by a stand-in that closes what it selects (model.h).
  */
+#include <ctype.h>
 #include <string.h>
 
 #include "k8s_kinds.h"
@@ -52,13 +53,35 @@ static const char *pattern(const struct field *i)
 }
 
 enum shape { PATTERN,
+	     PATH,
 	     PRINCIPAL,
 	     ACCOUNT };
+
+/* Istio's templates: {*} is one component, {**} any number of them, and nothing of its kind follows it. */
+static void check_path(const struct field *i, const char *s)
+{
+	bool template = strstr(s, "{*}") || strstr(s, "{**}"), last = false;
+
+	for (; template && *s; s++) {
+		size_t len = text_starts(s, "{*}") ? 3 : text_starts(s, "{**}") ? 4 : 0;
+
+		if (!len && !strchr("*{}", *s))
+			continue;
+		if (!len || last || s[-1] != '/' || (s[len] && s[len] != '/')) {
+			field_error(i, "of * { } a template has only the components {*} and, as its last one, {**}");
+			return;
+		}
+		last = len == 4;
+		s += len - 1;
+	}
+}
 
 static void check_shape(const struct field *i, const char *s, enum shape shape)
 {
 	const char *slash = strchr(s, '/');
 
+	if (shape == PATH)
+		check_path(i, s);
 	if (shape == PRINCIPAL && text_starts(s, "spiffe://"))
 		field_error(i, "must be written without \"spiffe://\": it would never match");
 	if (shape != ACCOUNT)
@@ -176,7 +199,11 @@ static void decode_source(const struct field *f, struct policy_source *s)
 
 static void decode_operation(const struct field *f, struct policy_operation *o)
 {
-	static const char *const l7[] = {"hosts", "notHosts", "methods", "notMethods", "paths", "notPaths"};
+	struct {
+		const char *name;
+		struct match_strings *to;
+	} l7[] = {{"hosts", &o->hosts},	    {"notHosts", &o->not_hosts}, {"methods", &o->methods},
+		  {"notMethods", &o->not_methods}, {"paths", &o->paths},	 {"notPaths", &o->not_paths}};
 	static const char *const names[] = {"hosts", "notHosts", "ports", "notPorts",
 					    "methods", "notMethods", "paths", "notPaths"};
 
@@ -188,7 +215,10 @@ static void decode_operation(const struct field *f, struct policy_operation *o)
 	field_only(f, names, array_size(names));
 	decode_ports(f, "ports", &o->ports);
 	decode_ports(f, "notPorts", &o->not_ports);
-	o->l7 = decode_l7(f, l7, array_size(l7));
+	for (size_t i = 0; i < array_size(l7); i++) {
+		decode_strings(f, l7[i].name, i < 4 ? PATTERN : PATH, l7[i].to);
+		o->l7 |= l7[i].to->given;
+	}
 }
 
 static bool condition_key(const char *key, struct policy_condition *c)
@@ -223,6 +253,25 @@ static bool condition_key(const char *key, struct policy_condition *c)
 	return false;
 }
 
+/* NAME of "request.headers[NAME]", in lower case; an error if there is none. */
+static void condition_header(const struct field *f, struct policy_condition *c)
+{
+	static const char family[] = "request.headers[";
+	size_t len = strlen(c->key_text), start = sizeof(family) - 1;
+	char *name;
+
+	if (c->key != WHEN_L7 || !text_starts(c->key_text, family))
+		return;
+	if (len < start + 2 || c->key_text[len - 1] != ']' || strpbrk(c->key_text + start, " \t:")) {
+		field_error(f, "must be request.headers[NAME]");
+		return;
+	}
+	name = field_alloc(f, len - start, 1);
+	for (size_t i = start; i < len - 1; i++)
+		name[i - start] = (char)tolower((unsigned char)c->key_text[i]);
+	c->header = name;
+}
+
 static void condition_values(const struct field *f, struct policy_condition *c)
 {
 	static const char *const values[] = {"values", "notValues"};
@@ -238,7 +287,12 @@ static void condition_values(const struct field *f, struct policy_condition *c)
 		decode_ports(f, "notValues", &c->not_ports);
 		break;
 	case WHEN_L7:
-		(void)decode_l7(f, values, array_size(values));
+		if (c->header) {
+			decode_strings(f, "values", PATTERN, &c->values);
+			decode_strings(f, "notValues", PATTERN, &c->not_values);
+		} else {
+			(void)decode_l7(f, values, array_size(values));
+		}
 		break;
 	default: {
 		enum shape shape = c->key == WHEN_SOURCE_PRINCIPAL	   ? PRINCIPAL
@@ -274,6 +328,7 @@ static void decode_condition(const struct field *f, struct policy_condition *c)
 		field_error(&key, "\"%.60s\" is not a key that weft knows", s);
 		return;
 	}
+	condition_header(&key, c);
 	if (!values.doc && !not_values.doc)
 		field_error(f, "has neither values nor notValues");
 	condition_values(f, c);

@@ -432,6 +432,28 @@ static void sign(struct policy_set *s)
 	}
 }
 
+/* The rules of HTTP, whole: by policy and rule, as the origins of the terms have them. */
+static void keep_http(struct policy_set *s, const struct policy_input *in)
+{
+	for (unsigned i = 0; i < in->policies; i++) {
+		const struct object_authorization *p = &in->policy[i]->authorization;
+
+		for (unsigned r = 0; r < p->rules && !p->stand_in; r++) {
+			struct policy_http *h = policy_http_new(&s->arena, in->policy[i], r, in->addr, in->addrs);
+
+			if (!h)
+				continue;
+			if (!s->http)
+				s->http = arena_alloc(&s->arena, in->policies * sizeof(*s->http));
+			if (!s->http[i])
+				s->http[i] = arena_alloc(&s->arena, p->rules * sizeof(*s->http[i]));
+			s->http[i][r] = h;
+			text_add(&s->signature, "\n%u.%u", i, r);
+			policy_http_sign(h, &s->signature);
+		}
+	}
+}
+
 static const char *object_text(struct arena *a, const struct object *o)
 {
 	char *text, *copy;
@@ -475,6 +497,7 @@ struct policy_set *policy_new(const struct policy_input *in)
 		memcpy(s->mtls_port, in->mtls.port, in->mtls.ports * sizeof(*s->mtls_port));
 	s->mtls_ports = in->mtls.ports;
 	sign(s);
+	keep_http(s, in);
 	return s;
 }
 
@@ -545,6 +568,74 @@ enum abi_reason policy_judge(const struct policy_set *s, const struct identity *
 
 	source_bits(s, who, &bits);
 	return decide_policy(&s->head, &bits, block_find(s, source), port_find(s, port), who ? 1 : 0, &hit);
+}
+
+bool policy_needs_http(const struct policy_set *s, uint16_t port)
+{
+	const struct abi_port *row = port_find(s, port);
+	const struct abi_bits *bits = row ? &row->bits : &s->head.any_port;
+	uint64_t any = s->head.closed;
+
+	for (unsigned i = 0; i < ABI_BIT_WORDS; i++)
+		any |= bits->word[i] & (s->head.deny_l7.word[i] | s->head.allow_l7.word[i]);
+	return any;
+}
+
+/* The rules behind one bit: the first that holds, else whether one could not be asked. */
+static enum policy_answer bit_holds(const struct policy_set *s, unsigned bit, const struct policy_request *q)
+{
+	const struct term *t = &s->terms.term[bit];
+	enum policy_answer best = POLICY_NO;
+
+	for (unsigned i = 0; i < t->origins && best != POLICY_YES; i++) {
+		const struct policy_http *h = s->http && s->http[t->origin[i].policy]
+						      ? s->http[t->origin[i].policy][t->origin[i].rule]
+						      : NULL;
+		enum policy_answer a = h ? policy_http_holds(h, q) : POLICY_UNKNOWN;
+
+		if (a != POLICY_NO)
+			best = a;
+	}
+	return best;
+}
+
+static enum policy_answer any_holds(const struct policy_set *s, const struct abi_bits *hit, const struct abi_bits *of,
+				    const struct policy_request *q)
+{
+	enum policy_answer best = POLICY_NO;
+
+	for (unsigned w = 0; w < ABI_BIT_WORDS; w++) {
+		for (uint64_t left = hit->word[w] & of->word[w]; left && best != POLICY_YES; left &= left - 1) {
+			enum policy_answer a = bit_holds(s, w * 64 + (unsigned)__builtin_ctzll(left), q);
+
+			if (a != POLICY_NO)
+				best = a;
+		}
+	}
+	return best;
+}
+
+enum abi_reason policy_judge_request(const struct policy_set *s, const struct policy_request *q)
+{
+	const struct abi_policy *head = &s->head;
+	struct abi_bits bits, hit = {0};
+	enum policy_answer deny, allow;
+	enum abi_reason why;
+
+	source_bits(s, q->who, &bits);
+	why = decide_policy(head, &bits, block_find(s, q->source), port_find(s, q->port), q->who ? 1 : 0, &hit);
+	if (why != ABI_NEEDS_WORKER || head->closed)
+		return why;
+	deny = any_holds(s, &hit, &head->deny_l7, q);
+	if (deny != POLICY_NO)
+		return deny == POLICY_YES ? ABI_DENIED : ABI_NEEDS_WORKER;
+	if (!head->has_allow)
+		return ABI_NONE;
+	for (unsigned w = 0; w < ABI_BIT_WORDS; w++)
+		if (hit.word[w] & head->allow.word[w])
+			return ABI_NONE;
+	allow = any_holds(s, &hit, &head->allow_l7, q);
+	return allow == POLICY_YES ? ABI_NONE : allow == POLICY_NO ? ABI_NOT_ALLOWED : ABI_NEEDS_WORKER;
 }
 
 const struct policy_origin *policy_origin(const struct policy_set *s, unsigned bit)

@@ -374,7 +374,7 @@ struct build { /* the rule at hand */
 	struct arena *arena;
 	const struct object *policy;
 	const char *namespace, *name; /* copies in the arena */
-	unsigned rule;
+	unsigned index, rule;
 	struct vec when[DIM_COUNT];
 	bool when_l7;
 	struct terms *out;
@@ -533,7 +533,8 @@ static void add_rule(struct build *b, const struct policy_rule *r, const struct 
 	for (int l7 = 0; l7 < 2; l7++)
 		have[l7] = fold_operations(b, r, l7, &port[l7]);
 	t.origin = arena_alloc(b->arena, sizeof(*t.origin));
-	*t.origin = (struct policy_origin){.namespace = b->namespace, .name = b->name, .rule = b->rule};
+	*t.origin = (struct policy_origin){
+		.namespace = b->namespace, .name = b->name, .policy = b->index, .rule = b->rule};
 	for (unsigned i = 0; i < (r->froms ? r->froms : 1); i++) {
 		static const struct policy_source anybody;
 		const struct policy_source *s = r->froms ? &r->from[i] : &anybody;
@@ -587,8 +588,8 @@ void terms_compile(struct arena *a, const struct object *const *policy, unsigned
 	unsigned before;
 
 	*ret = (struct terms){0};
-	for (unsigned i = 0; i < count; i++)
-		add_policy(&b, policy[i], addr, addrs);
+	for (; b.index < count; b.index++)
+		add_policy(&b, policy[b.index], addr, addrs);
 	do { /* only where bits are short: a merged term no longer knows which rule it was */
 		before = ret->count;
 		for (enum dimension d = 0; d < DIM_COUNT && ret->count > ABI_TERMS; d++)

@@ -148,6 +148,26 @@ enum abi_reason view_allows(const struct view_pod *to, const char *spiffe, const
 	return policy_judge(to->set, &who, source, port);
 }
 
+enum abi_reason view_allows_request(const struct view_pod *to, const char *spiffe, const struct abi_addr *source,
+				    uint16_t port, const struct http_head *head, struct http_text host,
+				    struct http_text path)
+{
+	struct policy_request q = {.source = source, .port = port, .head = head, .host = host, .path = path};
+	char text[VIEW_ID], account[VIEW_ID];
+	struct identity who;
+
+	if (spiffe && *spiffe) {
+		split(spiffe, text, account, &who);
+		q.who = &who;
+	}
+	return policy_judge_request(to->set, &q);
+}
+
+bool view_needs_http(const struct view_pod *to, uint16_t port)
+{
+	return policy_needs_http(to->set, port);
+}
+
 /* ------------------------------------------------------------------ taking in */
 
 void view_gather(struct view *v, const struct world *w)
