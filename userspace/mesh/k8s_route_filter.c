@@ -64,22 +64,16 @@ const char *k8s_route_header_name(const struct field *f, bool lower)
 	return copy;
 }
 
-/* Of one connection, or made by who sends: a route that changed them would change how many requests there are. */
+/* What a message's framing says is made by who sends it: no route may say something else. */
 static bool changeable(const struct field *f, const char *name)
 {
-	static const char *const own[] = {"connection", "content-length", "http2-settings", "keep-alive",
-					  "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"};
+	enum http_name id = http_name(name, strlen(name));
 
-	if (!strcasecmp(name, "host")) {
+	if (id == HTTP_NAME_HOST)
 		field_error(f, "Host is no header to change here: use a URLRewrite filter with hostname");
-		return false;
-	}
-	for (size_t i = 0; i < array_size(own); i++)
-		if (!strcasecmp(name, own[i])) {
-			field_error(f, "\"%.40s\" concerns one connection: weft writes it itself", name);
-			return false;
-		}
-	return true;
+	else if (http_name_is_framing(id))
+		field_error(f, "\"%.40s\" concerns one connection: weft writes it itself", name);
+	return !http_name_is_framing(id);
 }
 
 static bool is_value(const char *s)

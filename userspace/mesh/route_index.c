@@ -272,10 +272,10 @@ static void add_entry(struct route_table *rt, struct route_set *set, const struc
 
 	e->rank = rank;
 	e->rule = d->rule;
-	e->value = route_take(&rt->arena, wanted.method + m->headers + m->queries, sizeof(*e->value));
+	e->value = route_take(&rt->arena, wanted.method + m->headers + m->queries + 1, sizeof(*e->value));
 	e->header = route_take(&rt->arena, m->headers, sizeof(*e->header));
 	e->query = route_take(&rt->arena, m->queries, sizeof(*e->query));
-	wanted.name = route_take(&rt->arena, m->headers + m->queries, sizeof(*wanted.name));
+	wanted.name = route_take(&rt->arena, m->headers + m->queries + 1, sizeof(*wanted.name));
 	if (wanted.method)
 		e->value[0] = route_keep(&rt->arena, route_text(m->method));
 	wanted.headers = add_values(rt, m->header, m->headers, true, wanted.name, e->value + wanted.method, e->header);
