@@ -53,7 +53,7 @@ def test_unknown_names_are_wrong_usage():
 
 
 def test_groups_and_rows_are_chosen_by_name():
-    assert rows.choose("part-one,part-two,part-three") == list(rows.ROWS)
+    assert rows.choose("part-one,part-two,part-three,part-four") == list(rows.ROWS)
     assert rows.choose("pgbench,nginx-1") == ["nginx-1", "pgbench"]  # in the order of the table
     assert set(rows.choose("part-two")).isdisjoint(rows.choose("part-one"))
 
@@ -104,6 +104,30 @@ def test_tunnels_are_measured_with_each_pair_of_daemons(tmp_path):
             assert set(rows.ROWS[name].targets) <= set(measures), (name, arm)
             assert all(v > 0 for values in measures.values() for v in values), (name, arm, measures)
         assert got["path"]["text"] == "tunnel", (name, got["path"])
+
+
+def test_proxies_are_measured_with_each_of_their_peers(tmp_path):
+    """One short run of each kind of row of part four."""
+    names = ["http-small", "http2-http", "http-grpc", "http-idle", "hop-small"]
+    done = bench("--quick", "--rows", ",".join(names), "--name", "bench-four", "--patience", PATIENCE,
+                 "--json", tmp_path / "bench.json", timeout=200 + PATIENCE)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert list(report["rows"]) == names
+    for name, got in report["rows"].items():
+        assert set(got["samples"]) == set(rows.ROWS[name].arms), name
+        for measures in got["samples"].values():
+            assert {m[0] if isinstance(m, tuple) else m for m in rows.ROWS[name].targets} <= set(measures), name
+        assert got["path"]["text"].startswith("proxy"), (name, got["path"])
+
+
+def test_the_better_of_several_peers_counts_in_each_run():
+    found = {arm: {"proxy CPU us/request": v, "requests/s": [1.0, 1.0]} for arm, v in (
+        ("nginx", [10.0, 30.0]), ("haproxy", [20.0, 20.0]), ("envoy", [50.0, 50.0]), ("weft", [9.0, 18.0]))}
+    lines = {(line.measure, line.peer): line for line in table.judge("http-small", found)}
+    assert abs(lines["proxy CPU us/request", "nginx+haproxy"].ratio - 0.9) < 1e-9
+    assert abs(lines["proxy CPU us/request", "envoy"].ratio - 0.27) < 1e-9
+    assert not lines["proxy CPU us/request", "envoy"].reached
 
 
 def test_a_bound_of_a_row_with_peers_is_of_weft_itself():

@@ -89,6 +89,26 @@ def server(certs, name, trust_domain="cluster.local", ip="0.0.0.0"):
                               transport_socket={"name": "tls", "typed_config": context})], [dial])
 
 
+def proxy(ways):
+    """A reverse proxy: {port on 127.0.0.1: (name, IP, port, does the origin speak HTTP/2)}; clients speak either."""
+    listeners, clusters = [], []
+    for port, (name, ip, to, h2) in ways.items():
+        route = {"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": "0s"}}
+        manager = typed("filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix=name,
+                        codec_type="AUTO", stream_idle_timeout="0s",
+                        route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+                        http_filters=[{"name": "router", "typed_config": typed("filters.http.router.v3.Router")}])
+        listeners.append(listener(name, "127.0.0.1", port, [{"name": "hcm", "typed_config": manager}]))
+        version = {"http2_protocol_options": {}} if h2 else {"http_protocol_options": {}}
+        options = typed("upstreams.http.v3.HttpProtocolOptions", explicit_http_config=version)
+        clusters.append({
+            "name": name, "type": "STATIC", "connect_timeout": "5s", "circuit_breakers": limits(),
+            "load_assignment": {"cluster_name": name,
+                                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(ip, to)}}]}]},
+            "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}})
+    return document(listeners, clusters)
+
+
 def command(build, folder, name, config, threads=1):
     """Writes the configuration; gives the command that runs it. Its admin interface is the socket NAME.admin."""
     path = pathlib.Path(folder, f"{name}.json")

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 rows: what `make bench` measures. Part one are the "same node" rows of the design, part two real programs, more sizes
-and the floor that holds for all: nothing is slower than without weft. Part three are tunnels between two nodes.
+and the floor that holds for all: nothing is slower than without weft. Part three are tunnels between two nodes, part
+four proxies of HTTP.
 """
 
 import typing
 
+import exchanges
 import nodes
 import programs
+import proxies
 import tunnels
 from programs import CLIENT_CPU, SERVER_CPU, apart
 
@@ -20,15 +23,16 @@ FLOOR, TAX = 0.97, 1.05  # of the rate, of the CPU: issue 4's "no row is worse t
 class Row(typing.NamedTuple):
     title: str
     run: typing.Callable  # run(sides, arm, seconds) -> {measure: value}
-    targets: dict  # {measure: (sense, target of weft / direct, or bound where there is no peer)}
+    targets: dict  # {measure, or (measure, peer): (sense, target of weft / peer, or bound where there is no peer)}
     arms: tuple = BOTH
     pairs: int = 5
     seconds: float = 2.0
     least: float = 0.0  # a shorter run shows nothing, not even that it runs
     pods: str = ""  # which pair of pods (sides.PAIRS)
     bounds: tuple = ()  # measures whose target is of weft itself, not of a ratio
-    peer: str = "direct"  # the arm that weft is compared with
+    peer: str = "direct"  # the arm that weft is compared with; several with "+": the best of them in each run
     threads: int = 0  # of each node's daemon; 0: pods of one node
+    spliced: bool | None = None  # proxies of HTTP: are weft's local hops
     most: int = 99  # runs: what does not vary is measured once
     warm: bool = True  # a round before, which is thrown away
 
@@ -146,8 +150,43 @@ PART_THREE = tunnel_rows(1) | {
     "tunnel-idle": tunnel(f"{IDLE} idle connections", 1, tunnels.idle(IDLE), {
         measure: ("<=", 4) for measure in IDLE_BOUNDS}, bounds=IDLE_BOUNDS, most=1, warm=False),
 } | (tunnel_rows(2) if programs.CPUS > 1 else {})
-ROWS = PART_ONE | PART_TWO | PART_THREE
-GROUPS = {"part-one": tuple(PART_ONE), "part-two": tuple(PART_TWO), "part-three": tuple(PART_THREE)}
+BETTER = "nginx+haproxy"
+PROXY_CPU = "proxy CPU us/request"
+
+
+def proxied(title, run, least, envoy=None, arms=("relay", "nginx", "haproxy", "envoy", "weft"), peer=BETTER, **more):
+    """A proxy alone, hops not spliced: its CPU by that of a peer, and by Envoy's."""
+    targets = {PROXY_CPU: ("<=", least)} | ({(PROXY_CPU, "envoy"): ("<=", envoy)} if envoy else {})
+    return Row(title, run, targets, arms, peer=peer, spliced=False, **more)
+
+
+def hop(title, path):
+    """The same work between pods of one node, hops spliced, and what it costs against no proxy at all."""
+    return Row(title, exchanges.h1(path), {
+        PROXY_CPU: ("<=", 0.60), "requests/s": (">=", 1.6), ("requests/s", "direct"): (">=", 0.75),
+        "CPU us/request": ("<=", 0.80)}, ("direct", "nginx", "haproxy", "weft"), peer=BETTER, spliced=True)
+
+
+NO_RELAY = ("nginx", "haproxy", "envoy", "weft")
+PART_FOUR = {
+    "http-small": proxied("HTTP/1.1, small, 32 connections", exchanges.h1(), 0.90, 0.25),
+    "http-64k": proxied("HTTP/1.1, 64 KB, 32 connections", exchanges.h1("64k"), 0.90),
+    "http-close": proxied("HTTP/1.1, a connection each", exchanges.h1(close=True), 0.90),
+    "http2-http": proxied("h2c to HTTP/1.1, 8 x 16 streams", exchanges.h2("h1c"), 0.95, arms=NO_RELAY, peer="haproxy"),
+    "http2": proxied("h2c to h2c, 8 x 16 streams", exchanges.h2("h2"), 1.2, arms=("haproxy", "envoy", "weft"),
+                     peer="haproxy"),
+    "http-grpc": proxied("gRPC unary, 32 in flight", exchanges.grpc(32), 0.60, arms=NO_RELAY, peer="haproxy"),
+    "http-idle": Row("idle HTTP/1.1 connections", exchanges.idle("h1", 2000), {"KiB/connection": ("<=", 1.0)},
+                     NO_RELAY, peer="nginx", spliced=False, most=1, warm=False),
+    "http2-idle": Row("idle h2c connections", exchanges.idle("h1c", 2000), {"KiB/connection": ("<=", 1.0)},
+                      NO_RELAY, peer="nginx", spliced=False, most=1, warm=False),
+    "hop-small": hop("app => proxy => app, small", ""),
+    "hop-8k": hop("app => proxy => app, 8 KB", "8k"),
+    "hop-64k": hop("app => proxy => app, 64 KB", "64k"),
+}
+ROWS = PART_ONE | PART_TWO | PART_THREE | PART_FOUR
+GROUPS = {"part-one": tuple(PART_ONE), "part-two": tuple(PART_TWO), "part-three": tuple(PART_THREE),
+          "part-four": tuple(PART_FOUR)}
 PROGRAMS = ("ip", "nginx", "wrk", "iperf3", "taskset", "redis-server", "redis-benchmark", "redis-cli", "setpriv")
 
 

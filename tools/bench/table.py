@@ -17,11 +17,13 @@ import typing
 
 import labrun
 import nodes
+import proxies
 from rows import ALONE, ROWS
 
 
 class Line(typing.NamedTuple):
     measure: str
+    peer: str
     figures: dict  # by arm
     ratio: float
     low: float
@@ -42,14 +44,24 @@ def interval(values):
     return ordered[k], ordered[n - 1 - k]
 
 
+def best(found, peers, measure, sense):
+    """Of several peers, the best one in each run: what weft has to be better than."""
+    runs = [found.get(peer, {}).get(measure, []) for peer in peers.split("+")]
+    return [(max if sense == ">=" else min)(values) for values in zip(*(r for r in runs if r))]
+
+
 def judge(row, found, judged=True):
     """The lines of a row, those with a target first; noise and a quick look are not judged."""
     lines, spec = [], ROWS[row]
     ours = found.get("weft") or {}
     measures = ours or next(iter(found.values()))
-    for measure in [m for m in spec.targets if m in measures] + [m for m in measures if m not in spec.targets]:
-        values, peers = ours.get(measure, []), found.get(spec.peer, {}).get(measure, [])
-        sense, target = spec.targets.get(measure, (None, None)) if judged and values else (None, None)
+    wanted = [key if isinstance(key, tuple) else (key, spec.peer) for key in spec.targets]
+    targets = dict(zip(wanted, spec.targets.values()))
+    for measure, peer in [k for k in wanted if k[0] in measures] + [
+            (m, spec.peer) for m in measures if (m, spec.peer) not in wanted]:
+        sense, target = targets.get((measure, peer), (None, None)) if judged else (None, None)
+        values, peers = ours.get(measure, []), best(found, peer, measure, targets.get((measure, peer), ("<=",))[0])
+        sense, target = (sense, target) if values else (None, None)
         bound = spec.arms == ALONE or measure in spec.bounds
         figures = {arm: statistics.median(samples[measure]) for arm, samples in found.items() if samples.get(measure)}
         ratio = low = high = None
@@ -62,7 +74,7 @@ def judge(row, found, judged=True):
         reached = None
         if target is not None and value is not None:
             reached = value >= target if sense == ">=" else value <= target
-        lines.append(Line(measure, figures, ratio, low, high, sense, target, reached, bound))
+        lines.append(Line(measure, peer, figures, ratio, low, high, sense, target, reached, bound))
     return lines
 
 
@@ -78,11 +90,17 @@ def judged(args):
     return not (args["noise"] or args["quick"])
 
 
-COLUMNS = {"part": ("direct", "weft", "AF_UNIX"), "tunnel": nodes.ARMS}  # of the tables, by kind
+COLUMNS = {"part": ("direct", "weft", "AF_UNIX"), "tunnel": nodes.ARMS, "proxy": proxies.ARMS}  # of the tables, by kind
+MARKS = {"part": "bench", "tunnel": "bench:tunnel", "proxy": "bench:proxy"}  # of docs/performance.md
 
 
 def kind(row):
-    return "tunnel" if ROWS[row].threads else "part"
+    return "tunnel" if ROWS[row].threads else "part" if ROWS[row].spliced is None else "proxy"
+
+
+def against(line, row):
+    """Of a line that is not compared with the row's own peer, with whom."""
+    return "" if line.peer == ROWS[row].peer else f" ({proxies.NAMES.get(line.peer, line.peer)})"
 
 
 def tables(results):
@@ -93,13 +111,14 @@ def tables(results):
 def cells(results, args):
     """A table as text, the head first. All rows are of one kind."""
     arms = COLUMNS[kind(next(iter(results)))]
-    names = {arm: nodes.NAMES.get(arm, arm) for arm in arms} | ({"weft": "plain"} if args["noise"] else {})
+    known = nodes.NAMES if arms == nodes.ARMS else proxies.NAMES if arms == proxies.ARMS else {}
+    names = {arm: known.get(arm, arm) for arm in arms} | ({"weft": "plain"} if args["noise"] else {})
     rows = [("row", "measure", *(names[arm] for arm in arms), "ratio", "between", "target", "verdict", "path")]
     for row, result in results.items():
         title, path = ROWS[row].title, (result["path"] or {}).get("text", "")
         for line in judge(row, result["samples"], judged(args)):
             sign = "" if line.bound else " x"
-            rows.append((title, line.measure, *(number(line.figures.get(arm)) for arm in arms),
+            rows.append((title, line.measure + against(line, row), *(number(line.figures.get(arm)) for arm in arms),
                          "-" if line.ratio is None else f"{line.ratio:.2f} x",
                          "-" if line.ratio is None else f"{line.low:.2f}..{line.high:.2f}",
                          "" if line.target is None else f"{line.sense} {line.target:g}{sign}",
@@ -129,7 +148,7 @@ def write_document(path, results, args):
     """The tables as Markdown, each between its marks in docs/performance.md."""
     text = pathlib.Path(path).read_text()
     for k, found in tables(results).items():
-        mark = {"part": "bench", "tunnel": "bench:tunnel"}[k]
+        mark = MARKS[k]
         head, begin, rest = text.partition(f"<!-- {mark}:begin -->\n")
         _, end, tail = rest.partition(f"<!-- {mark}:end -->")
         if not begin or not end:
@@ -146,6 +165,8 @@ def conditions(results, args):
     pairs = {f"{n} of {s:g} s" for n, s in (args["plan"][row] for row in results)}
     others, steal = (max((r["machine"][k] for r in results.values()), default=0) for k in ("others", "steal"))
     cpu = "both ends and weft's own processes"
+    if any(kind(row) == "proxy" for row in results):
+        cpu = "both ends and the proxy, which has a core for itself"
     if any(kind(row) == "tunnel" for row in results):
         cpu = "the daemons of both nodes"
         if args["aes"]:
