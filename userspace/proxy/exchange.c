@@ -12,6 +12,9 @@
 
 #include "exchange.h"
 
+#define SETTINGS_NS 1000000000ull /* for a new connection of HTTP/2 to say what it can do */
+#define SETTINGS_LOOK_NS 5000000ull
+
 static void waited(struct http_pool_wait *w, struct http_connection *c, bool fresh, enum abi_reason reason,
 		   const char *why);
 static void again_run(struct loop_task *t);
@@ -67,10 +70,8 @@ static void ask(struct exchange *x)
 		exchange_fail(x, exchange_source(x) ? ABI_NO_ENDPOINT : ABI_POD_GONE, NULL);
 	} else {
 		x->tried.tried[x->tried.tries++] = x->load;
-		x->endpoint = key.server;
-		x->port = key.port;
-		x->version = key.version;
-		http_pool_take(x->site->pool, &key, &x->wait);
+		x->key = key;
+		http_pool_take(x->site->pool, &x->key, &x->wait);
 	}
 }
 
@@ -187,18 +188,27 @@ static void waited(struct http_pool_wait *w, struct http_connection *c, bool fre
 	uint64_t key[2];
 
 	if (!c) {
-		pick_failed(&at->pick, &x->endpoint, x->port, loop_now(loop_of(x)));
+		pick_failed(&at->pick, &x->key.server, x->key.port, loop_now(loop_of(x)));
 		x->fresh = true;
 		if (!try_again(x, reason, why, reason == ABI_UNREACHABLE || reason == ABI_TUNNEL_FAILED))
 			exchange_fail(x, reason, why);
 		return;
 	}
 	x->fresh = fresh;
+	if (x->head->upgrade.len && x->key.version == HTTP_2 && !c->extended_connect) {
+		if (x->settings_ns < SETTINGS_NS) {
+			x->settings_ns += SETTINGS_LOOK_NS;
+			loop_arm(loop_of(x), &x->backend_deadline, SETTINGS_LOOK_NS);
+		} else {
+			exchange_fail(x, ABI_BAD_ANSWER, "the backend takes no upgrade over HTTP/2");
+		}
+		return;
+	}
 	if (x->head->upgrade.len && !x->prepared) {
 		key[0] = random_next(&at->dialer.random);
 		key[1] = random_next(&at->dialer.random);
 		x->prepared = true;
-		why = websocket_request(&x->arena, x->head, x->version, (const uint8_t *)key, &x->websocket);
+		why = websocket_request(&x->arena, x->head, x->key.version, (const uint8_t *)key, &x->websocket);
 		if (why) {
 			exchange_fail(x, ABI_MALFORMED, why);
 			return;
@@ -303,6 +313,8 @@ static void backend_due(struct loop_timer *t)
 
 	if (x->needless)
 		exchange_close(x, ABI_NONE, NULL);
+	else if (x->state == EXCHANGE_WAITS)
+		http_pool_take(x->site->pool, &x->key, &x->wait);
 	else
 		exchange_fail(x, ABI_TIMEOUT, "the backend took too long");
 }

@@ -44,7 +44,6 @@ struct exchange {
 	struct route_target target;
 	const char *route, *rule;
 	bool itself; /* the Service that the client asked, by its number */
-	enum http_version version;
 	struct http_pool_wait wait;
 	bool once;  /* nobody else can be asked: the head is held no more */
 	bool fresh; /* nobody had used the connection before */
@@ -52,8 +51,8 @@ struct exchange {
 	struct view_load *load; /* of the endpoint that is asked now: raised */
 	enum abi_reason failed; /* of the last try */
 	const char *failed_why;
-	struct abi_addr endpoint;
-	uint16_t port;
+	struct http_pool_key key; /* of its connections */
+	uint64_t settings_ns;	  /* waited for what it can do */
 	struct loop_timer deadline;	    /* of the whole request */
 	struct loop_timer backend_deadline; /* of one try; later: of a request body that nobody needs */
 	uint64_t request_ns, backend_ns;

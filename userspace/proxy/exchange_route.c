@@ -134,6 +134,12 @@ bool exchange_route(struct exchange *x, const struct http_head *h)
 		exchange_fail(x, ABI_POD_GONE, NULL);
 		return false;
 	}
+	if (!x->head->authority.len) { /* HTTP/1.0 need not say whom it asks: whom it has dialled */
+		char text[ADDR_PORT_TEXT];
+
+		authority_text(&x->serve->asked, x->serve->asked_port, text);
+		x->head->authority = http_text_keep(&x->arena, (struct http_text){text, strlen(text)});
+	}
 	why = normalise(x, host, &q);
 	if (why) {
 		exchange_fail(x, ABI_MALFORMED, why);
