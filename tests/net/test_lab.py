@@ -250,6 +250,17 @@ def test_the_wire_shows_what_nodes_say_to_each_other(lab):
     assert b"across the wire" in seen and b"inside of a node" not in seen
 
 
+def test_a_connection_that_nobody_owns_holds_no_netns(make_lab):
+    """Closed with bytes that the peer never gets: TCP would try for minutes, and the lab's end ends it."""
+    lab = make_lab(LAB, name="orphan", weft=False)  # which looks for what is left
+    with lab.socket("far") as listener, lab.socket("web") as client:
+        listener.bind((lab.ip("far"), 7010))
+        listener.listen()
+        client.connect((lab.ip("far"), 7010))
+        lab.run("web", "ip", "link", "set", "eth0", "down")
+        client.send(b"nobody hears this")
+
+
 def test_a_node_has_its_own_cores():
     with labrun.Running.from_text("[nodes.one]\ncpus = [0]\n[pods.a]\n", "cores", weft=False, prefix="cores-") as lab:
         assert lab.run("a", "sh", "-c", "grep Cpus_allowed_list /proc/self/status").stdout.split() == [

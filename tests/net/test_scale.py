@@ -253,7 +253,10 @@ def test_one_endpoint_of_a_large_folder_changes(make_lab, files, capsys):
     changed = at + per_file // 2
     path, beside = folder / f"f{at:05}.yaml", folder / ".new"
     worker = processes(lab)["weft-worker"]
-    took, alone = [], []  # with and without the time that the worker waited for a CPU
+    took, alone = [], []  # with and without the time that the worker, and we, waited for a CPU
+
+    def others():
+        return cpu(worker)[1] + cpu("self")[1]
     for i in range(CHANGES):
         new = endpoint(SERVICES * ENDPOINTS + i)
         with open(beside, "w", encoding="ascii") as written, open(path, "rb"):
@@ -261,13 +264,13 @@ def test_one_endpoint_of_a_large_folder_changes(make_lab, files, capsys):
             written.write(file_text(at, per_file, new))
             written.flush()
             os.fsync(written.fileno())
-            began, waited = time.monotonic(), cpu(worker)[1]
+            began, waited = time.monotonic(), others()
             beside.rename(path)
             while new not in kernel.behind(vip(changed)):
-                assert time.monotonic() - began < 5, f"{new} is not in the kernel"
+                assert time.monotonic() - began < 60, f"{new} is not in the kernel"
                 time.sleep(0.0001)  # to look without pause would take a CPU from the worker
             took.append(time.monotonic() - began)
-        alone.append(took[-1] - cpu(worker)[1] + waited)
+        alone.append(took[-1] - others() + waited)
         assert len(kernel.behind(vip(changed))) == ENDPOINTS
     assert set(kernel.behind(vip(changed + 1 if per_file > 1 else 0))).isdisjoint({new})
     status = lab.weftctl("status")["control"]["published"]
