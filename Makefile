@@ -115,6 +115,8 @@ PROGRAMS := $(if $(filter proc/weftd,$(SOURCES)),$(BUILD)/weftd) \
 # UPTO_x: everything up to and with x. tests/unit/test_x.c links just that, so it also tests the floor.
 SEEN :=
 $(foreach f,$(LIBRARY),$(eval SEEN += $f)$(eval UPTO_$(notdir $f) := $(SEEN)))
+# Several programs of one file.
+$(foreach t,http2_hostile http2_server http2_client,$(eval UPTO_$t := $(UPTO_http2)))
 
 # ------------------------------------------------------------------ flags
 
