@@ -51,6 +51,7 @@ static struct exchange *exchange_new(struct serve *v)
 	x->again.run = again_run;
 	x->deadline.due = deadline_due;
 	x->backend_deadline.due = backend_due;
+	x->grpc_status = -1;
 	x->opened_ns = loop_now(at->thread->loop);
 	list_add(&v->exchanges, &x->link);
 	return x;
@@ -140,6 +141,7 @@ static struct http_text cut_text(struct exchange *x, struct http_text t)
 static void let_go(struct exchange *x)
 {
 	const struct http_head *old = x->head;
+	const struct http_field *type = http_field(old, HTTP_NAME_CONTENT_TYPE, NULL);
 	struct http_head *h;
 
 	if (!x->large.last)
@@ -153,6 +155,12 @@ static void let_go(struct exchange *x)
 	h->upgrade = cut_text(x, old->upgrade);
 	h->fields = h->room = 0;
 	h->field = NULL;
+	if (type) { /* what tells gRPC, which has answers of its own */
+		h->field = arena_alloc(&x->arena, sizeof(*type));
+		*h->field = (struct http_field){
+			.name = HTTP_TEXT("content-type"), .value = cut_text(x, type->value), .id = type->id};
+		h->fields = h->room = 1;
+	}
 	x->head = h;
 	x->once = true;
 	arena_free(&x->large);
@@ -243,6 +251,7 @@ static bool changed(struct exchange *x, const struct http_head **h)
 void exchange_answered(struct http_exchange *up, const struct http_head *h)
 {
 	struct exchange *x = up->s.owner;
+	const struct http_field *status;
 
 	if (mirror_is(up)) {
 		mirror_answered(up);
@@ -263,6 +272,8 @@ void exchange_answered(struct http_exchange *up, const struct http_head *h)
 	exchange_set_state(x, EXCHANGE_ANSWERED);
 	x->answered_ns = loop_now(loop_of(x));
 	x->status = h->status;
+	status = http_field(h, HTTP_NAME_GRPC_STATUS, NULL);
+	x->grpc_status = status ? grpc_status_parse(status->value) : -1;
 	if (h->body == HTTP_TUNNEL) { /* no request any more: it may go on for ever */
 		loop_disarm(loop_of(x), &x->deadline);
 		loop_disarm(loop_of(x), &x->backend_deadline);

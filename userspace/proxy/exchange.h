@@ -64,6 +64,7 @@ struct exchange {
 	struct reply reply;
 	size_t replied; /* bytes of its body */
 	unsigned status;
+	int grpc_status; /* of a head that has no body behind it; -1: none */
 	uint64_t opened_ns, sent_ns, answered_ns;
 	uint64_t bytes[2]; /* of the request's body, of the answer's */
 	struct list mirrors; /* struct mirror: while the body flows */

@@ -60,6 +60,15 @@ void exchanges_free(struct site *at)
 
 /* ------------------------------------------------------------------ the end */
 
+/* In the trailers, or in a head that is all there is. */
+static int grpc_status(const struct exchange *x)
+{
+	const struct http_head *said = x->up ? x->up->trailers : x->reply.head;
+	const struct http_field *f = said ? http_field(said, HTTP_NAME_GRPC_STATUS, NULL) : NULL;
+
+	return f ? grpc_status_parse(f->value) : x->grpc_status;
+}
+
 static void log_end(const struct exchange *x, enum abi_reason reason, const char *why)
 {
 	enum log_level level = reason && reason != ABI_ANSWERED ? LOG_INFO : LOG_DEBUG;
@@ -81,7 +90,7 @@ static void log_end(const struct exchange *x, enum abi_reason reason, const char
 			    .client_version = x->down ? x->head->version : HTTP_1_1,
 			    .server_version = x->key.version,
 			    .status = x->status,
-			    .grpc_status = -1,
+			    .grpc_status = grpc_status(x),
 			    .reason = reason,
 			    .why = why,
 			    .request_bytes = x->bytes[RELAY_CLIENT],
