@@ -46,6 +46,9 @@ struct ends {
 	struct arena arena;
 	size_t read_most; /* of one peek; 0: all */
 	bool lazy;	  /* bodies are read only by the test */
+	const uint8_t *send; /* of a body of our own: as much as is taken; then the end */
+	size_t send_left;
+	uint64_t random;
 	uint64_t sum;	  /* of all bodies and their ends, whatever the pieces */
 	bool finish_late; /* ENDS_HELLO: the test finishes */
 };
@@ -115,12 +118,34 @@ static inline void ends_answer(struct ends *s, unsigned status, enum http_body b
 			      });
 }
 
+static inline void ends_send(struct ends *s)
+{
+	struct stream *b = &s->app.x->s;
+
+	while (s->send_left) {
+		size_t cut = 1 + pair_random(&s->random) % 9000, len = cut < s->send_left ? cut : s->send_left;
+		size_t half = len / 2, took;
+		struct stream_bytes run[] = {{(uint8_t *)s->send, half, 0}, {(uint8_t *)s->send + half, len - half, 0}};
+
+		took = stream_write(b, run, 2);
+		s->send += took;
+		s->send_left -= took;
+		if (took < len)
+			return;
+		if (!s->send_left)
+			stream_finish(b);
+	}
+}
+
 /* Reads, echoes, finishes, and closes when both sides have ended. */
 static void ends_pump(struct ends *s)
 {
 	struct stream_bytes run[STREAM_RUNS];
 	struct ends_app *a = &s->app;
 	unsigned n, i;
+
+	if (a->x && s->send_left)
+		ends_send(s);
 
 	while (a->x && !s->lazy) {
 		struct stream *b = &a->x->s;
@@ -346,6 +371,29 @@ static inline void ends_start(struct ends *s, bool server, enum ends_mode mode, 
 	ends_turns(s);
 }
 
+/* A server behind the other end of a client's transport. */
+static inline void ends_join(struct ends *s, struct ends *client, enum ends_mode mode)
+{
+	char *keep[3] = {malloc(ENDS_TEXT), malloc(ENDS_TEXT), malloc(ENDS_TEXT)};
+
+	*s = (struct ends){.mode = mode, .heard = keep[0], .notes = keep[1], .app = {.got = keep[2]}};
+	s->notes[0] = s->app.got[0] = 0;
+	s->loop = client->loop;
+	s->thread = client->thread;
+	s->c = http1_server(s->thread, &client->pair[1]->s, NULL, &ends_events, s);
+	client->pair[1] = NULL;
+}
+
+static inline void ends_drop(struct ends *s)
+{
+	if (s->app.x)
+		ends_close(s, NULL);
+	arena_free(&s->arena);
+	free(s->heard);
+	free(s->notes);
+	free(s->app.got);
+}
+
 static inline void ends_end(struct ends *s)
 {
 	if (!s->over) {
@@ -360,10 +408,7 @@ static inline void ends_end(struct ends *s)
 	ends_turns(s);
 	thread_control_end(s->thread); /* asserts that no chunk is lent */
 	loop_free(s->loop);
-	arena_free(&s->arena);
-	free(s->heard);
-	free(s->notes);
-	free(s->app.got);
+	ends_drop(s);
 }
 
 static inline struct http_exchange *ends_ask(struct ends *s, struct http_head *h, bool end)

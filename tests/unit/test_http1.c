@@ -8,6 +8,9 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include <unistd.h>
+
+#include "../../userspace/http/http1_parts.h"
 #include "http1_ends.h"
 
 #define HELLO "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -176,11 +179,462 @@ static void client_table(void **state)
 	}
 }
 
+/* ------------------------------------------------------------------ exchanges that are held */
+
+#define REQUEST "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+static void answer_hello(void)
+{
+	ends_answer(&s, 200, HTTP_LENGTH, 5);
+	ends_write(&s, "hello");
+	stream_finish(&s.app.x->s);
+	ends_pump(&s);
+	ends_turns(&s);
+}
+
+/* What is not asked for is not read. */
+static void ten_thousand_requests(void **state)
+{
+	size_t one = strlen(REQUEST), all = 10000 * one, i;
+	char *say = malloc(all);
+
+	for (i = 0; i < 10000; i++)
+		memcpy(say + i * one, REQUEST, one);
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	ends_say_bytes(&s, say, all, 0);
+	assert_int_equal(s.requests, 1);
+	assert_int_equal(s.pair[0]->s.read_bytes, one);
+	answer_hello();
+	assert_int_equal(s.requests, 2);
+	s.mode = ENDS_HELLO;
+	answer_hello();
+	for (i = 0; i < 20000 && s.requests < 10000; i++)
+		ends_turn(&s);
+	assert_int_equal(s.requests, 10000);
+	assert_int_equal(s.heard_len, 10000 * strlen(HELLO));
+	ends_end(&s);
+	free(say);
+}
+
+static void informational(void **state)
+{
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	ends_say(&s, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n");
+	assert_true(s.head->expect);
+	ends_answer(&s, 100, HTTP_NO_BODY, 0);
+	ends_answer(&s, 103, HTTP_NO_BODY, 0);
+	ends_turns(&s);
+	assert_string_equal(s.heard, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n");
+	ends_say(&s, "x");
+	answer_hello();
+	assert_false(s.over);
+	/* Will its body come? Nobody knows: the end. */
+	ends_say(&s, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n");
+	s.heard_len = 0;
+	s.lazy = true;
+	ends_answer(&s, 417, HTTP_NO_BODY, 0);
+	stream_finish(&s.app.x->s);
+	ends_close(&s, NULL);
+	ends_turns(&s);
+	assert_string_equal(s.heard, "HTTP/1.1 417 \r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+	assert_true(s.over && s.peer_ended && !s.peer_reset);
+	ends_end(&s);
+
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	ends_say(&s, "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+	ends_answer(&s, 103, HTTP_NO_BODY, 0);
+	ends_turns(&s);
+	assert_string_equal(s.heard, "");
+	ends_end(&s);
+
+	ends_start(&s, false, ENDS_HELLO, &(struct http_limits){.informational = 2});
+	assert_non_null(ends_ask(&s, &(struct http_head){0}, true));
+	ends_say(&s, "HTTP/1.1 100 x\r\n\r\nHTTP/1.1 100 x\r\n\r\nHTTP/1.1 100 x\r\n\r\n");
+	assert_string_equal(s.app.why, "http1: too many informational answers");
+	assert_int_equal(s.answers, 2);
+	ends_end(&s);
+}
+
+#define UPGRADE "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+#define SWITCHED "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+static void server_tunnels(void **state)
+{
+	/* Bytes that came before the answer wait for it. */
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	ends_say(&s, UPGRADE "early");
+	assert_true(s.head->body == HTTP_TUNNEL && http_text_equal(s.head->upgrade, HTTP_TEXT("websocket")));
+	assert_int_equal(s.app.got_len, 0);
+	assert_int_equal(stream_room(&s.app.x->s), 0);
+	ends_answer(&s, 101, HTTP_TUNNEL, 0);
+	ends_turns(&s);
+	assert_string_equal(s.heard, SWITCHED);
+	assert_string_equal(s.app.got, "early");
+	ends_say(&s, "late");
+	assert_string_equal(s.app.got, "earlylate");
+	ends_write(&s, "back");
+	ends_turns(&s);
+	assert_string_equal(s.heard, SWITCHED "back");
+	stream_finish(&s.pair[1]->s);
+	ends_turns(&s);
+	assert_true(s.app.ended && !s.over);
+	stream_finish(&s.app.x->s);
+	ends_pump(&s);
+	ends_turns(&s);
+	assert_true(s.over && !s.why && s.peer_ended && !s.peer_reset);
+	ends_end(&s);
+
+	/* Who does not agree has an exchange like any other. */
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	ends_say(&s, UPGRADE);
+	answer_hello();
+	assert_true(s.app.ended);
+	assert_string_equal(s.heard, HELLO);
+	ends_say(&s, REQUEST);
+	assert_int_equal(s.requests, 2);
+	/* 101 for a request that did not ask */
+	ends_answer(&s, 101, HTTP_TUNNEL, 0);
+	ends_turns(&s);
+	assert_int_equal(s.refused, 502);
+	assert_true(s.over && s.app.failed);
+	ends_end(&s);
+
+	/* The bytes behind a CONNECT that was refused are no request. */
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	ends_say(&s, "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n" REQUEST);
+	ends_answer(&s, 403, HTTP_NO_BODY, 0);
+	stream_finish(&s.app.x->s);
+	ends_pump(&s);
+	ends_turns(&s);
+	assert_string_equal(s.heard, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+	assert_true(s.over && s.requests == 1);
+	ends_end(&s);
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	ends_say(&s, "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n" REQUEST);
+	ends_pump(&s);
+	assert_int_equal(s.app.got_len, 0);
+	ends_answer(&s, 200, HTTP_TUNNEL, 0);
+	ends_turns(&s);
+	assert_string_equal(s.app.got, REQUEST);
+	assert_string_equal(s.heard, "HTTP/1.1 200 OK\r\n\r\n");
+	ends_close(&s, "gone");
+	ends_turns(&s);
+	assert_true(s.peer_reset);
+	ends_end(&s);
+}
+
+static void client_tunnels(void **state)
+{
+	struct http_head ask = {.upgrade = HTTP_TEXT("websocket")};
+
+	ends_start(&s, false, ENDS_HELLO, NULL);
+	assert_non_null(ends_ask(&s, &ask, false));
+	ends_turns(&s);
+	assert_string_equal(s.heard, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+	assert_int_equal(stream_room(&s.app.x->s), 0);
+	ends_say(&s, SWITCHED "bytes");
+	assert_string_equal(s.app.got, "bytes");
+	s.heard_len = 0;
+	ends_write(&s, "back");
+	ends_turns(&s);
+	assert_string_equal(s.heard, "back");
+	stream_finish(&s.app.x->s);
+	ends_turns(&s);
+	assert_true(s.peer_ended && !s.over);
+	stream_finish(&s.pair[1]->s);
+	ends_turns(&s);
+	assert_true(s.app.ended && s.over && !s.why);
+	ends_end(&s);
+
+	ends_start(&s, false, ENDS_HELLO, NULL);
+	assert_non_null(ends_ask(&s, &ask, false));
+	ends_say(&s, HELLO);
+	assert_true(s.app.ended && s.head->body == HTTP_LENGTH);
+	stream_finish(&s.app.x->s);
+	ends_pump(&s);
+	ends_turns(&s);
+	assert_int_equal(http_free(s.c), 1);
+	ends_end(&s);
+}
+
+/* ------------------------------------------------------------------ ends */
+
+/* An answer that was begun and left is a reset, whatever told its length. */
+static void cut_answers(void **state)
+{
+	static const char *const say[] = {REQUEST, REQUEST, "GET / HTTP/1.0\r\n\r\n", REQUEST};
+
+	for (unsigned i = 0; i < array_size(say); i++) {
+		ends_start(&s, true, ENDS_HOLD, NULL);
+		ends_say(&s, say[i]);
+		if (i < 3)
+			ends_answer(&s, 200, i ? HTTP_STREAM : HTTP_LENGTH, 10);
+		if (i < 3)
+			ends_write(&s, "12345");
+		ends_turns(&s);
+		ends_close(&s, i & 1 ? "upstream was reset" : NULL);
+		ends_turns(&s);
+		assert_true(s.over && s.peer_reset);
+		assert_null(strstr(s.heard, "\r\n0\r\n\r\n"));
+		ends_end(&s);
+	}
+	/* Nor can its owner end it too early. */
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	ends_say(&s, REQUEST);
+	ends_answer(&s, 200, HTTP_LENGTH, 10);
+	ends_write(&s, "12345");
+	stream_finish(&s.app.x->s);
+	ends_turns(&s);
+	assert_true(s.peer_reset && s.app.failed);
+	ends_end(&s);
+}
+
+/* The owner answers and does not read the request's body. */
+static void unread_bodies(void **state)
+{
+	static char body[200000];
+
+	for (unsigned i = 0; i < 4; i++) {
+		size_t len = i & 1 ? sizeof(body) : 1000;
+		char text[128];
+
+		ends_start(&s, true, ENDS_HELLO, NULL);
+		s.lazy = true;
+		if (i < 2)
+			snprintf(text, sizeof(text), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n", len);
+		else
+			snprintf(text, sizeof(text),
+				 "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%zx\r\n", len);
+		ends_say(&s, text);
+		ends_close(&s, NULL);
+		ends_turns(&s);
+		assert_string_equal(s.heard, HELLO);
+		ends_say_bytes(&s, body, len, 5000);
+		if (i > 1)
+			ends_say(&s, "\r\n0\r\nX: y\r\n\r\n");
+		s.lazy = false;
+		ends_say(&s, REQUEST);
+		assert_false(s.peer_reset);
+		assert_int_equal(s.over, i & 1);
+		assert_int_equal(s.requests, i & 1 ? 1 : 2);
+		ends_end(&s);
+	}
+}
+
+static bool ended(struct ends *e)
+{
+	for (unsigned i = 0; i < 3000 && !e->over; i++) {
+		usleep(1000);
+		ends_turn(e);
+	}
+	ends_turns(e);
+	return e->over;
+}
+
+static void deadlines(void **state)
+{
+	const struct http_limits l = {.head_ns = 5000000}, idle = {.idle_ns = 5000000};
+
+	ends_start(&s, true, ENDS_HELLO, &idle);
+	assert_true(ended(&s) && !s.why && s.peer_ended && !s.heard_len);
+	ends_end(&s);
+	ends_start(&s, true, ENDS_HELLO, &l);
+	ends_say(&s, "GET / HTTP/1.1\r\nHo");
+	assert_true(ended(&s) && s.refused == 408 && !s.peer_reset);
+	assert_non_null(strstr(s.heard, "HTTP/1.1 408 Request Timeout\r\n"));
+	ends_end(&s);
+	ends_start(&s, false, ENDS_HELLO, &idle);
+	assert_true(ended(&s) && !s.why);
+	ends_end(&s);
+	/* An exchange takes the time that it takes. */
+	ends_start(&s, true, ENDS_HOLD, &l);
+	ends_say(&s, REQUEST);
+	usleep(20000);
+	ends_turns(&s);
+	assert_false(s.over);
+	answer_hello();
+	assert_string_equal(s.heard, HELLO);
+	ends_end(&s);
+}
+
+static void drains(void **state)
+{
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	s.c->ops->drain(s.c);
+	ends_turns(&s);
+	assert_true(s.over && !s.why && s.drainings == 1);
+	ends_end(&s);
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	ends_say(&s, REQUEST REQUEST);
+	s.c->ops->drain(s.c);
+	ends_turns(&s);
+	assert_false(s.over);
+	answer_hello();
+	assert_string_equal(s.heard, HELLO_CLOSE);
+	assert_true(s.over && s.requests == 1 && s.drainings == 1);
+	ends_end(&s);
+	ends_start(&s, false, ENDS_HOLD, NULL);
+	assert_non_null(ends_ask(&s, &(struct http_head){0}, true));
+	s.c->ops->drain(s.c);
+	assert_int_equal(http_free(s.c), 0);
+	ends_say(&s, HELLO);
+	assert_true(s.app.ended && s.over && !s.why);
+	ends_end(&s);
+}
+
+static void idle_clients(void **state)
+{
+	ends_start(&s, false, ENDS_HELLO, NULL);
+	stream_finish(&s.pair[1]->s);
+	ends_turns(&s);
+	assert_true(s.over && !s.why);
+	ends_end(&s);
+	ends_start(&s, false, ENDS_HELLO, NULL);
+	ends_say(&s, HELLO);
+	assert_true(s.over);
+	assert_string_equal(s.why, "http1: bytes that nobody asked for");
+	ends_end(&s);
+	/* Nothing of it has left: certainly not acted on. */
+	ends_start(&s, false, ENDS_HELLO, NULL);
+	s.pair[1]->capacity = 0;
+	assert_non_null(ends_ask(&s, &(struct http_head){0}, true));
+	ends_turns(&s);
+	pair_break(s.pair[0]);
+	ends_turns(&s);
+	assert_true(s.app.failed && s.app.x->unprocessed && s.app.x->error == 7);
+	ends_end(&s);
+	ends_start(&s, false, ENDS_HELLO, NULL);
+	s.pair[1]->capacity = 1;
+	assert_non_null(ends_ask(&s, &(struct http_head){0}, true));
+	ends_turns(&s);
+	pair_break(s.pair[0]);
+	ends_turns(&s);
+	assert_true(s.app.failed && !s.app.x->unprocessed && s.app.x->error == 8);
+	ends_end(&s);
+}
+
+/* The answer is whole, the request's body is not: the connection has done its work. */
+static void early_answers(void **state)
+{
+	struct http_head ask = {.method_text = HTTP_TEXT("POST"), .method = HTTP_POST, .body = HTTP_STREAM};
+
+	ends_start(&s, false, ENDS_HELLO, NULL);
+	assert_non_null(ends_ask(&s, &ask, false));
+	ends_write(&s, "some");
+	ends_say(&s, HELLO);
+	assert_true(s.app.ended && !s.over);
+	ends_write(&s, "more");
+	ends_close(&s, NULL);
+	ends_turns(&s);
+	assert_true(s.over && s.peer_reset);
+	assert_null(strstr(s.heard, "\r\n0\r\n\r\n"));
+	ends_end(&s);
+}
+
+/* ------------------------------------------------------------------ both of ours */
+
+/* Bodies both ways through a transport of every kind: all of it arrives, once, in order, and nothing is left over. */
+static void there_and_back(void **state)
+{
+	static const struct {
+		size_t capacity, slice, body;
+	} all[] = {{8 << 20, 0, 1000000}, {70000, 0, 500000}, {5000, 700, 60000},
+		   {300, 40, 5000},	  {7, 3, 500},	      {1, 1, 100}};
+	static uint8_t body[1000000];
+	static struct ends server;
+	uint64_t random = 7;
+
+	for (size_t i = 0; i < sizeof(body); i++)
+		body[i] = (uint8_t)pair_random(&random);
+	for (size_t i = 0; i < 3 * array_size(all); i++) {
+		size_t len = all[i / 3].body;
+		struct http_head ask = {.method_text = HTTP_TEXT("POST"), .method = HTTP_POST};
+
+		ask.body = i % 3 ? HTTP_STREAM : HTTP_LENGTH;
+		ask.has_length = i % 3 == 0;
+		ask.length = len;
+		ends_start(&s, false, ENDS_HELLO, NULL);
+		for (int e = 0; e < 2; e++) {
+			s.pair[e]->capacity = all[i / 3].capacity;
+			s.pair[e]->slice = all[i / 3].slice;
+			s.pair[e]->knows_room = i % 3 == 2;
+		}
+		ends_join(&server, &s, ENDS_ECHO);
+		for (int n = 1; n <= 2; n++) {
+			assert_non_null(ends_ask(&s, &ask, false));
+			s.random = i;
+			s.send = body;
+			s.send_left = len;
+			ends_send(&s);
+			for (unsigned t = 0; t < 400000 && !s.app.ended && !s.app.failed; t++)
+				ends_turn(&s);
+			if (!s.app.ended || s.app.got_len != len || memcmp(s.app.got, body, len))
+				fail_msg("row %zu, exchange %d: %zu of %zu came back: %s", i, n, s.app.got_len, len,
+					 s.app.failed ? s.app.why : "");
+			ends_turns(&s);
+			assert_true(s.app.closed && http_free(s.c) == 1);
+			assert_int_equal(s.thread->pool.lent, 0);
+		}
+		s.c->ops->close(s.c, NULL);
+		ends_turns(&s);
+		assert_true(s.over && server.over && !server.why);
+		ends_drop(&server);
+		ends_end(&s);
+	}
+}
+
+/* Trailers, of which what is no trailer stays behind. */
+static void trailers_of_both(void **state)
+{
+	struct http_field t[] = {
+		{.name = HTTP_TEXT("grpc-status"), .value = HTTP_TEXT("0"), .id = HTTP_NAME_GRPC_STATUS},
+		{.name = HTTP_TEXT("host"), .value = HTTP_TEXT("x"), .id = HTTP_NAME_HOST},
+	};
+
+	ends_start(&s, true, ENDS_HOLD, NULL);
+	ends_say(&s, REQUEST);
+	ends_answer(&s, 200, HTTP_STREAM, 0);
+	ends_write(&s, "abc");
+	http_trailers(s.app.x, t, 2);
+	stream_finish(&s.app.x->s);
+	ends_turns(&s);
+	assert_string_equal(s.heard, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
+				     "grpc-status: 0\r\n\r\n");
+	assert_int_equal(s.pair[0]->writes, 1); /* all of it in one */
+	ends_end(&s);
+}
+
+/* An idle connection, and one that has served, hold nothing. */
+static void memory(void **state)
+{
+	assert_true(sizeof(struct http1) <= 512);
+	ends_start(&s, true, ENDS_HELLO, NULL);
+	for (unsigned i = 0; i < 3; i++) {
+		ends_say(&s, REQUEST);
+		assert_int_equal(s.thread->pool.lent, 0);
+		assert_int_equal(s.pair[0]->writes, i + 1); /* head and body in one */
+	}
+	ends_end(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(server_table),
 		cmocka_unit_test(client_table),
+		cmocka_unit_test(ten_thousand_requests),
+		cmocka_unit_test(informational),
+		cmocka_unit_test(server_tunnels),
+		cmocka_unit_test(client_tunnels),
+		cmocka_unit_test(cut_answers),
+		cmocka_unit_test(unread_bodies),
+		cmocka_unit_test(deadlines),
+		cmocka_unit_test(drains),
+		cmocka_unit_test(idle_clients),
+		cmocka_unit_test(early_answers),
+		cmocka_unit_test(there_and_back),
+		cmocka_unit_test(trailers_of_both),
+		cmocka_unit_test(memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
