@@ -125,10 +125,11 @@ static struct http_text decoded(struct asked *a, const char *at, size_t len)
 /* The first parameter of that name, percent-decoded; "+" stays what it is. */
 static bool query_value(struct asked *a, struct http_text name, struct http_text *ret)
 {
-	const char *at = a->q->query.at, *end = at + a->q->query.len;
+	const char *at = a->q->query.at, *end;
 
 	if (!a->q->query.len)
 		return false;
+	end = at + a->q->query.len;
 	for (const char *next; at <= end; at = next + 1) {
 		const char *equals;
 		size_t len;
