@@ -128,7 +128,7 @@ static int pending_error(int sock)
 	socklen_t len = sizeof(int);
 	int error = 0;
 
-	assert_int_equal(poll(&p, 1, 2000), 1); /* told at once, not at the next timeout */
+	assert_int_equal(poll(&p, 1, 20000), 1); /* told at once, not at the next timeout */
 	assert_int_equal(getsockopt(sock, SOL_SOCKET, SO_ERROR, &error, &len), 0);
 	return error;
 }

@@ -27,7 +27,7 @@
 #define ACCEPT "/proc/sys/net/ipv4/tcp_fwmark_accept"
 #define REFLECT "/proc/sys/net/ipv4/fwmark_reflect"
 #define REFLECT6 "/proc/sys/net/ipv6/fwmark_reflect"
-#define WAIT_MS 1000
+#define WAIT_MS 10000
 
 static int pod;
 

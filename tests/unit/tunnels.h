@@ -232,11 +232,11 @@ static void scene_step(struct loop_timer *timer)
 		loop_arm(s->thread.loop, timer, 0);
 }
 
-/* false: it did not become so within 10 s. */
+/* false: it did not become so within a minute. */
 static inline bool scene_until(struct scene *s, bool (*until)(struct scene *s))
 {
 	s->until = until;
-	s->deadline_ns = clock_ns() + 10000000000ull;
+	s->deadline_ns = clock_ns() + 60000000000ull;
 	s->step.due = scene_step;
 	loop_arm(s->thread.loop, &s->step, 0);
 	if (loop_run(s->thread.loop) < 0)
