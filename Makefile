@@ -42,8 +42,8 @@ FLOORS := \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/name http/head http/path http/detect http/grpc http/websocket \
 	http/http1_scan http/http1_parse http/http1_chunk http/http1_write http/http1_send http/http1_receive http/http1 \
-	http/http2_send http/http2_stream http/http2_receive http/http2_session http/http2_head http/http2 \
-	http/authority http/hbone \
+	http/http2_send http/http2_stream http/http2_receive http/http2_session \
+	http/authority http/hbone http/http2_head http/http2 \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security \
 	mesh/route_regex mesh/route_names mesh/k8s_route_filter mesh/k8s_route mesh/k8s mesh/store \
 	mesh/identity mesh/terms mesh/policy_http mesh/policy mesh/service mesh/protocol \

@@ -87,14 +87,17 @@ static void on_settled(struct http2 *h)
 	while (all->refusals) {
 		unsigned last = all->refusals - 1;
 
-		if (all->refusal[last].times--)
+		if (!all->c.events->refused)
+			all->refusals = 0;
+		else if (all->refusal[last].times--)
 			all->c.events->refused(&all->c, all->refusal[last].status, reasons[all->refusal[last].why]);
 		else
 			all->refusals--;
 	}
 	if (has_free && !all->had_free) {
 		all->had_free = true;
-		all->c.events->free(&all->c);
+		if (all->c.events->free)
+			all->c.events->free(&all->c);
 	}
 	all->had_free = !h->server && http2_free(h);
 }
@@ -486,7 +489,8 @@ static void on_draining(struct http2 *h)
 {
 	struct messages *all = messages_of(h);
 
-	all->c.events->draining(&all->c);
+	if (all->c.events->draining)
+		all->c.events->draining(&all->c);
 }
 
 static void on_closed(struct http2 *h, const char *why)
