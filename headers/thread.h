@@ -23,6 +23,7 @@
  */
 enum thread_scratch {
 	SCRATCH_SOCK,	/* io/sock.c: what recv() brought */
+	SCRATCH_SOCK_2, /* the same, for who reads another socket while he looks at that */
 	SCRATCH_CIPHER, /* io/tls.c: records off the wire, and on their way to it */
 	SCRATCH_PLAIN,	/* io/tls.c: what they said */
 	SCRATCH_COUNT
@@ -43,6 +44,7 @@ struct thread {
 	struct list orphans;
 	uint64_t shook; /* io/tls.c: the turn (loop_now) of the last handshakes, and how many steps of them it did */
 	unsigned shakes;
+	const void *lender[2]; /* io/sock.c: whose bytes are in SCRATCH_SOCK and SCRATCH_SOCK_2; NULL: nobody's */
 	void *cipher; /* io/tls.c: whose records are in SCRATCH_CIPHER; NULL: nobody's */
 	void *proxy; /* of proxy/: everything that this thread serves */
 };

@@ -40,7 +40,8 @@ struct sock {
 	struct loop_task task;	    /* tells the failure, or frees */
 	struct thread_orphan orphan;
 	struct buf rest; /* was received and not consumed */
-	size_t lent;	 /* bytes of SCRATCH_SOCK, or of rest, that the owner looks at */
+	size_t lent;	 /* bytes of scratch, or of rest, that the owner looks at */
+	unsigned scratch; /* 0: they are in SCRATCH_SOCK; 1: in SCRATCH_SOCK_2 */
 	int fd;
 	enum sock_state state;
 	bool lent_rest;
@@ -167,10 +168,28 @@ static ssize_t receive(struct sock *k, uint8_t *to, size_t most)
 	return n;
 }
 
+/* Two at most: a batch of HTTP is looked at, and what it brings lets its owner read the other side. */
+static void lend(struct sock *k, size_t len)
+{
+	unsigned i = k->scratch;
+
+	assert(!k->stream.thread->lender[i]);
+	k->stream.thread->lender[i] = k;
+	k->lent = len;
+	k->lent_rest = false;
+}
+
+static void take_back(struct sock *k)
+{
+	if (k->stream.thread->lender[k->scratch] == k)
+		k->stream.thread->lender[k->scratch] = NULL;
+	k->lent = 0;
+}
+
 static unsigned sock_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS], size_t most)
 {
 	struct sock *k = of(s);
-	uint8_t *to = s->thread->scratch[SCRATCH_SOCK];
+	uint8_t *to;
 	ssize_t n;
 
 	assert(!k->lent);
@@ -184,11 +203,12 @@ static unsigned sock_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS]
 		k->want_read = true;
 		return 0;
 	}
+	k->scratch = s->thread->lender[0] ? 1 : 0;
+	to = s->thread->scratch[SCRATCH_SOCK + k->scratch];
 	n = receive(k, to, most < THREAD_SCRATCH ? most : THREAD_SCRATCH);
 	if (n > 0) {
 		s->read_bytes += (uint64_t)n;
-		k->lent = (size_t)n;
-		k->lent_rest = false;
+		lend(k, (size_t)n);
 		run[0] = (struct stream_bytes){.data = to, .len = (size_t)n, .headroom = THREAD_HEADROOM};
 		return 1;
 	}
@@ -211,8 +231,8 @@ static void sock_consume(struct stream *s, size_t len)
 	if (k->lent_rest)
 		buf_consume(&k->rest, &s->thread->pool, len);
 	else if (len < k->lent)
-		buf_add(&k->rest, &s->thread->pool, s->thread->scratch[SCRATCH_SOCK] + len, k->lent - len);
-	k->lent = 0;
+		buf_add(&k->rest, &s->thread->pool, s->thread->scratch[SCRATCH_SOCK + k->scratch] + len, k->lent - len);
+	take_back(k);
 }
 
 void sock_give_back(struct stream *s, struct buf *bytes)
@@ -286,12 +306,12 @@ static void sock_finish(struct stream *s)
 /* Reads and throws away; true: the peer has finished, or is gone. */
 static bool discard(struct sock *k)
 {
-	uint8_t *to = k->stream.thread->scratch[SCRATCH_SOCK];
+	uint8_t to[16384]; /* scratch may be lent */
 	unsigned i;
 	ssize_t n;
 
 	for (i = 0; i < 4; i++) {
-		n = recv(k->fd, to, THREAD_SCRATCH, MSG_DONTWAIT);
+		n = recv(k->fd, to, sizeof(to), MSG_DONTWAIT);
 		if (n < 0 && errno == EAGAIN)
 			return false;
 		if (n == 0 || (n < 0 && errno != EINTR))
@@ -348,7 +368,7 @@ static void sock_close(struct stream *s, const char *why)
 	struct sock *k = of(s);
 
 	assert(k->state < SOCK_LINGERS);
-	k->lent = 0;
+	take_back(k);
 	if (!why)
 		close_resets(k->fd, false);
 	if (!why && k->state == SOCK_OPEN) {
