@@ -253,6 +253,7 @@ def test_one_endpoint_of_a_large_folder_changes(make_lab, files, capsys):
     changed = at + per_file // 2
     path, beside = folder / f"f{at:05}.yaml", folder / ".new"
     worker = processes(lab)["weft-worker"]
+    text = file_text(at, per_file, "@FIRST@")
     took, alone = [], []  # with and without the time that the worker, and we, waited for a CPU
 
     def others():
@@ -261,7 +262,7 @@ def test_one_endpoint_of_a_large_folder_changes(make_lab, files, capsys):
         new = endpoint(SERVICES * ENDPOINTS + i)
         with open(beside, "w", encoding="ascii") as written, open(path, "rb"):
             # On the disk before, and the old one freed after: ext4 would do both within rename().
-            written.write(file_text(at, per_file, new))
+            written.write(text.replace("@FIRST@", new))
             written.flush()
             os.fsync(written.fileno())
             began, waited = time.monotonic(), others()
