@@ -216,6 +216,23 @@ static void ten_thousand_requests(void **state)
 	free(say);
 }
 
+#define EMPTY "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+
+/* The next request waits until the answer before it has left, and no longer. */
+static void narrow_transport(void **state)
+{
+	ends_start(&s, true, ENDS_ECHO, NULL);
+	s.pair[1]->capacity = 10;
+	ends_say(&s, REQUEST REQUEST REQUEST);
+	for (unsigned i = 0; i < 200 && s.requests < 3; i++)
+		ends_turn(&s);
+	ends_turns(&s);
+	ends_turns(&s);
+	assert_string_equal(s.heard, EMPTY EMPTY EMPTY);
+	assert_int_equal(s.thread->pool.lent, 0);
+	ends_end(&s);
+}
+
 static void informational(void **state)
 {
 	ends_start(&s, true, ENDS_HOLD, NULL);
@@ -539,7 +556,7 @@ static void there_and_back(void **state)
 	static const struct {
 		size_t capacity, slice, body;
 	} all[] = {{8 << 20, 0, 1000000}, {70000, 0, 500000}, {5000, 700, 60000},
-		   {300, 40, 5000},	  {7, 3, 500},	      {1, 1, 100}};
+		   {300, 40, 5000},	  {7, 3, 300},	      {1, 1, 30}};
 	static uint8_t body[1000000];
 	static struct ends server;
 	uint64_t random = 7;
@@ -623,6 +640,7 @@ int main(void)
 		cmocka_unit_test(server_table),
 		cmocka_unit_test(client_table),
 		cmocka_unit_test(ten_thousand_requests),
+		cmocka_unit_test(narrow_transport),
 		cmocka_unit_test(informational),
 		cmocka_unit_test(server_tunnels),
 		cmocka_unit_test(client_tunnels),

@@ -303,8 +303,10 @@ static void on_below(struct stream *below, unsigned events)
 		h->armed = false;
 		h->readable = true;
 	}
-	if (events & (STREAM_WRITABLE | STREAM_OPEN))
+	if (events & (STREAM_WRITABLE | STREAM_OPEN)) {
 		h->blocked = false;
+		h->readable |= !h->m; /* the next request may have waited for the last answer to leave */
+	}
 	settle(h);
 }
 

@@ -14,11 +14,10 @@
 #define PORT_DIGITS 5
 
 /* RFC 3986 section 2.3 */
-static bool is_unreserved(uint8_t c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-	       c == '_' || c == '~';
-}
+static const bool unreserved[256] = {
+	['0' ... '9'] = true, ['A' ... 'Z'] = true, ['a' ... 'z'] = true,
+	['-'] = true,	      ['.'] = true,	    ['_'] = true,	  ['~'] = true,
+};
 
 static int hex(char c)
 {
@@ -52,7 +51,7 @@ static unsigned escape(const char *s, size_t left, char to[3], const char **ret_
 	*ret_why = "path: an escaped slash or backslash";
 	if (c == '/' || c == '\\')
 		return 0;
-	if (is_unreserved((uint8_t)c)) {
+	if (unreserved[c]) {
 		to[0] = (char)c;
 		return 1;
 	}
@@ -219,7 +218,7 @@ static size_t name(const char *s, size_t len, char *to)
 	size_t n;
 
 	for (n = 0; n < len && s[n] != ':'; n++) {
-		if (n == HOST_MAX || !is_unreserved((uint8_t)s[n]))
+		if (n == HOST_MAX || !unreserved[(uint8_t)s[n]])
 			return 0;
 		if (s[n] == '.' && (!n || s[n - 1] == '.'))
 			return 0;
@@ -242,8 +241,7 @@ bool http_host(struct http_text authority, char to[256], struct http_text *ret_h
 	if (to[n - 1] == '.')
 		n--;
 	for (i = 0; i < n; i++)
-		if (to[i] >= 'A' && to[i] <= 'Z')
-			to[i] = (char)(to[i] + 'a' - 'A');
+		to[i] = (char)(to[i] + ((uint8_t)(to[i] - 'A') < 26) * ('a' - 'A'));
 	*ret_host = (struct http_text){to, n};
 	return true;
 }
