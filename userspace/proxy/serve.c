@@ -561,7 +561,7 @@ void serve_row(const struct serve *v, struct relay_row *ret)
 {
 	*ret = (struct relay_row){
 		.kind = RELAY_HTTP,
-		.open = v->state == SERVE_HTTP,
+		.open = !v->dial.dial,
 		.thread = v->site->thread->index,
 		.netns = v->netns,
 		.tuple = v->tuple,
