@@ -126,10 +126,14 @@ static void up_ready(struct stream *s, unsigned events)
 
 	if (!x->up || s != &x->up->s)
 		return;
-	if (events & STREAM_FAILED)
+	if (events & STREAM_FAILED) {
 		up_failed(x);
-	else
-		exchange_pump(x);
+		return;
+	}
+	if (events & STREAM_READABLE)
+		exchange_pump_answer(x);
+	if (events & STREAM_WRITABLE && x->state != EXCHANGE_CLOSED)
+		loop_defer(loop_of(x), &x->again);
 }
 
 static struct http_text cut_text(struct exchange *x, struct http_text t)
@@ -185,7 +189,10 @@ static void send_head(struct exchange *x, struct http_connection *c)
 	let_go(x);
 	if (x->backend_ns)
 		loop_arm(loop_of(x), &x->backend_deadline, x->backend_ns);
-	exchange_pump(x);
+	if (x->begins)
+		exchange_pump_request(x);
+	else if (!x->up->s.finished)
+		loop_defer(loop_of(x), &x->again);
 }
 
 static void waited(struct http_pool_wait *w, struct http_connection *c, bool fresh, enum abi_reason reason,
@@ -279,7 +286,6 @@ void exchange_answered(struct http_exchange *up, const struct http_head *h)
 		loop_disarm(loop_of(x), &x->backend_deadline);
 	}
 	http_answer(x->down, h);
-	/* What follows the head lies where sockets read to: nobody else may read before it was taken. */
 	exchange_pump_answer(x);
 }
 
@@ -301,7 +307,10 @@ static void down_ready(struct stream *s, unsigned events)
 	} else if (x->state == EXCHANGE_REPLIES) {
 		exchange_reply_more(x);
 	} else if (x->up) {
-		exchange_pump(x);
+		if (events & STREAM_READABLE)
+			exchange_pump_request(x);
+		if (events & STREAM_WRITABLE && x->state != EXCHANGE_CLOSED)
+			loop_defer(loop_of(x), &x->again);
 	}
 }
 
@@ -339,11 +348,13 @@ void exchange_begin(struct serve *v, struct http_exchange *down, const struct ht
 	down->s.owner = x;
 	v->requests++;
 	v->site->requests++;
-	if (!exchange_route(x, h))
-		return;
-	if (x->request_ns)
-		loop_arm(loop_of(x), &x->deadline, x->request_ns);
-	ask(x);
+	x->begins = true;
+	if (exchange_route(x, h)) {
+		if (x->request_ns)
+			loop_arm(loop_of(x), &x->deadline, x->request_ns);
+		ask(x);
+	}
+	x->begins = false;
 }
 
 void exchanges_end(struct list *exchanges, enum abi_reason reason, const char *why)

@@ -58,6 +58,7 @@ struct exchange {
 	uint64_t request_ns, backend_ns;
 	struct websocket websocket;
 	bool cut;      /* the client must see that the answer is not all */
+	bool begins;   /* within the event of its head */
 	bool prepared; /* websocket_request() was asked */
 	bool needless; /* the answer is complete, the request is not */
 	struct loop_task again; /* stopped for others' sake, or is to be freed */
@@ -113,7 +114,8 @@ void exchange_reply_more(struct exchange *x); /* what did not fit */
 /* ------------------------------------------------------------------ exchange_body.c */
 
 void exchange_pump(struct exchange *x);
-/* From within the answer's event: that direction alone; the rest when the turn ends. */
+/* From within an event of the client, and of the endpoint: what that one sends. */
+void exchange_pump_request(struct exchange *x);
 void exchange_pump_answer(struct exchange *x);
 
 /* ------------------------------------------------------------------ exchange_route.c */

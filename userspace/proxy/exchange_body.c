@@ -4,6 +4,9 @@
  *
  * An answer may be complete before its request is: the request goes on for as long as the endpoint takes it, and not
  * for ever. A request may be complete long before its answer.
+ *
+ * Sockets of a thread read into one buffer, and a codec lends what lies there while it tells of it. So within an event
+ * only who tells is read from; the other direction waits for the end of the turn.
  */
 #include "exchange.h"
 
@@ -34,22 +37,10 @@ static bool complete(const struct http_exchange *in, const struct http_exchange 
 	return in->s.ended && out->s.finished;
 }
 
-void exchange_pump_answer(struct exchange *x)
-{
-	if (!x->down->s.finished)
-		(void)pump(x, x->up, x->down, &x->bytes[RELAY_SERVER]);
-	loop_defer(x->site->thread->loop, &x->again);
-}
-
-void exchange_pump(struct exchange *x)
+static void look(struct exchange *x, bool more)
 {
 	struct loop *loop = x->site->thread->loop;
-	bool more = false;
 
-	if (!x->up->s.finished)
-		more = pump(x, x->down, x->up, &x->bytes[RELAY_CLIENT]);
-	if (x->state == EXCHANGE_ANSWERED && !x->down->s.finished)
-		more = pump(x, x->up, x->down, &x->bytes[RELAY_SERVER]) || more;
 	if (x->state == EXCHANGE_ANSWERED && complete(x->up, x->down)) {
 		if (complete(x->down, x->up)) {
 			exchange_close(x, ABI_NONE, NULL);
@@ -63,4 +54,33 @@ void exchange_pump(struct exchange *x)
 	}
 	if (more)
 		loop_defer(loop, &x->again);
+}
+
+static bool pump_request(struct exchange *x)
+{
+	return !x->up->s.finished && pump(x, x->down, x->up, &x->bytes[RELAY_CLIENT]);
+}
+
+static bool pump_answer(struct exchange *x)
+{
+	return x->state == EXCHANGE_ANSWERED && !x->down->s.finished &&
+	       pump(x, x->up, x->down, &x->bytes[RELAY_SERVER]);
+}
+
+void exchange_pump_request(struct exchange *x)
+{
+	look(x, pump_request(x));
+}
+
+void exchange_pump_answer(struct exchange *x)
+{
+	look(x, pump_answer(x));
+}
+
+void exchange_pump(struct exchange *x)
+{
+	bool more = pump_request(x);
+
+	more = pump_answer(x) || more;
+	look(x, more);
 }

@@ -71,7 +71,7 @@ static void discard(struct mirror *m)
 	struct stream_bytes run[STREAM_RUNS];
 	struct stream *s = &m->up->s;
 
-	for (unsigned i = 0, runs; i < 4 && (runs = stream_peek(s, run, THREAD_SCRATCH)); i++) {
+	for (unsigned i = 0, runs; i < 64 && (runs = stream_peek(s, run, THREAD_SCRATCH)); i++) {
 		size_t all = 0;
 
 		for (unsigned k = 0; k < runs; k++)
@@ -80,14 +80,13 @@ static void discard(struct mirror *m)
 	}
 }
 
-static void mirror_pump(struct mirror *m)
+/* Never reads: the request's bytes may lie where it would read to. */
+static void mirror_push(struct mirror *m)
 {
 	if (!m->up || m->closed)
 		return;
 	if (!m->up->s.finished && stream_drain(&m->up->s, &m->body) && m->complete)
 		stream_finish(&m->up->s);
-	if (m->up->head_came)
-		discard(m);
 	if (m->up->s.finished && m->up->s.ended)
 		mirror_close(m, NULL);
 }
@@ -98,15 +97,23 @@ static void up_ready(struct stream *s, unsigned events)
 
 	if (m->closed)
 		return;
-	if (events & STREAM_FAILED)
+	if (events & STREAM_FAILED) {
 		mirror_close(m, s->why);
-	else
-		mirror_pump(m);
+		return;
+	}
+	if (events & STREAM_READABLE && m->up->head_came)
+		discard(m);
+	mirror_push(m);
 }
 
 void mirror_answered(struct http_exchange *up)
 {
-	mirror_pump(up->s.owner);
+	struct mirror *m = up->s.owner;
+
+	if (!up->head_came)
+		return;
+	discard(m);
+	mirror_push(m);
 }
 
 bool mirror_is(const struct http_exchange *up)
@@ -126,7 +133,7 @@ static void waited(struct http_pool_wait *w, struct http_connection *c, bool fre
 	}
 	m->up->s.ready = up_ready;
 	m->up->s.owner = m;
-	mirror_pump(m);
+	mirror_push(m);
 }
 
 /* ------------------------------------------------------------------ what exchanges do */
@@ -181,7 +188,7 @@ void mirrors_feed(void *ctx, const struct stream_bytes *run, size_t len)
 			buf_add(&m->body, &m->site->thread->pool, run[i].data, n);
 			left -= n;
 		}
-		mirror_pump(m);
+		mirror_push(m);
 		if (!m->closed && m->body.len > MIRROR_BYTES)
 			mirror_close(m, "it does not keep up");
 	}
@@ -199,7 +206,7 @@ void mirrors_end(struct list *mirrors, const char *why)
 			continue;
 		}
 		m->complete = true;
-		mirror_pump(m);
+		mirror_push(m);
 	}
 }
 
