@@ -40,7 +40,8 @@ BENCH="redis-server redis-tools postgresql haproxy nghttp2-client python3-venv
 	$(command -v go >/dev/null || echo golang-go)"
 # The other real programs of tests/net/programs.
 PROGRAMS="mariadb-server mariadb-client memcached openssh-server openssh-client rsync vsftpd mosquitto
-	mosquitto-clients socat git nodejs default-jdk-headless"
+	mosquitto-clients socat git nodejs default-jdk-headless apache2-bin
+	python3-grpcio python3-websockets"
 KERNELS="qemu-system-x86 busybox-static cpio iproute2"
 
 packages() {

@@ -1,289 +1,560 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-HTTP/1.1 through the worker: a Service that wants it is looked into, each request goes its own way, to pods of this node
-and of another one; what does not speak HTTP passes as it is.
+HTTP through a routed Service, any version to any, same node and another one: what each end says arrives, and nothing
+else; bodies, trailers, early answers, ends and cuts, each way.
+
+WEFT_HTTP_DIRECT=1 plays the same against the origins themselves, which shows that it is not the tests that fail.
 """
 
-import collections
-import json
-import re
-import socket
-import sys
+import contextlib
+import hashlib
+import itertools
+import os
+import threading
+import time
 
+import http_peers
 import labrun
 import pytest
+import routed
+from http_peers import MIB, STREAM, Cut, Held, client, digest_of, pattern
+from routed import origins, origins_are_content  # noqa: F401
 
-from two_nodes import LAB, MANIFESTS, PLACES  # noqa: F401
-
-PORT = 8080
-VIP = "10.96.7.1"
-# Answers every request with its pod's name, the request as it came, and the body's length; "/close" cuts it.
-ORIGIN = """
-import hashlib, http.server, json, sys
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def body(self):
-        if self.headers.get("transfer-encoding") == "chunked":
-            data = b""
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                data += self.rfile.read(size)
-                self.rfile.readline()
-            while self.rfile.readline().strip():
-                pass
-            return data
-        return self.rfile.read(int(self.headers.get("content-length", 0)))
-    def do_GET(self):
-        data = self.body()
-        if self.path.startswith("/cut"):
-            self.wfile.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 100\\r\\n\\r\\nonly this")
-            self.wfile.flush()
-            self.connection.shutdown(2)
-            self.close_connection = True
-            return
-        answer = json.dumps({"pod": sys.argv[1], "path": self.path, "method": self.command,
-                             "headers": self.headers.items(), "bytes": len(data),
-                             "sha": hashlib.sha256(data).hexdigest(), "client": self.client_address}).encode()
-        if self.path.startswith("/big"):
-            answer += b" " * (8 << 20)
-        self.send_response(200)
-        self.send_header("X-Case", "Kept")
-        if self.path.startswith("/chunked"):
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            for part in (answer[:10], answer[10:]):
-                self.wfile.write(b"%x\\r\\n%s\\r\\n" % (len(part), part))
-            self.wfile.write(b"0\\r\\n\\r\\n")
-            return
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer)
-    do_POST = do_PUT = do_HEAD = do_DELETE = do_GET
-    def log_message(self, *_):
-        pass
-class Server(http.server.ThreadingHTTPServer):
-    request_queue_size = 1024
-Server(("", int(sys.argv[2])), Handler).serve_forever()
-"""
-
-GREETING = """
-import socket
-s = socket.create_server(("", 8090))
-while True:
-    c, _ = s.accept()
-    c.sendall(b"220 ready\\r\\n")
-    c.sendall(c.recv(100)[::-1])
-    c.close()
-"""
+DIRECT = bool(os.environ.get("WEFT_HTTP_DIRECT"))
+WEFT = not DIRECT
+LAB = routed.LAB
+VIP = "10.96.8.1"
+MANIFESTS = {"web.json": routed.listed(
+    *routed.of_pods(), routed.service("web", VIP, [("http", 80, 8081, None)], "near"),
+    routed.route("web", "web", [routed.rule(routed.backend(place, version), path=f"/{place}/{version}")
+                                for place in routed.BACKENDS for version in routed.PORTS]))}
+WAYS = [pytest.param(way, id=f"{way[0]}-{way[1]}-{way[2]}") for way in itertools.product(
+    ("h1", "h2"), ("h1", "h2"), ("near", "far")) if not DIRECT or way[0] == way[1]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def origins(lab):
-    for pod in ("local", "server"):
-        lab.start(pod, sys.executable, "-S", "-c", ORIGIN, pod, str(PORT))
-    for pod in ("local", "server"):
-        labrun.wait_for(lambda p=pod: lab.listens(p, PORT), 10, f"origin of {pod}")
+def through_weft(test):
+    """A test of what weft says, where there is none."""
+    return None if DIRECT else test
 
 
-def service(lab, *pods, port_name="http", port=PORT, **annotations):
-    """The Service, with these pods behind it."""
-    objects = [{"apiVersion": "v1", "kind": "Service",
-                "metadata": {"name": "web", "namespace": "default",
-                             "annotations": {"weft.io/proxy": "always"} | annotations},
-                "spec": {"clusterIPs": [VIP], "ports": [{"name": port_name, "port": 80, "targetPort": port}]}},
-               {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-                "metadata": {"name": "web-1", "namespace": "default",
-                             "labels": {"kubernetes.io/service-name": "web"}},
-                "addressType": "IPv4", "ports": [{"name": port_name, "port": port, "protocol": "TCP"}],
-                "endpoints": [{"addresses": [lab.ip(p)], "conditions": {"ready": True}} for p in pods]}]
-    lab.manifest("web.json", json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-    want = {f"{lab.ip(p)}:{port}" for p in pods}
-    labrun.wait_for(lambda: endpoints(lab) == (want, True), 10, f"endpoints {want}")
+class Way:
+    """From the client to one origin: `version` is spoken here, `origin.version` there."""
+
+    numbers = itertools.count()
+
+    def __init__(self, lab, origins, version, spoken, place):
+        self.lab, self.version, self.origin = lab, version, origins[place, spoken]
+        self.prefix = f"/{place}/{spoken}"
+        self.to = (lab.ip(place), routed.PORTS[spoken]) if DIRECT else (VIP, 80)
+
+    def client(self, **options):
+        return client(self.lab, "client", self.to, self.version, **options)
+
+    def on(self, handler):
+        """A path that `handler` answers."""
+        path = f"{self.prefix}/of-{next(self.numbers)}"
+        self.origin.on[path] = handler
+        return path
+
+    def held(self):
+        h = Held()
+        return self.on(h), h
 
 
-def endpoints(lab):
-    for s in lab.weftctl("services", node="n1")["services"]:
-        if s["vip"] == VIP and s["in_kernel"]:
-            return {e["address"] for e in s["endpoints"]}, s["ports"][0]["name"] == "" if "ports" in s else True
-    return None
+@pytest.fixture(scope="module")
+def ready(lab, origins):  # noqa: F811
+    """Every route is in force, and each origin answers."""
+    if not DIRECT:
+        for place, version in origins:
+            routed.until_answered(lab, VIP, f"/{place}/{version}/ready")
 
 
-class Client:
-    """One connection of the client's pod, and answers read off it byte by byte as HTTP/1.1 frames them."""
+@pytest.fixture(params=WAYS)
+def way(request, lab, origins, ready):  # noqa: F811
+    return Way(lab, origins, *request.param)
 
-    def __init__(self, lab, timeout=20):
-        self.socket = lab.socket("client")
-        self.socket.settimeout(timeout)
-        self.socket.connect((VIP, 80))
-        self.file = self.socket.makefile("rb")
 
-    def send(self, method, path, *fields, body=b""):
-        head = [f"{method} {path} HTTP/1.1", "Host: web.default", *fields]
-        if body:
-            head.append(f"Content-Length: {len(body)}")
-        self.socket.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+def way_of(**wanted):
+    """Parametrises with the ways of which this is so: version=, spoken=, place=."""
+    names = ("version", "spoken", "place")
+    found = [w for w in WAYS if all(w.values[0][names.index(n)] == v for n, v in wanted.items())]
+    return pytest.mark.parametrize("way", found, indirect=True)
 
-    def head(self):
-        line = self.file.readline().decode()
-        found = re.fullmatch(r"HTTP/1\.1 (\d{3}) .*\r\n", line)
-        assert found, line
-        fields = []
-        while (line := self.file.readline().decode()) != "\r\n":
-            assert line.endswith("\r\n"), line
-            fields.append(tuple(line[:-2].split(": ", 1)))
-        return int(found[1]), fields
 
-    def answer(self, bodiless=False):
-        status, fields = self.head()
-        names = {k.lower(): v for k, v in fields}
-        if bodiless or status in (204, 304):
-            body = b""
-        elif names.get("transfer-encoding") == "chunked":
-            body = b""
-            while size := int(self.file.readline(), 16):
-                body += self.file.read(size)
-                assert self.file.readline() == b"\r\n"
-            assert self.file.readline() == b"\r\n"
+# ------------------------------------------------------------------ what arrives
+
+
+def test_what_is_asked_arrives(way):
+    with way.client() as c:
+        m = c.ask("GET", f"{way.prefix}/a%20b?q=1&q=2;%C3%A9", [("X-Own", "one"), ("x-two", "a"), ("x-two", "b"),
+                                                             ("Cookie", "a=1; b=2"), ("Te", "trailers")])
+    seen = m.seen
+    assert (seen["who"], seen["version"], seen["method"]) == (way.origin.who, way.origin.version, "GET")
+    assert seen["path"] == f"{way.prefix}/a%20b?q=1&q=2;%C3%A9"
+    assert (seen["authority"], seen["client"], seen["length"]) == ("web", way.lab.ip("client"), 0)
+    fields = [(n.lower(), v) for n, v in seen["fields"]]
+    assert ("x-own", "one") in fields
+    assert ", ".join(v for n, v in fields if n == "x-two") == "a, b"
+    assert "; ".join(v for n, v in fields if n == "cookie") == "a=1; b=2"
+    assert m.get("content-type") == "application/json" and m.get("x-who") == way.origin.who
+    names = [n for n, _ in fields]
+    for hop in ("keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "content-length"):
+        assert hop not in names, fields
+    assert names.count("host") == (way.origin.version == "h1")
+    if not DIRECT:
+        assert names.count("x-request-id") == 1
+
+
+@way_of(version="h1", spoken="h1")
+def test_the_case_and_order_of_names_are_kept(way):
+    own = [("X-oDD-Case", "1"), ("ACCEPT", "*/*"), ("x-lower", "2"), ("X-oDD-Case", "3")]
+    path = way.on(lambda x: x.respond(200, x.message.raw, [("X-wEIRD", "a"), ("ETag", '"x"'), ("X-wEIRD", "b")]))
+    with way.client() as c:
+        m = c.ask("GET", path, own)
+    lines = m.body.decode().split("\r\n")
+    assert [n for n in lines if n.partition(":")[0] in {n for n, _ in own}] == [f"{n}: {v}" for n, v in own]
+    assert [(n, v) for n, v in m.fields if n in ("X-wEIRD", "ETag")] == [
+        ("X-wEIRD", "a"), ("ETag", '"x"'), ("X-wEIRD", "b")]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"])
+def test_methods_with_a_body(way, method):
+    with way.client() as c:
+        seen = c.ask(method, f"{way.prefix}/m", body=b"x" * 1000).seen
+    assert (seen["method"], seen["length"]) == (method, 1000)
+    assert ["content-length", "1000"] in [[n.lower(), v] for n, v in seen["fields"]]
+
+
+@pytest.mark.parametrize("size", [0, 1, 16384, 300_001])
+def test_a_body_whose_length_is_known(way, size):
+    body = pattern(size)
+    path = way.on(lambda x: x.respond(200, x.rest()))
+    with way.client() as c:
+        m = c.ask("POST", path, body=body)
+    assert m.body == body and m.get("content-length") == str(size)
+
+
+@pytest.mark.parametrize("size", [0, 1, 300_001])
+def test_a_body_that_ends_by_itself(way, size):
+    path = way.on(lambda x: x.respond(200, x.rest(), trailers=[("x-end", "done")]))
+    body = pattern(size)
+    with way.client() as c:
+        x = c.begin("POST", path, body=STREAM)
+        for at in range(0, size, 70_000):
+            x.write(body[at:at + 70_000])
+        x.end()
+        m = x.answer()
+    assert m.body == body and ("x-end", "done") in m.trailers
+
+
+def test_trailers_of_both(way):
+    def answer(x):
+        x.rest()
+        got = dict(x.message.trailers)
+        x.respond(200, b"body", [("Trailer", "x-sum")], trailers=[("x-sum", got.get("x-in", "none")), ("x-2", "b")])
+
+    path = way.on(answer)
+    with way.client() as c:
+        x = c.begin("POST", path, [("TE", "trailers"), ("Trailer", "x-in")], body=STREAM)
+        x.write(b"hello")
+        x.end([("x-in", "17")])
+        m = x.answer()
+    assert m.body == b"body"
+    assert [(n.lower(), v) for n, v in m.trailers] == [("x-sum", "17"), ("x-2", "b")]
+
+
+@pytest.mark.parametrize("status, body", [(200, True), (204, False), (304, False), (404, True), (500, True)])
+def test_statuses(way, status, body):
+    path = way.on(lambda x: x.respond(status, b"some" if body else b"", [("etag", '"e"')]))
+    with way.client() as c:
+        for _ in range(3):  # on one connection: no answer is taken for the rest of another
+            m = c.ask("GET", path)
+            assert (m.status, m.body, m.get("etag")) == (status, b"some" if body else b"", '"e"')
+
+
+def test_head_has_the_length_and_no_body(way):
+    def answer(x):
+        x.start(200, [], length=5000)
+        if x.message.method != "HEAD":
+            x.write(b"y" * 5000)
+        x.end()
+
+    path = way.on(answer)
+    with way.client() as c:
+        for method, size in (("HEAD", 0), ("GET", 5000), ("HEAD", 0), ("GET", 5000)):
+            m = c.ask(method, path)
+            assert (m.status, m.get("content-length"), len(m.body)) == (200, "5000", size)
+
+
+# ------------------------------------------------------------------ in which order
+
+
+def test_100_continue_is_the_origins_word(way):
+    path, held = way.held()
+    with way.client() as c:
+        c1 = c.begin("POST", path, [("Expect", "100-continue")], body=STREAM, length=4)
+        x = held.next()
+        assert x.message.get("expect") == "100-continue"
+        x.inform(100)
+        if way.version == "h1":
+            assert c1.read_head().status == 100
         else:
-            body = self.file.read(int(names["content-length"]))
-            assert len(body) == int(names["content-length"])
-        return status, fields, body
-
-    def ask(self, method, path, *fields, body=b""):
-        self.send(method, path, *fields, body=body)
-        status, fields, body = self.answer(method == "HEAD")
-        return status, fields, json.loads(body) if status == 200 and body else body
-
-    def close(self):
-        self.file.close()
-        self.socket.close()
+            c.until(lambda: c1.message.informational)
+            assert c1.message.informational[0].status == 100
+        c1.write(b"body")
+        c1.end()
+        assert x.rest() == b"body"
+        x.respond(200, b"thanks")
+        x.released.set()
+        assert c1.answer().body == b"thanks"
 
 
-@pytest.fixture
-def client(lab):
-    made = []
-
-    def connect(**options):
-        made.append(Client(lab, **options))
-        return made[-1]
-    yield connect
-    for c in made:
-        c.close()
-
-
-def test_each_request_by_itself(lab, client):
-    """Two pods, one of them on another node: requests of one connection reach both; the client's address is seen."""
-    service(lab, "local", "server")
-    c = client()
-    reached = collections.Counter()
-    for i in range(60):
-        status, fields, said = c.ask("GET", f"/a/{i}?x=%20y")
-        assert status == 200 and said["path"] == f"/a/{i}?x=%20y"
-        assert said["client"][0] == lab.ip("client")
-        assert ("X-Case", "Kept") in fields
-        assert ["Host", "web.default"] in said["headers"]
-        reached[said["pod"]] += 1
-    assert set(reached) == {"local", "server"} and min(reached.values()) > 8
-    rows = [r for r in lab.weftctl("connections", node="n1")["connections"] if "requests" in r]
-    assert [(r["source"]["pod"], r["asked_port"], r["requests"]) for r in rows] == [("default/client", 80, 60)]
+def test_100_continue_may_be_refused(way):
+    path, held = way.held()
+    with way.client() as c:
+        c1 = c.begin("POST", path, [("Expect", "100-continue")], body=STREAM, length=4)
+        x = held.next()
+        x.respond(417, b"no")
+        x.c.last = True
+        m = c1.answer()
+        assert (m.status, m.body, m.informational) == (417, b"no", [])
+        x.reset() if way.origin.version == "h1" else x.reset(http_peers.NO_ERROR)
+        x.released.set()
 
 
-@pytest.mark.parametrize("pod", ["local", "server"])
-def test_bodies(lab, client, pod):
-    service(lab, pod)
-    c = client()
-    for size in (0, 1, 1000, 70_000, 5_000_000):
-        status, _, said = c.ask("POST", "/", body=b"x" * size)
-        assert (status, said["bytes"]) == (200, size)
-    status, _, said = c.ask("GET", "/chunked")
-    assert (status, said["pod"]) == (200, pod)
-    status, _, body = c.ask("HEAD", "/")
-    assert (status, body) == (200, b"")
-    c.send("GET", "/big")
-    status, _, body = c.answer()
-    assert status == 200 and len(body) > 8 << 20
-    c.send("POST", "/", "Transfer-Encoding: chunked")
-    c.socket.sendall(b"5\r\nhello\r\n0\r\n\r\n")
-    status, _, body = c.answer()
-    assert (status, json.loads(body)["bytes"]) == (200, 5)
+def test_early_hints_come_before_the_answer(way):
+    path, held = way.held()
+    with way.client() as c:
+        c1 = c.begin("GET", path)
+        x = held.next()
+        x.inform(103, [("Link", "</a.css>; rel=preload")])
+        x.inform(103, [("Link", "</b.css>; rel=preload")])
+        if way.version == "h1":
+            c1.message.informational = [c1.read_head(), c1.read_head()]
+        else:
+            c.until(lambda: len(c1.message.informational) == 2)
+        x.respond(200, b"page")
+        x.released.set()
+        m = c1.answer()
+    assert [(i.status, i.get("link")) for i in m.informational] == [
+        (103, "</a.css>; rel=preload"), (103, "</b.css>; rel=preload")]
+    assert (m.status, m.body) == (200, b"page")
 
 
-def test_pipelined(lab, client):
-    service(lab, "local", "server")
-    c = client()
-    c.socket.sendall(b"".join(f"GET /{i} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for i in range(50)))
-    for i in range(50):
-        status, _, body = c.answer()
-        assert status == 200 and json.loads(body)["path"] == f"/{i}"
+def test_the_head_of_an_answer_does_not_wait_for_its_body(way):
+    path, held = way.held()
+    with way.client() as c:
+        c1 = c.begin("GET", path)
+        x = held.next()
+        x.start(200)
+        assert c1.head().status == 200
+        for piece in (b"one", b"two"):
+            x.write(piece)
+            assert c1.read() == piece
+        x.end()
+        x.released.set()
+        assert c1.rest() == b""
 
 
-def test_a_cut_answer_is_seen_as_one(lab, client):
-    service(lab, "server")
-    c = client()
-    c.send("GET", "/cut")
+def test_a_request_and_its_answer_flow_at_once(way):
+    """Full duplex: each piece is answered before the next is sent."""
+    path, held = way.held()
+    with way.client() as c:
+        c1 = c.begin("POST", path, body=STREAM)
+        x = held.next()
+        x.start(200)
+        c1.head()
+        for n in range(20):
+            c1.write(b"ping %d" % n)
+            assert x.read() == b"ping %d" % n
+            x.write(b"pong %d" % n)
+            assert c1.read() == b"pong %d" % n
+        c1.end()
+        assert x.rest() == b""
+        x.end()
+        x.released.set()
+        assert c1.rest() == b""
+
+
+def test_an_answer_while_the_request_still_flows(way):
+    """413 at the head of a body of which the origin reads nothing: the client has the whole answer, and no more."""
+    path, held = way.held()
+    with way.client() as c:
+        c1 = c.begin("POST", path, body=STREAM, length=64 * MIB)
+        x = held.next()
+        x.respond(413, b"too much")
+        if way.origin.version == "h2":
+            x.reset(http_peers.NO_ERROR)
+        m = c1.answer()
+        assert (m.status, m.body) == (413, b"too much")
+        x.c.close()
+        x.released.set()
+        with contextlib.suppress(Cut):  # it may be told so at any byte, but is not kept for ever
+            for _ in range(16):
+                c1.write(bytes(65536))
+    with way.client() as c:
+        assert c.ask("GET", way.prefix).status == 200
+
+
+def test_bodies_both_ways_at_once(way):
+    size = 16 * MIB
+    body, back = pattern(size, 1), pattern(size, 2)
+    got = {}
+
+    def answer(x):
+        reader = threading.Thread(target=lambda: got.update(origin=digest_of(x)))
+        reader.start()
+        x.start(200, [], length=size)
+        x.write(back)
+        x.end()
+        reader.join()
+
+    path = way.on(answer)
+    with way.client() as c:
+        c1 = c.begin("POST", path, body=STREAM, length=size)
+        writer = threading.Thread(target=lambda: (c1.write(body), c1.end()))
+        writer.start()
+        got["client"] = digest_of(c1)
+        writer.join(60)
+        labrun.wait_for(lambda: "origin" in got, 30, "the end of the request at the origin")
+    assert got["client"] == (size, hashlib.sha256(back).hexdigest())
+    assert got["origin"] == (size, hashlib.sha256(body).hexdigest())
+
+
+def test_a_slow_reader_stops_its_writer(way):
+    """Of an answer that nobody reads little is taken from the origin; then it comes, whole."""
+    size, sent = 64 * MIB, [0]
+    piece = pattern(65536)
+
+    def answer(x):
+        x.start(200, [], length=size)
+        while sent[0] < size:
+            x.write(piece)
+            sent[0] += len(piece)
+        x.end()
+
+    path = way.on(answer)
+    before = {} if DIRECT else way.lab.daemon_pss()
+    with way.client() as c:
+        c1 = c.begin("GET", path)
+        c1.head()
+        still, last = 0, -1
+        until = time.monotonic() + 60
+        while still < 10:  # for half a second nothing more is taken
+            still = still + 1 if sent[0] == last else 0
+            last = sent[0]
+            assert time.monotonic() < until and (way.version == "h2" or last < size), "nothing stops the origin"
+            if way.version == "h2" and last == size:
+                break
+            time.sleep(0.05)  # between two looks
+        for node, pss in before.items():
+            assert way.lab.daemon_pss()[node] - pss < 8 * MIB, (node, last)
+        assert digest_of(c1)[0] == size
+
+
+# ------------------------------------------------------------------ ends and cuts
+
+
+def test_a_client_that_goes_is_heard_of(way):
+    path, held = way.held()
+    c = way.client()
+    c1 = c.begin("POST", path, body=STREAM)
+    c1.write(b"part")
+    x = held.next()
+    assert x.read() == b"part"
+    c1.reset()
+    with pytest.raises(Cut):
+        x.rest()
+    x.released.set()
+    c.close()
+
+
+def test_an_upload_that_is_cut_is_not_an_upload(way):
+    """An end of the connection, not a reset, in the middle of a body."""
+    path, held = way.held()
+    c = way.client()
+    c1 = c.begin("POST", path, body=STREAM, length=1000)
+    c1.write(b"x" * 500)
+    x = held.next()
+    got = x.read()
+    c.close()
+    with pytest.raises(Cut):
+        while True:
+            more = x.read()
+            assert more, "the origin was told that this is all"
+            got += more
+    assert len(got) == 500
+    x.released.set()
+
+
+@pytest.mark.parametrize("length", [1000, None], ids=["length", "stream"])
+def test_an_answer_that_is_cut_is_not_an_answer(way, length):
+    path, held = way.held()
+    with way.client() as c:
+        c1 = c.begin("GET", path)
+        x = held.next()
+        x.start(200, [], length=length)
+        x.write(b"x" * 500)
+        assert c1.read() == b"x" * 500
+        if way.origin.version == "h1":
+            x.c.close()
+        else:
+            x.reset(http_peers.INTERNAL_ERROR)
+        x.released.set()
+        with pytest.raises(Cut):
+            c1.rest()
+    with way.client() as c:
+        assert c.ask("GET", way.prefix).status == 200
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+@through_weft
+def test_no_answer_at_all_is_502(way, how):
+    path, held = way.held()
+    with way.client() as c:
+        c1 = c.begin("POST", path, body=b"x")
+        x = held.next()
+        x.reset() if how == "reset" else x.c.close()
+        x.released.set()
+        if way.version == way.origin.version == "h2":
+            with contextlib.suppress(Cut):  # a reset of the stream is passed on as one
+                assert c1.answer().status == 502
+        else:
+            assert c1.answer().status == 502
+        assert len([m for m in way.origin.requests if m.path == path]) == 1, "asked again, which was not its to do"
+
+
+@way_of(version="h2")
+def test_one_stream_of_many_is_cut(way):
+    path, held = way.held()
+    with way.client() as c:
+        streams = [c.begin("POST", path, [("n", str(n))], body=STREAM) for n in range(10)]
+        ends = {x.message.get("n"): x for x in (held.next() for _ in range(10))}
+        streams[3].reset()
+        with pytest.raises(Cut):
+            ends["3"].rest()
+        for n, x in ends.items():
+            if n != "3":
+                streams[int(n)].end()
+                x.rest()
+                x.respond(200, n)
+                assert streams[int(n)].answer().body.decode() == n
+            x.released.set()
+
+
+# ------------------------------------------------------------------ connections
+
+
+def test_many_requests_on_one_connection(way):
+    before = len(way.origin.connections)
+    with way.client() as c:
+        numbers = {c.ask("GET", f"{way.prefix}/{n}").seen["connection"] for n in range(200)}
+    assert len(numbers) <= 2 and len(way.origin.connections) - before <= 2, numbers
+
+
+@way_of(version="h1")
+def test_pipelining(way):
+    with way.client() as c:
+        c.send("".join(f"GET {way.prefix}/{n} HTTP/1.1\r\nHost: web\r\n\r\n" for n in range(100)))
+        assert [c.expect().answer().seen["path"] for _ in range(100)] == [f"{way.prefix}/{n}" for n in range(100)]
+
+
+@way_of(version="h1")
+def test_a_pipelined_body_is_not_a_request(way):
+    inner = f"GET {way.prefix}/inner HTTP/1.1\r\nHost: web\r\n\r\n"
+    with way.client() as c:
+        c.send(f"POST {way.prefix}/outer HTTP/1.1\r\nHost: web\r\nContent-Length: {len(inner)}\r\n\r\n{inner}"
+               f"GET {way.prefix}/next HTTP/1.1\r\nHost: web\r\n\r\n")
+        assert c.expect("POST").answer().seen["body"] == inner
+        assert c.expect().answer().seen["path"] == f"{way.prefix}/next"
+
+
+@way_of(version="h1")
+def test_http_1_0(way):
+    path = way.on(lambda x: (x.start(200), x.write(b"a"), x.write(b"b"), x.end()))
+    with way.client() as c:
+        c.send(f"GET {path} HTTP/1.0\r\nHost: web\r\n\r\n")
+        m = c.expect().answer()
+        assert m.body == b"ab" and m.get("transfer-encoding") is None
+        assert c.closed()
+    with way.client() as c:
+        c.send(f"GET {way.prefix}/x HTTP/1.0\r\n\r\n")  # no Host: 1.0 need not
+        assert c.expect().answer().status == 200
+        assert c.closed()
+
+
+@way_of(version="h1")
+def test_connection_close(way):
+    with way.client() as c:
+        m = c.ask("GET", f"{way.prefix}/x", [("Connection", "close, X-Hop"), ("X-Hop", "1")])
+        assert "close" in m.get("connection", "").lower()
+        if not DIRECT:
+            assert "x-hop" not in [n.lower() for n, _ in m.seen["fields"]]
+        assert c.closed()
+
+
+@way_of(spoken="h1")
+def test_the_origin_may_close_after_each_answer(way):
+    def answer(x):
+        x.rest()
+        x.respond(200, b"bye", [("Connection", "close")])
+        x.c.last = True
+
+    path = way.on(answer)
+    with way.client() as c:
+        for _ in range(1 if DIRECT else 20):
+            assert c.ask("GET", path).body == b"bye"
+
+
+@way_of(spoken="h1")
+def test_an_answer_that_ends_with_its_connection(way):
+    def answer(x):
+        x.rest()
+        x.c.send("HTTP/1.0 200 OK\r\nX-Old: yes\r\n\r\nall of it")
+        x.c.last = True
+
+    path = way.on(answer)
+    with way.client() as c:
+        m = c.ask("GET", path)
+        assert (m.body, m.get("x-old")) == (b"all of it", "yes")
+
+
+@way_of(version="h1", spoken="h1")
+def test_upgrade(way):
+    """A switch of protocols, and bytes both ways after it."""
+
+    def answer(x):
+        assert (x.message.method, x.message.get("upgrade")) == ("GET", "websocket")
+        x.start(101, [("Upgrade", "websocket"), ("Connection", "Upgrade")])
+        while piece := x.read():
+            x.write(piece.upper())
+        x.end()
+
+    path = way.on(answer)
+    with way.client() as c:
+        x = c.begin("GET", path, [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13"),
+                                  ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")])
+        m = x.head()
+        assert (m.status, m.get("upgrade")) == (101, "websocket")
+        for word in (b"one", b"two", b"three" * 10000):
+            x.write(word)
+            got = b""
+            while len(got) < len(word):
+                got += x.read()
+            assert got == word.upper()
+        x.end()
+        assert x.rest() == b""
+
+
+@through_weft
+def test_an_origin_that_is_not_there(way):
+    """A Service whose pod has no listener."""
+    vip = "10.96.8.9"
+    place = way.prefix.split("/")[1]
     try:
-        assert c.head()[0] == 200
-        assert len(c.file.read()) < 100
-    except ConnectionResetError:
-        pass
-
-
-def test_nobody_is_there(lab, client):
-    """No endpoint is ready, or nobody listens: 503, and the connection goes on."""
-    service(lab, "local", port=8099)
-    c = client()
-    status, _, body = c.ask("GET", "/")
-    assert status == 503 and b"unreachable" in body
-    assert c.ask("GET", "/")[0] == 503
-
-
-def test_one_of_two_does_not_listen(lab, client):
-    """A request that could not be sent is sent to the other one."""
-    service(lab, "local", "server")
-    stopped = lab.start("local", "sleep", "1000")
-    lab.stop(stopped)
-    c = client()
-    assert all(c.ask("GET", "/")[0] == 200 for _ in range(20))
-
-
-def test_what_is_refused(lab, client):
-    service(lab, "local")
-    for request in (b"GET / HTTP/1.1\r\n\r\n", b"GET /%2F HTTP/1.1\r\nHost: a\r\n\r\n",
-                    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-                    b"nonsense\r\n\r\n"):
-        c = client()
-        c.socket.sendall(request)
-        assert c.head()[0] == 400, request
-
-
-def test_bytes_where_nobody_said(lab):
-    """A server that speaks first is heard at once, and a client that does not speak HTTP gets through."""
-    lab.start("server", sys.executable, "-S", "-c", GREETING)
-    labrun.wait_for(lambda: lab.listens("server", 8090), 10, "the greeter")
-    service(lab, "server", port_name="some", port=8090)
-    for _ in range(3):
-        s = lab.socket("client")
-        s.settimeout(10)
-        s.connect((VIP, 80))
-        assert s.recv(100) == b"220 ready\r\n"
-        s.sendall(b"abc")
-        assert s.recv(100) == b"cba"
-        assert s.recv(100) == b""
-        s.close()
-
-
-def test_http_where_nobody_said(lab, client):
-    service(lab, "local", "server", port_name="some")
-    for _ in range(3):
-        c = client()
-        assert {c.ask("GET", "/")[2]["pod"] for _ in range(30)} == {"local", "server"}
-
-
-def test_a_slow_client(lab, client):
-    """One byte at a time, where nobody said what is spoken."""
-    service(lab, "local", port_name="some")
-    c = client()
-    c.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for byte in b"GET / HTTP/1.1\r\nHost: a\r\n\r\n":
-        c.socket.send(bytes([byte]))
-    assert c.answer()[0] == 200
+        way.lab.manifest("gone.json", routed.listed(
+            routed.service("gone", vip, [("http", 80, 8083, None)], place),
+            routed.route("gone", "gone", [routed.rule({"name": "gone", "port": 80}, path="/")])))
+        routed.until_answered(way.lab, vip, status=503, version=way.version)
+    finally:
+        (way.lab.manifests / "gone.json").unlink()
