@@ -59,7 +59,7 @@ FLOORS := \
 	control/admin control/name control/live control/traffic control/connections control/tunnel_report \
 	control/destination control/explain control/route_report \
 	control/forced control/cert_report control/report \
-	proxy/relay proxy/reply proxy/cors proxy/forwarded proxy/access proxy/filter \
+	proxy/reply proxy/guard proxy/relay proxy/cors proxy/forwarded proxy/access proxy/filter \
 	proxy/exchange_pick proxy/exchange_mirror proxy/exchange_close proxy/exchange_body proxy/exchange_route \
 	proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \

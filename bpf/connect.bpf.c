@@ -286,6 +286,10 @@ static __always_inline enum abi_reason ask(struct ask *q)
 	why = need >= ABI_DENIED ? need : ABI_NONE;
 	if (!why && pod)
 		why = ask_policy(q, to);
+	if (why == ABI_PROXIED) { /* it asks each request */
+		need = ABI_PROXIED;
+		why = ABI_NONE;
+	}
 	if (!why && need)
 		why = capture(q, need);
 	if (why)

@@ -97,10 +97,13 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 		why = policy_ask(&t.dst, address_get(&t.dst), identity, &t.src, t.dst_port, &set);
 		if (!why)
 			return flags & ABI_ADDRESS_PROXY && !identity ? to_worker(ctx, netns, flags, pod) : SK_PASS;
+		if (why == ABI_PROXIED && !identity)
+			return to_worker(ctx, netns, 0, pod); /* it asks each request; nothing else may let it pass */
 	} else {
 		why = ABI_OWN_PORT;
 	}
-	refusal_count(identity, 0, pod, why);
+	/* a pod of this node was asked at connect(), unless its address was not known: it is too late to capture it */
+	refusal_count(identity, 0, pod, why == ABI_PROXIED ? ABI_NEEDS_WORKER : why);
 	return SK_DROP;
 }
 

@@ -9,7 +9,8 @@
 #include "verdict.bpf.h"
 
 /*
- * One evaluation of one set: an enum abi_reason. A set that is not there (yet, or any more) refuses. A global function:
+ * One evaluation of one set: an enum abi_reason. ABI_PROXIED: the worker asks each request.
+ * A set that is not there (yet, or any more) refuses. A global function:
  * the verifier walks through it once, and not in every state of every caller.
  */
 __weak __noinline int policy_ask_set(__u32 set, __u32 identity, const struct abi_addr *source, __u16 port)
@@ -20,6 +21,7 @@ __weak __noinline int policy_ask_set(__u32 set, __u32 identity, const struct abi
 	const struct abi_bits *by_block = NULL;
 	const struct abi_port *by_port = NULL;
 	const struct abi_policy *p;
+	enum abi_reason why;
 
 	p = bpf_map_lookup_elem(&policies, &set);
 	if (!p || p->set != set || !source)
@@ -30,7 +32,8 @@ __weak __noinline int policy_ask_set(__u32 set, __u32 identity, const struct abi
 	}
 	if (p->rows & ABI_POLICY_PORTS)
 		by_port = bpf_map_lookup_elem(&ports, &port_key);
-	return decide_policy(p, bpf_map_lookup_elem(&sources, &source_key), by_block, by_port, identity, NULL);
+	why = decide_policy(p, bpf_map_lookup_elem(&sources, &source_key), by_block, by_port, identity, NULL);
+	return why == ABI_NEEDS_WORKER && !p->closed ? ABI_PROXIED : why;
 }
 
 /*

@@ -127,7 +127,7 @@ struct abi_tuple {
 	/* through the worker */                                                                   \
 	X(36, TUNNELLED, "tunnelled",                                                              \
 	  "the peer is a pod of another node: carried by mutual TLS between the nodes' workers")   \
-	X(37, PROXIED, "proxied", "the destination wants the worker (annotation weft.io/proxy: always)") \
+	X(37, PROXIED, "proxied", "the destination wants the worker: weft.io/proxy: always, or a policy on HTTP") \
 	X(38, ANSWERED, "answered", "a filter of the route answered the request: redirect or CORS preflight") \
 	X(39, ROUTES, "routes", "routes are attached to the service: weft routes each request or connection") \
 	/* not on this node */                                                                     \
@@ -146,7 +146,7 @@ struct abi_tuple {
 	X(67, NO_ENDPOINT, "no_endpoint", "the service has no ready endpoint")                     \
 	X(68, NO_SERVICE_PORT, "no_service_port", "the service does not listen on this port")      \
 	X(69, NEEDS_WORKER, "needs_worker",                                                        \
-	  "the decision needs HTTP (an L7 rule); this version does not proxy, so it is refused")   \
+	  "its policy asks for what weft cannot know of it: JWT ..., or is of more than 256 terms") \
 	X(70, POLICY_UNSETTLED, "policy_unsettled",                                                \
 	  "the policy of the pod was missing or kept changing while it was read")                  \
 	X(71, POLICY_CHANGED, "policy_changed", "a new policy forbids the live connection")        \
@@ -364,10 +364,10 @@ struct abi_affinity {
  * Stiliadis, SIGCOMM 1998). Then, in Istio's order:
  *	1. mTLS mode of the port STRICT and identity 0		-> refuse mtls_required
  *	2. a bit of `deny`					-> refuse denied
- *	3. a bit of `deny_l7` (matches as far as L4 can see)	-> refuse needs_worker
+ *	3. a bit of `deny_l7` (matches as far as L4 can see)	-> to the worker, which asks each request
  *	4. no ALLOW policy selects the pod (has_allow 0)	-> allow
  *	5. a bit of `allow`					-> allow
- *	6. a bit of `allow_l7`					-> refuse needs_worker
+ *	6. a bit of `allow_l7`					-> to the worker
  *	7. otherwise						-> refuse not_allowed
  * A set that needs more terms than there are bits is `closed`: all is refused with needs_worker.
  * What a source *is not* (notPrincipals, notIpBlocks ...) is folded into the bits by the worker.

@@ -7,6 +7,8 @@
  * congestion window is open). HTTP/2: as many as the peer allows. Who is idle for a minute is closed, and so is who
  * says something unasked.
  *
+ * Where view_allows() says NEEDS_WORKER of the endpoint, whoever takes a connection has asked view_allows_request().
+ *
  * Connections end with what they stand for: a pod that has gone cuts them; where somebody has become another, or the
  * worker drains, those with requests go on until these are done. A request under way keeps what it has.
  */

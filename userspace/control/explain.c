@@ -254,8 +254,8 @@ static void explain_rules(struct explain *x, const struct policy_set *s, const s
 	if (explain_matches(x, s, hit, &s->head.deny, "deny", "a DENY rule matches: refused (denied)"))
 		goto out;
 	if (explain_matches(x, s, hit, &s->head.deny_l7, "deny",
-			    "a DENY rule matches as far as L4 can see and needs HTTP for the rest: refused "
-			    "(needs_worker)"))
+			    "a DENY rule matches as far as a connection can tell: the worker asks it of each "
+			    "request"))
 		goto out;
 	if (denies)
 		step(x, "deny", NULL, NULL, "no DENY rule matches (%s)", deny);
@@ -269,8 +269,8 @@ static void explain_rules(struct explain *x, const struct policy_set *s, const s
 		goto out;
 	if (why == ABI_NEEDS_WORKER) {
 		explain_matches(x, s, hit, &s->head.allow_l7, "allow",
-				"an ALLOW rule matches as far as L4 can see and needs HTTP for the rest: "
-				"refused (needs_worker)");
+				"an ALLOW rule matches as far as a connection can tell: the worker asks it of each "
+				"request");
 		goto out;
 	}
 	if (allows == 1) {
@@ -478,7 +478,7 @@ static enum abi_reason explain_capture(struct explain *x, enum abi_reason need)
 	case ABI_PROXIED:
 		step(x, "capture", NULL, NULL,
 		     "goes through the worker (path proxy), without TLS: the service, the pod or its namespace has "
-		     "weft.io/proxy: always");
+		     "weft.io/proxy: always, or a policy of the pod asks for HTTP");
 		break;
 	case ABI_ROUTES:
 		step(x, "capture", NULL, NULL,
@@ -563,6 +563,10 @@ static void explain_address(struct explain *x, const struct abi_addr *to, uint16
 		return;
 	}
 	why = explain_policy(x, pod, port);
+	if (why == ABI_NEEDS_WORKER && pod->set && !pod->set->head.closed) {
+		need = ABI_PROXIED;
+		why = ABI_NONE;
+	}
 	if (!why && need)
 		why = explain_capture(x, need);
 	note(v, why, why >= ABI_DENIED);

@@ -166,6 +166,7 @@ enum abi_reason world_forbids(const struct world *w, const struct abi_tuple *t, 
 	const struct abi_addr *dst = captured ? &c->target : &t->dst;
 	const struct world_address *to = world_address(w, dst), *from = world_address(w, &t->src);
 	const struct identity *who = NULL;
+	enum abi_reason why;
 
 	if (c->flags & ABI_CONN_DELIVERED || c->reason == ABI_ROUTES)
 		return ABI_NONE; /* the worker knows whose it is and where it goes, and judges */
@@ -183,7 +184,8 @@ enum abi_reason world_forbids(const struct world *w, const struct abi_tuple *t, 
 		who = identity_by_number(&w->identities, c->source);
 	if (!who && client)
 		who = client->identity;
-	return policy_decide(server->set, who, &t->src, captured ? c->target_port : t->dst_port, NULL);
+	why = policy_decide(server->set, who, &t->src, captured ? c->target_port : t->dst_port, NULL);
+	return captured && why == ABI_NEEDS_WORKER ? ABI_NONE : why; /* the worker asks each request */
 }
 
 static void report_object(const struct object *o, const char *field, const char *reason, bool warning,

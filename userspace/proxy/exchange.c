@@ -62,6 +62,7 @@ static struct exchange *exchange_new(struct serve *v)
 static void ask(struct exchange *x)
 {
 	struct http_pool_key key;
+	enum abi_reason reason;
 
 	exchange_set_state(x, EXCHANGE_WAITS);
 	x->load = exchange_endpoint(x, exchange_service(x), &x->tried, &key);
@@ -69,6 +70,8 @@ static void ask(struct exchange *x)
 		exchange_fail(x, x->failed, x->failed_why);
 	} else if (!x->load) {
 		exchange_fail(x, exchange_source(x) ? ABI_NO_ENDPOINT : ABI_POD_GONE, NULL);
+	} else if ((reason = exchange_allowed(x, x->head, &key)) != ABI_NONE) {
+		exchange_fail(x, reason, NULL);
 	} else {
 		x->tried.tried[x->tried.tries++] = x->load;
 		x->key = key;

@@ -81,6 +81,8 @@ struct exchange {
 
 const struct view_pod *exchange_source(const struct exchange *x);	   /* the client's; NULL: gone */
 const struct view_service *exchange_service(const struct exchange *x); /* that it was routed to; NULL: gone */
+/* A pod of this node may ask for what HTTP says: of the request as it is sent, at that endpoint. */
+enum abi_reason exchange_allowed(const struct exchange *x, const struct http_head *h, const struct http_pool_key *k);
 /* An endpoint of `s` for it, and what its connections are known by; its load is raised. NULL: there is none. */
 struct view_load *exchange_endpoint(struct exchange *x, const struct view_service *s, struct pick_question *q,
 				    struct http_pool_key *ret);

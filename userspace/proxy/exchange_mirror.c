@@ -149,6 +149,10 @@ void mirror_begin(struct exchange *x, const struct route_target *target)
 	if (!s || at->mirror_count >= MIRRORS_MAX || x->head->upgrade.len || x->head->method == HTTP_CONNECT)
 		return;
 	load = exchange_endpoint(x, s, &(struct pick_question){0}, &key);
+	if (load && exchange_allowed(x, x->head, &key)) {
+		pick_lower(load);
+		load = NULL;
+	}
 	if (!load)
 		return;
 	m = mem_alloc(sizeof(*m));

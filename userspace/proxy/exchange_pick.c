@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* exchange_pick.c: an endpoint for a request, and in which version of HTTP it is asked. */
+#include <string.h>
+
 #include "exchange.h"
 
 const struct view_pod *exchange_source(const struct exchange *x)
@@ -27,6 +29,27 @@ static enum http_version version_for(const struct exchange *x, const struct view
 	default:
 		return http2 ? HTTP_2 : HTTP_1_1;
 	}
+}
+
+enum abi_reason exchange_allowed(const struct exchange *x, const struct http_head *h, const struct http_pool_key *k)
+{
+	const struct view *v = x->site->view;
+	const struct view_peer *peer = view_peer(v, &k->server);
+	const struct view_pod *to = peer && peer->kind == ABI_KIND_LOCAL_POD ? view_pod(v, peer->netns) : NULL;
+	const struct view_pod *from = exchange_source(x);
+	struct http_text host = {0}, path = h->path;
+	const char *query;
+	char buf[256];
+	uint16_t port;
+
+	if (!to || !from || !view_needs_http(to, k->port))
+		return ABI_NONE;
+	if (h->authority.len && !http_host(h->authority, buf, &host, &port))
+		return ABI_MALFORMED;
+	query = path.len ? memchr(path.at, '?', path.len) : NULL;
+	if (query)
+		path.len = (size_t)(query - path.at);
+	return view_allows_request(to, from->spiffe, &k->client, k->port, h, host, path);
 }
 
 struct view_load *exchange_endpoint(struct exchange *x, const struct view_service *s, struct pick_question *q,

@@ -105,7 +105,8 @@ static void asked(struct hbone *h, struct stream *s, const struct hbone_request 
 	}
 	r->policy = pod->policy;
 	reason = judge(r, c, pod, &why);
-	if (reason)
+	r->guarded = reason == ABI_NEEDS_WORKER;
+	if (reason && !r->guarded)
 		relay_close(r, reason, why);
 	else
 		relay_to_app(r, ABI_PATH_TUNNEL);
@@ -250,11 +251,12 @@ void inbound_plain(struct site *at, const struct view_pod *pod, int fd, struct a
 	}
 	peer = view_peer(at->view, &t->src);
 	reason = peer && peer->kind == ABI_KIND_NODE ? ABI_NONE : view_allows(pod, NULL, &t->src, t->dst_port);
-	if (reason) {
+	if (reason && reason != ABI_NEEDS_WORKER) {
 		relay_refuse(at, fd, reason, t, NULL);
 		return;
 	}
 	r = relay_new(at, RELAY_PLAIN, sock_prepared(at->thread, fd));
+	r->guarded = reason == ABI_NEEDS_WORKER;
 	r->tuple = *t;
 	r->netns = r->to = pod->netns;
 	r->policy = pod->policy;

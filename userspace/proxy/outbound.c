@@ -45,7 +45,8 @@ void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct
 	r = relay_captured(at, pod->netns, t, sock_prepared(at->thread, fd), &plan);
 	r->to = to ? to->netns : 0;
 	r->policy = to ? to->policy : 0;
-	if (reason)
+	r->guarded = reason == ABI_NEEDS_WORKER;
+	if (reason && !r->guarded)
 		relay_close(r, reason, NULL);
 	else
 		relay_dial(r, &plan);

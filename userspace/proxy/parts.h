@@ -19,6 +19,7 @@ struct site {
 	struct table guests;	/* struct guest */
 	struct list relays;	/* struct relay */
 	struct list serves;	/* struct serve */
+	struct list guards;	/* struct guard */
 	struct list exchanges;	/* struct exchange: without a request, for the next one */
 	struct list mirrors;	/* struct mirror */
 	unsigned exchanges_kept, mirror_count;
@@ -35,6 +36,25 @@ struct site {
 	uint64_t accepted, refused, requests;
 	uint64_t reasons[ABI_REASON_MAX];
 };
+
+static inline void relay_count_reason(struct site *at, enum abi_reason reason)
+{
+	uint64_t *n = &at->reasons[reason];
+
+	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED); /* one writer */
+}
+
+/* ------------------------------------------------------------------ guard.c */
+
+/*
+ * Both streams (taken) stand; view_allows() said NEEDS_WORKER of the pod `to`: each request is judged. `spiffe`: who
+ * the client has proved to be, NULL nobody.
+ */
+void guard_begin(struct site *at, struct stream *client, struct stream *server, uint64_t to, const char *spiffe,
+		 const struct abi_addr *from, uint16_t port);
+void guards_end(struct site *at, uint64_t netns, enum abi_reason reason, const char *why); /* 0: all */
+void guards_view_changed(struct site *at); /* those end that no request may use any more */
+void guards_drain(struct site *at);
 
 /* ------------------------------------------------------------------ relay.c */
 
@@ -69,6 +89,7 @@ struct relay {
 	uint64_t to;	 /* of the pod of this node that it goes to; 0: none */
 	uint32_t policy; /* of that pod, when it was asked last */
 	uint32_t service;
+	bool guarded; /* its policy asks for HTTP: a guard takes over when both sides stand */
 	struct abi_tuple tuple; /* of the client's socket; not of a CONNECT */
 	struct abi_addr client, server;
 	uint16_t client_port, server_port;
@@ -89,7 +110,6 @@ void relay_join(struct relay *r, struct stream *server); /* that stands already 
 void relay_close(struct relay *r, enum abi_reason reason, const char *why);
 /* What has no relay yet is refused: RST, counted, logged. Takes the fd. */
 void relay_refuse(struct site *at, int fd, enum abi_reason reason, const struct abi_tuple *t, const char *why);
-void relay_count_reason(struct site *at, enum abi_reason reason);
 /* The policy of who it goes to may have changed: it ends if that forbids it now. */
 void relay_judge(struct relay *r);
 void relay_row(const struct relay *r, struct relay_row *ret);

@@ -51,6 +51,7 @@ static void site_start(struct thread *t)
 	at->conns = p->plan.conns;
 	list_init(&at->relays);
 	list_init(&at->serves);
+	list_init(&at->guards);
 	list_init(&at->exchanges);
 	list_init(&at->mirrors);
 	list_init(&at->carriers);
@@ -111,6 +112,7 @@ static void site_end(struct thread *t)
 	relays_end(at, 0, ABI_RESET, "the worker ends");
 	carriers_end(at, 0, "the worker ends");
 	serves_end(at, 0, ABI_RESET, "the worker ends");
+	guards_end(at, 0, ABI_RESET, "the worker ends");
 	mirrors_close(at);
 	http_pool_free(at->pool);
 	tunnels_free(at->dialer.tunnels);
@@ -320,6 +322,7 @@ static void leave_work(struct site *at, struct round *r)
 	relays_end(at, r->netns, ABI_POD_GONE, NULL);
 	carriers_end(at, r->netns, "the pod has gone");
 	serves_end(at, r->netns, ABI_POD_GONE, NULL);
+	guards_end(at, r->netns, ABI_POD_GONE, NULL);
 	http_pool_pod_gone(at->pool, r->netns);
 	tunnels_pod_gone(at->dialer.tunnels, r->netns);
 	socket_pool_leave(at->dialer.sockets, r->netns);
@@ -360,6 +363,7 @@ static void view_work(struct site *at, struct round *r)
 	http_pool_view_changed(at->pool);
 	carriers_view_changed(at);
 	each_relay(at, judge_one, NULL);
+	guards_view_changed(at);
 }
 
 void proxy_view_changed(struct proxy *p, unsigned changed)
@@ -393,6 +397,7 @@ static void drain_work(struct site *at, struct round *r)
 	tunnels_drain(at->dialer.tunnels);
 	carriers_drain(at);
 	serves_drain(at);
+	guards_drain(at);
 }
 
 static void drain_due(struct loop_timer *t)

@@ -28,13 +28,6 @@ const char *relay_kind_name(enum relay_kind kind)
 	return kinds[kind];
 }
 
-void relay_count_reason(struct site *at, enum abi_reason reason)
-{
-	uint64_t *n = &at->reasons[reason];
-
-	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED); /* one writer */
-}
-
 static void set_state(struct relay *r, enum relay_state state)
 {
 	r->state = state;
@@ -199,13 +192,28 @@ static void side_take(struct relay *r, enum relay_end end, struct stream *s)
 	s->owner = r;
 }
 
+/* The streams are the guard's, and the relay is no more. */
+static void hand_over(struct relay *r)
+{
+	const struct view_pod *from = r->kind == RELAY_LOCAL ? view_pod(r->site->view, r->netns) : NULL;
+	const char *who = r->kind == RELAY_HBONE ? r->peer->spiffe : from ? from->spiffe : NULL;
+	struct stream *client = r->side[RELAY_CLIENT], *server = r->side[RELAY_SERVER];
+
+	r->side[RELAY_CLIENT] = r->side[RELAY_SERVER] = NULL;
+	guard_begin(r->site, client, server, r->to, who, &r->client, r->server_port);
+	relay_close(r, ABI_NONE, NULL);
+}
+
 void relay_join(struct relay *r, struct stream *server)
 {
 	side_take(r, RELAY_SERVER, server);
 	set_state(r, RELAY_OPEN);
 	if (r->kind == RELAY_HBONE)
 		accept_connect(r);
-	pump_both(r);
+	if (r->guarded)
+		hand_over(r);
+	else
+		pump_both(r);
 }
 
 static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reason, const char *why)

@@ -228,7 +228,7 @@ static void conn_new(struct http_pool_group *g)
 	g->dialling++;
 	c->to = to ? to->netns : 0;
 	c->policy = to ? to->policy : 0;
-	if (reason)
+	if (reason && reason != ABI_NEEDS_WORKER) /* then each request was asked about */
 		dialled(&c->dial, NULL, reason, reason_name(reason));
 	else
 		dial_begin(d, &plan, &c->dial);
@@ -375,13 +375,15 @@ static enum fate judge_view(struct conn *c, const void *arg, enum abi_reason *re
 	const struct view *v = arg;
 	const struct view_pod *from = view_pod(v, key->netns), *to = c->to ? view_pod(v, c->to) : NULL;
 	const struct view_peer *peer = view_peer(v, &key->server);
+	enum abi_reason why;
 
 	if (!from || (c->to && !to))
 		return ENDS;
 	if (to && to->policy != c->policy) {
 		c->policy = to->policy;
 		*ret = ABI_POLICY_CHANGED;
-		if (view_allows(to, from->spiffe, &key->client, key->port))
+		why = view_allows(to, from->spiffe, &key->client, key->port);
+		if (why && why != ABI_NEEDS_WORKER)
 			return ENDS;
 	}
 	return from->identity != key->identity || (peer ? peer->generation : 0) != key->generation ? DRAINS : GOES_ON;
