@@ -473,6 +473,14 @@ static void closed_streams(void **state)
 	assert_string_equal(m.server.why, "http2: frames of a stream that has ended");
 	leave();
 
+	by_hand(NULL); /* the same in one piece */
+	say(1, 0, POST);
+	raw_rst(&r, 1, CANCEL);
+	say(1, END_STREAM, "a: b\n");
+	turns();
+	assert_int_equal(r.goaway_code, STREAM_CLOSED);
+	leave();
+
 	by_hand(NULL); /* we have reset it: what was on its way is ignored */
 	say(1, 0, POST);
 	turns();

@@ -200,6 +200,7 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 		uint32_t left; /* bytes until then */
 		uint8_t have;  /* of `head` */
 		uint8_t head[HTTP2_FRAME_HEAD + 4];
+		uint32_t ends; /* the last stream that the peer has ended */
 	} frame;
 	struct { /* the write that is under way */
 		struct http2_stream *x;

@@ -78,6 +78,8 @@ static bool check_stream(struct http2 *h, bool first, int32_t id)
 			h->last_id = id;
 		return true;
 	}
+	if (!first && id == (int32_t)h->frame.ends)
+		return false; /* nghttp2 has not heard of its end yet */
 	if (nghttp2_session_get_stream_remote_close(h->session, id) >= 0 || http2_was_reset(h, id))
 		return true;
 	if (first)
@@ -90,8 +92,14 @@ static bool check_frame(struct http2 *h, bool first)
 	const uint8_t *head = h->frame.head;
 	uint32_t id = number(head + 5) & INT32_MAX;
 
-	if (head[3] == NGHTTP2_HEADERS || head[3] == NGHTTP2_DATA)
-		return !id || check_stream(h, first, (int32_t)id);
+	if (head[3] == NGHTTP2_HEADERS || head[3] == NGHTTP2_DATA) {
+		if (id && !check_stream(h, first, (int32_t)id))
+			return false;
+		if (head[4] & NGHTTP2_FLAG_END_STREAM)
+			h->frame.ends = id;
+	} else if (head[3] == NGHTTP2_RST_STREAM) {
+		h->frame.ends = id;
+	}
 	if (head[3] == NGHTTP2_PRIORITY && (!id || (number(head + 9) & INT32_MAX) == id))
 		http2_doom(h, NGHTTP2_PROTOCOL_ERROR, HTTP2_WHY_PROTOCOL);
 	return true;
