@@ -438,6 +438,27 @@ static void unread_bodies(void **state)
 	}
 }
 
+/* Trailers that come in parts, or never, while their owner reads when he likes: nobody waits for an event. */
+static void trailers_in_parts(void **state)
+{
+	for (unsigned fin = 0; fin < 2; fin++) {
+		ends_start(&s, true, ENDS_HOLD, NULL);
+		s.lazy = true;
+		ends_say(&s, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-T: 1");
+		if (fin)
+			stream_finish(&s.pair[1]->s);
+		ends_turns(&s);
+		s.lazy = false;
+		ends_pump(&s);
+		ends_turns(&s);
+		assert_true(s.over == fin && s.app.failed == fin && !s.app.ended);
+		if (!fin)
+			ends_say(&s, "\r\n\r\n");
+		assert_string_equal(s.notes + strlen("POST http a / stream\n"), fin ? "" : "trailer [X-T=1]\n");
+		ends_end(&s);
+	}
+}
+
 static bool ended(struct ends *e)
 {
 	for (unsigned i = 0; i < 3000 && !e->over; i++) {
@@ -646,6 +667,7 @@ int main(void)
 		cmocka_unit_test(client_tunnels),
 		cmocka_unit_test(cut_answers),
 		cmocka_unit_test(unread_bodies),
+		cmocka_unit_test(trailers_in_parts),
 		cmocka_unit_test(deadlines),
 		cmocka_unit_test(drains),
 		cmocka_unit_test(idle_clients),

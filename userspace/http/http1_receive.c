@@ -350,7 +350,8 @@ void http1_read_trailers(struct http1_message *m)
 	}
 	if (r)
 		drop_held(h);
-	h->readable = true;
+	h->readable = true; /* the owner may be who reads: no event tells of what is left below */
+	http1_later(h);
 	stream_consume(h->c.below, batch.used);
 }
 
