@@ -174,7 +174,8 @@ static ssize_t on_send(nghttp2_session *session, const uint8_t *data, size_t len
 
 	if (h->gathered + len > HTTP2_GATHER)
 		put_gathered(h);
-	/* All of it is taken, if need be to wait in `out`: a frame that nghttp2 kept would lie in frame_memory. */
+	if (h->out.len)
+		return NGHTTP2_ERR_WOULDBLOCK; /* it waits where it is: nghttp2 does not say more */
 	if (len > HTTP2_GATHER) {
 		struct stream_bytes all = {.data = (uint8_t *)data, .len = len};
 

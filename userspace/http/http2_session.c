@@ -203,48 +203,6 @@ static void on_tick(struct loop_timer *timer)
 	http2_settle(h);
 }
 
-/* ------------------------------------------------------------------ memory */
-
-/*
- * nghttp2 has 16 KiB in each session for the frame that it is sending. We take each frame whole, so nothing is in it
- * between two calls, and one for all sessions of a thread is enough.
- */
-#define FRAME_MEMORY 20480
-static __thread _Alignas(64) uint8_t frame_memory[FRAME_MEMORY];
-static __thread bool starting;
-
-static void *get(size_t size, void *arg)
-{
-	if (starting && size > HTTP2_RECORD && size <= FRAME_MEMORY)
-		return frame_memory;
-	return malloc(size);
-}
-
-static void *get_zeroed(size_t count, size_t size, void *arg)
-{
-	return calloc(count, size);
-}
-
-static void put_back(void *p, void *arg)
-{
-	if (p != frame_memory)
-		free(p);
-}
-
-static void *get_more(void *p, size_t size, void *arg)
-{
-	void *other;
-
-	if (!p)
-		return get(size, arg);
-	if (p != frame_memory)
-		return realloc(p, size);
-	other = malloc(size);
-	if (other)
-		memcpy(other, p, size < FRAME_MEMORY ? size : FRAME_MEMORY);
-	return other;
-}
-
 /* ------------------------------------------------------------------ the start */
 
 static void start_session(struct http2 *h)
@@ -260,12 +218,6 @@ static void start_session(struct http2 *h)
 		{NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1}, /* the last: not every user wants it */
 	};
 	bool extended = h->server && h->user->extended_connect;
-	nghttp2_mem memory = {
-		.malloc = get,
-		.free = put_back,
-		.calloc = get_zeroed,
-		.realloc = get_more,
-	};
 	nghttp2_session_callbacks *calls;
 	nghttp2_option *option;
 	unsigned type;
@@ -282,10 +234,8 @@ static void start_session(struct http2 *h)
 	nghttp2_option_set_max_outbound_ack(option, HTTP2_SLICE_FRAMES);
 	/* Ours is glitch(), which knows a stream that served from one that was only opened. */
 	nghttp2_option_set_stream_reset_rate_limit(option, HTTP2_GLITCHES_SAVED, HTTP2_GLITCHES_SAVED);
-	starting = true;
-	r = h->server ? nghttp2_session_server_new3(&h->session, calls, h, option, &memory)
-		      : nghttp2_session_client_new3(&h->session, calls, h, option, &memory);
-	starting = false;
+	r = h->server ? nghttp2_session_server_new2(&h->session, calls, h, option)
+		      : nghttp2_session_client_new2(&h->session, calls, h, option);
 	nghttp2_option_del(option);
 	nghttp2_session_callbacks_del(calls);
 	if (r)
