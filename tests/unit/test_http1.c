@@ -533,22 +533,40 @@ static void idle_clients(void **state)
 	assert_string_equal(s.why, "http1: bytes that nobody asked for");
 	ends_end(&s);
 	/* Nothing of it has left: certainly not acted on. */
-	ends_start(&s, false, ENDS_HELLO, NULL);
-	s.pair[1]->capacity = 0;
-	assert_non_null(ends_ask(&s, &(struct http_head){0}, true));
-	ends_turns(&s);
-	pair_break(s.pair[0]);
-	ends_turns(&s);
-	assert_true(s.app.failed && s.app.x->unprocessed && s.app.x->error == 7);
-	ends_end(&s);
-	ends_start(&s, false, ENDS_HELLO, NULL);
-	s.pair[1]->capacity = 1;
-	assert_non_null(ends_ask(&s, &(struct http_head){0}, true));
-	ends_turns(&s);
-	pair_break(s.pair[0]);
-	ends_turns(&s);
-	assert_true(s.app.failed && !s.app.x->unprocessed && s.app.x->error == 8);
-	ends_end(&s);
+	for (unsigned left = 0; left < 2; left++) {
+		ends_start(&s, false, ENDS_HELLO, NULL);
+		s.pair[1]->capacity = left;
+		assert_non_null(ends_ask(&s, &(struct http_head){0}, true));
+		ends_turns(&s);
+		pair_break(s.pair[0]);
+		ends_turns(&s);
+		assert_true(s.app.failed && s.app.x->unprocessed == !left && s.app.x->error == (left ? 8 : 7));
+		ends_end(&s);
+	}
+}
+
+/* What came before the request has left is not its answer: it has not been acted on, others may be asked. */
+static void unasked_answers(void **state)
+{
+	struct stream_bytes poison = {.data = (uint8_t *)HELLO, .len = strlen(HELLO)};
+	struct http_head get = {0}, put = {.body = HTTP_LENGTH, .length = 5};
+
+	for (unsigned i = 0; i < 6; i++) {
+		ends_start(&s, false, ENDS_HELLO, NULL);
+		if (i & 1) { /* it has served */
+			assert_non_null(ends_ask(&s, &get, true));
+			ends_say(&s, HELLO);
+		}
+		s.heard_len = s.answers = 0;
+		assert_int_equal(stream_write(&s.pair[1]->s, &poison, 1), poison.len);
+		assert_non_null(ends_ask(&s, i < 2 ? &get : &put, i < 2)); /* before the event */
+		if (i > 3)
+			ends_write(&s, "whole");
+		ends_turns(&s);
+		assert_true(s.app.failed && s.app.x->unprocessed && s.over && !s.answers && !s.heard_len);
+		assert_string_equal(s.app.why, "http1: bytes that nobody asked for");
+		ends_end(&s);
+	}
 }
 
 /* The answer is whole, the request's body is not: the connection has done its work. */
@@ -671,6 +689,7 @@ int main(void)
 		cmocka_unit_test(deadlines),
 		cmocka_unit_test(drains),
 		cmocka_unit_test(idle_clients),
+		cmocka_unit_test(unasked_answers),
 		cmocka_unit_test(early_answers),
 		cmocka_unit_test(there_and_back),
 		cmocka_unit_test(trailers_of_both),

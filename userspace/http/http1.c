@@ -278,6 +278,10 @@ static void on_task(struct loop_task *task)
 	struct http1_message *dead = h->dead, *next;
 
 	h->dead = NULL;
+	if (h->m && h->m->held) {
+		http1_look_before(h);
+		h->m->held = false;
+	}
 	settle(h);
 	for (; dead; dead = next) {
 		next = dead->dead;
@@ -302,6 +306,7 @@ static void on_below(struct stream *below, unsigned events)
 	if (events & (STREAM_READABLE | STREAM_OPEN)) {
 		h->armed = false;
 		h->readable = true;
+		http1_look_before(h);
 	}
 	if (events & (STREAM_WRITABLE | STREAM_OPEN)) {
 		h->blocked = false;
@@ -365,7 +370,9 @@ static struct http_exchange *request(struct http_connection *c, const struct htt
 	h->m->reading = READ_HEAD;
 	h->told_free = true; /* until it was in use */
 	http1_deadline(h, 0);
+	h->m->held = true;
 	http1_ask(h->m, head, end);
+	loop_defer(l, &h->task);
 	return &h->m->x;
 }
 

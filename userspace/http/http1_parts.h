@@ -161,6 +161,7 @@ struct http1_message {
 	bool want_read, want_write;
 	bool asked_upgrade, expect, continued;
 	bool started; /* client: a byte of it may have left */
+	bool held;    /* client: it leaves when the turn ends, if nothing has come until then */
 	bool left;    /* by the owner */
 	bool failed;  /* he was told */
 	/* What peek() of a chunked body has lent, for consume(). */
@@ -231,7 +232,7 @@ void http1_later(struct http1 *h);				     /* settles when the turn ends */
 void http1_end(struct http1 *h, const char *why, bool cut);	     /* it is over */
 void http1_refuse(struct http1 *h, int status, const char *why);     /* says so, then ends in order */
 void http1_deadline(struct http1 *h, uint64_t after_ns);	     /* 0: none */
-void http1_flush(struct http1 *h);
+void http1_flush(struct http1 *h); /* not of a request that is held */
 void http1_message_ended(struct http1_message *m);		     /* the peer's is complete */
 void http1_answer(struct http_exchange *x, const struct http_head *head);
 void http1_trailers(struct http_exchange *x, const struct http_field *field, unsigned fields);
@@ -249,5 +250,6 @@ void http1_read_head(struct http1 *h, struct http1_message *(*make)(struct http1
 void http1_read_trailers(struct http1_message *m);
 void http1_read_over(struct http1_message *m); /* the owner has left: what remains of the body */
 void http1_look_ahead(struct http1 *h);	       /* nothing is awaited: is the peer still there? */
+void http1_look_before(struct http1 *h);       /* client, nothing of the request has left: the same */
 
 #endif

@@ -543,6 +543,18 @@ void http1_look_ahead(struct http1 *h)
 	if (h->c.server)
 		return;
 	h->keep = false;
-	if (!h->m)
+	if (!h->m || !h->m->started)
 		http1_end(h, "http1: bytes that nobody asked for", true);
+}
+
+/* Taken for the answer, they would be somebody else's. */
+void http1_look_before(struct http1 *h)
+{
+	const struct http1_message *m = h->m;
+
+	if (h->c.server || !m || m->started || m->reading != READ_HEAD)
+		return;
+	http1_look_ahead(h);
+	if (h->peer_ended)
+		http1_end(h, "http1: the server closed without an answer", true);
 }
