@@ -29,7 +29,8 @@ def test_the_demo_shows_what_it_promises():
     assert time.monotonic() - began < 60 * max(before, pace())
     for words in ("plain TCP", "through weft", "cubic", "hello from web-1", "hello from web-2", "Couldn't connect",
                   "exit code 7", "spliced", "not_allowed", "shop/web-clients", "account 4711 holds 1 000 000",
-                  "15008   nothing: TLS 1.3", "cluster.local/ns/shop/sa/ledger"):
+                  "15008   nothing: TLS 1.3", "cluster.local/ns/shop/sa/ledger",
+                  "shop/canary", "200 hello from web-2"):
         assert words in done.stdout, words
     assert not done.stderr
     assert clean()
