@@ -136,6 +136,14 @@ static void unread(struct serve *v)
 		sock_give_back(v->stream, &v->first);
 }
 
+/* Dialled to hear whether it greets; the client goes elsewhere. */
+static void drop_server(struct serve *v)
+{
+	if (v->server)
+		stream_close(v->server, NULL);
+	v->server = NULL;
+}
+
 static void serve_http(struct serve *v, bool http2)
 {
 	static const struct http_limits limits;
@@ -144,9 +152,8 @@ static void serve_http(struct serve *v, bool http2)
 
 	unread(v);
 	dial_cancel(&v->dial);
-	if (v->server)
-		stream_close(v->server, NULL);
-	v->stream = v->server = NULL;
+	drop_server(v);
+	v->stream = NULL;
 	loop_disarm(t->loop, &v->late);
 	remember(v);
 	set_state(v, SERVE_HTTP);
@@ -241,6 +248,7 @@ static void relay_by(struct serve *v, const struct view_service *s, const struct
 	struct relay *r = become_relay(v);
 	const struct dial_plan plan = v->plan;
 
+	drop_server(v);
 	leave(v);
 	if (reason)
 		relay_close(r, reason, NULL);
