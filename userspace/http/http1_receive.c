@@ -233,8 +233,10 @@ static void settle_tunnel(struct http1_message *m, bool agreed)
 		m->h->finish_below |= agreed && (m->asked_upgrade || m->method == HTTP_CONNECT);
 		return;
 	}
-	if (m->writing == FRAME_HEAD)
-		m->writing = agreed ? FRAME_TUNNEL : FRAME_DONE;
+	if (m->writing != FRAME_HEAD)
+		return;
+	m->writing = agreed ? FRAME_TUNNEL : FRAME_DONE;
+	m->x.s.finished = !agreed;
 }
 
 static void got_answer(struct http1 *h, struct http1_head *head)
