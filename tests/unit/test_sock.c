@@ -97,6 +97,38 @@ static void readable_comes_once_and_only_if_asked(void **state)
 	rest();
 }
 
+/* What one has lent is not what another reads into, however many are looked at. */
+static void several_are_looked_at_at_once(void **state)
+{
+	static const char *const said[] = {"one", "two", "three", "four"};
+	struct stream_bytes first[array_size(said)];
+	struct stream *s[array_size(said)];
+	struct owner o[array_size(said)];
+	int fd[array_size(said)][2];
+
+	for (unsigned i = 0; i < array_size(said); i++) {
+		pair(fd[i]);
+		s[i] = own(sock_stream(thread, fd[i][0]), &o[i]);
+		assert_int_equal(write(fd[i][1], said[i], strlen(said[i])), strlen(said[i]));
+		rest();
+		assert_int_equal(peeked(s[i], 100), strlen(said[i]));
+		first[i] = run[0];
+	}
+	for (unsigned i = 0; i < array_size(said); i++) {
+		assert_memory_equal(first[i].data, said[i], strlen(said[i]));
+		stream_consume(s[i], 1);
+	}
+	for (unsigned i = 0; i < array_size(said); i++) {
+		assert_int_equal(peeked(s[i], 100), strlen(said[i]) - 1);
+		assert_memory_equal(run[0].data, said[i] + 1, strlen(said[i]) - 1);
+		stream_consume(s[i], strlen(said[i]) - 1);
+		assert_int_equal(s[i]->read_bytes, strlen(said[i]));
+		stream_close(s[i], NULL);
+		close(fd[i][1]);
+	}
+	rest();
+}
+
 /* TCP says what is left, and nobody waits for what is there: bytes, the end, urgent data in between. */
 static void tcp_only(void **state)
 {
@@ -675,6 +707,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(readable_comes_once_and_only_if_asked),
+		TEST(several_are_looked_at_at_once),
 		TEST(tcp_only),
 		TEST(a_rest_is_kept),
 		TEST(full_and_room_again),

@@ -168,7 +168,7 @@ static ssize_t receive(struct sock *k, uint8_t *to, size_t most)
 	return n;
 }
 
-/* Two at most: a batch of HTTP is looked at, and what it brings lets its owner read the other side. */
+/* A batch of HTTP is looked at, and what it brings lets its owner read the other side: so there are two. */
 static void lend(struct sock *k, size_t len)
 {
 	unsigned i = k->scratch;
@@ -184,6 +184,34 @@ static void take_back(struct sock *k)
 	if (k->stream.thread->lender[k->scratch] == k)
 		k->stream.thread->lender[k->scratch] = NULL;
 	k->lent = 0;
+}
+
+static void nothing_came(struct sock *k, ssize_t n)
+{
+	if (n == 0) {
+		k->stream.ended = true;
+	} else if (errno == EAGAIN) {
+		k->may_read = false;
+		k->want_read = true;
+	} else {
+		fail(k, errno);
+	}
+}
+
+/* Somebody looks at both scratches: what comes waits where unconsumed bytes do. */
+static unsigned peek_kept(struct sock *k, struct stream_bytes run[STREAM_RUNS], size_t most)
+{
+	uint8_t to[BUF_CHUNK];
+	ssize_t n = receive(k, to, most < sizeof(to) ? most : sizeof(to));
+
+	if (n <= 0) {
+		nothing_came(k, n);
+		return 0;
+	}
+	k->stream.read_bytes += (uint64_t)n;
+	buf_add(&k->rest, &k->stream.thread->pool, to, (size_t)n);
+	k->lent_rest = true;
+	return stream_lend(&k->rest, run, most, &k->lent);
 }
 
 static unsigned sock_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS], size_t most)
@@ -204,6 +232,8 @@ static unsigned sock_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS]
 		return 0;
 	}
 	k->scratch = s->thread->lender[0] ? 1 : 0;
+	if (s->thread->lender[k->scratch])
+		return peek_kept(k, run, most);
 	to = s->thread->scratch[SCRATCH_SOCK + k->scratch];
 	n = receive(k, to, most < THREAD_SCRATCH ? most : THREAD_SCRATCH);
 	if (n > 0) {
@@ -212,14 +242,7 @@ static unsigned sock_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS]
 		run[0] = (struct stream_bytes){.data = to, .len = (size_t)n, .headroom = THREAD_HEADROOM};
 		return 1;
 	}
-	if (n == 0) {
-		s->ended = true;
-	} else if (errno == EAGAIN) {
-		k->may_read = false;
-		k->want_read = true;
-	} else {
-		fail(k, errno);
-	}
+	nothing_came(k, n);
 	return 0;
 }
 
