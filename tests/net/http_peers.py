@@ -505,7 +505,8 @@ class Connection2:
 
     def head(self, number, fields, end):
         with self.writing:
-            block, flags = self.encoder.encode(fields), ["END_STREAM"] if end else []
+            small = sum(len(v) for _, v in fields) < 65536  # the encoder's time for a long text is its square
+            block, flags = self.encoder.encode(fields, huffman=small), ["END_STREAM"] if end else []
             parts = [block[i:i + 16384] for i in range(0, len(block), 16384)] or [b""]
             made = [frames.HeadersFrame(number, parts[0], flags=flags)]
             made += [frames.ContinuationFrame(number, p) for p in parts[1:]]

@@ -1,0 +1,647 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What has brought other proxies down, one row each: the attacked connection ends or is answered as the row says, the
+daemon's memory stays bounded, and a bystander's requests go on meanwhile. Odd heads and bodies of HTTP/1, and origins
+that misbehave, have tables of their own.
+"""
+
+import concurrent.futures
+import contextlib
+import random
+import socket
+import threading
+import time
+
+import http_peers
+import labrun
+import pytest
+import routed
+from hyperframe import frame as frames
+from http_peers import MIB, STREAM, Cut, Held, client
+from routed import origins, origins_are_content  # noqa: F401
+
+SPLICE = ("splice",)
+LAB = routed.LAB
+VIP, BYSTANDER = "10.96.8.1", "10.96.8.2"
+REGEX = {"matches": [{"path": {"type": "RegularExpression", "value": "/regex/(a+)+b"}}],
+         "backendRefs": [routed.backend("near")]}
+MANIFESTS = {"web.json": routed.listed(
+    *routed.of_pods(), routed.service("web", VIP, [("http", 80, 8081, None)], "near"),
+    routed.service("bystander", BYSTANDER, [("http", 80, 8081, None)], "near2"),
+    routed.route("bystander", "bystander", [routed.rule(routed.backend("near2"))]),
+    routed.route("web", "web", [REGEX] + [routed.rule(routed.backend(place, version), path=f"/{place}/{version}")
+                                          for place in ("near", "far") for version in routed.PORTS]))}
+CALM, COMPRESSION = http_peers.CALM, 9
+HEAD = [(":method", "GET"), (":scheme", "http"), (":path", "/near/h1/x"), (":authority", "web")]
+
+
+class Bystander(threading.Thread):
+    """Asks all the time; keeps how long the longest answer took, and how much memory the daemons had at most."""
+
+    def __init__(self, lab):
+        super().__init__(daemon=True)
+        self.lab, self.stop, self.failed, self.longest, self.count = lab, threading.Event(), None, 0, 0
+        self.before = self.peak = self.memory()
+
+    def memory(self):
+        return sum(self.lab.daemon_pss().values())
+
+    def run(self):
+        try:
+            with client(self.lab, "client", (BYSTANDER, 80)) as c:
+                while not self.stop.wait(0.02):
+                    began = time.monotonic()
+                    m = c.ask("GET", f"/{self.count}")
+                    assert (m.status, m.seen["path"]) == (200, f"/{self.count}"), m
+                    self.longest, self.count = max(self.longest, time.monotonic() - began), self.count + 1
+                    if not self.count % 5:
+                        self.peak = max(self.peak, self.memory())
+        except Exception as e:  # the test says it
+            self.failed = e
+
+    def end(self, bound):
+        at = self.count
+        labrun.wait_for(lambda: self.count > at or self.failed, 20, "an answer after the attack")
+        self.stop.set()
+        self.join(60)
+        self.peak = max(self.peak, self.memory())
+        assert not self.failed and self.count, self.failed
+        assert self.longest < 15, f"a bystander waited {self.longest:.1f} s"
+        assert self.peak - self.before < bound, f"{(self.peak - self.before) / MIB:.1f} MiB more"
+
+
+@pytest.fixture(scope="module")
+def ready(lab, origins):  # noqa: F811
+    routed.until_answered(lab, BYSTANDER)
+    for version in routed.PORTS:
+        for place in ("near", "far"):
+            routed.until_answered(lab, VIP, f"/{place}/{version}")
+
+
+class Attack:
+    def __init__(self, lab, origins):  # noqa: F811
+        self.lab, self.origins = lab, origins
+
+    def client(self, version="h2", **options):
+        return client(self.lab, "client", (VIP, 80), version, **options)
+
+    def on(self, path, handler):
+        _, place, version, _ = path.split("/", 3)
+        self.origins[place, version].on[path] = handler
+        return path
+
+    def asked(self, place="near", version="h1"):
+        return len(self.origins[place, version].requests)
+
+
+@pytest.fixture
+def attack(lab, ready, origins, request):  # noqa: F811
+    bystander = Bystander(lab)
+    bystander.start()
+    labrun.wait_for(lambda: bystander.count or bystander.failed, 20, "the bystander's first answer")
+    yield Attack(lab, origins)
+    bystander.end(getattr(request.function, "bound", 8) * MIB)
+
+
+def memory(mib):
+    """How much more the daemons of both nodes may have meanwhile."""
+
+    def mark(f):
+        f.bound = mib
+        return f
+
+    return mark
+
+
+def ends(c, *codes, seconds=30):
+    """The connection is ended by the other side: by GOAWAY with one of these codes, if it is said."""
+    c.until(lambda: c.over or c.goaway, seconds)
+    if c.goaway:
+        assert not codes or c.goaway.error_code in codes, c.goaway.error_code
+        with contextlib.suppress(Cut):
+            c.until(lambda: c.over, 5)
+
+
+def flood(c, pieces):
+    """Sends them until all are sent, or the connection is over, or nothing more is taken for ten seconds."""
+    c.sock.settimeout(10)
+    sent = 0
+    with contextlib.suppress(OSError, Cut):
+        for piece in pieces:
+            c.sock.sendall(piece)
+            sent += 1
+            if c.goaway or c.over:
+                break
+    return sent
+
+
+def block(c, fields):
+    return c.encoder.encode(fields)
+
+
+def open_stream(c, number, fields=HEAD, end=True):
+    return frames.HeadersFrame(number, block(c, fields), flags=["END_HEADERS"] + (["END_STREAM"] if end else []))
+
+
+# ------------------------------------------------------------------ HTTP/2: frames
+
+
+def test_01_rapid_reset(attack):
+    before = attack.asked()
+    with attack.client() as c:
+        rst = (lambda n: frames.RstStreamFrame(n, error_code=8).serialize())
+        flood(c, (b"".join(open_stream(c, n).serialize() + rst(n) for n in range(at, at + 200, 2))
+                  for at in range(1, 40001, 200)))
+        ends(c, CALM)
+    assert attack.asked() - before < 4000
+
+
+def test_02_made_you_reset(attack):
+    """Resets that the client provokes count as its own."""
+    with attack.client() as c:
+        def provoke(n):
+            return open_stream(c, n).serialize() + b"\0\0\4\x08\0" + n.to_bytes(4, "big") + bytes(4)  # opened by 0
+
+        flood(c, (b"".join(provoke(n) for n in range(at, at + 200, 2)) for at in range(1, 40001, 200)))
+        ends(c)
+
+
+@pytest.mark.parametrize("crumbs", [False, True], ids=["indexed", "cookies"])
+def test_03_and_11_hpack_bombs(attack, crumbs):
+    """A byte of HPACK that stands for much, thousands of times on each of a hundred streams, window 0."""
+    with attack.client(settings={http_peers.WINDOW: 0}) as c:
+        first = block(c, HEAD)
+        field = b"\x40\x01x\x7f" + bytes([0x80 | (4000 - 127) & 0x7f, (4000 - 127) >> 7]) + b"v" * 4000  # indexed
+        bomb = (field + b"\xbe" * 4000) if not crumbs else b"\x60\x02a=" + b"\xbe" * 4000
+        for n in range(1, 201, 2):
+            parts = [(first if n == 1 else block(c, HEAD)) + bomb]
+            parts = [parts[0][i:i + 16384] for i in range(0, len(parts[0]), 16384)]
+            made = [frames.HeadersFrame(n, parts[0], flags=["END_STREAM"])]
+            made += [frames.ContinuationFrame(n, p) for p in parts[1:]]
+            made[-1].flags.add("END_HEADERS")
+            if not flood(c, [b"".join(f.serialize() for f in made)]):
+                break
+        c.sock.settimeout(None)
+        time.sleep(0.3)  # what it did comes to be seen
+    assert not [m for o in attack.origins.values() for m in o.requests if len(m.fields) > 200]
+
+
+def test_04_continuation_flood(attack):
+    with attack.client() as c:
+        first = frames.HeadersFrame(1, block(c, HEAD)).serialize()
+        piece = frames.ContinuationFrame(1, b"\x00\x01x\x7f\x81\x06" + b"v" * 896).serialize()
+        sent = flood(c, [first] + [piece] * 50000)
+        ends(c)
+        assert sent < 50000
+
+
+@pytest.mark.parametrize("what", ["ping", "settings", "settings ack"])
+def test_05_control_frames_nobody_reads_the_answers_of(attack, what):
+    piece = {"ping": frames.PingFrame(0, opaque_data=b"12345678"),
+             "settings": frames.SettingsFrame(0, settings={3: 10}),
+             "settings ack": frames.SettingsFrame(0, flags=["ACK"])}[what].serialize() * 1000
+    with attack.client(reads=False) as c:
+        flood(c, [piece] * 1000)
+        time.sleep(0.2)  # what it holds comes to be seen
+
+
+@pytest.mark.parametrize("what", ["data", "continuation", "headers"])
+def test_06_empty_frames(attack, what):
+    with attack.client() as c:
+        if what == "data":
+            c.send(open_stream(c, 1, [(":method", "POST"), *HEAD[1:]], end=False))
+            piece = frames.DataFrame(1, b"").serialize()
+        elif what == "continuation":
+            c.send(frames.HeadersFrame(1, block(c, HEAD)).serialize())
+            piece = frames.ContinuationFrame(1, b"").serialize()
+        else:
+            c.send(open_stream(c, 1, [(":method", "POST"), *HEAD[1:]], end=False))
+            piece = frames.HeadersFrame(1, b"", flags=["END_HEADERS"]).serialize()
+        flood(c, [piece * 100] * 1000)
+        ends(c) if what != "headers" else c.until(lambda: c.over or c.goaway or c.received["RstStreamFrame"])
+
+
+@pytest.mark.parametrize("what", ["priority", "unknown", "origin"])
+def test_07_frames_without_use(attack, what):
+    piece = {"priority": frames.PriorityFrame(1, depends_on=3, stream_weight=16).serialize(),
+             "unknown": b"\0\0\4\xee\0\0\0\0\0abcd", "origin": b"\0\0\4\x0c\0\0\0\0\0\0\2ab"}[what] * 1000
+    with attack.client() as c:
+        sent = flood(c, [piece] * 2000)
+        ends(c)
+        assert sent < 2000
+
+
+def test_08_dribbled_data(attack):
+    """A body of one-byte frames, each with as much padding as there may be, and windows opened by one."""
+    with attack.client() as c:
+        c.until(lambda: c.settings)
+        x = c.begin("POST", "/near/h1/dribble", body=STREAM)
+        piece = frames.DataFrame(x.number, b"x", pad_length=0, flags=["PADDED"]).serialize()
+        grow = frames.WindowUpdateFrame(0, window_increment=1).serialize()
+        for _ in range(200):
+            if c.over or c.goaway or flood(c, [(piece + grow) * 20]) == 0:
+                break
+        c.sock.settimeout(None)
+        if not c.over and not c.goaway and x.error is None:
+            x.end()
+            assert x.answer().seen["length"] == 4000
+
+
+@memory(24)
+def test_08_and_09_tiny_windows(attack):
+    """Fifty answers of 1 MiB for a client whose windows are 1, then 0, then wide."""
+    path = attack.on("/far/h1/big", lambda x: x.respond(200, http_peers.pattern(MIB)))
+    with attack.client(settings={http_peers.WINDOW: 1}) as c:
+        asked = [c.begin("GET", path) for _ in range(50)]
+        for x in asked:
+            assert x.head().status == 200
+        c.send(frames.SettingsFrame(0, settings={http_peers.WINDOW: 0}))
+        c.send(frames.SettingsFrame(0, settings={http_peers.WINDOW: 2 * MIB}))
+        for x in asked[:5]:
+            assert x.answer().body == http_peers.pattern(MIB)
+
+
+def test_09_table_sizes_in_turn(attack):
+    with attack.client() as c:
+        for n in range(200):
+            c.send(frames.SettingsFrame(0, settings={1: (0, 4096, 100, 65536)[n % 4]}))
+            if not n % 20:
+                assert c.ask("GET", "/near/h1/table", [("x-n", str(n))]).status == 200
+
+
+@pytest.mark.parametrize("window", [2**31, 2**32 - 1])
+def test_09_a_window_that_is_too_large(attack, window):
+    with attack.client() as c:
+        c.send(b"\0\0\6\4\0\0\0\0\0\0\4" + window.to_bytes(4, "big"))
+        ends(c, 3)
+
+
+@pytest.mark.parametrize("bytes_", [b"\x80", b"\xff\xff\xff\xff\xff\x0f", b"\xc0", b"\x00\x01x\x81\x00",
+                                    b"\x00\x81\xff\x01y", b"\x3f\xff\xff\xff\x0f", b"\x00\x01x\x85\xff\xff\xff\xff\xfc",
+                                    b"\x00\x7f\xff\xff\xff\xff\xff\x0f"],
+                         ids=["index 0", "index overflow", "index beyond", "bad padding", "name padding",
+                              "table too large",
+                              "EOS", "length overflow"])
+def test_10_bad_hpack(attack, bytes_):
+    before = attack.asked()
+    with attack.client() as c:
+        c.send(frames.HeadersFrame(1, block(c, HEAD) + bytes_, flags=["END_HEADERS", "END_STREAM"]))
+        ends(c, COMPRESSION)
+    assert attack.asked() == before
+
+
+# ------------------------------------------------------------------ HTTP/2: messages
+
+
+def fields_but(**other):
+    return [(n, other.get(n[1:], v)) for n, v in HEAD if other.get(n[1:], v) is not None]
+
+
+WRONG = {
+    "no method": fields_but(method=None), "no path": fields_but(path=None), "no scheme": fields_but(scheme=None),
+    "empty path": fields_but(path=""), "path without slash": fields_but(path="near/h1"),
+    "two methods": [*HEAD, (":method", "GET")], "two paths": [*HEAD, (":path", "/near/h1/y")],
+    "unknown pseudo": [*HEAD, (":x", "y")], "status": [*HEAD, (":status", "200")],
+    "pseudo after regular": [("x", "y"), *HEAD], "upper case": [*HEAD, ("X-Upper", "y")],
+    "empty name": [*HEAD, ("", "y")], "name with blank": [*HEAD, ("x y", "z")],
+    "name with colon": [*HEAD, ("x:y", "z")],
+    "name with CR LF": [*HEAD, ("x\r\ny", "z")], "name with LF": [*HEAD, ("x\ny", "z")],
+    "name with NUL": [*HEAD, ("x\0", "z")], "value with CR LF": [*HEAD, ("x", "a\r\nSmuggled: b")],
+    "value with LF": [*HEAD, ("x", "a\nb")], "value with NUL": [*HEAD, ("x", "a\0b")],
+    "value begins with blank": [*HEAD, ("x", " a")], "connection": [*HEAD, ("connection", "close")],
+    "keep-alive": [*HEAD, ("keep-alive", "x")], "proxy-connection": [*HEAD, ("proxy-connection", "x")],
+    "transfer-encoding": [*HEAD, ("transfer-encoding", "chunked")], "upgrade": [*HEAD, ("upgrade", "h2c")],
+    "te gzip": [*HEAD, ("te", "gzip")], "length of a request without body": [*HEAD, ("content-length", "5")],
+    "length twice": [*HEAD, ("content-length", "0"), ("content-length", "1")],
+    "length junk": [*HEAD, ("content-length", "+0")], "host is another": [*HEAD, ("host", "other")],
+    "two hosts": [*fields_but(authority=None), ("host", "a"), ("host", "b")],
+    "path with blank": fields_but(path="/near/h1/a b"), "path with CR LF": fields_but(path="/near/h1/a\r\nX: y"),
+    "path with fragment": fields_but(path="/near/h1/a#b"), "method with blank": fields_but(method="GET /near/h1/y"),
+    "method with CR LF": fields_but(method="GET\r\nX: y"), "authority with user": fields_but(authority="u@web"),
+    "authority with slash": fields_but(authority="web/x"), "authority with CR LF": fields_but(authority="web\r\nX: y"),
+    "scheme with junk": fields_but(scheme="ht tp"), "connect with path": fields_but(method="CONNECT"),
+    "protocol without setting": [*HEAD, (":protocol", "websocket")],
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_12_and_13_heads_that_are_wrong(attack, what):
+    """The stream is refused, by a reset or 400; nothing reaches an origin; the next stream is served, if one may be."""
+    before = [o.requests[:] for o in attack.origins.values()]
+    paths = {m.path for requests in before for m in requests}
+    with attack.client() as c:
+        x = http_peers.Exchange2(c, 1, 65535)
+        c.streams[1], c.next = x, 3
+        fields = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in WRONG[what]]
+        c.send(frames.HeadersFrame(1, block(c, fields), flags=["END_HEADERS", "END_STREAM"]))
+        c.until(lambda: x.error is not None or x.came or c.over or c.goaway)
+        assert not x.came or x.message.status == 400, x.message
+        if not c.over and not c.goaway:
+            assert c.ask("GET", "/far/h1/next").status == 200
+    new = {m.path for o in attack.origins.values() for m in o.requests if m.path.startswith("/near")} - paths
+    assert not new, new
+
+
+@pytest.mark.parametrize("said, length", [(3, 5), (7, 5), (5, 0)])
+@pytest.mark.parametrize("spoken", ["h1", "h2"])
+def test_14_a_length_that_is_not_so(attack, said, length, spoken):
+    """content-length is not what came: the request at the origin is cut, not completed."""
+    whole = []
+    path = attack.on(f"/near/{spoken}/length", lambda x: (x.rest(), whole.append(x.message), x.respond(200)))
+    with attack.client() as c:
+        x = c.begin("POST", path, body=STREAM, length=said)
+        if length:
+            x.write(b"x" * length)
+        with contextlib.suppress(Cut):
+            x.end()
+        c.until(lambda: x.error is not None or x.came or c.over)
+        assert not x.came or x.message.status in (400, 502)
+    assert not whole
+
+
+# ------------------------------------------------------------------ HTTP/1
+
+
+def test_18_chunk_overhead(attack):
+    """A byte per chunk with as much extension as there may be, and an extension that does not end."""
+    with attack.client("h1") as c:
+        c.begin("POST", "/near/h1/overhead", body=STREAM)
+        c.sock.settimeout(5)
+        sent = 0
+        try:
+            for _ in range(2000):
+                c.sock.sendall((b"1;" + b"e" * 1000 + b"\r\nx\r\n") * 10)
+                sent += 10
+        except OSError:
+            pass
+        assert sent < 20000, "20 MB of nothing were taken"
+    with attack.client("h1") as c:
+        x = c.begin("POST", "/near/h1/overhead", body=STREAM)
+        c.sock.settimeout(5)
+        with contextlib.suppress(OSError):
+            for _ in range(160):
+                c.sock.sendall(b"1;" + b"e" * 65536)
+            pytest.fail("an extension of 10 MB was taken")
+        with contextlib.suppress(Cut):
+            assert x.answer().status == 400
+
+
+LARGE = ("101 fields", "5000 fields", "one of 64 KiB", "cookie", "path", "crumbs")
+
+
+@pytest.mark.parametrize("version", ["h1", "h2"])
+@pytest.mark.parametrize("fields, path, statuses", [
+    ([(f"x-{n}", "a") for n in range(101)], "/near/h1/a", {431}),
+    ([(f"x-{n}", "a") for n in range(5000)], "/near/h1/a", {431}),
+    ([("x", "a" * 65536)], "/near/h1/a", {431}),
+    ([("cookie", "a" * MIB)], "/near/h1/a", {431}),
+    ([], "/near/h1/" + "a" * 61440, {414, 431}),
+    ([("cookie", f"a{n}=b") for n in range(3000)], "/near/h1/a", {431})], ids=LARGE)
+def test_20_large_heads(attack, version, fields, path, statuses):
+    before = attack.asked()
+    with attack.client(version) as c:
+        try:
+            x = c.begin("GET", path, fields)
+            assert x.head().status in statuses
+        except Cut as e:
+            assert version == "h2" or "eset" in str(e) or "ipe" in str(e), e
+    assert attack.asked() == before
+
+
+def test_20_as_large_as_it_may_be(attack):
+    """What is within the limits is served: 90 fields, 40 KiB in all."""
+    for version in ("h1", "h2"):
+        with attack.client(version) as c:
+            m = c.ask("GET", "/near/h1/large", [(f"x-{n}", "a" * 400) for n in range(85)])
+            assert m.status == 200 and len([n for n, _ in m.seen["fields"] if n.startswith("x-")]) >= 85
+
+
+def test_23_a_regex_that_explodes(attack):
+    with attack.client("h1") as c:
+        began = time.monotonic()
+        m = c.ask("GET", "/regex/" + "a" * 5000 + "c")
+        assert m.status in (404, 500) and time.monotonic() - began < 10
+        assert c.ask("GET", "/near/h1/x").status == 200
+
+
+def test_24_a_body_that_is_withheld(attack):
+    """Expect: 100-continue and then nothing, a hundred times: nobody else waits."""
+    held = [attack.client("h1") for _ in range(100)]
+    for c in held:
+        c.begin("POST", "/far/h1/withheld", [("Expect", "100-continue")], body=STREAM, length=10)
+    with attack.client("h1") as c:
+        assert c.ask("GET", "/far/h1/x").status == 200
+    for c in held:
+        c.close()
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_25_an_upgrade_that_is_refused(attack, status):
+    """What the client says after it is a request of HTTP, or the connection ends: never bytes for the origin."""
+    path = attack.on("/near/h1/upgrade", lambda x: x.respond(status, b"no"))
+    before = attack.asked()
+    with attack.client("h1") as c:
+        c.send(f"GET {path} HTTP/1.1\r\nHost: web\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+               "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+               "GET /near/h1/inner HTTP/1.1\r\nHost: web\r\n\r\n")
+        assert c.expect().answer().status == status
+        began = time.monotonic()
+        with contextlib.suppress(Cut):
+            assert c.expect().answer().seen["path"] == "/near/h1/inner"
+        assert time.monotonic() - began < 15
+    assert attack.asked() - before <= 2
+
+
+def test_25_early_data_waits_for_the_answer(attack):
+    held = Held()
+    path = attack.on("/near/h1/upgrade", held)
+    with attack.client("h1") as c:
+        c.send(f"GET {path} HTTP/1.1\r\nHost: web\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+               "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nearly")
+        x = held.next()
+        x.c.sock.settimeout(0.5)
+        with pytest.raises(Cut):
+            x.c.reader.some()  # nothing before 101
+        x.c.sock.settimeout(http_peers.SECONDS)
+        x.start(101, [("Upgrade", "websocket"), ("Connection", "Upgrade")])
+        assert x.read() == b"early"
+        x.released.set()
+
+
+def test_26_pipelining_without_reading(attack):
+    big = attack.on("/far/h1/64k", lambda x: x.respond(200, bytes(65536)))
+    with attack.client("h1") as c:
+        c.sock.settimeout(2)
+        one = f"GET {big} HTTP/1.1\r\nHost: web\r\n\r\n".encode() * 100
+        sent, before = 0, attack.asked("far")
+        with contextlib.suppress(OSError):
+            for _ in range(2000):
+                sent += c.sock.send(one)
+        assert attack.asked("far") - before < 5000, "all of it was asked"
+
+
+def test_27_heads_that_never_end(attack):
+    """Fifty heads that come a byte at a time are ended by their timer, not kept alive by their bytes."""
+    held = [attack.client("h1") for _ in range(50)]
+    for c in held:
+        c.send(b"GET /near/h1/slow HTTP/1.1\r\nHost: web\r\n")
+    until, left = time.monotonic() + 60, list(held)
+    while left:
+        assert time.monotonic() < until, f"{len(left)} are still open"
+        for c in left[:]:
+            c.sock.settimeout(0.01)
+            try:
+                c.sock.sendall(b"x")
+                c.sock.recv(1000)
+                left.remove(c)
+            except TimeoutError:
+                pass
+            except OSError:
+                left.remove(c)
+    for c in held:
+        c.close()
+
+
+@memory(24)
+def test_28_idle_connections(attack):
+    """A thousand that have asked once and keep silent; then all go at once."""
+    def one(s):
+        s.settimeout(http_peers.SECONDS)
+        s.connect((VIP, 80))
+        c = http_peers.Connection1(s)
+        assert c.ask("GET", "/near/h1/idle").status == 200
+        return c
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        idle = list(pool.map(one, attack.lab.sockets("client", 1000)))
+    for c in idle[::50]:
+        assert c.ask("GET", "/near/h1/idle").status == 200
+    for c in idle:
+        c.close()
+    with attack.client("h1") as c:
+        assert c.ask("GET", "/near/h1/idle").status == 200
+
+
+@memory(16)
+@pytest.mark.parametrize("version", ["h1", "h2"])
+def test_30_resets_at_any_time(attack, version):
+    """Both ends let go at random moments of a request's life."""
+    r = random.Random(5)
+
+    def answer(x):
+        steps = r.randrange(6)
+        with contextlib.suppress(Cut):
+            for step in (x.read, lambda: x.inform(103), lambda: x.start(200), lambda: x.write(bytes(20000)),
+                         x.end)[:steps]:
+                step()
+        if steps < 5:
+            x.reset() if r.random() < 0.5 else x.c.close()
+
+    for spoken in ("h1", "h2"):
+        attack.on(f"/near/{spoken}/any", answer)
+        attack.on(f"/far/{spoken}/any", answer)
+    for n in range(200):
+        path = f"/{r.choice(['near', 'far'])}/{r.choice(['h1', 'h2'])}/any"
+        with contextlib.suppress(Cut), attack.client(version) as c:
+            x = c.begin("POST", path, body=STREAM, length=r.choice([None, 100]))
+            for step in (lambda: x.write(b"y" * 50), x.head, lambda: x.write(b"y" * 50), x.end,
+                         x.read)[:r.randrange(6)]:
+                c.sock.settimeout(5) if version == "h1" else None
+                step()
+            if r.random() < 0.5:
+                x.reset()
+    with attack.client(version) as c:
+        assert c.ask("GET", "/near/h1/x").status == 200
+
+
+@memory(32)
+def test_31_many_streams_end_at_once(attack):
+    """Twenty connections with their hundred streams each, every one with a body under way, vanish together."""
+    held, gone = [], threading.Event()
+    path = attack.on("/far/h2/waits", lambda x: gone.wait(60))
+    for _ in range(20):
+        c = attack.client()
+        c.until(lambda c=c: c.settings)
+        for _ in range(min(90, c.settings.get(http_peers.MAX_STREAMS, 90))):
+            c.begin("POST", path, body=STREAM).write(b"x" * 100)
+        held.append(c)
+    began = time.monotonic()
+    for c in held:
+        http_peers.abort(c.sock)
+    with attack.client("h1") as c:
+        assert c.ask("GET", "/far/h1/x").status == 200
+    assert time.monotonic() - began < 30
+    gone.set()
+
+
+# ------------------------------------------------------------------ names, logs, gRPC, numbers
+
+
+def test_35_nothing_is_written_raw(attack):
+    """What clients say does not break the lines of the log, and none of them is long."""
+    where = len(attack.lab.log("n1"))
+    for host in ('we"b', "web\\", "{x}", "a" * 5000, "%0d%0a", "<b>"):
+        with attack.client("h1") as c, contextlib.suppress(Cut):
+            c.ask("GET", "/near/h1/" + "\x80\x9b[31m", [("User-Agent", '"}\x9b[0m'), ("X-Request-Id", 'x"}\t')],
+                  host=host)
+    said = attack.lab.log("n1")[where:]
+    assert all(line.isprintable() and len(line) < 8192 for line in said.splitlines())
+
+
+@memory(4)
+def test_38_names_without_number(attack):
+    """A thousand hosts, paths and ids leave nothing behind."""
+    with attack.client("h2") as c:
+        for n in range(2000):
+            assert c.ask("GET", f"/near/h1/{n:x}?{n}", [("x-request-id", f"{n:032x}")],
+                         host=f"h{n}.example").status == 200
+
+
+@pytest.mark.parametrize("value", ["", "1", "S", "1x", "-1S", "99999999999H", "123456789S", "1 S", "0S", "99999999H"])
+def test_40_grpc_timeouts(attack, value):
+    """Junk is no timeout; a huge one is none either; none of them kills the request that is answered at once."""
+    late = threading.Event()
+    if value == "0S":
+        attack.on("/near/h2/grpc", lambda x: late.wait(60))
+    with attack.client() as c:
+        m = c.ask("POST", "/near/h2/grpc",
+                  [("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", value)],
+                  body=b"\0\0\0\0\0")
+        assert m.status == 200
+        status = m.get("grpc-status") or dict(m.trailers).get("grpc-status")
+        assert status == "4" if value == "0S" else status != "4", m
+    late.set()
+
+
+@pytest.mark.parametrize("body", [b"\0\0\0\0\0" * 1000, b"\0\xff\xff\xff\xff", b"\7\0\0\0\1x", b"\0\0"],
+                         ids=["empty ones", "4 GiB", "flags", "cut"])
+def test_40_grpc_messages_are_the_ends_business(attack, body):
+    with attack.client() as c:
+        m = c.ask("POST", "/far/h2/grpc", [("content-type", "application/grpc"), ("te", "trailers")], body=body)
+        assert m.status == 200 and m.seen["length"] == len(body)
+
+
+@pytest.mark.parametrize("fields", [[("Retry-After", "99999999999999999999")], [("Keep-Alive", "timeout=4294967296")],
+                                    [("Content-Range", "bytes 0-99999999999999999999/*")], [("Age", "-1")],
+                                    [("Expires", "Thu, 01 Jan 99999 00:00:00 GMT")]])
+def test_41_numbers_of_others(attack, fields):
+    path = attack.on("/near/h1/number", lambda x: x.respond(200, b"fine", fields))
+    for version in ("h1", "h2"):
+        with attack.client(version) as c:
+            for _ in range(3):
+                assert c.ask("GET", path).body == b"fine"
+
+
+@pytest.mark.parametrize("fields", [[("Keep-Alive", "timeout=99999999999")], [("Max-Forwards", "99999999999999")],
+                                    [("Range", "bytes=99999999999999999999-")], [("Content-Length", "0")]])
+def test_41_numbers_of_the_client(attack, fields):
+    with attack.client("h1") as c:
+        for _ in range(3):
+            assert c.ask("GET", "/near/h1/x", fields).status == 200
+        assert isinstance(c.sock, socket.socket)
+
+
+def test_the_daemon_is_the_one_that_was_started(attack):
+    """None of the rows above has brought the worker down."""
+    assert "worker" not in [line.split()[0] for line in attack.lab.log("n1").splitlines() if "exited" in line]
+    labrun.wait_for(lambda: attack.lab.ready("n1") and attack.lab.ready("n2"), 10, "readiness")
