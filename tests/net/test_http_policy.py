@@ -10,7 +10,7 @@ import sys
 import labrun
 import pytest
 
-from test_http import ORIGIN, PORT
+from test_http_proxied import ORIGIN, PORT
 from two_nodes import LAB, MANIFESTS, PLACES  # noqa: F401
 
 READ = {"to": [{"operation": {"methods": ["GET"], "paths": ["/a", "/public/*"]}}]}
