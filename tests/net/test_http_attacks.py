@@ -606,7 +606,7 @@ def test_40_grpc_timeouts(attack, value):
     with attack.client() as c:
         m = c.ask("POST", "/near/h2/grpc",
                   [("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", value)],
-                  body=b"\0\0\0\0\0")
+                  body=b"" if value == "0S" else b"\0\0\0\0\0")  # it may be answered before a body is sent
         assert m.status == 200
         status = m.get("grpc-status") or dict(m.trailers).get("grpc-status")
         assert status == "4" if value == "0S" else status != "4", m
