@@ -95,6 +95,8 @@ def idle(what, count):
         before = lab.daemon_pss()["node"]
         client = stand(count)
         after = lab.daemon_pss()["node"]
+        if proxies.look and arm == "weft":
+            proxies.look(lab, client)
         for c in (client, first):
             c.stdin.close()
             c.wait(30)
