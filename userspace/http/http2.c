@@ -79,10 +79,23 @@ static void on_refused(struct http2 *h, int status, enum http2_why why)
 	all->refusal[i].times++;
 }
 
+/*
+ * Requests that a client may begin. Until the server has said how many it takes, one: of more than it takes it may end
+ * the connection (RFC 9113 section 5.1.2), and who is on it hears only that.
+ */
+static unsigned may_begin(const struct http2 *h)
+{
+	unsigned most = h->server ? 0 : http2_free(h);
+
+	if (most && !h->settings)
+		return h->streams ? 0 : 1;
+	return most;
+}
+
 static void on_settled(struct http2 *h)
 {
 	struct messages *all = messages_of(h);
-	bool has_free = !h->server && http2_free(h);
+	bool has_free = may_begin(h);
 
 	while (all->refusals) {
 		unsigned last = all->refusals - 1;
@@ -99,7 +112,7 @@ static void on_settled(struct http2 *h)
 		if (all->c.events->free)
 			all->c.events->free(&all->c);
 	}
-	all->had_free = !h->server && http2_free(h);
+	all->had_free = may_begin(h);
 }
 
 /* The codec answers by itself. */
@@ -526,7 +539,7 @@ static const struct http2_user user = {
 
 static unsigned free_of(const struct http_connection *c)
 {
-	return http2_free(&connection_of(c)->h);
+	return may_begin(&connection_of(c)->h);
 }
 
 static unsigned active(const struct http_connection *c)
