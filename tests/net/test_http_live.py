@@ -5,6 +5,7 @@ way notice when routes, endpoints and workers change: nothing, but for those who
 """
 
 import collections
+import contextlib
 import os
 import pathlib
 import signal
@@ -185,8 +186,9 @@ def test_a_worker_that_dies_is_replaced(lab, ready, node):
     def workers():
         found = []
         for pid in labrun.pids(lab.daemon_cgroup(node)):
-            if pathlib.Path("/proc", pid, "comm").read_text().startswith("weft-worker"):
-                found.append(int(pid))
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                if pathlib.Path("/proc", pid, "comm").read_text().startswith("weft-worker"):
+                    found.append(int(pid))
         return found
 
     before = workers()
