@@ -142,7 +142,11 @@ def test_byte_by_byte(lab, ready, origins, version, said, whole):  # noqa: F811
         x.c.close()
 
     origins["near", "h1"].on["/near/h1/slow"] = answer
-    assert outcome(lab, "/near/h1/slow", version) == ((200, b"hello") if whole else (CUT, b"hello"))
+    status, body = outcome(lab, "/near/h1/slow", version)
+    if whole:
+        assert (status, body) == (200, b"hello")
+    else:  # the last bytes before a cut may be lost with it
+        assert status == CUT and b"hello".startswith(body), (status, body)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
