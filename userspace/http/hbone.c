@@ -327,16 +327,6 @@ static const struct http2_user user = {
 	.closed = on_closed,
 };
 
-static uint32_t or_default(uint32_t value, uint32_t otherwise)
-{
-	return value ? value : otherwise;
-}
-
-static uint64_t or_ns(uint64_t value, uint64_t otherwise)
-{
-	return value ? value : otherwise;
-}
-
 static struct hbone *start(struct thread *t, struct stream *below, const struct hbone_limits *l,
 			   const struct hbone_events *e, void *owner, bool server)
 {
@@ -347,16 +337,16 @@ static struct hbone *start(struct thread *t, struct stream *below, const struct 
 	if (!l)
 		l = &none;
 	limit = (struct http2_limits){
-		.stream_window = or_default(l->stream_window, 4u << 20),
-		.connection_window = or_default(l->connection_window, 16u << 20),
-		.frame_size = or_default(l->frame_size, 1u << 20),
-		.head_bytes = or_default(l->header_list, server ? 64u << 10 : 16u << 10),
-		.streams = or_default(l->streams, server ? 200 : 100),
-		.ping_ns = or_ns(l->ping_ns, 10000000000ull),
-		.ping_timeout_ns = or_ns(l->ping_timeout_ns, 20000000000ull),
-		.idle_ns = or_ns(l->idle_ns, server ? 0 : 300000000000ull),
+		.stream_window = http2_or(l->stream_window, 4u << 20),
+		.connection_window = http2_or(l->connection_window, 16u << 20),
+		.frame_size = http2_or(l->frame_size, 1u << 20),
+		.head_bytes = http2_or(l->header_list, server ? 64u << 10 : 16u << 10),
+		.streams = http2_or(l->streams, server ? 200 : 100),
+		.ping_ns = http2_or_ns(l->ping_ns, 10000000000ull),
+		.ping_timeout_ns = http2_or_ns(l->ping_timeout_ns, 20000000000ull),
+		.idle_ns = http2_or_ns(l->idle_ns, server ? 0 : 300000000000ull),
 	};
-	h->answer_ns = or_ns(l->answer_ns, 10000000000ull);
+	h->answer_ns = http2_or_ns(l->answer_ns, 10000000000ull);
 	h->events = e;
 	h->owner = owner;
 	h->answer.due = on_answer_due;

@@ -565,11 +565,6 @@ static const struct http_connection_ops connection_ops = {
 	.close = close_connection,
 };
 
-static uint32_t or_default(uint32_t value, uint32_t otherwise)
-{
-	return value ? value : otherwise;
-}
-
 static struct http_connection *start(struct thread *t, struct stream *below, const struct http_limits *l,
 				     const struct http_events *e, void *owner, bool server)
 {
@@ -580,19 +575,19 @@ static struct http_connection *start(struct thread *t, struct stream *below, con
 	if (!l)
 		l = &none;
 	limit = (struct http2_limits){
-		.stream_window = or_default(l->stream_window, 4u << 20),
-		.connection_window = or_default(l->connection_window, 16u << 20),
-		.frame_size = or_default(l->frame_size, 16384),
-		.head_bytes = or_default(l->head_bytes, 60u << 10),
-		.fields = or_default(l->fields, 100),
-		.streams = or_default(l->streams, 100),
+		.stream_window = http2_or(l->stream_window, 4u << 20),
+		.connection_window = http2_or(l->connection_window, 16u << 20),
+		.frame_size = http2_or(l->frame_size, 16384),
+		.head_bytes = http2_or(l->head_bytes, 60u << 10),
+		.fields = http2_or(l->fields, 100),
+		.streams = http2_or(l->streams, 100),
 		.resets = server,
 		.ping_ns = l->ping_ns,
-		.ping_timeout_ns = l->ping_timeout_ns ? l->ping_timeout_ns : 20000000000ull,
-		.idle_ns = l->idle_ns ? l->idle_ns : server ? 3600000000000ull : 60000000000ull,
-		.head_ns = l->head_ns ? l->head_ns : 10000000000ull,
+		.ping_timeout_ns = http2_or_ns(l->ping_timeout_ns, 20000000000ull),
+		.idle_ns = http2_or_ns(l->idle_ns, server ? 3600000000000ull : 60000000000ull),
+		.head_ns = http2_or_ns(l->head_ns, 10000000000ull),
 	};
-	all->informational = or_default(l->informational, 16);
+	all->informational = http2_or(l->informational, 16);
 	all->had_free = !server;
 	all->c = (struct http_connection){
 		.ops = &connection_ops,

@@ -286,6 +286,15 @@ void http2_receive_callbacks(nghttp2_session_callbacks *c);
 /* `h` was allocated, zeroed, with its user's part; `below` is taken. */
 void http2_start(struct http2 *h, struct thread *t, struct stream *below, const struct http2_user *user,
 		 const struct http2_limits *l, bool server);
+/* Of a limit that the user did not set. */
+static inline uint32_t http2_or(uint32_t value, uint32_t otherwise)
+{
+	return value ? value : otherwise;
+}
+static inline uint64_t http2_or_ns(uint64_t value, uint64_t otherwise)
+{
+	return value ? value : otherwise;
+}
 unsigned http2_free(const struct http2 *h); /* streams that a client may open now */
 const char *http2_waits(const struct http2 *h); /* for people: "nothing", "reader" ... */
 const char *http2_stream_waits(const struct http2_stream *x);

@@ -298,11 +298,6 @@ static void end_where(struct list *of, const char *(*ends)(const struct carrier 
 	}
 }
 
-struct ending {
-	uint64_t netns;
-	const char *why;
-};
-
 static const char *ends_by_pod(const struct carrier *c, const void *arg)
 {
 	const struct ending *e = arg;

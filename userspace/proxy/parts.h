@@ -56,6 +56,30 @@ void guards_end(struct site *at, uint64_t netns, enum abi_reason reason, const c
 void guards_view_changed(struct site *at); /* those end that no request may use any more */
 void guards_drain(struct site *at);
 
+/*
+ * Visits each. What is called may take any of them out of the list, also the next one: so the place in it is kept by a
+ * link of its own.
+ */
+static inline void list_visit(struct list *all, void (*one)(struct list *l, void *arg), void *arg)
+{
+	struct list here, *l = all->next;
+
+	while (l != all) {
+		list_init(&here);
+		list_add(l->next, &here); /* before the next one */
+		one(l, arg);
+		l = here.next;
+		list_del(&here);
+	}
+}
+
+/* What ends, and why. */
+struct ending {
+	uint64_t netns; /* of this pod; 0: all */
+	enum abi_reason reason;
+	const char *why;
+};
+
 /* ------------------------------------------------------------------ relay.c */
 
 enum relay_end { RELAY_CLIENT,

@@ -68,28 +68,9 @@ static void site_start(struct thread *t)
 	t->proxy = at;
 }
 
-/* What is called may close any relay, also the next one: so the place in the list is kept by a link of its own. */
-static void each_relay(struct site *at, void (*one)(struct relay *r, void *arg), void *arg)
+static void relay_end_one(struct list *l, void *arg)
 {
-	struct list here, *l = at->relays.next;
-
-	while (l != &at->relays) {
-		list_init(&here);
-		list_add(l->next, &here); /* before the next one */
-		one(container_of(l, struct relay, link), arg);
-		l = here.next;
-		list_del(&here);
-	}
-}
-
-struct ending {
-	uint64_t netns; /* 0: all */
-	enum abi_reason reason;
-	const char *why;
-};
-
-static void relay_end_one(struct relay *r, void *arg)
-{
+	struct relay *r = container_of(l, struct relay, link);
 	const struct ending *e = arg;
 
 	if (!e->netns || r->netns == e->netns || r->to == e->netns)
@@ -100,7 +81,7 @@ static void relays_end(struct site *at, uint64_t netns, enum abi_reason reason, 
 {
 	struct ending e = {.netns = netns, .reason = reason, .why = why};
 
-	each_relay(at, relay_end_one, &e);
+	list_visit(&at->relays, relay_end_one, &e);
 }
 
 static void site_end(struct thread *t)
@@ -349,9 +330,9 @@ void proxy_leave(struct proxy *p, uint64_t netns, void (*done)(void *ctx, uint64
 	round_begin(r);
 }
 
-static void judge_one(struct relay *r, void *arg)
+static void judge_one(struct list *l, void *arg)
 {
-	relay_judge(r);
+	relay_judge(container_of(l, struct relay, link));
 }
 
 static void view_work(struct site *at, struct round *r)
@@ -362,7 +343,7 @@ static void view_work(struct site *at, struct round *r)
 		return; /* addresses of other nodes come and go all the time */
 	http_pool_view_changed(at->pool);
 	carriers_view_changed(at);
-	each_relay(at, judge_one, NULL);
+	list_visit(&at->relays, judge_one, NULL);
 	guards_view_changed(at);
 }
 

@@ -517,28 +517,9 @@ void serve_begin(struct site *at, const struct view_pod *pod, const struct view_
 
 /* ------------------------------------------------------------------ all of them */
 
-/* What is called may close any of them, also the next one: so the place in the list is kept by a link of its own. */
-static void each_serve(struct site *at, void (*one)(struct serve *v, void *arg), void *arg)
+static void end_one(struct list *l, void *arg)
 {
-	struct list here, *l = at->serves.next;
-
-	while (l != &at->serves) {
-		list_init(&here);
-		list_add(l->next, &here); /* before the next one */
-		one(container_of(l, struct serve, link), arg);
-		l = here.next;
-		list_del(&here);
-	}
-}
-
-struct ending {
-	uint64_t netns; /* 0: all */
-	enum abi_reason reason;
-	const char *why;
-};
-
-static void end_one(struct serve *v, void *arg)
-{
+	struct serve *v = container_of(l, struct serve, link);
 	const struct ending *e = arg;
 
 	if (!e->netns || v->netns == e->netns || v->to == e->netns)
@@ -549,11 +530,13 @@ void serves_end(struct site *at, uint64_t netns, enum abi_reason reason, const c
 {
 	struct ending e = {.netns = netns, .reason = reason, .why = why};
 
-	each_serve(at, end_one, &e);
+	list_visit(&at->serves, end_one, &e);
 }
 
-static void drain_one(struct serve *v, void *arg)
+static void drain_one(struct list *l, void *arg)
 {
+	struct serve *v = container_of(l, struct serve, link);
+
 	if (v->http)
 		v->http->ops->drain(v->http);
 	else if (v->declared)
@@ -562,7 +545,7 @@ static void drain_one(struct serve *v, void *arg)
 
 void serves_drain(struct site *at)
 {
-	each_serve(at, drain_one, NULL);
+	list_visit(&at->serves, drain_one, NULL);
 }
 
 void serve_row(const struct serve *v, struct relay_row *ret)
