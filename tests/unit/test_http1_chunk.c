@@ -28,13 +28,16 @@ static bool eat(const char *in, size_t len, size_t step, char *to, size_t *ret_l
 			http1_chunk_data(c, n);
 		} else {
 			uint8_t *copy = malloc(n);
+			struct http1_chunk before = *c;
 			ssize_t r;
 
 			memcpy(copy, in + at, n);
 			r = http1_chunk_frame(c, copy, n, ret_why);
 			free(copy);
-			if (r < 0)
+			if (r < 0) {
+				assert_memory_equal(c, &before, sizeof(before));
 				return false;
+			}
 			n = (size_t)r;
 		}
 		at += n;

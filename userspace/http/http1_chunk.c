@@ -93,16 +93,18 @@ static const char *eat(struct http1_chunk *c, uint8_t byte)
 
 ssize_t http1_chunk_frame(struct http1_chunk *c, const uint8_t *data, size_t len, const char **ret_why)
 {
+	struct http1_chunk next = *c;
 	size_t at;
 
-	for (at = 0; at < len && c->state != CHUNK_DATA && c->state != CHUNK_TRAILERS; at++) {
-		const char *why = eat(c, data[at]);
+	for (at = 0; at < len && next.state != CHUNK_DATA && next.state != CHUNK_TRAILERS; at++) {
+		const char *why = eat(&next, data[at]);
 
 		if (why)
 			return bad(ret_why, why);
-		if (++c->paid > FRAMES_FREE)
+		if (++next.paid > FRAMES_FREE)
 			return bad(ret_why, "http1: chunks of too little data");
 	}
+	*c = next;
 	return (ssize_t)at;
 }
 

@@ -74,7 +74,7 @@ struct http1_chunk { /* zeroed: before the first */
 
 /*
  * Eats what is not data: until CHUNK_DATA, CHUNK_TRAILERS, or the end of what is there. How many bytes; <0: it is no
- * chunked body, *ret_why.
+ * chunked body, *ret_why, and *c is as it was: the same bytes are met again.
  */
 ssize_t http1_chunk_frame(struct http1_chunk *c, const uint8_t *data, size_t len, const char **ret_why) must_check;
 void http1_chunk_data(struct http1_chunk *c, uint64_t len); /* CHUNK_DATA: so much of it was read */
