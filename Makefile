@@ -51,7 +51,7 @@ FLOORS := \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy \
 	mesh/world_grant mesh/world_route mesh/world_service mesh/world mesh/view_service mesh/view \
 	identity/spiffe identity/peer identity/x509 identity/issuer_make identity/issuer identity/ca identity/pem identity/trust \
-	identity/context identity/certs \
+	identity/context identity/certs identity/certs_wait \
 	upstream/socket_pool upstream/tunnels upstream/dial upstream/pick upstream/http_pool \
 	control/claims control/content control/items control/documents control/stamp control/manifests \
 	control/publish_write control/publish_policy control/publish_services \

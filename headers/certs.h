@@ -137,6 +137,22 @@ void *certs_server(struct certs *c, const char *spiffe, const char **ret_why) mu
 const char *certs_trust_domain(const struct certs *c); /* from any thread */
 
 /*
+ * identity/certs_wait.c: the same, for a pod that has just come: it may speak, and be spoken to, before it has its
+ * certificate. One answer, now or within seconds: the SSL_CTX (taken by the callee), or NULL and why not.
+ */
+struct certs_wait {	     /* embedded by the owner; zeroed = not begun */
+	struct certs *certs; /* NULL: there is no source */
+	const char *spiffe;  /* borrowed until the answer */
+	bool server;
+	void (*got)(struct certs_wait *w, void *ctx, const char *why);
+	struct loop *loop;	 /* of the thread that asks; the rest is certs_wait's */
+	struct loop_timer again; /* to look again */
+	uint64_t until_ns;
+};
+void certs_wait(struct certs_wait *w, struct loop *loop);
+void certs_wait_cancel(struct certs_wait *w); /* any time, the answer's too */
+
+/*
  * Roots or CRL changed: called in the control thread, with a number that rises. Connections whose peer certificate is
  * now revoked or has no root must end: certs_still_good() says it, from any thread. That a certificate has expired
  * meanwhile ends none.

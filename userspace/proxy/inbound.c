@@ -16,14 +16,11 @@
 
 #define HANDSHAKE_NS 10000000000ull
 #define HANDSHAKES_MAX 1024
-#define CERTIFICATE_NS 5000000000ull /* our own, until it is there; looked for */
-#define AGAIN_NS 20000000ull	     /* so often */
 
 struct carrier {
 	struct site *site;
 	int fd; /* until there is a certificate; else -1 */
-	struct loop_timer again;
-	uint64_t started_ns;
+	struct certs_wait certificate;
 	struct stream *tls; /* hbone's once that is there */
 	struct hbone *hbone;
 	uint64_t netns;
@@ -45,7 +42,7 @@ static void carrier_free(struct carrier *c)
 	--*(c->hbone ? &c->site->carrier_count : &c->site->handshake_count);
 	peer_drop(c->peer);
 	free(c->spiffe);
-	loop_disarm(c->site->thread->loop, &c->again);
+	certs_wait_cancel(&c->certificate);
 	if (c->fd >= 0)
 		sock_reset(c->fd);
 	free(c);
@@ -180,32 +177,22 @@ static void tls_ready(struct stream *s, unsigned happened)
 		hbone_drain(c->hbone);
 }
 
-/* A pod that has just come may be spoken to before it has its certificate. */
-static void carrier_begin(struct carrier *c)
+static void certificate_came(struct certs_wait *w, void *ctx, const char *why)
 {
+	struct carrier *c = container_of(w, struct carrier, certificate);
 	struct site *at = c->site;
-	struct tls_plan plan = {.server = true, .deadline_ns = HANDSHAKE_NS, .verify = verify, .arg = c};
-	const char *why = "no source of certificates";
+	struct tls_plan plan = {
+		.server = true, .ctx = ctx, .deadline_ns = HANDSHAKE_NS, .verify = verify, .arg = c};
 
-	plan.ctx = at->certs ? certs_server(at->certs, c->spiffe, &why) : NULL;
-	if (!plan.ctx && at->certs && loop_now(at->thread->loop) - c->started_ns < CERTIFICATE_NS) {
-		loop_arm(at->thread->loop, &c->again, AGAIN_NS);
-		return;
-	}
-	if (!plan.ctx) {
+	if (!ctx) {
 		handshake_failed(c, why);
 		return;
 	}
 	c->tls = tls_stream(at->thread, sock_prepared(at->thread, c->fd), &plan);
 	c->fd = -1;
-	SSL_CTX_free(plan.ctx);
+	SSL_CTX_free(ctx);
 	c->tls->ready = tls_ready;
 	c->tls->owner = c;
-}
-
-static void again_due(struct loop_timer *t)
-{
-	carrier_begin(container_of(t, struct carrier, again));
 }
 
 void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t)
@@ -223,13 +210,13 @@ void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct a
 	c->client_port = t->src_port;
 	c->site = at;
 	c->fd = fd;
-	c->again.due = again_due;
-	c->started_ns = loop_now(at->thread->loop);
 	c->netns = pod->netns;
 	c->spiffe = mem_string(pod->spiffe);
 	list_add(&at->handshakes, &c->link);
 	at->handshake_count++;
-	carrier_begin(c);
+	c->certificate =
+		(struct certs_wait){.certs = at->certs, .spiffe = c->spiffe, .server = true, .got = certificate_came};
+	certs_wait(&c->certificate, at->thread->loop);
 }
 
 /* ------------------------------------------------------------------ plaintext */

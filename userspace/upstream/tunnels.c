@@ -16,9 +16,7 @@
 
 #define CONNECT_NS 10000000000ull
 #define HANDSHAKE_NS 10000000000ull
-#define CERTIFICATE_NS 5000000000ull /* our own, until it is there; looked for */
-#define AGAIN_NS 20000000ull	     /* so often */
-#define STREAMS_HOPED 100	     /* of a connection that is not open yet */
+#define STREAMS_HOPED 100 /* of a connection that is not open yet */
 
 enum tunnel_state { TUNNEL_WANTS,
 		    TUNNEL_CONNECTS,
@@ -40,7 +38,7 @@ struct group {		       /* the connections of one key */
 struct tunnel {
 	enum tunnel_state state;
 	struct group *group;
-	struct loop_timer again; /* for a certificate */
+	struct certs_wait certificate;
 	SSL_CTX *ctx;
 	struct socket_wait want;
 	struct stream *below; /* TLS; hbone's once it is open */
@@ -153,7 +151,7 @@ static void set_state(struct tunnel *t, enum tunnel_state state)
 static void tunnel_drop(struct tunnel *t)
 {
 	socket_pool_cancel(&t->want);
-	loop_disarm(t->group->tunnels->thread->loop, &t->again);
+	certs_wait_cancel(&t->certificate);
 	SSL_CTX_free(t->ctx);
 	list_del(&t->link);
 	t->group->tunnels->count--;
@@ -255,25 +253,17 @@ static void socket_came(struct socket_wait *w, int fd)
 	set_state(t, TUNNEL_CONNECTS);
 }
 
-/* A pod that has just come may speak before it has its certificate. */
-static void tunnel_begin(struct tunnel *t)
+static void certificate_came(struct certs_wait *w, void *ctx, const char *why)
 {
-	struct group *g = t->group;
-	struct tunnels *ts = g->tunnels;
-	const char *why = "no source of certificates";
+	struct tunnel *t = container_of(w, struct tunnel, certificate);
+	const struct tunnel_key *key = &t->group->key;
 
-	t->ctx = ts->plan.certs ? certs_client(ts->plan.certs, g->key.source, &why) : NULL;
-	if (t->ctx)
-		socket_pool_take(ts->plan.sockets, g->key.netns, WIRE_SOCKET_OUT, !addr_is_v4(&g->key.addr), &t->want);
-	else if (ts->plan.certs && loop_now(ts->thread->loop) - t->started_ns < CERTIFICATE_NS)
-		loop_arm(ts->thread->loop, &t->again, AGAIN_NS);
+	t->ctx = ctx;
+	if (ctx)
+		socket_pool_take(t->group->tunnels->plan.sockets, key->netns, WIRE_SOCKET_OUT, !addr_is_v4(&key->addr),
+				 &t->want);
 	else
 		tunnel_failed(t, why);
-}
-
-static void again_due(struct loop_timer *timer)
-{
-	tunnel_begin(container_of(timer, struct tunnel, again));
 }
 
 static void tunnel_start(struct group *g)
@@ -283,12 +273,13 @@ static void tunnel_start(struct group *g)
 
 	t->group = g;
 	t->want.got = socket_came;
-	t->again.due = again_due;
 	t->started_ns = loop_now(ts->thread->loop);
 	list_init(&t->link);
 	set_state(t, TUNNEL_WANTS);
 	ts->count++;
-	tunnel_begin(t);
+	t->certificate =
+		(struct certs_wait){.certs = ts->plan.certs, .spiffe = g->key.source, .got = certificate_came};
+	certs_wait(&t->certificate, ts->thread->loop);
 }
 
 /* ------------------------------------------------------------------ streams */
