@@ -133,7 +133,7 @@ COMPILE := $(LANGUAGE) $(WARN) $(INCLUDE) -MMD -MP
 SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=all
-FUZZ_SECONDS ?= 10
+FUZZ_SECONDS ?= 60
 SOAK_GB ?= 100
 
 ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))
@@ -471,7 +471,7 @@ help:
 #: make check-setup     tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
 #: make peers           only installs the Envoy that `bench` and `interop` need, into the build folder
 #: make bench           the table of docs/performance.md (root; BENCH=row,row selects)
-#: make fuzz            fuzzers, FUZZ_SECONDS=10 each
+#: make fuzz            each fuzzer for a minute (FUZZ_SECONDS=60); crashes name their input
 #: make bpf             only the BPF object and its skeleton
 #: make lint            house rules;  make format  applies .clang-format
 #: make floors          no object uses a symbol of a later one

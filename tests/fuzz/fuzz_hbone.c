@@ -3,42 +3,14 @@
  * An HTTP/2 peer that sends anything: to our server, to our client; in pieces of any size, over a transport with little
  * room; the owners of tunnels do anything too. It ends, nothing is left, and what we send are frames in our limits.
  *
- *	byte 0		the bits below
- *	bytes 1-2	seed of everything random
- *	the rest	raw bytes, or frames: type, flags, stream, length of the payload, payload
+ * owners.h has the input's form; bit 0 of byte 0 is OUR_CLIENT.
  */
-#include "../unit/frames.h"
+#include "owners.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-enum {
-	OUR_CLIENT = 1,
-	RAW = 2,
-	SMALL_PIECES = 4,
-	LITTLE_ROOM = 8,
-	HELLO = 16,
-	KNOWS_ROOM = 32,
-};
-
-#define OWNED 600
+#define OUR_CLIENT 1
 #define TURNS 3
-
-static struct scene scene;
-static struct raw raw;
-static uint64_t seed;
-static struct stream *owned[OWNED];
-static unsigned asked, closed;
-
-static void must(bool law)
-{
-	if (!law)
-		abort();
-}
-
-static unsigned dice(unsigned sides)
-{
-	return (unsigned)(pair_random(&seed) % sides);
-}
 
 static void let_go(unsigned i, const char *why)
 {
@@ -46,38 +18,6 @@ static void let_go(unsigned i, const char *why)
 
 	owned[i] = NULL;
 	stream_close(s, why);
-}
-
-static void read_some(struct stream *s)
-{
-	struct stream_bytes run[STREAM_RUNS];
-	size_t most = 1 + dice(3 << dice(15)), all = 0;
-	unsigned i, n = stream_peek(s, run, most);
-
-	for (i = 0; i < n; i++) {
-		volatile uint8_t first = run[i].data[0], last = run[i].data[run[i].len - 1];
-
-		must(run[i].len);
-		memset(run[i].data - run[i].headroom, first ^ last, run[i].headroom);
-		all += run[i].len;
-	}
-	must(all <= most);
-	if (n)
-		stream_consume(s, dice(4) ? all : dice((unsigned)all + 1));
-}
-
-static void write_some(struct stream *s)
-{
-	static uint8_t bytes[64 + 40000];
-	size_t len = 1 + dice(1u << dice(15)), room = stream_room(s), took;
-	struct stream_bytes run[2] = {
-		{.data = bytes + 64, .len = len / 2, .headroom = dice(2) ? 64 : 0},
-		{.data = bytes + 64 + len / 2, .len = len - len / 2},
-	};
-
-	took = stream_write(s, run, 2);
-	must(took <= len);
-	must(took <= room);
 }
 
 static void act(unsigned i)
@@ -94,42 +34,14 @@ static void act(unsigned i)
 			stream_finish(owned[i]);
 		break;
 	case 3 ... 12:
-		read_some(owned[i]);
+		read_any(owned[i]);
 		break;
 	case 13 ... 20:
-		write_some(owned[i]);
+		write_any(owned[i]);
 		break;
 	default:
 		break;
 	}
-}
-
-static void ready(struct stream *s, unsigned events)
-{
-	unsigned i;
-
-	for (i = 0; i < OWNED && owned[i] != s; i++)
-		;
-	must(i < OWNED && events);
-	if (events & STREAM_FAILED) {
-		must(s->why);
-		let_go(i, s->why);
-		return;
-	}
-	while (owned[i] == s && dice(3))
-		act(i);
-}
-
-static unsigned own(struct stream *s)
-{
-	unsigned i;
-
-	for (i = 0; i < OWNED && owned[i]; i++)
-		;
-	must(i < OWNED);
-	owned[i] = s;
-	s->ready = ready;
-	return i;
 }
 
 static void answer(unsigned i)
@@ -150,7 +62,6 @@ static void on_ask(struct hbone *h, struct stream *s, const struct hbone_request
 
 	must(ask->authority && *ask->authority && strlen(ask->authority) <= HBONE_HEADER);
 	must(hbone_streams(h) <= 20);
-	asked++;
 	if (dice(3))
 		answer(i);
 }
@@ -221,59 +132,38 @@ static void frame(const uint8_t **data, size_t *len)
 	*len -= 4 + payload;
 }
 
-static void start(uint8_t how)
+static void start(struct stream *s, bool client)
 {
 	static const struct hbone_events events = {.asked = on_ask, .draining = on_drain, .closed = on_close};
 	const struct hbone_limits limit = {.streams = 20};
-	struct pair_end *ends[2];
-	bool client = how & OUR_CLIENT;
 	struct side *side = client ? &scene.client : &scene.server;
 
-	scene_thread(&scene);
-	pair_make(&scene.thread, ends, 1 << 20, how & SMALL_PIECES ? 50 : 0, seed);
-	raw_take(&scene, &raw, ends[0], client);
-	ends[1]->knows_room = how & KNOWS_ROOM;
-	if (how & LITTLE_ROOM)
-		ends[0]->capacity = 100;
-	side->h = client ? hbone_client(&scene.thread, &ends[1]->s, &limit, &events, side)
-			 : hbone_server(&scene.thread, &ends[1]->s, &limit, &events, side);
-	if (how & HELLO) {
-		if (!client)
-			raw_bytes(&raw, PREFACE, sizeof(PREFACE) - 1);
-		raw_frame(&raw, F_SETTINGS, 0, 0, NULL, 0);
-		raw_frame(&raw, F_SETTINGS, ACK, 0, NULL, 0);
-	}
+	side->h = client ? hbone_client(&scene.thread, s, &limit, &events, side)
+			 : hbone_server(&scene.thread, s, &limit, &events, side);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	struct hbone *h;
+	bool client = len && data[0] & OUR_CLIENT;
+	uint8_t how = len ? data[0] >> 1 : 0;
 	unsigned i;
-	uint8_t how;
 
 	if (len < 3)
 		return 0;
-	how = data[0];
-	seed = (uint64_t)data[1] << 8 | data[2];
-	data += 3;
-	len -= 3;
-	asked = closed = 0;
-	start(how);
+	start(meet(&data, &len, how, client), client);
+	if (how & HELLO)
+		hello(client, NULL, 0);
 	if (how & RAW)
 		raw_bytes(&raw, data, len);
-	for (i = 0; i < 3 && (how & OUR_CLIENT); i++)
+	for (i = 0; i < 3 && client; i++)
 		meddle(scene.client.h);
 	while (!(how & RAW) && len >= 4 && !raw.failed)
 		frame(&data, &len);
 	for (i = 0; i < TURNS; i++) {
 		turns(1);
-		h = scene.client.h ? scene.client.h : scene.server.h;
-		meddle(h);
+		meddle(scene.client.h ? scene.client.h : scene.server.h);
 	}
-	must(raw.failed || raw.client_magic || raw.len < 9 || get32(raw.in) >> 8 <= 16384);
-	for (i = 0; i < OWNED; i++)
-		if (owned[i])
-			let_go(i, dice(2) ? NULL : "gone");
+	let_all_go();
 	raw_end(&scene, &raw);
 	must(closed == 1);
 	return 0;

@@ -1,49 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * http2_owner.h: owners of HTTP/2 exchanges who do anything at any time, and a peer who sends anything, in pieces of
- * any size, over a transport with little room. What both fuzzers of HTTP/2 share.
- *
- *	byte 0		the bits below
- *	bytes 1-2	seed of everything random
- *	the rest	raw bytes, or frames: type, flags, stream, length of the payload, payload
- */
+/* http2_owner.h: owners of HTTP/2 exchanges: what both fuzzers of HTTP/2 share; owners.h has the input's form. */
 #ifndef WEFT_FUZZ_HTTP2_OWNER_H
 #define WEFT_FUZZ_HTTP2_OWNER_H
 
-#include "../unit/frames.h"
 #include "http.h"
+#include "owners.h"
 
-enum {
-	RAW = 1,
-	SMALL_PIECES = 2,
-	LITTLE_ROOM = 4,
-	HELLO = 8,
-	KNOWS_ROOM = 16,
-};
-
-#define OWNED 600
-
-static struct scene scene;
-static struct raw raw;
-static uint64_t seed;
-static struct http_exchange *owned[OWNED];
 static struct http_connection *connection;
-static unsigned closed;
 
-static void must(bool law)
+static struct http_exchange *exchange(struct stream *s)
 {
-	if (!law)
-		abort();
-}
-
-static unsigned dice(unsigned sides)
-{
-	return (unsigned)(pair_random(&seed) % sides);
+	return container_of(s, struct http_exchange, s);
 }
 
 static void let_go(unsigned i, const char *why)
 {
-	struct http_exchange *x = owned[i];
+	struct http_exchange *x = exchange(owned[i]);
 
 	owned[i] = NULL;
 	if (!dice(4))
@@ -82,39 +54,11 @@ static void check_fields(const struct http_head *h)
 
 static void read_some(struct http_exchange *x)
 {
-	struct stream_bytes run[STREAM_RUNS];
-	size_t most = 1 + dice(3 << dice(15)), all = 0;
-	unsigned i, n = stream_peek(&x->s, run, most);
+	bool came = read_any(&x->s);
 
-	must(!n || x->head_came);
-	for (i = 0; i < n; i++) {
-		volatile uint8_t first = run[i].data[0], last = run[i].data[run[i].len - 1];
-
-		must(run[i].len);
-		memset(run[i].data - run[i].headroom, first ^ last, run[i].headroom);
-		all += run[i].len;
-	}
-	must(all <= most);
-	if (n)
-		stream_consume(&x->s, dice(4) ? all : dice((unsigned)all + 1));
+	must(!came || x->head_came);
 	if (x->s.ended && x->trailers)
 		check_fields(x->trailers);
-}
-
-static void write_some(struct http_exchange *x)
-{
-	static uint8_t bytes[64 + 40000];
-	size_t len = 1 + dice(1u << dice(15)), room = stream_room(&x->s), took;
-	struct stream_bytes run[2] = {
-		{.data = bytes + 64, .len = len / 2, .headroom = dice(2) ? 64 : 0},
-		{.data = bytes + 64 + len / 2, .len = len - len / 2},
-	};
-
-	if (x->s.finished)
-		return;
-	took = stream_write(&x->s, run, 2);
-	must(took <= len);
-	must(took <= room);
 }
 
 static const struct http_field some_fields[] = {
@@ -141,7 +85,7 @@ static void answer_some(struct http_exchange *x)
 
 static void act(unsigned i)
 {
-	struct http_exchange *x = owned[i];
+	struct http_exchange *x = exchange(owned[i]);
 
 	switch (dice(26)) {
 	case 0:
@@ -164,38 +108,18 @@ static void act(unsigned i)
 		read_some(x);
 		break;
 	case 15 ... 22:
-		write_some(x);
+		if (!x->s.finished)
+			write_any(&x->s);
 		break;
 	default:
 		break;
 	}
 }
 
-static void ready(struct stream *s, unsigned events)
+static void take(struct http_exchange *x)
 {
-	unsigned i;
+	unsigned i = own(&x->s);
 
-	for (i = 0; i < OWNED && (!owned[i] || &owned[i]->s != s); i++)
-		;
-	must(i < OWNED && events);
-	if (events & STREAM_FAILED) {
-		must(s->why != NULL);
-		let_go(i, s->why);
-		return;
-	}
-	while (owned[i] && &owned[i]->s == s && dice(3))
-		act(i);
-}
-
-static void own(struct http_exchange *x)
-{
-	unsigned i;
-
-	for (i = 0; i < OWNED && owned[i]; i++)
-		;
-	must(i < OWNED);
-	owned[i] = x;
-	x->s.ready = ready;
 	if (!dice(3))
 		act(i);
 }
@@ -209,7 +133,7 @@ static void on_a_request(struct http_connection *c, struct http_exchange *x, con
 	clean(h->authority);
 	clean(h->method_text);
 	check_fields(h);
-	own(x);
+	take(x);
 }
 
 static void on_an_answer(struct http_exchange *x, const struct http_head *h)
@@ -264,7 +188,7 @@ static void ask_something(void)
 		h.upgrade = HTTP_TEXT("websocket");
 	x = http_request(connection, &h, dice(2));
 	if (x)
-		own(x);
+		take(x);
 }
 
 /* What nobody asked for: an owner may do things at any time. */
@@ -323,26 +247,13 @@ static void frame(const uint8_t **data, size_t *len, bool client)
 static void play(const uint8_t *data, size_t len, bool client)
 {
 	const struct http_limits limit = {.streams = 20};
-	struct pair_end *ends[2];
 	uint8_t how = data[0];
+	struct stream *s = meet(&data, &len, how, client);
 	unsigned i;
 
-	seed = (uint64_t)data[1] << 8 | data[2];
-	data += 3;
-	len -= 3;
-	closed = 0;
-	scene_thread(&scene);
-	pair_make(&scene.thread, ends, 1 << 20, how & SMALL_PIECES ? 50 : 0, seed);
-	raw_take(&scene, &raw, ends[0], client);
-	ends[1]->knows_room = how & KNOWS_ROOM;
-	if (how & LITTLE_ROOM)
-		ends[0]->capacity = 100;
-	connection = (client ? http2_client : http2_server)(&scene.thread, &ends[1]->s, &limit, &events, NULL);
+	connection = (client ? http2_client : http2_server)(&scene.thread, s, &limit, &events, NULL);
 	if (how & HELLO) {
-		if (!client)
-			raw_bytes(&raw, PREFACE, sizeof(PREFACE) - 1);
-		raw_frame(&raw, F_SETTINGS, 0, 0, "\0\x08\0\0\0\1", client ? 6 : 0); /* extended CONNECT */
-		raw_frame(&raw, F_SETTINGS, ACK, 0, NULL, 0);
+		hello(client, "\0\x08\0\0\0\1", client ? 6 : 0); /* extended CONNECT */
 		scene_turns(&scene);
 	}
 	for (i = 0; i < 4 && client; i++)
@@ -355,10 +266,7 @@ static void play(const uint8_t *data, size_t len, bool client)
 		scene_turns(&scene);
 		meddle();
 	}
-	must(raw.failed || raw.client_magic || raw.len < 9 || get32(raw.in) >> 8 <= 16384);
-	for (i = 0; i < OWNED; i++)
-		if (owned[i])
-			let_go(i, dice(2) ? NULL : "gone");
+	let_all_go();
 	if (connection)
 		connection->ops->close(connection, NULL);
 	raw_end(&scene, &raw);
