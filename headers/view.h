@@ -47,7 +47,6 @@ struct view_pod { /* enrolled here, and in the kernel */
  */
 struct view_load {
 	_Alignas(64) uint32_t active; /* requests that are under way: atomic, lowered with memory_order_release */
-	uint32_t failed_ms;	      /* when a connect to it failed last, coarse clock; 0 never: atomic */
 };
 struct view_endpoint {
 	struct abi_addr addr;
@@ -65,7 +64,6 @@ struct view_service {
 	const struct route_table *routes; /* NULL: none are attached */
 	const struct view_endpoint *endpoint; /* ready ones, as the kernel has them: IPv4 first, then IPv6 */
 	unsigned endpoints;
-	uint16_t weight_most; /* of an endpoint; 0: there is none */
 };
 
 struct view *view_new(void);

@@ -244,8 +244,6 @@ static void service_endpoints(struct view_services *v, const struct world *w, co
 							.port = p->port,
 							.weight = p->weight,
 							.load = &load_take(v, &p->addr, p->port)->is};
-		if (p->weight > s->is.weight_most)
-			s->is.weight_most = p->weight;
 	}
 	s->is.endpoint = s->endpoint;
 	s->is.endpoints = picks.count;

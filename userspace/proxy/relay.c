@@ -7,6 +7,7 @@
  * What a side has ended is finished on the other one, in either order. Nothing is held here: what the one cannot take
  * stays where it is, and so stops who sends it.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,6 +31,7 @@ const char *relay_kind_name(enum relay_kind kind)
 
 static void set_state(struct relay *r, enum relay_state state)
 {
+	assert(state > r->state);
 	r->state = state;
 }
 
