@@ -66,6 +66,7 @@ struct stream {
 	const char *why; /* of STREAM_FAILED: a constant, as in docs/reasons.md: "reset by peer" */
 	bool ended;	 /* the peer has finished and everything was consumed: peek() gives 0 for ever */
 	bool finished;	 /* we have finished */
+	bool silent;	 /* set by the owner: the peer has said that it sends no more; close() need not hear its end */
 	/* counted by each kind of stream */
 	uint64_t read_bytes, written_bytes;
 };

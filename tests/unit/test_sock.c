@@ -354,6 +354,42 @@ static void close_in_order_with_unread_bytes(void **state)
 	rest();
 }
 
+/* Who has said that he sends no more is not waited for, unless he has sent something nevertheless. */
+static void close_of_a_silent_peer(void **state)
+{
+	struct owner o;
+	struct stream *s;
+	char c[8];
+	int fd[2];
+
+	pair(fd);
+	s = own(sock_stream(thread, fd[0]), &o);
+	assert_int_equal(peeked(s, 100), 0);
+	assert_int_equal(write_bytes(s, "last", 4), 4);
+	s->silent = true;
+	stream_close(s, NULL);
+	assert_true(list_empty(&thread->orphans));
+	rest();
+	assert_int_equal(read(fd[1], c, sizeof(c)), 4);
+	assert_int_equal(read(fd[1], c, sizeof(c)), 0);
+	close(fd[1]);
+	pair(fd);
+	s = own(sock_stream(thread, fd[0]), &o);
+	assert_int_equal(write(fd[1], "more", 4), 4);
+	UNTIL(peeked(s, 100) == 4);
+	stream_consume(s, 2);
+	assert_int_equal(write_bytes(s, "last", 4), 4);
+	s->silent = true;
+	stream_close(s, NULL);
+	assert_false(list_empty(&thread->orphans));
+	rest();
+	assert_int_equal(read(fd[1], c, sizeof(c)), 4);
+	assert_int_equal(read(fd[1], c, sizeof(c)), 0);
+	close(fd[1]);
+	UNTIL(list_empty(&thread->orphans));
+	rest();
+}
+
 /* What lingers does so for a while, and no longer than its thread. */
 static void a_peer_that_never_ends(void **state)
 {
@@ -552,6 +588,7 @@ int main(void)
 		TEST(bytes_before_a_reset_are_read),
 		TEST(close_with_a_reason_resets),
 		TEST(close_in_order_with_unread_bytes),
+		TEST(close_of_a_silent_peer),
 		TEST(a_peer_that_never_ends),
 		TEST(no_event_after_close),
 		TEST(bytes_through_a_relay),

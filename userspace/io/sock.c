@@ -394,15 +394,13 @@ static void sock_close(struct stream *s, const char *why)
 	take_back(k);
 	if (!why)
 		close_resets(k->fd, false);
-	if (!why && k->state == SOCK_OPEN) {
+	if (!why && k->state == SOCK_OPEN && !s->ended && !(s->silent && !k->may_read && !k->rest.len)) {
 		if (!s->finished)
 			shutdown(k->fd, SHUT_WR);
-		if (!s->ended) {
-			linger(k);
-			return;
-		}
+		linger(k);
+		return;
 	}
-	end(k);
+	end(k); /* nothing is unread: close(2) sends FIN behind what was written */
 }
 
 /* ------------------------------------------------------------------ events */

@@ -10,6 +10,7 @@
 #include "parts.h"
 
 #define ACCEPTS_A_TURN 64
+#define ACCEPTS_CAUTION 32 /* events that take one only, after one try too many: it makes a file, for nobody */
 #define REST_NS 100000000ull /* without file descriptors */
 
 struct guest {
@@ -18,6 +19,8 @@ struct guest {
 	struct listener {
 		struct loop_watch watch;
 		struct guest *guest;
+		unsigned tries;	  /* of accept(2) in one event */
+		unsigned caution; /* events until they are more */
 		bool early; /* somebody waits, and the view does not have the pod yet */
 	} listener[WIRE_LISTENERS];
 	struct table_link link;
@@ -80,6 +83,26 @@ static void rest(struct site *at, int error)
 	loop_arm(at->thread->loop, &at->resume, REST_NS);
 }
 
+/* Nobody waits any more, or accept(2) has failed otherwise. */
+static void accept_failed(struct site *at, struct listener *k, int err)
+{
+	k->tries = 1;
+	k->caution = ACCEPTS_CAUTION;
+	if (err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS)
+		rest(at, err);
+	else if (err == EINVAL || err == EBADF || err == EOPNOTSUPP)
+		loop_unwatch(at->thread->loop, &k->watch); /* it listens no more */
+}
+
+/* All were taken that were tried for: the next event, which comes as long as somebody waits, may try for more. */
+static void accepted_all(struct listener *k)
+{
+	if (k->caution)
+		k->caution--;
+	else if (k->tries < ACCEPTS_A_TURN)
+		k->tries *= 2;
+}
+
 static void listener_ready(struct loop_watch *w, uint32_t events)
 {
 	struct listener *k = container_of(w, struct listener, watch);
@@ -93,22 +116,20 @@ static void listener_ready(struct loop_watch *w, uint32_t events)
 		loop_unwatch(at->thread->loop, w);
 		return;
 	}
-	for (unsigned i = 0; i < ACCEPTS_A_TURN; i++) {
+	for (unsigned i = 0; i < k->tries; i++) {
 		struct abi_tuple t = {0};
-		int fd = sock_accept(w->fd, &t.src, &t.src_port), err = fd < 0 ? -fd : 0;
+		int fd = sock_accept(w->fd, &t.src, &t.src_port);
 
-		if (err) {
-			if (err == EMFILE || err == ENFILE || err == ENOMEM || err == ENOBUFS)
-				rest(at, err);
-			else if (err == EINVAL || err == EBADF || err == EOPNOTSUPP)
-				loop_unwatch(at->thread->loop, w); /* it listens no more */
-			if (err != ECONNABORTED && err != EINTR)
-				return;
+		if (fd == -ECONNABORTED || fd == -EINTR)
 			continue;
+		if (fd < 0) {
+			accept_failed(at, k, -fd);
+			return;
 		}
 		at->accepted++;
 		serve[which](at, pod, fd, &t);
 	}
+	accepted_all(k);
 }
 
 static void listener_early(struct site *at, struct listener *k)
@@ -150,6 +171,7 @@ void guests_listen(struct site *at, uint64_t netns, const int fd[WIRE_LISTENERS]
 	table_add(&at->guests, &g->link, table_hash(&netns, sizeof(netns)));
 	for (unsigned i = 0; i < WIRE_LISTENERS; i++) {
 		g->listener[i].guest = g;
+		g->listener[i].tries = 1;
 		g->listener[i].watch =
 			(struct loop_watch){.fd = fd[i], .events = EPOLLIN, .ready = listener_ready};
 		listener_watch(at, &g->listener[i]);
