@@ -2,6 +2,7 @@
 /*
  * routes.h: the way back of connections that weft makes to a pod's app from a client's address (proc/routes.c).
  *
+ * Made when the worker first asks for such a socket (inside.c), gone with the pod.
  * Such a socket is bound to an address that is not the pod's and carries WIRE_SOCKET_MARK. What the app answers must
  * come to it rather than leave the pod:
  *

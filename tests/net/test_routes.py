@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The way back in a pod: a socket that is bound to a client's address reaches the pod's own server, which sees that
-address, and its answers arrive; with strict rp_filter, IPv4 and IPv6. Made at enrolment, gone with it.
+address, and its answers arrive; with strict rp_filter, IPv4 and IPv6. Made when the worker first delivers something to
+the pod, gone with its enrolment.
 """
 
+import json
 import socket
 
 import pytest
 
+import labrun
 from pairs import listen
 
 LAB = """
@@ -48,8 +51,39 @@ def there(lab, pod, family):
     return "fwmark 0x539/0xfff" in rules, "local default dev lo" in routes
 
 
+def objects(pod, vip, address):
+    return [{"apiVersion": "v1", "kind": "Service",
+             "metadata": {"name": pod, "namespace": "default", "annotations": {"weft.io/proxy": "always"}},
+             "spec": {"clusterIPs": [vip], "ports": [{"name": "tcp", "port": 80, "targetPort": 7600}]}},
+            {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+             "metadata": {"name": f"{pod}-1", "namespace": "default",
+                          "labels": {"kubernetes.io/service-name": pod}},
+             "addressType": "IPv4", "ports": [{"name": "tcp", "port": 7600, "protocol": "TCP"}],
+             "endpoints": [{"addresses": [address], "conditions": {"ready": True}}]}]
+
+
+def delivered(lab, pod):
+    """What the worker brings to the pod's app; from then on the way back is there."""
+    vip = f"10.96.77.{1 + sorted(lab.pods).index(pod)}"
+    lab.manifest(f"{pod}.json", json.dumps({"apiVersion": "v1", "kind": "List",
+                                            "items": objects(pod, vip, lab.ip(pod))}))
+    labrun.wait_for(lambda: any(s["vip"] == vip and s["in_kernel"] and s["endpoints"]
+                                for s in lab.weftctl("services")["services"]), 30, f"service {pod}")
+    with listen(lab, pod, 7600) as listener, lab.socket("app" if pod != "app" else "other") as client:
+        listener.settimeout(30)
+        client.settimeout(30)
+        client.connect((vip, 80))
+        client.sendall(b"a")
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(30)
+            assert server.recv(1) == b"a"
+            server.sendall(b"b")
+            assert client.recv(1) == b"b"
+
+
 def deliver(lab, pod, family, port):
-    """As the worker will: from an address that is nobody's in the pod, to the pod's own port."""
+    """As the worker does: from an address that is nobody's in the pod, to the pod's own port."""
     s = lab.socket(pod, FAMILIES[family])
     s.settimeout(30)
     s.setsockopt(*((socket.IPPROTO_IPV6, IPV6_TRANSPARENT) if family == 6 else (socket.SOL_IP, IP_TRANSPARENT)), 1)
@@ -63,6 +97,7 @@ def deliver(lab, pod, family, port):
 @pytest.mark.parametrize("rp_filter", [0, 1, 2])
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_server_sees_the_client(lab, family, rp_filter):
+    delivered(lab, "app")
     for name in ("all", "default", "lo", "eth0"):
         put(lab, "app", f"ipv4/conf/{name}/rp_filter", rp_filter)
     with listen(lab, "app", 7601, socket.AF_INET6, any_family=True) as listener:
@@ -85,11 +120,13 @@ def test_the_server_sees_the_client(lab, family, rp_filter):
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_nobody_listens(lab, family):
+    delivered(lab, "app")
     with pytest.raises(ConnectionRefusedError):  # at once: the RST finds back
         deliver(lab, "app", family, 7602)
 
 
 def test_everybody_else_goes_on(lab):
+    delivered(lab, "app")
     for family in (4, 6):
         with listen(lab, "app", 7603, FAMILIES[family]) as listener, lab.socket("other", FAMILIES[family]) as client:
             client.connect((lab.ip("app", family), 7603))
@@ -99,7 +136,12 @@ def test_everybody_else_goes_on(lab):
                 assert server.getsockopt(socket.SOL_SOCKET, socket.SO_MARK) == 0
 
 
-def test_made_and_removed_with_the_enrolment(lab):
+def test_made_when_needed_and_removed_with_the_enrolment(lab):
+    lab.weftctl("pod", "del", "default/other", text=True)
+    enrol(lab, "other")
+    assert there(lab, "other", 4) == there(lab, "other", 6) == (False, False)
+    assert switches(lab, "other") == ["0", "0", "0"]
+    delivered(lab, "other")
     assert there(lab, "other", 4) == there(lab, "other", 6) == (True, True)
     assert switches(lab, "other") == ["1", "1", "1"]
     lab.weftctl("pod", "del", "default/other", text=True)
@@ -107,8 +149,11 @@ def test_made_and_removed_with_the_enrolment(lab):
     assert switches(lab, "other") == ["0", "0", "0"]
     put(lab, "other", SWITCHES[0], 1)  # somebody's own: it stays
     enrol(lab, "other")
+    delivered(lab, "other")
     lab.kill_weft()
     lab.start_weft()
+    assert there(lab, "other", 4) == there(lab, "other", 6) == (True, True)
+    delivered(lab, "other")
     assert there(lab, "other", 4) == there(lab, "other", 6) == (True, True)
     assert len(inside(lab, "other", "ip", "rule", "show", "pref", "100").splitlines()) == 1
     lab.weftctl("pod", "del", "default/other", text=True)
@@ -121,6 +166,7 @@ def test_without_ipv6(lab):
     lab.weftctl("pod", "del", "default/v4", text=True)
     put(lab, "v4", "ipv6/conf/all/disable_ipv6", 1)
     enrol(lab, "v4", 4)
+    delivered(lab, "v4")
     assert there(lab, "v4", 4) == (True, True) and not there(lab, "v4", 6)[1]
     with listen(lab, "v4", 7604) as listener, deliver(lab, "v4", 4, 7604):
         assert listener.accept()[1][0] == FOREIGN[socket.AF_INET]
