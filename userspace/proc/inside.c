@@ -25,8 +25,8 @@ static int mark(void *ctx, int sock, enum abi_path path)
 /* ------------------------------------------------------------------ entering and leaving */
 
 /*
- * With a rule of ours, the kernel looks up the routes of each new connection of the pod by rules, which costs it 2.5 us:
- * so not before the worker has something to deliver. Without them only that cannot be; all else works.
+ * With a rule of ours, the kernel looks up the routes of each new connection of the pod by rules, which costs it
+ * 2.5 us: so not before the worker has something to deliver. Without them only that cannot be; all else works.
  */
 static void make_routes(struct pod *pod, int netns)
 {
