@@ -12,8 +12,9 @@
 
 struct http2_head *http2_head_new(void)
 {
-	struct http2_head *in = mem_alloc(sizeof(*in));
+	struct http2_head *in = mem_grow(NULL, 1, sizeof(*in));
 
+	memset(in, 0, offsetof(struct http2_head, first_field));
 	in->h.version = HTTP_2;
 	in->h.field = in->first_field;
 	in->h.room = HTTP2_HEAD_FIELDS;
@@ -291,6 +292,12 @@ static bool stays(enum http_name id)
 	}
 }
 
+/* Another one in each request: in the peer's table it would take the place of one that comes again. */
+static bool once(enum http_name id)
+{
+	return id == HTTP_NAME_X_REQUEST_ID || id == HTTP_NAME_TRACEPARENT || id == HTTP_NAME_GRPC_TIMEOUT;
+}
+
 size_t http2_head_fields(const struct http_field *field, unsigned fields, nghttp2_nv *to)
 {
 	size_t n = 0;
@@ -306,7 +313,7 @@ size_t http2_head_fields(const struct http_field *field, unsigned fields, nghttp
 			.namelen = f->name.len,
 			.value = (uint8_t *)f->value.at,
 			.valuelen = f->value.len,
-			.flags = f->secret ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE,
+			.flags = f->secret || once(f->id) ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE,
 		};
 	}
 	return n;

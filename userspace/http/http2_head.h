@@ -13,8 +13,8 @@
 
 #include "http.h"
 
-#define HTTP2_HEAD_FIELDS 24 /* of which there is room at once */
-#define HTTP2_HEAD_TEXTS 48  /* the same: of texts that are not in HPACK's static table */
+#define HTTP2_HEAD_FIELDS 14 /* of which there is room at once: so many that malloc() has its size at hand */
+#define HTTP2_HEAD_TEXTS 24  /* the same: of texts that are not in HPACK's static table */
 #define HTTP2_OWN_FIELDS 8   /* most that we add to those of a head: pseudo fields, content-length, te */
 #define HTTP2_NUMBER 32      /* the texts of a length and a status */
 
