@@ -242,14 +242,14 @@ static __always_inline enum abi_reason ask_policy(struct ask *q, const struct ab
 	ask_source(q, &source);
 	if (addr_zero(&source))
 		return ABI_NONE; /* weft_inbound knows it when the SYN is there */
-	return policy_ask(&q->dst, to, q->pod.identity, &source, q->port, &q->policy);
+	return policy_ask(&q->dst, to->policy, q->pod.identity, &source, q->port, &q->policy);
 }
 
 /* Questions 3 to 7 for a pod of ours; q->dst and q->port may be replaced. */
 static __always_inline enum abi_reason ask(struct ask *q)
 {
 	struct decide_dest d = {.pod = q->pod.flags};
-	const struct abi_address *to;
+	struct abi_address to;
 	enum abi_reason why, need;
 	__u32 pod = 0;
 
@@ -260,32 +260,36 @@ static __always_inline enum abi_reason ask(struct ask *q)
 	if (addr_loopback(&q->dst) || addr_same(&q->dst, &q->pod.ipv4) ||
 	    addr_same(&q->dst, &q->pod.ipv6))
 		return ABI_NONE;
-	to = address_get(&q->dst);
-	if (to && to->kind == ABI_KIND_VIP) {
+	if (address_get(&q->dst, &to)) {
+		reason_count(ABI_POLICY_UNSETTLED);
+		return ABI_POLICY_UNSETTLED;
+	}
+	if (to.kind == ABI_KIND_VIP) {
 		why = service_pick(q);
 		if (why) {
 			refusal_count(q->pod.identity, q->service, 0, why);
 			return why;
 		}
-		to = address_get(&q->dst);
+		if (address_get(&q->dst, &to)) {
+			reason_count(ABI_POLICY_UNSETTLED);
+			return ABI_POLICY_UNSETTLED;
+		}
 	}
 	d.port = q->port;
 	d.service = q->asked_port != 0;
 	d.service_proxy = !!(q->flags & ABI_SERVICE_PROXY);
 	d.service_routes = !!(q->flags & ABI_SERVICE_ROUTES);
-	if (to) {
-		d.kind = to->kind;
-		d.address = to->flags;
-		if (to->kind == ABI_KIND_LOCAL_POD && !d.service_routes) {
-			if (to->netns == q->pod.netns)
-				return ABI_NONE;
-			pod = to->pod;
-		}
+	d.kind = to.kind;
+	d.address = to.flags;
+	if (to.kind == ABI_KIND_LOCAL_POD && !d.service_routes) {
+		if (to.netns == q->pod.netns)
+			return ABI_NONE;
+		pod = to.pod;
 	}
 	need = decide_capture(&d);
 	why = need >= ABI_DENIED ? need : ABI_NONE;
 	if (!why && pod)
-		why = ask_policy(q, to);
+		why = ask_policy(q, &to);
 	if (why == ABI_PROXIED) { /* it asks each request */
 		need = ABI_PROXIED;
 		why = ABI_NONE;

@@ -54,6 +54,43 @@ decide_policy(const struct abi_policy *p, const struct abi_bits *source,
 	return allow_l7 ? ABI_NEEDS_WORKER : ABI_NOT_ALLOWED;
 }
 
+/* ------------------------------------------------------------------ rows that the worker replaces */
+
+/*
+ * A row that is replaced under the search can be missed: about one look in a thousand while it is, without a pause
+ * (the kernel gives the old row's memory to the next one at once, and a search that stands on it runs past the new
+ * one). So what has no row has none at any of several looks: pods, addresses and services, where "none" is an answer.
+ */
+#define ROW_LOOKS 4
+#define ADDRESS_LOOKS 6 /* what has changed at each of them is not known */
+
+struct decide_row_looks { /* at one address; zeroed before the first */
+	struct abi_address said; /* by the last row that was found; ABI_KIND_NONE: none was */
+	__u32 missing;
+};
+
+/*
+ * The same memory may become another address's row while it is read. So what a row says counts if the row that is found
+ * then says the same: each look searches, and who has the address by then has its own row. True: `said` is the answer.
+ */
+static __always_inline int decide_row(struct decide_row_looks *l, const struct abi_address *row)
+{
+	__u64 now[3], before[3];
+
+	_Static_assert(sizeof(now) == sizeof(*row), "compared whole");
+	if (!row) {
+		if (++l->missing < ROW_LOOKS)
+			return 0;
+		__builtin_memset(&l->said, 0, sizeof(l->said));
+		return 1;
+	}
+	__builtin_memcpy(now, row, sizeof(now));
+	__asm__ volatile("" :: : "memory"); /* read once */
+	__builtin_memcpy(before, &l->said, sizeof(before));
+	__builtin_memcpy(&l->said, now, sizeof(now));
+	return now[0] == before[0] && now[1] == before[1] && now[2] == before[2];
+}
+
 /* ------------------------------------------------------------------ capture */
 
 struct decide_dest { /* of a connect(), after a service's endpoint was picked */

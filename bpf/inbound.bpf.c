@@ -19,9 +19,9 @@
 #include "policy.bpf.h"
 
 /* Question 7 */
-static __always_inline int to_worker(struct bpf_sk_lookup *ctx, __u64 netns, __u8 flags, __u32 pod)
+static __always_inline int to_worker(struct bpf_sk_lookup *ctx, const struct abi_address *to, int fail_open)
 {
-	struct bpf_sock *sk = worker_gone() ? NULL : bpf_map_lookup_elem(&listeners, &netns);
+	struct bpf_sock *sk = worker_gone() ? NULL : bpf_map_lookup_elem(&listeners, &to->netns);
 	long err;
 
 	if (sk) {
@@ -30,23 +30,21 @@ static __always_inline int to_worker(struct bpf_sk_lookup *ctx, __u64 netns, __u
 		if (!err)
 			return SK_PASS;
 	}
-	if (flags & ABI_ADDRESS_FAIL_OPEN)
+	if (fail_open)
 		return SK_PASS;
-	refusal_count(0, 0, pod, ABI_WORKER_GONE);
+	refusal_count(0, 0, to->pod, ABI_WORKER_GONE);
 	return SK_DROP;
 }
 
 SEC("sk_lookup")
 int weft_inbound(struct bpf_sk_lookup *ctx)
 {
-	const struct abi_address *to, *from;
+	struct abi_address to, from;
 	const struct abi_conn *c;
 	struct abi_tuple t = {};
 	enum abi_reason why;
-	__u32 identity = 0, pod, set;
+	__u32 identity = 0, set;
 	int weft_port, node = 0;
-	__u64 netns;
-	__u8 flags;
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return SK_PASS;
@@ -64,8 +62,11 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 	t.src_port = bpf_ntohs(ctx->remote_port);
 	t.dst_port = ctx->local_port;
 
-	to = address_get(&t.dst);
-	if (!to || to->kind != ABI_KIND_LOCAL_POD) {
+	if (address_get(&t.dst, &to)) {
+		reason_count(ABI_POLICY_UNSETTLED);
+		return SK_DROP;
+	}
+	if (to.kind != ABI_KIND_LOCAL_POD) {
 		if (addr_link_local(&t.dst) && !addr_same(&t.src, &t.dst)) {
 			refusal_count(0, 0, 0, ABI_LINK_LOCAL);
 			return SK_DROP;
@@ -73,37 +74,39 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 		reason_count(ABI_UNKNOWN_ADDRESS);
 		return SK_PASS;
 	}
-	pod = to->pod;
-	netns = to->netns;
-	flags = to->flags;
 	weft_port = t.dst_port == ABI_PORT_OUTBOUND || t.dst_port == ABI_PORT_INBOUND;
 	/* The record first: a pod that connects from an address of the node, or of `to`, is what its socket says. */
 	c = bpf_map_lookup_elem(&conns, &t);
 	if (c && c->client_netns) {
 		if (c->flags)
 			return SK_PASS;
-		if (c->policy && c->policy == to->policy && !weft_port)
+		if (c->policy && c->policy == to.policy && !weft_port)
 			return SK_PASS; /* asked at connect(), and nothing changed since */
 		identity = c->source;
 	} else {
-		from = address_get(&t.src);
-		if (from && from->kind == ABI_KIND_LOCAL_POD && from->netns == to->netns)
+		if (address_get(&t.src, &from)) {
+			reason_count(ABI_POLICY_UNSETTLED);
+			return SK_DROP;
+		}
+		if (from.kind == ABI_KIND_LOCAL_POD && from.netns == to.netns)
 			return SK_PASS; /* the pod talks to itself, by one of its addresses to one of them */
-		node = from && from->kind == ABI_KIND_NODE;
+		node = from.kind == ABI_KIND_NODE;
 	}
 	if (!weft_port) {
 		if (node || t.dst_port == ABI_PORT_HBONE)
 			return SK_PASS; /* sockops counts the node's when it stands */
-		why = policy_ask(&t.dst, address_get(&t.dst), identity, &t.src, t.dst_port, &set);
+		why = policy_ask(&t.dst, to.policy, identity, &t.src, t.dst_port, &set);
 		if (!why)
-			return flags & ABI_ADDRESS_PROXY && !identity ? to_worker(ctx, netns, flags, pod) : SK_PASS;
+			return to.flags & ABI_ADDRESS_PROXY && !identity
+				       ? to_worker(ctx, &to, to.flags & ABI_ADDRESS_FAIL_OPEN)
+				       : SK_PASS;
 		if (why == ABI_PROXIED && !identity)
-			return to_worker(ctx, netns, 0, pod); /* it asks each request; nothing else may let it pass */
+			return to_worker(ctx, &to, 0); /* it asks each request; nothing else may let it pass */
 	} else {
 		why = ABI_OWN_PORT;
 	}
 	/* a pod of this node was asked at connect(), unless its address was not known: it is too late to capture it */
-	refusal_count(identity, 0, pod, why == ABI_PROXIED ? ABI_NEEDS_WORKER : why);
+	refusal_count(identity, 0, to.pod, why == ABI_PROXIED ? ABI_NEEDS_WORKER : why);
 	return SK_DROP;
 }
 

@@ -37,27 +37,23 @@ __weak __noinline int policy_ask_set(__u32 set, __u32 identity, const struct abi
 }
 
 /*
- * May `identity` at `source` reach `port` of the local pod at `dst`? `a` is what address_get(dst) has just said; the
+ * May `identity` at `source` reach `port` of the local pod at `dst`? `set` is what address_get(dst) has just said; the
  * set that answered is in *ret_set. The pod's switch is read again afterwards: an answer counts only if the set was in
  * force all along, so no half-written and no half-deleted set ever decides.
  */
-static __always_inline enum abi_reason policy_ask(const struct abi_addr *dst, const struct abi_address *a,
-						  __u32 identity, const struct abi_addr *source, __u16 port,
-						  __u32 *ret_set)
+static __always_inline enum abi_reason policy_ask(const struct abi_addr *dst, __u32 set, __u32 identity,
+						  const struct abi_addr *source, __u16 port, __u32 *ret_set)
 {
 	for (int i = 0; i < SETTLE_TRIES; i++) {
-		enum abi_reason why;
-		__u32 set;
+		enum abi_reason why = policy_ask_set(set, identity, source, port);
+		const struct abi_address *a = row_get(&addresses, dst);
+		__u32 now = a ? *(volatile const __u32 *)&a->policy : 0;
 
-		if (!a || a->kind != ABI_KIND_LOCAL_POD)
-			return ABI_POLICY_UNSETTLED; /* left between two looks */
-		set = *(volatile const __u32 *)&a->policy;
-		why = policy_ask_set(set, identity, source, port);
-		a = address_get(dst);
-		if (a && *(volatile const __u32 *)&a->policy == set) {
+		if (now == set) {
 			*ret_set = set;
 			return why;
 		}
+		set = now; /* 0 has no set and refuses: it left between two looks */
 	}
 	return ABI_POLICY_UNSETTLED;
 }

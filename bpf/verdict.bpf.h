@@ -136,13 +136,6 @@ static __always_inline int worker_gone(void)
 
 /* ------------------------------------------------------------------ rows that the worker replaces */
 
-/*
- * A row that is replaced under the search can be missed: about one look in a thousand while it is, without a pause
- * (the kernel gives the old row's memory to the next one at once, and a search that stands on it runs past the new
- * one). So what has no row has none at any of several looks: pods, addresses and services, where "none" is an answer.
- */
-#define ROW_LOOKS 4
-
 static __always_inline void *row_get(void *map, const void *key)
 {
 	void *row = NULL;
@@ -152,9 +145,19 @@ static __always_inline void *row_get(void *map, const void *key)
 	return row;
 }
 
-static __always_inline const struct abi_address *address_get(const struct abi_addr *addr)
+/* What an address is: 0, and ABI_KIND_NONE in *ret if it is nobody's; -1 it kept changing, and that too. */
+static __always_inline int address_get(const struct abi_addr *addr, struct abi_address *ret)
 {
-	return row_get(&addresses, addr);
+	struct decide_row_looks looks = {};
+
+	for (int i = 0; i < ADDRESS_LOOKS; i++) {
+		if (decide_row(&looks, bpf_map_lookup_elem(&addresses, addr))) {
+			*ret = looks.said;
+			return 0;
+		}
+	}
+	__builtin_memset(ret, 0, sizeof(*ret));
+	return -1;
 }
 
 /* ------------------------------------------------------------------ pods */
