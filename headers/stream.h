@@ -146,6 +146,7 @@ void sock_tcp_only(struct stream *s);
  */
 bool sock_stale(const struct stream *s) must_check;
 void sock_reset(int fd); /* closes a TCP socket by RST, not FIN */
+bool sock_is(const struct stream *s) must_check; /* else it is a stream of another kind, perhaps over one */
 /* Bytes that were consumed, all of them, and are to be read again: `bytes` is empty after it. */
 void sock_give_back(struct stream *s, struct buf *bytes);
 int sock_fd(const struct stream *s); /* borrowed; for options and addresses */

@@ -197,6 +197,15 @@ static void tell(struct http1 *h)
 	}
 }
 
+/* The server has answered and closed: nobody reads the rest of the request (RFC 9112 section 9.6). */
+static bool answered_for_good(const struct http1 *h)
+{
+	const struct http1_message *m = h->m;
+
+	return !h->c.server && h->peer_ended && m && m->reading == READ_ENDED && m->writing != FRAME_TUNNEL &&
+	       m->writing != FRAME_DONE;
+}
+
 /* Nothing is under way: the end, if it is time for it. */
 static void rest(struct http1 *h)
 {
@@ -214,6 +223,8 @@ static void rest(struct http1 *h)
 		http1_look_ahead(h);
 	if (!h->c.server && !h->m && h->peer_ended)
 		http1_end(h, NULL, false);
+	else if (!h->over && answered_for_good(h))
+		http1_end(h, "http1: the server closed before the request was complete", true);
 }
 
 /* The one door out. */

@@ -590,6 +590,11 @@ bool sock_stale(const struct stream *s)
 	return of(s)->state != SOCK_OPEN || recv(of(s)->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
 }
 
+bool sock_is(const struct stream *s)
+{
+	return s->ops == &ops;
+}
+
 int sock_fd(const struct stream *s)
 {
 	assert(s->ops == &ops);

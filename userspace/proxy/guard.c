@@ -13,12 +13,15 @@
 #include "filter.h"
 #include "parts.h"
 
-#define FIRST_NS 60000000000ull /* for the first byte */
+#define FIRST_NS 60000000000ull /* for the first bytes, which tell what is spoken */
+#define FIRST_BYTES 4096	/* more than that it never takes */
+#define HELD_HEAD 4096		/* bytes of a request's head that are kept while its answer is waited for */
 #define H2_CANCEL 0x8u
 
 struct guard {
 	struct site *site;
 	struct stream *side[2];	       /* by enum relay_end, until it is known what is spoken */
+	struct buf seen;	       /* the same: of a socket's first bytes, while they do not tell */
 	struct http_connection *http[2];
 	struct list requests;	       /* struct judged */
 	struct loop_timer first;
@@ -35,7 +38,7 @@ struct judged {
 	struct guard *guard;
 	struct http_exchange *side[2]; /* of the client, of the app; NULL: gone, or not asked yet */
 	struct arena arena;
-	struct http_head *head; /* waits for the app's connection to be free */
+	struct http_head *head; /* until it was sent; then what an answer of weft's own must know */
 	struct http_text reply; /* weft's own body that is not written yet */
 	bool answered, replies, closed;
 	struct loop_task again; /* stopped for others' sake, or is to be freed */
@@ -157,12 +160,29 @@ static void side_ready(struct stream *s, unsigned happened)
 		return;
 	if (happened & STREAM_FAILED && client)
 		judged_close(j, s->why);
+	else if (happened & STREAM_FAILED && s->ended && j->side[RELAY_CLIENT]->s.finished)
+		judged_close(j, NULL); /* the answer is complete: who has sent it need not hear the rest */
 	else if (happened & STREAM_FAILED)
 		judged_fail(j, j->head, ABI_RESET, s->why);
 	else if (j->replies)
 		reply_more(j);
 	else if (j->side[RELAY_SERVER])
 		pump(j);
+}
+
+/* A hundred large heads on one connection would be megabytes. */
+static void let_go(struct judged *j)
+{
+	enum http_method method = j->head->method;
+	bool grpc = http_is_grpc(j->head);
+
+	if (j->arena.bytes <= HELD_HEAD)
+		return;
+	arena_free(&j->arena);
+	j->head = arena_alloc(&j->arena, sizeof(*j->head));
+	j->head->method = method;
+	if (grpc)
+		http_field_put(&j->arena, j->head, HTTP_TEXT("content-type"), HTTP_TEXT("application/grpc"));
 }
 
 /* The app's connection takes it, or it waits for that (HTTP/1: the last one is not over yet). */
@@ -183,6 +203,7 @@ static void send(struct judged *j)
 	up->s.ready = side_ready;
 	up->s.owner = j;
 	j->side[RELAY_SERVER] = up;
+	let_go(j);
 	pump(j);
 }
 
@@ -272,6 +293,7 @@ static void guard_close(struct guard *g, enum abi_reason reason, const char *why
 			c->ops->close(c, why);
 		}
 	}
+	buf_clear(&g->seen, &g->site->thread->pool);
 	list_del(&g->link);
 	g->site->relay_count--;
 	loop_disarm(loop, &g->first);
@@ -368,25 +390,77 @@ static void opaque(struct guard *g)
 	guard_close(g, reason ? reason : ABI_NEEDS_WORKER, NULL);
 }
 
+/*
+ * What the client has said so far, in one piece, in the thread's scratch: 0: nothing new. A socket shows what is new
+ * only when the old was taken: it is given back.
+ */
+static size_t first_bytes(struct guard *g)
+{
+	struct thread *t = g->site->thread;
+	struct stream *s = g->side[RELAY_CLIENT];
+	bool takes = sock_is(s);
+	struct stream_bytes run[STREAM_RUNS];
+	struct iovec part[STREAM_RUNS];
+	unsigned parts = stream_peek(s, run, FIRST_BYTES - g->seen.len);
+	size_t len = 0;
+
+	if (!parts)
+		return 0;
+	for (unsigned i = 0; i < parts; i++) {
+		part[i] = (struct iovec){.iov_base = run[i].data, .iov_len = run[i].len};
+		len += run[i].len;
+		if (takes)
+			buf_add(&g->seen, &t->pool, run[i].data, run[i].len);
+	}
+	if (takes) {
+		stream_consume(s, len);
+		parts = buf_peek(&g->seen, part, STREAM_RUNS);
+	}
+	len = 0;
+	for (unsigned i = 0; i < parts; i++) {
+		memcpy(t->scratch[SCRATCH_PLAIN] + len, part[i].iov_base, part[i].iov_len);
+		len += part[i].iov_len;
+	}
+	if (!takes)
+		stream_consume(s, 0);
+	return len;
+}
+
 static void look(struct guard *g)
 {
-	struct stream_bytes run[STREAM_RUNS];
-	enum http_spoken spoken;
-	unsigned runs = stream_peek(g->side[RELAY_CLIENT], run, THREAD_SCRATCH);
+	struct stream *s = g->side[RELAY_CLIENT];
+	enum http_spoken spoken = HTTP_SPOKEN_UNKNOWN;
+	size_t len;
 
-	if (!runs) {
-		if (g->side[RELAY_CLIENT]->ended)
-			guard_close(g, ABI_NONE, NULL);
+	do {
+		len = first_bytes(g);
+		if (len)
+			spoken = http_detect(g->site->thread->scratch[SCRATCH_PLAIN], len);
+	} while (len && len < FIRST_BYTES && spoken == HTTP_SPOKEN_UNKNOWN && sock_is(s));
+	if (s->ended && spoken == HTTP_SPOKEN_UNKNOWN) {
+		guard_close(g, ABI_NONE, NULL);
 		return;
 	}
-	spoken = http_detect(run[0].data, run[0].len);
-	stream_consume(g->side[RELAY_CLIENT], 0);
-	if (spoken == HTTP_SPOKEN_HTTP2)
-		serve(g, true);
-	else if (spoken == HTTP_SPOKEN_HTTP1 || spoken == HTTP_SPOKEN_UNKNOWN)
-		serve(g, false);
+	if (len < FIRST_BYTES && spoken == HTTP_SPOKEN_UNKNOWN)
+		return;
+	if (g->seen.len)
+		sock_give_back(s, &g->seen);
+	if (spoken == HTTP_SPOKEN_HTTP1 || spoken == HTTP_SPOKEN_HTTP2)
+		serve(g, spoken == HTTP_SPOKEN_HTTP2);
 	else
 		opaque(g);
+}
+
+/* Does the app end it before anything was said? What it says by itself has to wait. */
+static void look_at_app(struct guard *g)
+{
+	struct stream *s = g->side[RELAY_SERVER];
+	struct stream_bytes run[STREAM_RUNS];
+
+	if (stream_peek(s, run, 1))
+		stream_consume(s, 0);
+	else if (s->ended)
+		guard_close(g, ABI_NONE, NULL);
 }
 
 static void look_run(struct loop_task *t)
@@ -395,6 +469,8 @@ static void look_run(struct loop_task *t)
 
 	if (!g->closed && g->side[RELAY_CLIENT])
 		look(g);
+	if (!g->closed && g->side[RELAY_SERVER])
+		look_at_app(g);
 }
 
 static void first_due(struct loop_timer *t)
@@ -412,6 +488,8 @@ static void stands(struct stream *s, unsigned happened)
 		guard_close(g, ABI_RESET, s->why);
 	else if (s == g->side[RELAY_CLIENT])
 		look(g);
+	else
+		look_at_app(g);
 }
 
 void guard_begin(struct site *at, struct stream *client, struct stream *server, uint64_t to, const char *spiffe,
