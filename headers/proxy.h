@@ -58,8 +58,10 @@ struct relay_row {
 	struct abi_addr client, server; /* the real ends */
 	uint16_t client_port, server_port;
 	uint32_t service;
-	uint64_t sent, received; /* client to server, and back; RELAY_HTTP: of bodies */
-	uint64_t requests;	 /* RELAY_HTTP */
+	uint64_t sent, received; /* client to server, and back; of HTTP: of bodies */
+	uint64_t requests;	 /* RELAY_HTTP, and what is judged */
+	bool judged;		 /* each request, by the policy of the pod that it goes to */
+	uint64_t denied;	 /* requests */
 	uint64_t opened_ns;
 	const char *waits; /* constant */
 	char peer[CERTS_ID];

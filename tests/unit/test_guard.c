@@ -22,12 +22,19 @@ struct ends {
 
 static void guard(int fd[2])
 {
-	struct abi_addr from = scene_addr("10.1.0.1");
+	const struct guard_plan plan = {.kind = RELAY_LOCAL,
+					.netns = 1001,
+					.to = POD,
+					.spiffe = SPIFFE,
+					.client = scene_addr("10.1.0.1"),
+					.server = scene_addr("10.1.0.2"),
+					.client_port = 4711,
+					.server_port = 80};
 	int client[2], app[2];
 
 	pair(client);
 	pair(app);
-	guard_begin(&site, sock_stream(thread, client[0]), sock_stream(thread, app[0]), POD, SPIFFE, &from, 80);
+	guard_begin(&site, sock_stream(thread, client[0]), sock_stream(thread, app[0]), &plan);
 	fd[0] = client[1];
 	fd[1] = app[1];
 }
@@ -152,6 +159,7 @@ static void test_ambiguous(void **state)
 static void test_pipelined(void **state)
 {
 	struct ends e = begin();
+	struct relay_row row;
 
 	raw_say(&e.client, GET("/a") ASK("POST /a", "Content-Length: 5\r\n") "hello" GET("/public/c"));
 	HEARS(&e.app, "GET /a ");
@@ -165,6 +173,13 @@ static void test_pipelined(void **state)
 	assert_int_equal(raw_count(&e.app, "HTTP/1.1"), 2);
 	assert_false(raw_heard(&e.app, "POST"));
 	assert_false(raw_heard(&e.app, "hello"));
+	guard_row(guard_of(site.guards.next), &row);
+	assert_true(row.open && row.judged && row.kind == RELAY_LOCAL && row.server_port == 80);
+	assert_int_equal(row.requests, 3);
+	assert_int_equal(row.denied, 1);
+	assert_int_equal(row.received, 2);
+	assert_string_equal(row.waits, "nothing");
+	assert_string_equal(row.peer, "spiffe://cluster.local/ns/shop/sa/app");
 	end(&e);
 }
 

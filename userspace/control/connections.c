@@ -118,8 +118,10 @@ static void add_relay(const struct listing *l, const struct live_row *r, json_t 
 	json_object_set_new(j, k->kind == RELAY_HBONE ? "identity" : "peer", answer_text(peer));
 	json_object_set_new(j, "waits", json_string(k->open ? k->waits : "connect"));
 	json_object_set_new(j, "thread", json_integer(k->thread));
-	if (k->kind == RELAY_HTTP)
+	if (k->kind == RELAY_HTTP || k->judged)
 		json_object_set_new(j, "requests", json_integer((json_int_t)k->requests));
+	if (k->judged)
+		json_object_set_new(j, "denied", json_integer((json_int_t)k->denied));
 }
 
 static json_t *item(void *ctx, const void *key)

@@ -108,6 +108,8 @@ static void write_relays(struct site *at, struct rows *to)
 		relay_row(container_of(l, struct relay, link), row_add(to));
 	list_each(l, &at->serves)
 		serve_row(container_of(l, struct serve, link), row_add(to));
+	list_each(l, &at->guards)
+		guard_row(guard_of(l), row_add(to));
 }
 
 static void write_tunnel(void *ctx, const struct tunnel_row *r)

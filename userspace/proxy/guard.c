@@ -27,10 +27,10 @@ struct guard {
 	struct loop_timer first;
 	struct loop_task task; /* looks at the first bytes; frees */
 	bool closed;
-	uint64_t to; /* netns of the pod */
+	struct guard_plan plan;
 	char *spiffe; /* of the client; "": none */
-	struct abi_addr client;
-	uint16_t port;
+	uint64_t asked, denied; /* requests */
+	uint64_t bytes[2];	/* of bodies that are over */
 	struct list link;
 };
 
@@ -73,6 +73,8 @@ static void judged_close(struct judged *j, const char *why)
 		j->side[i] = NULL;
 	}
 	list_del(&j->link);
+	j->guard->bytes[RELAY_CLIENT] += j->bytes[RELAY_CLIENT];
+	j->guard->bytes[RELAY_SERVER] += j->bytes[RELAY_SERVER];
 	loop_cancel(loop, &j->again);
 	j->again.run = judged_free;
 	loop_defer(loop, &j->again);
@@ -232,7 +234,7 @@ static const char *normalise(struct judged *j, char host[256], struct http_text 
 static void requested(struct http_connection *c, struct http_exchange *x, const struct http_head *h)
 {
 	struct guard *g = c->owner;
-	const struct view_pod *to = view_pod(g->site->view, g->to);
+	const struct view_pod *to = view_pod(g->site->view, g->plan.to);
 	struct judged *j = mem_alloc(sizeof(*j));
 	struct http_text name = {0}, path = {0};
 	enum abi_reason reason = ABI_POD_GONE;
@@ -246,12 +248,14 @@ static void requested(struct http_connection *c, struct http_exchange *x, const 
 	x->s.owner = j;
 	list_add(&g->requests, &j->link);
 	g->site->requests++;
+	g->asked++;
 	j->head = http_head_keep(&j->arena, h, 0);
 	why = normalise(j, host, &name, &path);
 	if (why)
 		reason = ABI_MALFORMED;
 	else if (to)
-		reason = view_allows_request(to, g->spiffe, &g->client, g->port, j->head, name, path);
+		reason = view_allows_request(to, g->spiffe, &g->plan.client, g->plan.server_port, j->head, name, path);
+	g->denied += reason != ABI_NONE;
 	if (reason)
 		judged_fail(j, j->head, reason, why);
 	else
@@ -382,8 +386,8 @@ static void serve(struct guard *g, bool http2)
 /* No HTTP: one answer for all of it. It goes on as a relay, if it does. */
 static void opaque(struct guard *g)
 {
-	const struct view_pod *to = view_pod(g->site->view, g->to);
-	enum abi_reason reason = to ? view_allows_request(to, g->spiffe, &g->client, g->port, NULL,
+	const struct view_pod *to = view_pod(g->site->view, g->plan.to);
+	enum abi_reason reason = to ? view_allows_request(to, g->spiffe, &g->plan.client, g->plan.server_port, NULL,
 							  (struct http_text){0}, (struct http_text){0})
 				    : ABI_POD_GONE;
 
@@ -492,16 +496,48 @@ static void stands(struct stream *s, unsigned happened)
 		look_at_app(g);
 }
 
-void guard_begin(struct site *at, struct stream *client, struct stream *server, uint64_t to, const char *spiffe,
-		 const struct abi_addr *from, uint16_t port)
+struct guard *guard_of(struct list *link)
+{
+	return container_of(link, struct guard, link);
+}
+
+void guard_row(const struct guard *g, struct relay_row *ret)
+{
+	const struct guard_plan *p = &g->plan;
+	const struct view_peer *peer = p->kind == RELAY_LOCAL ? view_peer(g->site->view, &p->server) : NULL;
+
+	*ret = (struct relay_row){
+		.kind = p->kind,
+		.open = true,
+		.thread = g->site->thread->index,
+		.netns = p->netns,
+		.tuple = p->tuple,
+		.client = p->client,
+		.server = p->server,
+		.client_port = p->client_port,
+		.server_port = p->server_port,
+		.service = p->service,
+		.sent = g->bytes[RELAY_CLIENT],
+		.received = g->bytes[RELAY_SERVER],
+		.requests = g->asked,
+		.judged = true,
+		.denied = g->denied,
+		.opened_ns = p->opened_ns,
+		.waits = g->side[RELAY_CLIENT]	     ? "first bytes"
+			 : list_empty(&g->requests) ? "nothing"
+						    : "server",
+	};
+	text_copy(ret->peer, sizeof(ret->peer), peer ? peer->spiffe : g->spiffe);
+}
+
+void guard_begin(struct site *at, struct stream *client, struct stream *server, const struct guard_plan *plan)
 {
 	struct guard *g = mem_alloc(sizeof(*g));
 
 	g->site = at;
-	g->to = to;
-	g->spiffe = mem_string(spiffe ? spiffe : "");
-	g->client = *from;
-	g->port = port;
+	g->plan = *plan;
+	g->spiffe = mem_string(plan->spiffe ? plan->spiffe : "");
+	g->plan.spiffe = NULL;
 	g->side[RELAY_CLIENT] = client;
 	g->side[RELAY_SERVER] = server;
 	client->ready = server->ready = stands;
@@ -518,9 +554,9 @@ void guard_begin(struct site *at, struct stream *client, struct stream *server, 
 void guards_end(struct site *at, uint64_t netns, enum abi_reason reason, const char *why)
 {
 	list_each_safe(l, next, &at->guards) {
-		struct guard *g = container_of(l, struct guard, link);
+		struct guard *g = guard_of(l);
 
-		if (!netns || g->to == netns)
+		if (!netns || g->plan.to == netns)
 			guard_close(g, reason, why);
 	}
 }
@@ -528,9 +564,9 @@ void guards_end(struct site *at, uint64_t netns, enum abi_reason reason, const c
 void guards_view_changed(struct site *at)
 {
 	list_each_safe(l, next, &at->guards) {
-		struct guard *g = container_of(l, struct guard, link);
-		const struct view_pod *to = view_pod(at->view, g->to);
-		enum abi_reason reason = to ? view_allows(to, g->spiffe, &g->client, g->port) : ABI_NONE;
+		struct guard *g = guard_of(l);
+		const struct view_pod *to = view_pod(at->view, g->plan.to);
+		enum abi_reason reason = to ? view_allows(to, g->spiffe, &g->plan.client, g->plan.server_port) : ABI_NONE;
 
 		if (reason && reason != ABI_NEEDS_WORKER)
 			guard_close(g, ABI_POLICY_CHANGED, NULL);
@@ -540,7 +576,7 @@ void guards_view_changed(struct site *at)
 void guards_drain(struct site *at)
 {
 	list_each_safe(l, next, &at->guards) {
-		struct guard *g = container_of(l, struct guard, link);
+		struct guard *g = guard_of(l);
 
 		if (g->http[RELAY_CLIENT])
 			g->http[RELAY_CLIENT]->ops->drain(g->http[RELAY_CLIENT]);

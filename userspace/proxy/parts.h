@@ -46,12 +46,23 @@ static inline void relay_count_reason(struct site *at, enum abi_reason reason)
 
 /* ------------------------------------------------------------------ guard.c */
 
-/*
- * Both streams (taken) stand; view_allows() said NEEDS_WORKER of the pod `to`: each request is judged. `spiffe`: who
- * the client has proved to be, NULL nobody.
- */
-void guard_begin(struct site *at, struct stream *client, struct stream *server, uint64_t to, const char *spiffe,
-		 const struct abi_addr *from, uint16_t port);
+/* Who speaks with whom. */
+struct guard_plan {
+	enum relay_kind kind; /* of the relay that it was */
+	uint64_t netns;	      /* of the pod whose listener it came to */
+	uint64_t to;	      /* of the pod that is guarded */
+	const char *spiffe;   /* who the client has proved to be; NULL: nobody */
+	struct abi_tuple tuple; /* as the kernel has it in `conns` */
+	struct abi_addr client, server;
+	uint16_t client_port, server_port;
+	uint32_t service;
+	uint64_t opened_ns;
+};
+/* Both streams (taken) stand; view_allows() said NEEDS_WORKER of the pod: each request is judged. */
+void guard_begin(struct site *at, struct stream *client, struct stream *server, const struct guard_plan *plan);
+struct guard;
+void guard_row(const struct guard *g, struct relay_row *ret);
+struct guard *guard_of(struct list *link); /* of site.guards */
 void guards_end(struct site *at, uint64_t netns, enum abi_reason reason, const char *why); /* 0: all */
 void guards_view_changed(struct site *at); /* those end that no request may use any more */
 void guards_drain(struct site *at);

@@ -198,11 +198,24 @@ static void side_take(struct relay *r, enum relay_end end, struct stream *s)
 static void hand_over(struct relay *r)
 {
 	const struct view_pod *from = r->kind == RELAY_LOCAL ? view_pod(r->site->view, r->netns) : NULL;
-	const char *who = r->kind == RELAY_HBONE ? r->peer->spiffe : from ? from->spiffe : NULL;
 	struct stream *client = r->side[RELAY_CLIENT], *server = r->side[RELAY_SERVER];
+	struct relay_row row;
+	struct guard_plan plan;
 
+	relay_row(r, &row);
+	plan = (struct guard_plan){.kind = r->kind,
+				   .netns = r->netns,
+				   .to = r->to,
+				   .spiffe = r->kind == RELAY_HBONE ? r->peer->spiffe : from ? from->spiffe : NULL,
+				   .tuple = row.tuple,
+				   .client = r->client,
+				   .server = r->server,
+				   .client_port = row.client_port,
+				   .server_port = r->server_port,
+				   .service = r->service,
+				   .opened_ns = r->opened_ns};
 	r->side[RELAY_CLIENT] = r->side[RELAY_SERVER] = NULL;
-	guard_begin(r->site, client, server, r->to, who, &r->client, r->server_port);
+	guard_begin(r->site, client, server, &plan);
 	relay_close(r, ABI_NONE, NULL);
 }
 
