@@ -52,7 +52,7 @@ FLOORS := \
 	mesh/world_grant mesh/world_route mesh/world_service mesh/world mesh/view_service mesh/view \
 	identity/spiffe identity/peer identity/x509 identity/issuer_make identity/issuer identity/ca identity/pem identity/trust \
 	identity/context identity/certs identity/certs_wait \
-	upstream/socket_pool upstream/tunnels upstream/dial upstream/pick upstream/http_pool \
+	upstream/socket_pool upstream/tunnels upstream/dial upstream/pick upstream/affinity upstream/http_pool \
 	control/claims control/content control/items control/documents control/stamp control/manifests \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
@@ -60,7 +60,7 @@ FLOORS := \
 	control/destination control/explain control/route_report \
 	control/forced control/cert_report control/report \
 	proxy/reply proxy/guard proxy/relay proxy/cors proxy/forwarded proxy/access proxy/filter \
-	proxy/exchange_pick proxy/exchange_mirror proxy/exchange_close proxy/exchange_body proxy/exchange_route \
+	proxy/exchange_pick proxy/exchange_mirror proxy/exchange_close proxy/exchange_stall proxy/exchange_body proxy/exchange_route \
 	proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/loader proc/spawn proc/takeover proc/netns proc/routes proc/podfile \

@@ -202,6 +202,8 @@ struct http_events { /* of one connection; called from the loop or a lower layer
 	void (*answer)(struct http_exchange *x, const struct http_head *h);
 	/* Client: it can take a request again (it was not free() for a while). */
 	void (*free)(struct http_connection *c);
+	/* Client, HTTP/2: the server's SETTINGS have come: c->settled. */
+	void (*settled)(struct http_connection *c);
 	/* Server: the codec has refused something by itself: for counters and the log. `status` 0: none was sent. */
 	void (*refused)(struct http_connection *c, int status, const char *why);
 	/* No new requests any more; those under way go on. Once. */
@@ -241,7 +243,13 @@ struct http_connection {
 	void *owner;
 	enum http_version version; /* HTTP_1_1 or HTTP_2 */
 	bool server, secure;	   /* secure: below is TLS to the client (scheme https): set by the owner */
+	bool settled;		   /* client: what it can do is known; HTTP/1: from the start */
 	bool extended_connect;	   /* client: the peer takes extended CONNECT */
+	/*
+	 * Server, HTTP/1, set by the owner before drain(): an idle client has this time: a request that is on its
+	 * way is answered, with Connection: close, where the end of the connection would have crossed it. 0: none.
+	 */
+	uint64_t last_ns;
 };
 static inline struct http_exchange *http_request(struct http_connection *c, const struct http_head *h, bool end)
 {

@@ -41,6 +41,7 @@ struct http_pool_wait {
 	 */
 	void (*done)(struct http_pool_wait *w, struct http_connection *c, bool fresh, enum abi_reason reason,
 		     const char *why);
+	bool settled; /* asked: it takes only a connection of which it is known what it can do */
 	bool waiting;
 	struct http_pool_group *group;
 	struct list link;
@@ -55,11 +56,17 @@ struct http_pool;
 struct http_pool *http_pool_new(const struct http_pool_plan *plan);
 void http_pool_free(struct http_pool *p); /* closes all; nobody waits any more */
 void http_pool_take(struct http_pool *p, const struct http_pool_key *key, struct http_pool_wait *w);
+/*
+ * A connection of this key that somebody has dialled (as conn_new() would have) and on which nothing was said: it is
+ * taken. `to`, `policy`: of the pod of this node that it goes to, as dial_choose() said it; 0: none.
+ */
+void http_pool_give(struct http_pool *p, const struct http_pool_key *key, struct stream *s, uint64_t to,
+		    uint32_t policy);
 void http_pool_cancel(struct http_pool_wait *w); /* harmless if he does not wait */
 
 void http_pool_pod_gone(struct http_pool *p, uint64_t netns); /* at either end */
 void http_pool_view_changed(struct http_pool *p);
-void http_pool_drain(struct http_pool *p);
+void http_pool_drain(struct http_pool *p); /* for ever: what comes yet gets a connection that ends behind it */
 unsigned http_pool_count(const struct http_pool *p); /* connections */
 
 #endif

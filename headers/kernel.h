@@ -10,6 +10,7 @@
 
 int kernel_lookup(int map, const void *key, void *ret_value) must_check; /* -ENOENT */
 int kernel_update(int map, const void *key, const void *value) must_check; /* creates or replaces; -E2BIG full */
+int kernel_create(int map, const void *key, const void *value) must_check; /* -EEXIST: there is one already */
 int kernel_delete(int map, const void *key) must_check;
 /* next key after `key` (NULL: first); -ENOENT at the end */
 int kernel_next(int map, const void *key, void *ret_key) must_check;

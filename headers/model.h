@@ -99,6 +99,7 @@ struct object_service {
 	struct pairs selector; /* count 0: endpoints come from slices alone */
 	bool affinity;
 	uint32_t affinity_seconds;
+	uint64_t stall_ns; /* annotation weft.io/stall-timeout; 0: none */
 	bool publish_not_ready; /* publishNotReadyAddresses */
 };
 struct slice_endpoint {

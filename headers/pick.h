@@ -31,13 +31,35 @@ struct pick_question {
 	/* those that this request was sent to in vain */
 	const struct view_load *tried[PICK_TRIES];
 	unsigned tries;
+	/* somebody is connected to it already: it is taken, if it is one of the Service and fit; NULL: none */
+	const struct abi_addr *near;
+	uint16_t near_port;
 };
 
 /* NULL: there is none of that family, or all were tried. */
 const struct view_endpoint *pick(const struct view_service *s, const struct pick_question *q);
+/* NULL: it is none of the Service. As many looks as there are endpoints. */
+const struct view_endpoint *pick_find(const struct view_service *s, const struct abi_addr *addr, uint16_t port);
+bool pick_avoids(const struct pick_question *q, const struct view_endpoint *e); /* tried, or failed lately */
 void pick_failed(struct pick_memory *m, const struct abi_addr *addr, uint16_t port, uint64_t now_ns);
 /* A request is under way, and is not any more; `load` may be kept in between. */
 void pick_raise(struct view_load *load);
 void pick_lower(struct view_load *load);
+
+/* ------------------------------------------------------------------ upstream/affinity.c */
+
+struct pick_affinity {
+	int map; /* the kernel's, `affinity` */
+	uint32_t number; /* of the Service port, as in the kernel's rows; 0: it has no address, and no affinity */
+	const struct abi_addr *client;
+};
+
+/*
+ * The same, of a Service that may ask for sessionAffinity ClientIP: then a client keeps its endpoint while that is one
+ * of the Service and can be reached, and until affinity_seconds after its last request. That costs one look into the
+ * kernel's map, and one along the endpoints.
+ */
+const struct view_endpoint *pick_for(const struct pick_affinity *of, const struct view_service *s,
+				     const struct pick_question *q);
 
 #endif

@@ -17,7 +17,7 @@ struct proxy_plan {
 	struct loop *loop; /* of the control thread */
 	struct view *view;
 	struct certs *certs; /* NULL: nobody has a certificate: no tunnels */
-	int conns, own;	     /* fds of the kernel's maps */
+	int conns, own, affinity; /* fds of the kernel's maps */
 	unsigned threads;
 	void (*sockets)(void *ctx, struct socket_order *o); /* see socket_pool.h */
 	void *ctx;

@@ -25,6 +25,7 @@ enum stream_event {			 /* bits */
 		    STREAM_READABLE = 2, /* bytes, or the end of what the peer sends */
 		    STREAM_WRITABLE = 4,
 		    STREAM_FAILED = 8, /* it is over, `why` says it; nothing more is called; the owner closes it */
+		    STREAM_DRAINING = 16, /* who carries it wants to end: `draining`; all else goes on */
 };
 
 /* A run of bytes. The reader may overwrite `headroom` bytes before `data` (to put a frame header there). */
@@ -67,6 +68,7 @@ struct stream {
 	bool ended;	 /* the peer has finished and everything was consumed: peek() gives 0 for ever */
 	bool finished;	 /* we have finished */
 	bool silent;	 /* set by the owner: the peer has said that it sends no more; close() need not hear its end */
+	bool draining;	 /* a tunnel's that was told to end: nothing new should begin on it */
 	/* counted by each kind of stream */
 	uint64_t read_bytes, written_bytes;
 };

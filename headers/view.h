@@ -52,6 +52,7 @@ struct view_endpoint {
 	struct abi_addr addr;
 	uint16_t port;
 	uint16_t weight;
+	uint64_t upto; /* weights of it and of those before it */
 	struct view_load *load;
 };
 
@@ -64,6 +65,9 @@ struct view_service {
 	const struct route_table *routes; /* NULL: none are attached */
 	const struct view_endpoint *endpoint; /* ready ones, as the kernel has them: IPv4 first, then IPv6 */
 	unsigned endpoints;
+	bool even; /* all of them have one weight */
+	uint32_t affinity_seconds; /* sessionAffinity: ClientIP; 0: none */
+	uint64_t stall_ns; /* of a request whose bytes nobody takes; 0: for ever */
 };
 
 struct view *view_new(void);

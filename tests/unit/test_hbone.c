@@ -343,6 +343,9 @@ static void drains(void **state)
 	assert_int_equal(hbone_free(s.client.h), 0);
 	assert_null(scene_connect(&s, 2));
 	assert_false(s.client.app[0].failed);
+	assert_int_equal(s.client.app[0].drained, 1); /* who has a stream hears of it, if he did not begin it */
+	assert_true(s.client.app[0].s->draining);
+	assert_int_equal(s.server.app[0].drained, 0);
 	s.client.app[0].send = s.server.app[0].send = 100000; /* what stands goes on */
 	s.client.app[0].finish = s.server.app[0].finish = true;
 	app_send(&s.client.app[0]);

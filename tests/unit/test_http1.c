@@ -376,36 +376,6 @@ static void client_tunnels(void **state)
 
 /* ------------------------------------------------------------------ ends */
 
-/* An answer that was begun and left is a reset, whatever told its length. */
-static void cut_answers(void **state)
-{
-	static const char *const say[] = {REQUEST, REQUEST, "GET / HTTP/1.0\r\n\r\n", REQUEST};
-
-	for (unsigned i = 0; i < array_size(say); i++) {
-		ends_start(&s, true, ENDS_HOLD, NULL);
-		ends_say(&s, say[i]);
-		if (i < 3)
-			ends_answer(&s, 200, i ? HTTP_STREAM : HTTP_LENGTH, 10);
-		if (i < 3)
-			ends_write(&s, "12345");
-		ends_turns(&s);
-		ends_close(&s, i & 1 ? "upstream was reset" : NULL);
-		ends_turns(&s);
-		assert_true(s.over && s.peer_reset);
-		assert_null(strstr(s.heard, "\r\n0\r\n\r\n"));
-		ends_end(&s);
-	}
-	/* Nor can its owner end it too early. */
-	ends_start(&s, true, ENDS_HOLD, NULL);
-	ends_say(&s, REQUEST);
-	ends_answer(&s, 200, HTTP_LENGTH, 10);
-	ends_write(&s, "12345");
-	stream_finish(&s.app.x->s);
-	ends_turns(&s);
-	assert_true(s.peer_reset && s.app.failed);
-	ends_end(&s);
-}
-
 /* The owner answers and does not read the request's body. */
 static void unread_bodies(void **state)
 {
@@ -492,31 +462,6 @@ static void deadlines(void **state)
 	assert_false(s.over);
 	answer_hello();
 	assert_string_equal(s.heard, HELLO);
-	ends_end(&s);
-}
-
-static void drains(void **state)
-{
-	ends_start(&s, true, ENDS_HOLD, NULL);
-	s.c->ops->drain(s.c);
-	ends_turns(&s);
-	assert_true(s.over && !s.why && s.drainings == 1);
-	ends_end(&s);
-	ends_start(&s, true, ENDS_HOLD, NULL);
-	ends_say(&s, REQUEST REQUEST);
-	s.c->ops->drain(s.c);
-	ends_turns(&s);
-	assert_false(s.over);
-	answer_hello();
-	assert_string_equal(s.heard, HELLO_CLOSE);
-	assert_true(s.over && s.requests == 1 && s.drainings == 1);
-	ends_end(&s);
-	ends_start(&s, false, ENDS_HOLD, NULL);
-	assert_non_null(ends_ask(&s, &(struct http_head){0}, true));
-	s.c->ops->drain(s.c);
-	assert_int_equal(http_free(s.c), 0);
-	ends_say(&s, HELLO);
-	assert_true(s.app.ended && s.over && !s.why);
 	ends_end(&s);
 }
 
@@ -683,11 +628,9 @@ int main(void)
 		cmocka_unit_test(informational),
 		cmocka_unit_test(server_tunnels),
 		cmocka_unit_test(client_tunnels),
-		cmocka_unit_test(cut_answers),
 		cmocka_unit_test(unread_bodies),
 		cmocka_unit_test(trailers_in_parts),
 		cmocka_unit_test(deadlines),
-		cmocka_unit_test(drains),
 		cmocka_unit_test(idle_clients),
 		cmocka_unit_test(unasked_answers),
 		cmocka_unit_test(early_answers),

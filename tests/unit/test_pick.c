@@ -17,15 +17,30 @@ static struct view_load load[MANY];
 static struct view_endpoint endpoint[MANY];
 static struct pick_memory memory;
 
+/* As the view has it, after weights were set. */
+static void weigh(struct view_service *s)
+{
+	uint64_t sum = 0;
+
+	s->even = true;
+	for (unsigned i = 0; i < s->endpoints; i++) {
+		endpoint[i].upto = sum += endpoint[i].weight;
+		s->even &= endpoint[i].weight == endpoint[0].weight;
+	}
+}
+
 static struct view_service service(unsigned ipv4, unsigned ipv6)
 {
+	struct view_service s = {.endpoint = endpoint, .endpoints = ipv4 + ipv6};
+
 	memset(load, 0, sizeof(load));
 	memset(&memory, 0, sizeof(memory));
 	for (unsigned i = 0; i < ipv4 + ipv6; i++) {
 		endpoint[i] = (struct view_endpoint){.port = (uint16_t)(1000 + i), .weight = 1, .load = &load[i]};
 		assert_int_equal(addr_parse(i < ipv4 ? "10.0.0.1" : "fd00::1", &endpoint[i].addr), 0);
 	}
-	return (struct view_service){.endpoint = endpoint, .endpoints = ipv4 + ipv6};
+	weigh(&s);
+	return s;
 }
 
 static const struct view_endpoint *one(const struct view_service *s, bool ipv4, uint64_t random)
@@ -69,10 +84,22 @@ static void test_weights(void **state)
 	assert_in_range(n, 2800, 3200);
 	endpoint[0].weight = 7;
 	endpoint[1].weight = 2;
+	weigh(&s);
 	n = share(&s, 0, 10000);
 	assert_in_range(n, 6800, 7200);
 	n = share(&s, 1, 10000);
 	assert_in_range(n, 1850, 2150);
+	/* One of no weight is never drawn; those of the other family take no part; however many there are. */
+	s = service(MANY - 1, 1);
+	for (unsigned i = 0; i < MANY - 1; i++)
+		endpoint[i].weight = i % 3 ? 0 : i == 999 ? 9990 : 10;
+	endpoint[MANY - 1].weight = 65535;
+	weigh(&s);
+	for (unsigned i = 0; i < 3000; i++)
+		assert_int_equal((one(&s, true, i) - endpoint) % 3, 0);
+	n = share(&s, 999, 10000);
+	assert_in_range(n, 4750, 5250);
+	assert_ptr_equal(one(&s, false, 1), &endpoint[MANY - 1]);
 }
 
 /* Requests that stay: what is under way is as the weights are. */
@@ -81,6 +108,7 @@ static void test_load(void **state)
 	struct view_service s = service(2, 0);
 
 	endpoint[1].weight = 3;
+	weigh(&s);
 	for (unsigned i = 0; i < 4000; i++)
 		pick_raise(one(&s, true, i)->load);
 	assert_in_range(load[0].active, 900, 1100);
@@ -89,7 +117,7 @@ static void test_load(void **state)
 	s = service(10, 0);
 	load[4].active = 1000;
 	assert_int_equal(share(&s, 4, 1000), 0);
-	/* more than are weighed: still evenly, and never the busy one */
+	/* never the busy one, however many there are */
 	s = service(MANY, 0);
 	load[7].active = 1000;
 	assert_int_equal(share(&s, 7, 20000), 0);

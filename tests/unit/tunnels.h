@@ -19,6 +19,7 @@ struct app { /* one end of one tunnel */
 	bool sleeping; /* reads nothing */
 	bool finish;   /* when all is sent */
 	bool opened, ended, failed, closed;
+	unsigned drained;
 	const char *why;
 	uint64_t random;
 	char authority[64], baggage[128];
@@ -138,6 +139,7 @@ static void app_ready(struct stream *s, unsigned events)
 		app_close(a, s->why);
 		return;
 	}
+	a->drained += !!(events & STREAM_DRAINING);
 	if (events & STREAM_OPEN) {
 		a->opened = true;
 		text_copy(a->baggage, sizeof(a->baggage), hbone_baggage(s));

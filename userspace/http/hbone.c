@@ -301,6 +301,14 @@ static void on_draining(struct http2 *c)
 {
 	struct hbone *h = hbone_up(c);
 
+	list_each(at, &c->all) {
+		struct http2_stream *x = container_of(at, struct http2_stream, link);
+
+		if (c->server) /* who asks knows it himself */
+			break;
+		x->s.draining = true;
+		http2_stream_touch(x, STREAM_DRAINING);
+	}
 	h->events->draining(h);
 }
 

@@ -40,6 +40,22 @@ static void bury(struct http1 *h, struct http1_message *m)
 	loop_defer(h->c.thread->loop, &h->task);
 }
 
+/*
+ * An answer that its end alone shows to be cut (RFC 9112 section 8): what was read of it is delivered, its head first,
+ * which a reset could overtake.
+ */
+static bool end_shows_the_cut(const struct http1_message *m)
+{
+	return m->writing == FRAME_CHUNKED || (m->writing == FRAME_LENGTH && m->write_left);
+}
+
+static void close_cut(struct http1 *h, const char *why)
+{
+	h->why = why;
+	h->closing = true;
+	http1_deadline(h, h->head_ns);
+}
+
 static void close_message(struct stream *s, const char *why)
 {
 	struct http1_message *m = container_of(s, struct http1_message, x.s);
@@ -61,6 +77,8 @@ static void close_message(struct stream *s, const char *why)
 		return;
 	if (tunnel && m->writing == FRAME_DONE && !why) /* the peer may go on for a while: the transport knows how */
 		h->closing = true;
+	else if (h->c.server && end_shows_the_cut(m))
+		close_cut(h, why ? why : "http1: the answer was cut");
 	else if (h->c.server && m->writing != FRAME_DONE)
 		http1_end(h, why ? why : "http1: the answer was cut", true);
 	else if (!h->c.server || tunnel)
@@ -169,7 +187,7 @@ static void retire(struct http1 *h)
 		return;
 	}
 	h->idle_since_ns = loop_now(h->c.thread->loop);
-	http1_deadline(h, h->idle_ns);
+	http1_deadline(h, h->draining ? h->c.last_ns : h->idle_ns);
 	h->readable = true;
 	h->told_free = false;
 }
@@ -215,7 +233,7 @@ static void rest(struct http1 *h)
 		fail_message(h, h->m);
 	if (h->closing && !h->out.len && !h->finish_below)
 		http1_end(h, h->why, false);
-	else if (quiet && h->draining && !h->held)
+	else if (quiet && h->draining && !h->held && !(h->c.server && h->c.last_ns))
 		http1_end(h, NULL, false);
 	else if (!h->c.server && !h->m)
 		http1_look_ahead(h);
@@ -243,6 +261,8 @@ static void conclude(struct http1 *h)
 		if (!m->left && !m->failed)
 			fail_message(h, m);
 	}
+	if (cut && h->c.server && !below->why) /* it may arrive before the reset does */
+		(void)stream_drain(below, &h->out);
 	buf_clear(&h->out, &h->c.thread->pool);
 	below->ready = NULL;
 	below->silent = h->last; /* RFC 9112 section 9.6: whoever asks for the close sends no further request */
@@ -320,6 +340,7 @@ static void on_below(struct stream *below, unsigned events)
 		h->readable = true;
 		http1_look_before(h);
 	}
+	h->draining |= !h->c.server && events & STREAM_DRAINING;
 	if (events & (STREAM_WRITABLE | STREAM_OPEN)) {
 		h->blocked = false;
 		h->readable |= !h->m; /* the next request may have waited for the last answer to leave */
@@ -382,6 +403,7 @@ static struct http_exchange *request(struct http_connection *c, const struct htt
 	h->m->reading = READ_HEAD;
 	h->told_free = true; /* until it was in use */
 	http1_deadline(h, 0);
+	h->draining |= c->below->draining; /* the last one, then */
 	h->m->held = true;
 	http1_ask(h->m, head, end);
 	loop_defer(l, &h->task);
@@ -393,6 +415,8 @@ static void drain(struct http_connection *c)
 	struct http1 *h = of(c);
 
 	h->draining = true;
+	if (c->last_ns && c->server && !h->m && !h->held)
+		http1_deadline(h, c->last_ns);
 	http1_later(h);
 }
 
@@ -450,6 +474,7 @@ static struct http_connection *start(struct thread *t, struct stream *below, con
 		.owner = owner,
 		.version = HTTP_1_1,
 		.server = server,
+		.settled = true,
 	};
 	set_limits(h, l);
 	h->keep = true;

@@ -107,6 +107,11 @@ static void on_settled(struct http2 *h)
 		else
 			all->refusals--;
 	}
+	if (h->settings && !h->server && !all->c.settled) {
+		all->c.settled = true;
+		if (all->c.events->settled)
+			all->c.events->settled(&all->c);
+	}
 	if (has_free && !all->had_free) {
 		all->had_free = true;
 		if (all->c.events->free)
@@ -412,6 +417,8 @@ static struct http_exchange *request(struct http_connection *c, const struct htt
 		http2_settle_later(h);
 	else
 		http2_flush(h); /* there is room for its body from now on */
+	if (h->below->draining) /* the last one, then */
+		http2_drain(h);
 	return &x->exchange;
 }
 
@@ -481,6 +488,8 @@ static void on_close(struct stream *s, const char *why)
 	if (x->gone || h->over)
 		return;
 	/* A message that was not finished is cut: it must never look like a whole one. */
+	if (h->server && x->exchange.head_sent && why)
+		http2_flush(h); /* the head goes before it: nghttp2 sends nothing of a stream that is to be reset */
 	if (failed || why || !s->finished)
 		http2_stream_reset(x, error ? error : h->server && !failed ? NGHTTP2_INTERNAL_ERROR : NGHTTP2_CANCEL);
 	else if (x->end_sent)

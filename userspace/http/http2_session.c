@@ -126,6 +126,8 @@ static void on_below(struct stream *below, unsigned events)
 		h->cut = true;
 		http2_end(h, below->why);
 	}
+	if ((events & STREAM_DRAINING) && !h->server)
+		http2_drain(h);
 	if ((events & STREAM_WRITABLE) && !h->over) {
 		http2_flush(h);
 		h->may_write = true;

@@ -51,6 +51,11 @@ int kernel_update(int map, const void *key, const void *value)
 	return element(BPF_MAP_UPDATE_ELEM, map, key, value, BPF_ANY);
 }
 
+int kernel_create(int map, const void *key, const void *value)
+{
+	return element(BPF_MAP_UPDATE_ELEM, map, key, value, BPF_NOEXIST);
+}
+
 int kernel_delete(int map, const void *key)
 {
 	return element(BPF_MAP_DELETE_ELEM, map, key, NULL, 0);

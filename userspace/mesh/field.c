@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* field.c: typed reading of fields. */
+#include <ctype.h>
 #include <string.h>
 
 #include "field.h"
@@ -221,6 +222,35 @@ bool field_number(const struct field *f, long long min, long long max, long long
 			    f->doc->text);
 		return false;
 	}
+	return true;
+}
+
+/* GEP-2257: up to four numbers of at most five digits, each with h, m, s or ms. */
+bool field_duration(const struct field *f, uint64_t *ret_ns)
+{
+	const char *s = field_text(f), *at = s;
+	uint64_t sum = 0;
+
+	if (!s)
+		return false;
+	for (unsigned parts = 0; *at && parts < 4; parts++) {
+		uint64_t n = 0, unit;
+		unsigned digits = 0;
+
+		for (; isdigit((unsigned char)*at); at++, digits++)
+			n = digits < 5 ? 10 * n + (uint64_t)(*at - '0') : n;
+		unit = at[0] == 'm' && at[1] == 's' ? 1 : at[0] == 's' ? 1000 : at[0] == 'm' ? 60000 :
+		       at[0] == 'h' ? 3600000 : 0;
+		if (!digits || digits > 5 || !unit)
+			break;
+		at += unit == 1 ? 2 : 1;
+		sum += n * unit;
+	}
+	if (*at || at == s) {
+		field_error(f, "must be a duration like 10s, 1m30s or 250ms (GEP-2257), not \"%.40s\"", s);
+		return false;
+	}
+	*ret_ns = sum * 1000000;
 	return true;
 }
 

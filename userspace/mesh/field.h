@@ -51,6 +51,7 @@ const char *field_text(const struct field *f);	 /* the same, in the document */
 bool field_bool(const struct field *f, bool absent);
 /* True and *ret set if given and right. */
 bool field_number(const struct field *f, long long min, long long max, long long *ret);
+bool field_duration(const struct field *f, uint64_t *ret_ns);
 bool field_address(const struct field *f, struct abi_addr *ret);
 void field_pairs(const struct field *f, struct pairs *ret);	     /* a map of strings */
 void *field_alloc(const struct field *f, size_t count, size_t size); /* in the object's arena */

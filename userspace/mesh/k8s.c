@@ -110,7 +110,7 @@ static uint64_t read_time(const struct field *f)
 static void check_annotations(const struct field *metadata)
 {
 	static const char *const known[] = {"weft.io/splice", "weft.io/weight", "weft.io/proxy", "weft.io/egress",
-					    "weft.io/fail-open"};
+					    "weft.io/fail-open", "weft.io/stall-timeout"};
 	struct field list = field_get(metadata, "annotations");
 
 	for (struct field i = field_first_key(&list); i.doc; field_next(&i)) {

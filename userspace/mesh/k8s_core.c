@@ -295,6 +295,18 @@ static void service_affinity(const struct field *spec)
 		s->affinity_seconds = (uint32_t)n;
 }
 
+/* Envoy's stream_idle_timeout */
+#define STALL_NS 300000000000ull
+
+static void service_stall(const struct field *root)
+{
+	struct field metadata = field_get(root, "metadata"), list = field_get(&metadata, "annotations");
+	struct field f = field_get(&list, "weft.io/stall-timeout");
+
+	root->d->object->service.stall_ns = STALL_NS;
+	(void)field_duration(&f, &root->d->object->service.stall_ns);
+}
+
 static void decode_service(const struct field *root)
 {
 	struct object_service *s = &root->d->object->service;
@@ -306,6 +318,7 @@ static void decode_service(const struct field *root)
 	const char *text;
 
 	check_annotations(root);
+	service_stall(root);
 	if (!field_given(&spec)) {
 		field_error(&spec, "is missing");
 		return;

@@ -338,35 +338,6 @@ static void decode_backends(const struct field *rule, struct object_route_rule *
 								   : "what matches this rule is refused");
 }
 
-/* GEP-2257: up to four numbers of at most five digits, each with h, m, s or ms. */
-static bool duration(const struct field *f, uint64_t *ret)
-{
-	const char *s = field_text(f), *at = s;
-	uint64_t sum = 0;
-
-	if (!s)
-		return false;
-	for (unsigned parts = 0; *at && parts < 4; parts++) {
-		uint64_t n = 0, unit;
-		unsigned digits = 0;
-
-		for (; isdigit((unsigned char)*at); at++, digits++)
-			n = digits < 5 ? 10 * n + (uint64_t)(*at - '0') : n;
-		unit = at[0] == 'm' && at[1] == 's' ? 1 : at[0] == 's' ? 1000 : at[0] == 'm' ? 60000 :
-		       at[0] == 'h' ? 3600000 : 0;
-		if (!digits || digits > 5 || !unit)
-			break;
-		at += unit == 1 ? 2 : 1;
-		sum += n * unit;
-	}
-	if (*at || at == s) {
-		field_error(f, "must be a duration like 10s, 1m30s or 250ms (GEP-2257), not \"%.40s\"", s);
-		return false;
-	}
-	*ret = sum * 1000000;
-	return true;
-}
-
 static void decode_timeouts(const struct field *rule, struct object_route_rule *r)
 {
 	static const char *const names[] = {"request", "backendRequest"};
@@ -376,8 +347,8 @@ static void decode_timeouts(const struct field *rule, struct object_route_rule *
 	if (!field_is_map(&f))
 		return;
 	field_known(&f, names, array_size(names));
-	(void)duration(&request, &r->request_ns);
-	(void)duration(&backend, &r->backend_ns);
+	(void)field_duration(&request, &r->request_ns);
+	(void)field_duration(&backend, &r->backend_ns);
 	if (r->request_ns && r->backend_ns > r->request_ns)
 		field_error(&backend, "must not be longer than timeouts.request");
 }

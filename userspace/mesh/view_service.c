@@ -219,7 +219,8 @@ static void service_drop(struct view_services *v, struct service *s, bool replac
 static bool service_same(const struct service *a, const struct service *b)
 {
 	if (a->is.protocol != b->is.protocol || a->is.routes != b->is.routes || a->numbers != b->numbers ||
-	    a->is.endpoints != b->is.endpoints)
+	    a->is.endpoints != b->is.endpoints || a->is.affinity_seconds != b->is.affinity_seconds ||
+	    a->is.stall_ns != b->is.stall_ns)
 		return false;
 	for (unsigned i = 0; i < a->numbers; i++)
 		if (a->number[i].number != b->number[i].number)
@@ -234,8 +235,10 @@ static void service_endpoints(struct view_services *v, const struct world *w, co
 			      unsigned port, struct service *s)
 {
 	struct service_picks picks = {0};
+	uint64_t sum = 0;
 
 	world_service_endpoints(w, from, port, &picks);
+	s->is.even = true;
 	s->endpoint = mem_alloc(picks.count * sizeof(*s->endpoint) + 1);
 	for (unsigned i = 0; i < picks.count; i++) {
 		const struct service_pick *p = &picks.pick[i];
@@ -244,6 +247,9 @@ static void service_endpoints(struct view_services *v, const struct world *w, co
 							.port = p->port,
 							.weight = p->weight,
 							.load = &load_take(v, &p->addr, p->port)->is};
+		s->is.even &= p->weight == picks.pick[0].weight;
+		sum += p->weight;
+		s->endpoint[i].upto = sum;
 	}
 	s->is.endpoint = s->endpoint;
 	s->is.endpoints = picks.count;
@@ -254,13 +260,16 @@ static struct service *service_new(struct view_services *v, const struct world *
 				   unsigned port, const struct route_table *routes)
 {
 	size_t len = strlen(from->namespace) + 1, name_len = strlen(from->name) + 1;
-	const struct service_port *p = &from->object->service.port[port];
+	const struct object_service *o = &from->object->service;
+	const struct service_port *p = &o->port[port];
 	struct service *s = mem_alloc(sizeof(*s) + len + name_len);
 
 	s->is.namespace = memcpy(s->text, from->namespace, len);
 	s->is.name = memcpy(s->text + len, from->name, name_len);
 	s->is.port = p->port;
 	s->is.protocol = protocol_of(p);
+	s->is.affinity_seconds = o->affinity ? o->affinity_seconds : 0;
+	s->is.stall_ns = o->stall_ns;
 	s->is.routes = routes ? route_table_hold(routes) : NULL;
 	s->number = mem_alloc(from->vips * sizeof(*s->number) + 1);
 	for (unsigned i = 0; i < from->claims; i++) {

@@ -115,6 +115,7 @@ int worker_proxy_open(struct worker_proxy **ret, const struct worker_proxy_plan 
 					 .certs = plan->certs,
 					 .conns = plan->fd[WIRE_FD_CONNS],
 					 .own = plan->fd[WIRE_FD_OWN],
+					 .affinity = plan->fd[WIRE_FD_AFFINITY],
 					 .threads = plan->threads,
 					 .sockets = order_came,
 					 .ctx = p};

@@ -12,9 +12,6 @@
 
 #include "exchange.h"
 
-#define SETTINGS_NS 1000000000ull /* for a new connection of HTTP/2 to say what it can do */
-#define SETTINGS_LOOK_NS 5000000ull
-
 static void waited(struct http_pool_wait *w, struct http_connection *c, bool fresh, enum abi_reason reason,
 		   const char *why);
 static void again_run(struct loop_task *t);
@@ -59,6 +56,22 @@ static struct exchange *exchange_new(struct serve *v)
 
 /* ------------------------------------------------------------------ the endpoint */
 
+/* What was dialled to hear whether the server greets: the first request's, if that goes there. */
+static void use_dialled(struct exchange *x)
+{
+	struct serve *v = x->serve;
+	struct stream *s = v->server;
+	const struct http_pool_key *k = &x->key;
+
+	v->server = NULL;
+	if (k->port == v->plan.server_port && addr_equal(&k->server, &v->plan.server) &&
+	    k->generation == v->generation && k->identity == v->identity && !s->draining && !s->ended)
+		http_pool_give(x->site->pool, k, s, v->to, v->policy);
+	else
+		stream_close(s, NULL);
+	v->to = 0;
+}
+
 static void ask(struct exchange *x)
 {
 	struct http_pool_key key;
@@ -75,6 +88,9 @@ static void ask(struct exchange *x)
 	} else {
 		x->tried.tried[x->tried.tries++] = x->load;
 		x->key = key;
+		if (x->serve->server)
+			use_dialled(x);
+		x->wait.settled = x->head->upgrade.len;
 		http_pool_take(x->site->pool, &x->key, &x->wait);
 	}
 }
@@ -214,12 +230,7 @@ static void waited(struct http_pool_wait *w, struct http_connection *c, bool fre
 	}
 	x->fresh = fresh;
 	if (x->head->upgrade.len && x->key.version == HTTP_2 && !c->extended_connect) {
-		if (x->settings_ns < SETTINGS_NS) {
-			x->settings_ns += SETTINGS_LOOK_NS;
-			loop_arm(loop_of(x), &x->backend_deadline, SETTINGS_LOOK_NS);
-		} else {
-			exchange_fail(x, ABI_BAD_ANSWER, "the backend takes no upgrade over HTTP/2");
-		}
+		exchange_fail(x, ABI_BAD_ANSWER, "the backend takes no upgrade over HTTP/2");
 		return;
 	}
 	if (x->head->upgrade.len && !x->prepared) {
@@ -285,6 +296,7 @@ void exchange_answered(struct http_exchange *up, const struct http_head *h)
 	status = http_field(h, HTTP_NAME_GRPC_STATUS, NULL);
 	x->grpc_status = status ? grpc_status_parse(status->value) : -1;
 	if (h->body == HTTP_TUNNEL) { /* no request any more: it may go on for ever */
+		stall_watch(x, 0);
 		loop_disarm(loop_of(x), &x->deadline);
 		loop_disarm(loop_of(x), &x->backend_deadline);
 	}
@@ -336,10 +348,15 @@ static void backend_due(struct loop_timer *t)
 
 	if (x->needless)
 		exchange_close(x, ABI_NONE, NULL);
-	else if (x->state == EXCHANGE_WAITS)
-		http_pool_take(x->site->pool, &x->key, &x->wait);
 	else
 		exchange_fail(x, ABI_TIMEOUT, "the backend took too long");
+}
+
+static uint64_t stall_of(const struct exchange *x)
+{
+	const struct view_service *s = view_service(x->site->view, x->serve->service);
+
+	return s ? s->stall_ns : 0;
 }
 
 void exchange_begin(struct serve *v, struct http_exchange *down, const struct http_head *h)
@@ -352,6 +369,7 @@ void exchange_begin(struct serve *v, struct http_exchange *down, const struct ht
 	v->requests++;
 	v->site->requests++;
 	x->begins = true;
+	stall_watch(x, stall_of(x));
 	if (exchange_route(x, h)) {
 		if (x->request_ns)
 			loop_arm(loop_of(x), &x->deadline, x->request_ns);

@@ -52,7 +52,6 @@ struct exchange {
 	enum abi_reason failed; /* of the last try */
 	const char *failed_why;
 	struct http_pool_key key; /* of its connections */
-	uint64_t settings_ns;	  /* waited for what it can do */
 	struct loop_timer deadline;	    /* of the whole request */
 	struct loop_timer backend_deadline; /* of one try; later: of a request body that nobody needs */
 	uint64_t request_ns, backend_ns;
@@ -68,6 +67,8 @@ struct exchange {
 	int grpc_status; /* of a head that has no body behind it; -1: none */
 	uint64_t opened_ns, sent_ns, answered_ns;
 	uint64_t bytes[2]; /* of the request's body, of the answer's */
+	uint64_t stall_ns; /* exchange_stall.c; 0: it may take for ever */
+	uint64_t moved, stalled_ns; /* the same: bytes at the last look; since when nobody takes any, 0: not */
 	struct list mirrors; /* struct mirror: while the body flows */
 	struct list link;    /* serve.exchanges; site.exchanges when it has no request */
 };
@@ -112,6 +113,11 @@ void exchange_fail(struct exchange *x, enum abi_reason reason, const char *why);
 /* A head and a body that are in the arena. */
 void exchange_reply(struct exchange *x, const struct reply *r, enum abi_reason reason, const char *why);
 void exchange_reply_more(struct exchange *x); /* what did not fit */
+
+/* ------------------------------------------------------------------ exchange_stall.c */
+
+/* It ends when bytes have waited for so long, and up to a quarter longer, that nobody takes. 0: not any more. */
+void stall_watch(struct exchange *x, uint64_t stall_ns);
 
 /* ------------------------------------------------------------------ exchange_body.c */
 

@@ -58,6 +58,8 @@ struct view_load *exchange_endpoint(struct exchange *x, const struct view_servic
 	const struct serve *v = x->serve;
 	struct site *at = x->site;
 	const struct view_pod *from = exchange_source(x);
+	const struct pick_affinity of = {
+		.map = at->affinity, .number = x->itself ? v->service : s ? s->number : 0, .client = &v->client};
 	const struct view_endpoint *e;
 	const struct view_peer *peer;
 
@@ -65,7 +67,9 @@ struct view_load *exchange_endpoint(struct exchange *x, const struct view_servic
 	q->memory = &at->pick;
 	q->now_ns = loop_now(at->thread->loop);
 	q->random = random_next(&at->dialer.random);
-	e = from && s ? pick(s, q) : NULL;
+	q->near = v->server ? &v->plan.server : NULL;
+	q->near_port = v->plan.server_port;
+	e = from && s ? pick_for(&of, s, q) : NULL;
 	if (!e)
 		return NULL;
 	peer = view_peer(at->view, &e->addr);

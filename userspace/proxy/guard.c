@@ -197,7 +197,7 @@ static void send(struct judged *j)
 		judged_fail(j, j->head, ABI_RESET, "the app has closed its connection");
 		return;
 	}
-	if (!http_free(c))
+	if (!http_free(c) || (j->head->upgrade.len && !c->settled))
 		return;
 	up = http_request(c, j->head, j->head->body == HTTP_NO_BODY);
 	if (!up)
@@ -341,13 +341,21 @@ static void refused(struct http_connection *c, int status, const char *why)
 		relay_count_reason(g->site, ABI_MALFORMED);
 }
 
+static void drain(struct guard *g, uint64_t last_ns)
+{
+	struct http_connection *c = g->http[RELAY_CLIENT];
+
+	c->last_ns = last_ns;
+	c->ops->drain(c);
+}
+
 /* The app takes no more: nor do we. */
 static void draining(struct http_connection *c)
 {
 	struct guard *g = c->owner;
 
 	if (g && g->http[RELAY_SERVER] == c && g->http[RELAY_CLIENT])
-		g->http[RELAY_CLIENT]->ops->drain(g->http[RELAY_CLIENT]);
+		drain(g, 0);
 }
 
 static void closed(struct http_connection *c, const char *why)
@@ -363,13 +371,14 @@ static void closed(struct http_connection *c, const char *why)
 	}
 	g->http[RELAY_SERVER] = NULL;
 	if (g->http[RELAY_CLIENT])
-		g->http[RELAY_CLIENT]->ops->drain(g->http[RELAY_CLIENT]);
+		drain(g, 0);
 }
 
 static const struct http_events of_client = {
 	.request = requested, .refused = refused, .draining = draining, .closed = closed};
 static const struct http_events of_app = {
-	.answer = answered, .free = app_free, .refused = refused, .draining = draining, .closed = closed};
+	.answer = answered, .free = app_free, .settled = app_free, .refused = refused, .draining = draining,
+	.closed = closed};
 
 static void serve(struct guard *g, bool http2)
 {
@@ -381,6 +390,8 @@ static void serve(struct guard *g, bool http2)
 	loop_disarm(t->loop, &g->first);
 	g->http[RELAY_SERVER] = (http2 ? http2_client : http1_client)(t, server, &limits, &of_app, g);
 	g->http[RELAY_CLIENT] = (http2 ? http2_server : http1_server)(t, client, &limits, &of_client, g);
+	if (g->site->draining)
+		drain(g, SITE_LAST_NS);
 }
 
 /* No HTTP: one answer for all of it. It goes on as a relay, if it does. */
@@ -578,7 +589,7 @@ void guards_drain(struct site *at)
 	list_each_safe(l, next, &at->guards) {
 		struct guard *g = guard_of(l);
 
-		if (g->http[RELAY_CLIENT])
-			g->http[RELAY_CLIENT]->ops->drain(g->http[RELAY_CLIENT]);
+		if (g->http[RELAY_CLIENT] && g->http[RELAY_SERVER])
+			drain(g, SITE_LAST_NS);
 	}
 }

@@ -8,13 +8,14 @@
 #include "proxy.h"
 
 #define SERVE_MEMORY 256
+#define SITE_LAST_NS 500000000ull /* http_connection.last_ns of those that drain with the worker */
 
 /* Everything that one thread serves: thread.proxy. */
 struct site {
 	struct thread *thread;
 	const struct view *view;
 	struct certs *certs;
-	int conns; /* fd of the kernel's map */
+	int conns, affinity; /* fds of the kernel's maps */
 	struct dialer dialer;
 	struct table guests;	/* struct guest */
 	struct list relays;	/* struct relay */
@@ -32,6 +33,7 @@ struct site {
 	unsigned carrier_count, handshake_count;
 	bool draining;
 	struct loop_timer resume; /* listeners rest: no file descriptors */
+	struct loop_timer stalls; /* requests of which nobody takes the bytes are looked for */
 	/* written here, read by the control thread */
 	uint64_t accepted, refused, requests;
 	uint64_t reasons[ABI_REASON_MAX];
@@ -164,7 +166,7 @@ struct serve {
 	enum serve_state state;
 	struct stream *stream; /* SERVE_LISTENS: the client's */
 	struct buf first;      /* the same: its first bytes, while they do not say enough */
-	struct stream *server; /* the same: who may speak first */
+	struct stream *server; /* who may speak first; SERVE_HTTP: until the first request has its endpoint */
 	struct dial_wait dial; /* of that */
 	struct dial_plan plan;
 	unsigned tries;
@@ -178,6 +180,8 @@ struct serve {
 	uint64_t netns;	       /* of the client's pod */
 	uint64_t to;	       /* of the pod of this node that the plan goes to; 0: none */
 	uint32_t policy, service;
+	uint64_t generation; /* of the plan's server in the view, and who asked, when it was made */
+	uint32_t identity;
 	struct abi_tuple tuple;
 	struct abi_addr client, asked;
 	uint16_t client_port, asked_port;
@@ -201,6 +205,7 @@ void exchange_begin(struct serve *v, struct http_exchange *down, const struct ht
 void exchange_answered(struct http_exchange *up, const struct http_head *h); /* http_pool_plan.answer */
 void exchanges_end(struct list *exchanges, enum abi_reason reason, const char *why); /* of one serve */
 void exchanges_free(struct site *at);					     /* that have no request */
+void stalls_start(struct site *at);
 void mirrors_close(struct site *at);
 
 /* ------------------------------------------------------------------ outbound.c, inbound.c */

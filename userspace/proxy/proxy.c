@@ -49,6 +49,7 @@ static void site_start(struct thread *t)
 	at->view = p->plan.view;
 	at->certs = p->plan.certs;
 	at->conns = p->plan.conns;
+	at->affinity = p->plan.affinity;
 	list_init(&at->relays);
 	list_init(&at->serves);
 	list_init(&at->guards);
@@ -56,6 +57,7 @@ static void site_start(struct thread *t)
 	list_init(&at->mirrors);
 	list_init(&at->carriers);
 	list_init(&at->handshakes);
+	stalls_start(at);
 	tunnels.sockets = socket_pool_new(t, &sockets);
 	at->dialer = (struct dialer){.thread = t,
 				     .view = p->plan.view,
@@ -89,6 +91,7 @@ static void site_end(struct thread *t)
 	struct site *at = t->proxy;
 
 	loop_disarm(t->loop, &at->resume);
+	loop_disarm(t->loop, &at->stalls);
 	guests_leave(at, 0);
 	relays_end(at, 0, ABI_RESET, "the worker ends");
 	carriers_end(at, 0, "the worker ends");
@@ -379,6 +382,7 @@ static void drain_work(struct site *at, struct round *r)
 	carriers_drain(at);
 	serves_drain(at);
 	guards_drain(at);
+	http_pool_drain(at->pool);
 }
 
 static void drain_due(struct loop_timer *t)

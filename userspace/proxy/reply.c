@@ -33,6 +33,7 @@ static const struct outcome {
 	/* GRPCRoute of the Gateway API: an invalid backend is UNAVAILABLE */
 	[ABI_BAD_BACKEND] = {500, GRPC_UNAVAILABLE, "proxy_configuration_error"},
 	[ABI_TIMEOUT] = {504, GRPC_DEADLINE_EXCEEDED, "http_response_timeout"},
+	[ABI_STALLED] = {504, 0, "connection_write_timeout"},
 	[ABI_BAD_ANSWER] = {502, 0, "http_protocol_error"},
 	[ABI_OVERLOADED] = {503, 0, "connection_limit_reached"},
 };

@@ -136,12 +136,19 @@ static void unread(struct serve *v)
 		sock_give_back(v->stream, &v->first);
 }
 
-/* Dialled to hear whether it greets; the client goes elsewhere. */
+/* Dialled to hear whether it greets; nobody needs it. */
 static void drop_server(struct serve *v)
 {
 	if (v->server)
 		stream_close(v->server, NULL);
 	v->server = NULL;
+	v->to = 0;
+}
+
+static void drain_http(struct serve *v)
+{
+	v->http->last_ns = SITE_LAST_NS;
+	v->http->ops->drain(v->http);
 }
 
 static void serve_http(struct serve *v, bool http2)
@@ -152,12 +159,15 @@ static void serve_http(struct serve *v, bool http2)
 
 	unread(v);
 	dial_cancel(&v->dial);
-	drop_server(v);
+	if (!v->server)
+		v->to = 0;
 	v->stream = NULL;
 	loop_disarm(t->loop, &v->late);
 	remember(v);
 	set_state(v, SERVE_HTTP);
 	v->http = (http2 ? http2_server : http1_server)(t, s, &limits, &events, v);
+	if (v->site->draining)
+		drain_http(v);
 }
 
 /* ------------------------------------------------------------------ bytes */
@@ -177,7 +187,9 @@ static enum abi_reason plan_endpoint(struct serve *v, const struct view_service 
 					.memory = &at->pick,
 					.now_ns = loop_now(at->thread->loop),
 					.random = random_next(&at->dialer.random)};
-	const struct view_endpoint *e = s ? pick(s, &q) : NULL;
+	const struct pick_affinity of = {
+		.map = at->affinity, .number = s ? s->number : 0, .client = &v->client};
+	const struct view_endpoint *e = s ? pick_for(&of, s, &q) : NULL;
 
 	if (!e)
 		return ABI_NO_ENDPOINT;
@@ -192,6 +204,7 @@ static enum abi_reason plan_make(struct serve *v, const struct view_service *s, 
 	struct site *at = v->site;
 	const struct view_pod *from = view_pod(at->view, v->netns), *to;
 	const struct route_backend *b = NULL;
+	const struct view_peer *peer;
 	enum abi_reason reason;
 
 	if (!from)
@@ -208,6 +221,9 @@ static enum abi_reason plan_make(struct serve *v, const struct view_service *s, 
 		if (reason)
 			return reason;
 	}
+	peer = view_peer(at->view, &v->plan.server);
+	v->generation = peer ? peer->generation : 0;
+	v->identity = from->identity;
 	reason = dial_choose(&at->dialer, from, &v->plan, &to);
 	v->to = to ? to->netns : 0;
 	v->policy = to ? to->policy : 0;
@@ -274,9 +290,13 @@ static void server_ready(struct stream *s, unsigned happened)
 	struct stream_bytes run[STREAM_RUNS];
 	unsigned runs;
 
-	if (v->state != SERVE_LISTENS || (happened & STREAM_FAILED)) {
-		if (v->state == SERVE_LISTENS)
-			serve_close(v, ABI_RESET, s->why);
+	if (v->state != SERVE_LISTENS) { /* it says something, or ends: of no use for the first request */
+		if (happened & (STREAM_READABLE | STREAM_FAILED))
+			drop_server(v);
+		return;
+	}
+	if (happened & STREAM_FAILED) {
+		serve_close(v, ABI_RESET, s->why);
 		return;
 	}
 	runs = stream_peek(s, run, STREAM_RUNS);
@@ -538,9 +558,9 @@ static void drain_one(struct list *l, void *arg)
 	struct serve *v = container_of(l, struct serve, link);
 
 	if (v->http)
-		v->http->ops->drain(v->http);
-	else if (v->declared)
-		serve_close(v, ABI_NONE, NULL);
+		drain_http(v);
+	else if (v->declared) /* late_due() ends it, if its first request does not come */
+		loop_arm(v->site->thread->loop, &v->late, SITE_LAST_NS);
 }
 
 void serves_drain(struct site *at)

@@ -43,6 +43,7 @@ struct http_pool {
 	struct http_pool_plan plan;
 	struct table groups;
 	unsigned count;
+	bool draining; /* a connection that is made yet serves who waits for it, and ends */
 };
 
 struct http_pool *http_pool_new(const struct http_pool_plan *plan)
@@ -145,6 +146,14 @@ static void conn_drop(struct conn *c)
 
 static void serve(struct http_pool_group *g);
 
+static void conn_drain(struct conn *c)
+{
+	if (c->state == CONN_DIALS || c->state == CONN_DRAINS)
+		return;
+	set_state(c, CONN_DRAINS);
+	c->http->ops->drain(c->http);
+}
+
 static void http_answered(struct http_exchange *x, const struct http_head *h)
 {
 	const struct conn *c = x->connection->owner;
@@ -162,12 +171,25 @@ static void http_is_free(struct http_connection *http)
 	serve(c->group);
 }
 
+static void http_settled(struct http_connection *http)
+{
+	const struct conn *c = http->owner;
+
+	serve(c->group);
+}
+
 static void http_draining(struct http_connection *http)
 {
 	struct conn *c = http->owner;
 
 	if (c->state != CONN_DRAINS)
 		set_state(c, CONN_DRAINS);
+}
+
+static void refuse_unsettled(struct http_pool_group *g, const char *why)
+{
+	while (g->waiting && container_of(g->waits.next, struct http_pool_wait, link)->settled)
+		wait_done(g, NULL, ABI_BAD_ANSWER, why);
 }
 
 static void http_closed(struct http_connection *http, const char *why)
@@ -179,12 +201,17 @@ static void http_closed(struct http_connection *http, const char *why)
 	if (log_wants(LOG_DEBUG))
 		log_debug("http connection to %s closed: %s", addr_port_text(&g->key.server, g->key.port, at),
 			  why ? why : "in order");
+	g->busy++;
+	if (!http->settled) /* and another one would not say it either */
+		refuse_unsettled(g, why ? why : "the backend has closed the connection");
 	conn_drop(c);
+	g->busy--;
 	serve(g); /* there may be room for another one */
 }
 
 static const struct http_events events = {
-	.answer = http_answered, .free = http_is_free, .draining = http_draining, .closed = http_closed};
+	.answer = http_answered, .free = http_is_free, .settled = http_settled, .draining = http_draining,
+	.closed = http_closed};
 
 static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reason, const char *why)
 {
@@ -208,9 +235,22 @@ static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reaso
 	serve(g);
 }
 
-static void conn_new(struct http_pool_group *g)
+static struct conn *conn_add(struct http_pool_group *g)
 {
 	struct conn *c = mem_alloc(sizeof(*c));
+
+	c->group = g;
+	c->dial.done = dialled;
+	list_add(&g->conns[CONN_DIALS], &c->link);
+	g->count++;
+	g->pool->count++;
+	g->dialling++;
+	return c;
+}
+
+static void conn_new(struct http_pool_group *g)
+{
+	struct conn *c = conn_add(g);
 	struct dialer *d = g->pool->plan.dialer;
 	const struct view_pod *from = view_pod(d->view, g->key.netns), *to = NULL;
 	struct dial_plan plan = {.client = g->key.client,
@@ -220,12 +260,6 @@ static void conn_new(struct http_pool_group *g)
 				 .own.service = g->key.service};
 	enum abi_reason reason = from ? dial_choose(d, from, &plan, &to) : ABI_POD_GONE;
 
-	c->group = g;
-	c->dial.done = dialled;
-	list_add(&g->conns[CONN_DIALS], &c->link);
-	g->count++;
-	g->pool->count++;
-	g->dialling++;
 	c->to = to ? to->netns : 0;
 	c->policy = to ? to->policy : 0;
 	if (reason && reason != ABI_NEEDS_WORKER) /* then each request was asked about */
@@ -260,17 +294,27 @@ static bool another(const struct http_pool_group *g)
 static void serve(struct http_pool_group *g)
 {
 	struct conn *c;
+	bool early = false;
 
 	if (g->busy)
 		return; /* who is above looks again */
 	g->busy++;
 	while (g->waiting && (c = conn_free(g)) != NULL) {
+		early = !c->http->settled && container_of(g->waits.next, struct http_pool_wait, link)->settled;
+		if (early) /* http_settled() is to come */
+			break;
 		wait_done(g, c, ABI_NONE, NULL);
 		if (c->state == CONN_FREE && !c->http->ops->free(c->http))
 			set_state(c, CONN_BUSY);
 	}
-	while (another(g))
+	while (!early && another(g))
 		conn_new(g);
+	if (g->pool->draining) {
+		list_each_safe(at, next, &g->conns[CONN_FREE])
+			conn_drain(container_of(at, struct conn, link));
+		list_each_safe(at, next, &g->conns[CONN_BUSY])
+			conn_drain(container_of(at, struct conn, link));
+	}
 	g->busy--;
 	group_put(g);
 }
@@ -290,6 +334,16 @@ void http_pool_take(struct http_pool *p, const struct http_pool_key *key, struct
 	serve(g);
 }
 
+void http_pool_give(struct http_pool *p, const struct http_pool_key *key, struct stream *s, uint64_t to,
+		    uint32_t policy)
+{
+	struct conn *c = conn_add(group_get(p, key));
+
+	c->to = to;
+	c->policy = policy;
+	dialled(&c->dial, s, ABI_NONE, NULL);
+}
+
 void http_pool_cancel(struct http_pool_wait *w)
 {
 	if (!w->waiting)
@@ -303,14 +357,6 @@ void http_pool_cancel(struct http_pool_wait *w)
 /* ------------------------------------------------------------------ ends */
 
 enum fate { GOES_ON, DRAINS, ENDS };
-
-static void conn_drain(struct conn *c)
-{
-	if (c->state == CONN_DIALS || c->state == CONN_DRAINS)
-		return;
-	set_state(c, CONN_DRAINS);
-	c->http->ops->drain(c->http);
-}
 
 /* What is called back may begin others: so who dials is ended last, and his group held until then. */
 static void conn_end(struct conn *c, enum abi_reason reason, struct list *dialling)
@@ -412,6 +458,7 @@ void http_pool_view_changed(struct http_pool *p)
 
 void http_pool_drain(struct http_pool *p)
 {
+	p->draining = true;
 	each_conn(p, judge_drain, NULL);
 }
 

@@ -2,14 +2,13 @@
 /* pick.c: see pick.h. */
 #include "pick.h"
 
-#define DRAWS 8	      /* of each candidate, before all are looked at */
-#define WEIGHED 1024u /* endpoints among which weights count; more are drawn evenly, and compared by weight */
+#define DRAWS 8 /* of each candidate, before all are looked at */
 
 struct draw {
 	const struct view_service *service;
 	const struct pick_question *q;
 	unsigned first, count; /* endpoints of the family */
-	uint64_t weights;      /* their sum; 0: drawn evenly */
+	uint64_t before, weights; /* of who stands before them; their sum, 0: drawn evenly */
 	uint64_t random;
 };
 
@@ -51,6 +50,19 @@ static bool was_tried(const struct pick_question *q, const struct view_endpoint 
 	return false;
 }
 
+const struct view_endpoint *pick_find(const struct view_service *s, const struct abi_addr *addr, uint16_t port)
+{
+	for (unsigned i = 0; i < s->endpoints; i++)
+		if (s->endpoint[i].port == port && addr_equal(&s->endpoint[i].addr, addr))
+			return &s->endpoint[i];
+	return NULL;
+}
+
+bool pick_avoids(const struct pick_question *q, const struct view_endpoint *e)
+{
+	return was_tried(q, e) || failed_lately(q, e);
+}
+
 /* ------------------------------------------------------------------ drawing */
 
 /* splitmix64 (Steele, Lea, Flood 2014): many draws from one random number */
@@ -72,13 +84,21 @@ static uint64_t below(struct draw *d, uint64_t n)
 static const struct view_endpoint *draw_one(struct draw *d)
 {
 	const struct view_endpoint *e = d->service->endpoint + d->first;
+	unsigned low = 0, high = d->count - 1;
 	uint64_t at;
 
 	if (!d->weights)
 		return e + below(d, d->count);
-	for (at = below(d, d->weights); at >= e->weight; e++)
-		at -= e->weight;
-	return e;
+	at = d->before + below(d, d->weights);
+	while (low < high) { /* the first whose sum is above it: one without weight never is */
+		unsigned mid = low + (high - low) / 2;
+
+		if (e[mid].upto > at)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return e + low;
 }
 
 static const struct view_endpoint *draw_good(struct draw *d, const struct view_endpoint *other)
@@ -86,7 +106,7 @@ static const struct view_endpoint *draw_good(struct draw *d, const struct view_e
 	for (unsigned i = 0; i < DRAWS; i++) {
 		const struct view_endpoint *e = draw_one(d);
 
-		if (e != other && !was_tried(d->q, e) && !failed_lately(d->q, e))
+		if (e != other && !pick_avoids(d->q, e))
 			return e;
 	}
 	return NULL;
@@ -134,24 +154,21 @@ static unsigned family_border(const struct view_service *s)
 static void weigh(struct draw *d)
 {
 	const struct view_endpoint *e = d->service->endpoint + d->first;
-	bool even = true;
 
-	if (d->count > WEIGHED)
+	if (d->service->even)
 		return;
-	for (unsigned i = 0; i < d->count; i++) {
-		d->weights += e[i].weight;
-		even = even && e[i].weight == e->weight;
-	}
-	if (even)
-		d->weights = 0;
+	d->before = e->upto - e->weight;
+	d->weights = e[d->count - 1].upto - d->before;
 }
 
 const struct view_endpoint *pick(const struct view_service *s, const struct pick_question *q)
 {
 	struct draw d = {.service = s, .q = q, .random = q->random};
-	const struct view_endpoint *a, *b;
+	const struct view_endpoint *a = q->near ? pick_find(s, q->near, q->near_port) : NULL, *b;
 	unsigned border = family_border(s);
 
+	if (a && !pick_avoids(q, a))
+		return a;
 	d.first = q->ipv4 ? 0 : border;
 	d.count = q->ipv4 ? border : s->endpoints - border;
 	if (!d.count)
