@@ -421,59 +421,60 @@ class Running:
     # ---- nginx
 
     def nginx(self, name, port=80, body="weft\n", cpus=None, files=None):
-        """
-        nginx with a configuration and a prefix of its own; nothing of the machine's nginx is touched.
-        `files` = {name: size} are served beside the small reply.
-        """
-        prefix = self.scratch / f"nginx-{name}-{port}"
-        (prefix / "html").mkdir(parents=True)
-        (prefix / "html" / "index.html").write_text(body)
+        """A web server; `files` = {name: size} are served beside the small reply."""
+        folder = f"nginx-{name}-{port}"
+        html = self.scratch / folder / "html"
+        html.mkdir(parents=True)
         for file, size in (files or {}).items():
-            (prefix / "html" / file).write_bytes(b"w" * size)
-        conf = prefix / "nginx.conf"
+            (html / file).write_bytes(b"w" * size)
         quoted = body.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        conf.write_text(NGINX.format(prefix=prefix, port=port, body=quoted))
-        pin = ["taskset", "-c", cpus] if cpus else []
+        return self.nginx_of(name, folder, WEB.format(html=html, port=port, body=quoted), port,
+                             pin=["taskset", "-c", cpus] if cpus else [])
+
+    def nginx_of(self, name, folder, http, ready, connections=4096, pin=(), **start):
+        """
+        nginx with what `http` adds to the block of that name, its files in `folder` of the scratch; nothing of the
+        machine's nginx is touched. It reuses connections for as long as a load lasts.
+        """
+        prefix = self.scratch / folder
+        prefix.mkdir(exist_ok=True)
+        conf = prefix / "nginx.conf"
+        conf.write_text(NGINX.format(prefix=prefix, connections=connections, files=connections + 500, http=http))
         binary = shutil.which("nginx") or "/usr/sbin/nginx"
         if not os.path.exists(binary):
             raise LabError("nginx is not installed: sh tools/setup.sh demo, or apt-get install nginx-light")
-        return self.start(name, *pin, binary, "-p", str(prefix), "-c", str(conf), "-e", "stderr", ready=port)
+        return self.start(name, *pin, binary, "-p", str(prefix), "-c", str(conf), "-e", "stderr", ready=ready, **start)
 
 
 NGINX = """
 daemon off;
 user root;
 worker_processes 1;
+worker_rlimit_nofile {files};
 pid {prefix}/nginx.pid;
 error_log stderr warn;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {connections}; }}
 http {{
 	access_log off;
 	keepalive_requests 100000000;
-	keepalive_timeout 600s;
+	keepalive_timeout 1h;
 	tcp_nodelay on;
-	sendfile on;
-	default_type text/plain;
 	client_body_temp_path {prefix}/body;
 	proxy_temp_path {prefix}/proxy;
 	fastcgi_temp_path {prefix}/fastcgi;
 	uwsgi_temp_path {prefix}/uwsgi;
 	scgi_temp_path {prefix}/scgi;
+	{http}
+}}
+"""
+WEB = """
+	sendfile on;
+	default_type text/plain;
 	server {{
 		listen 0.0.0.0:{port};
 		listen [::]:{port};
-		root {prefix}/html;
+		root {html};
 		location = / {{ return 200 "{body}"; }}
 		location = /whoami {{ return 200 "$remote_addr -> $server_addr:$server_port\\n"; }}
 	}}
-}}
 """
-
-
-def json_lines(text):
-    """The JSON lines that the load programs print."""
-    found = []
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
-    return found

@@ -97,23 +97,6 @@ backend grpc
 	server origin {ip}:{o_grpc} proto h2
 """
 NGINX = """
-daemon off;
-user root;
-worker_processes 1;
-pid {prefix}/nginx.pid;
-error_log stderr warn;
-worker_rlimit_nofile {files};
-events {{ worker_connections 9500; }}
-http {{
-	access_log off;
-	keepalive_requests 100000000;
-	keepalive_timeout 1h;
-	tcp_nodelay on;
-	client_body_temp_path {prefix}/body;
-	proxy_temp_path {prefix}/proxy;
-	fastcgi_temp_path {prefix}/fastcgi;
-	uwsgi_temp_path {prefix}/uwsgi;
-	scgi_temp_path {prefix}/scgi;
 	upstream h1 {{ server {ip}:{o_h1}; keepalive 256; keepalive_requests 100000000; }}
 	upstream grpc {{ server {ip}:{o_grpc}; keepalive 256; keepalive_requests 100000000; }}
 	proxy_http_version 1.1;
@@ -123,36 +106,16 @@ http {{
 	server {{ listen 127.0.0.1:{h1}; location / {{ proxy_pass http://h1; }} }}
 	server {{ listen 127.0.0.1:{h1c} http2; location / {{ proxy_pass http://h1; }} }}
 	server {{ listen 127.0.0.1:{grpc} http2; location / {{ grpc_pass grpc://grpc; }} }}
-}}
 """
+NGINX_CONNECTIONS = 9500
 ORIGIN_H2 = """
-daemon off;
-user root;
-worker_processes 1;
-pid {prefix}/nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 4096; }}
-http {{
-	access_log off;
-	keepalive_requests 100000000;
-	keepalive_timeout 1h;
-	client_body_temp_path {prefix}/body;
-	proxy_temp_path {prefix}/proxy;
-	fastcgi_temp_path {prefix}/fastcgi;
-	uwsgi_temp_path {prefix}/uwsgi;
-	scgi_temp_path {prefix}/scgi;
 	server {{ listen {ip}:{port} http2; http2_max_concurrent_streams 1000; location / {{ return 200 "weft\\n"; }} }}
-}}
 """
 
 
 def spoken(what):
     """By the origin, where clients are to speak `what`."""
     return "h1" if what == "h1c" else what
-
-
-def nginx_binary():
-    return shutil.which("nginx") or "/usr/sbin/nginx"
 
 
 def listeners():
@@ -216,16 +179,8 @@ class Proxies(Nodes):
         self.start_daemon(lab, "client", [binary, "-db", "-f", path], listeners()["grpc"])
 
     def start_nginx(self, lab):
-        self.nginx(lab, "client", "proxy", NGINX.format(prefix=lab.scratch / "proxy", files=FILES, **self.places(lab)),
-                   listeners()["grpc"], daemon=True)
-
-    @staticmethod
-    def nginx(lab, pod, name, conf, ready, daemon=False, pin=()):
-        prefix = lab.scratch / name
-        prefix.mkdir()
-        (prefix / "nginx.conf").write_text(conf)
-        return lab.start(pod, *pin, nginx_binary(), "-p", prefix, "-c", prefix / "nginx.conf", "-e", "stderr",
-                         ready=ready, daemon=daemon, limits={resource.RLIMIT_NOFILE: FILES})
+        lab.nginx_of("client", "proxy", NGINX.format(**self.places(lab)), listeners()["grpc"],
+                     connections=NGINX_CONNECTIONS, daemon=True, limits={resource.RLIMIT_NOFILE: FILES})
 
     def start_envoy(self, lab):
         at = listeners()
@@ -252,9 +207,8 @@ class Proxies(Nodes):
         if what == "h1":
             self.servers[key] = lab.nginx("server", port, cpus=LOAD_CPU, files=FILES_SERVED)
         elif what == "h2":
-            prefix = lab.scratch / "origin-h2"
-            self.servers[key] = self.nginx(lab, "server", "origin-h2", ORIGIN_H2.format(
-                prefix=prefix, ip=lab.ip("server"), port=port), port, pin=pin)
+            self.servers[key] = lab.nginx_of("server", "origin-h2", ORIGIN_H2.format(ip=lab.ip("server"), port=port),
+                                             port, pin=pin)
         else:
             self.servers[key] = lab.start("server", *pin, self.grpc, "server", f"{lab.ip('server')}:{port}", ready=port)
 
