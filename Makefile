@@ -6,6 +6,8 @@
 # its folder), but `make floors` asks for a place.
 
 BUILD ?= build
+# One spelling, whoever calls: what depends on what is kept beside the objects, by the names that they were made under.
+override BUILD := $(patsubst $(CURDIR)/%,%,$(abspath $(BUILD)))
 PREFIX ?= /usr/local
 DESTDIR ?=
 V ?= 0
