@@ -59,6 +59,10 @@ class Pod:
         self.netns = prefix + key
         self.number = len(node.pods)
         taken = [net[10 + self.number] for net in node.networks]
+        if not isinstance(self.labels, dict) or not isinstance(self.annotations, dict):
+            raise ValueError('labels and annotations are tables: { key = "value" }')
+        if not isinstance(spec.get("ips", []), list):
+            raise ValueError('ips is a list: ["10.244.1.77"]')
         self.ips = [ipaddress.ip_address(ip) for ip in spec.get("ips", taken)]
         for ip in self.ips:
             if not any(ip in net for net in node.networks):
@@ -85,9 +89,14 @@ class Lab:
         except tomllib.TOMLDecodeError as e:
             raise LabError(f"{path}: {e}") from e
         self.prefix = doc.get("prefix", "") if prefix is None else prefix
+        if not isinstance(self.prefix, str):
+            raise LabError(f"{path}: prefix is a text: prefix = \"demo-\"")
         if self.prefix:
             self.name = f"{self.prefix}{self.name}"
         known(doc, TOP_KEYS, f"{path}")
+        for key in ("nodes", "pods"):
+            if not isinstance(doc.get(key, {}), dict):
+                raise LabError(f"{path}: {key} are tables: [{key}.NAME]")
         self.nodes = [self.node(i + 1, n, s, doc) for i, (n, s) in enumerate(doc.get("nodes", {}).items())]
         if not self.nodes:
             raise LabError(f"{path}: no node: add a table [nodes.NAME]")
@@ -97,7 +106,10 @@ class Lab:
         known(spec, NODE_KEYS, f"{self.path}: node {name}")
         if not NAME.match(name):
             raise LabError(f"{self.path}: node {name}: a name is a-z, 0-9 and -, at most 40 characters")
-        node = Node(number, name, spec, self.prefix)
+        try:
+            node = Node(number, name, spec, self.prefix)
+        except (ValueError, TypeError) as e:
+            raise LabError(f"{self.path}: node {name}: {e}") from e
         if not isinstance(node.cpus, list) or not set(node.cpus) <= set(range(os.cpu_count())):
             raise LabError(f"{self.path}: node {name}: cpus is a list of numbers of CPUs that are there: "
                            f"0 to {os.cpu_count() - 1}")
@@ -114,9 +126,19 @@ class Lab:
         node = next((n for n in self.nodes if n.name == name), None)
         if not node:
             raise LabError(f"{self.path}: pod {key}: no node {name}: add [nodes.{name}]")
-        pod = Pod(key, spec, node, self.prefix)
+        try:
+            pod = Pod(key, spec, node, self.prefix)
+        except (ValueError, TypeError) as e:
+            raise LabError(f"{self.path}: pod {key}: {e}") from e
         node.pods.append(pod)
         return pod
+
+    def refuse_missing(self):
+        """Asked before it comes up: who takes it down may have removed its folders."""
+        for node in self.nodes:
+            if node.manifests and not os.path.isdir(node.manifests):
+                raise LabError(f"{self.path}: node {node.name}: there is no folder {node.manifests}: make it, or "
+                               "give manifests another one")
 
     @property
     def wire_netns(self):
@@ -129,6 +151,8 @@ class Lab:
 
 def known(table, keys, where):
     """Refuses a key that nobody reads: a typing error must not pass in silence."""
+    if not isinstance(table, dict):
+        raise LabError(f"{where}: it is a table, in which keys stand")
     for key in table:
         if key not in keys:
             raise LabError(f"{where}: unknown key {key!r}; known: {', '.join(sorted(keys))}")

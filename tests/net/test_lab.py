@@ -190,6 +190,14 @@ def test_congestion_control_is_put_back(file):
     ("[nodes.a]\n[pods.p]\nnamspace = 'x'", "unknown key 'namspace'"),
     ("[nodes.a]\n[pods.P_]", "a name is"),
     ("[nodes.a]\n[pods.p]\nips = ['1.2.3.4']", "1.2.3.4 is not in a network"),
+    ("[nodes.a]\n[pods.p]\nips = ['1.2.3']", "pod p: '1.2.3' does not appear to be an IPv4 or IPv6 address"),
+    ("[nodes.a]\n[pods.p]\nips = '10.244.1.10'", "pod p: ips is a list"),
+    ("[nodes.a]\n[pods.p]\nlabels = 'x'", "pod p: labels and annotations are tables"),
+    ("[nodes.a]\nipv4 = '10.0.0.1/24'", "node a: 10.0.0.1/24 has host bits set"),
+    ("[nodes]\na = 3", "node a: it is a table"),
+    ("nodes = 3", "nodes are tables"),
+    ("prefix = 3\n[nodes.a]", "prefix is a text"),
+    ("manifests = 'nowhere'\n[nodes.a]", "there is no folder"),
     ("[nodes.a]\ncpus = [4096]", "cpus is a list of numbers of CPUs that are there"),
     ("[nodes.a]\nx y", "line 2"),
 ])
@@ -200,6 +208,23 @@ def test_a_bad_file_is_refused_by_name(tmp_path, text, says):
     assert done.returncode == 1
     assert says in done.stderr and done.stderr.count("\n") == 1
     assert not (labrun.lab_module.STATE / "bad").exists()
+
+
+def test_a_lab_whose_file_went_wrong_is_taken_down(tmp_path):
+    path = tmp_path / "wrong.lab"
+    assert "No such file" in tool("down", str(path)).stderr
+    for text in ("[nodes", None):
+        path.write_text("prefix = 'labtest-'\n[nodes.n]\n[pods.p]\n")
+        assert tool("up", "--no-weft", str(path)).returncode == 0
+        assert os.path.exists("/run/netns/labtest-p")
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text)
+        done = tool("down", str(path))
+        assert done.returncode == 0, done.stderr
+        assert not os.path.exists("/run/netns/labtest-p")
+    assert tool("down", str(path)).returncode == 1
 
 
 def test_a_netns_of_somebody_else_is_not_touched(tmp_path, file):
