@@ -577,8 +577,10 @@ void guards_view_changed(struct site *at)
 	list_each_safe(l, next, &at->guards) {
 		struct guard *g = guard_of(l);
 		const struct view_pod *to = view_pod(at->view, g->plan.to);
-		enum abi_reason reason = to ? view_allows(to, g->spiffe, &g->plan.client, g->plan.server_port) : ABI_NONE;
+		enum abi_reason reason = ABI_NONE;
 
+		if (to)
+			reason = view_allows(to, g->spiffe, &g->plan.client, g->plan.server_port);
 		if (reason && reason != ABI_NEEDS_WORKER)
 			guard_close(g, ABI_POLICY_CHANGED, NULL);
 	}
