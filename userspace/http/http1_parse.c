@@ -589,12 +589,14 @@ static int answer_body(struct parse *p, const struct http1_asked *asked)
 			return refuse(p, 502, "http1: an informational answer with a body");
 		p->ret->keep |= !close;
 	} else if (asked->method == HTTP_CONNECT && h->status < 300) {
-		h->body = HTTP_TUNNEL;
+		h->body = HTTP_TUNNEL; /* a length that it has says nothing */
 		h->has_length = false;
+		h->length = 0;
 	} else if (asked->method == HTTP_HEAD || h->status == 204 || h->status == 304) {
 		h->body = HTTP_NO_BODY;
 		p->ret->chunked = false;
 		h->has_length &= h->status != 204;
+		h->length = h->has_length ? h->length : 0;
 	} else if (h->body == HTTP_NO_BODY && !h->has_length) {
 		h->body = HTTP_STREAM;
 		p->ret->keep = false;
