@@ -47,28 +47,29 @@ FLOORS := \
 	http/http2_send http/http2_stream http/http2_receive http/http2_session \
 	http/authority http/hbone http/http2_head http/http2 \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security \
-	mesh/route_regex mesh/route_names mesh/k8s_route_filter mesh/k8s_route mesh/k8s mesh/store \
+	mesh/route_regex mesh/route_names mesh/k8s_edge mesh/k8s_route_filter mesh/k8s_route mesh/k8s mesh/store \
 	mesh/identity mesh/terms mesh/policy_http mesh/policy mesh/service mesh/protocol \
-	mesh/route_rule mesh/route_index mesh/route_compile mesh/route \
+	mesh/route_rule mesh/route_index mesh/route_compile mesh/route mesh/gateway \
 	mesh/world_label mesh/world_address mesh/world_set mesh/world_pod mesh/world_policy \
-	mesh/world_grant mesh/world_route mesh/world_service mesh/world mesh/view_service mesh/view \
+	mesh/world_grant mesh/world_route mesh/world_service mesh/world_edge mesh/world_gateway \
+	mesh/world mesh/view_service mesh/view \
 	identity/spiffe identity/peer identity/x509 identity/issuer_make identity/issuer identity/ca identity/pem identity/trust \
-	identity/context identity/certs identity/certs_wait \
+	identity/context identity/front identity/certs identity/certs_wait \
 	upstream/socket_pool upstream/tunnels upstream/dial upstream/pick upstream/affinity upstream/http_pool \
 	control/claims control/content control/items control/documents control/stamp control/manifests \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
 	control/admin control/name control/live control/traffic control/connections control/tunnel_report \
-	control/destination control/explain control/route_report \
+	control/destination control/explain control/route_report control/gateway_report \
 	control/forced control/cert_report control/report \
 	proxy/reply proxy/guard proxy/relay proxy/cors proxy/forwarded proxy/access proxy/filter \
 	proxy/exchange_pick proxy/exchange_mirror proxy/exchange_close proxy/exchange_stall proxy/exchange_body proxy/exchange_route \
-	proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/guests proxy/gather proxy/proxy \
+	proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/edge proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/loader proc/spawn proc/takeover proc/netns proc/routes proc/podfile \
-	proc/vigil proc/inside proc/pods proc/watch proc/clients proc/channel proc/options proc/supervisor proc/weftd \
+	proc/vigil proc/inside proc/pods proc/watch proc/clients proc/edges proc/channel proc/options proc/supervisor proc/weftd \
 	proc/worker_process proc/worker_confine proc/worker_link proc/worker_certs proc/worker_told \
-	proc/worker_forbidden proc/worker_proxy proc/worker_addresses proc/worker
+	proc/worker_forbidden proc/worker_gateway proc/worker_proxy proc/worker_addresses proc/worker
 
 ROOMS := base io http mesh identity upstream control proxy proc
 

@@ -26,6 +26,8 @@ enum object_kind {
 	KIND_TLS_ROUTE,
 	KIND_TCP_ROUTE,
 	KIND_REFERENCE_GRANT,
+	KIND_GATEWAY,
+	KIND_SECRET,
 	KIND_COUNT
 };
 const char *object_kind_name(enum object_kind kind); /* "AuthorizationPolicy" */
@@ -207,9 +209,10 @@ struct object_peer_authentication {
  */
 struct route_filter; /* route.h */
 struct object_route_parent { /* parentRefs[] */
-	const char *kind;	 /* of what is no Service, and so not ours ("Gateway"); NULL: a Service */
+	const char *kind;	 /* of what is no Service ("Gateway"); NULL: a Service */
+	bool gateway;		 /* a Gateway of the Gateway API: weft's or another's */
 	const char *namespace, *name;
-	const char *section; /* name of its port; NULL: any */
+	const char *section; /* name of its port or listener; NULL: any */
 	uint16_t port;	     /* 0: any */
 };
 struct object_route_backend { /* backendRefs[] */
@@ -247,18 +250,62 @@ struct object_route_rule {
 struct object_route {
 	struct object_route_parent *parent;
 	unsigned parents;
-	struct strings hostnames; /* TLSRoute: lower case; the others' mean nothing in a mesh (GEP-1294) */
+	struct strings hostnames; /* lower case; but for TLSRoute they mean nothing to a Service (GEP-1294) */
 	struct object_route_rule *rule;
 	unsigned rules;
 };
 struct object_grant_from {
-	enum object_kind kind; /* of a route */
+	enum object_kind kind; /* of a route, which names Services, or KIND_GATEWAY, which names Secrets */
 	const char *namespace;
 };
 struct object_grant { /* ReferenceGrant: every `from` may name every `to` of its own namespace */
 	struct object_grant_from *from;
 	const char **to; /* names of Services; "": all of them */
-	unsigned froms, tos;
+	const char **secret; /* the same of Secrets */
+	unsigned froms, tos, secrets;
+};
+
+/*
+ * Gateway (Gateway API) of any class: only those of ours are more than a name. A field that weft cannot do rejects the
+ * object. docs/gateway.md.
+ */
+#define GATEWAY_CLASS "weft"
+#define GATEWAY_LISTENERS 64 /* the CRD's */
+enum object_gateway_protocol { GATEWAY_HTTP, GATEWAY_HTTPS };
+enum object_gateway_from { GATEWAY_SAME, GATEWAY_ALL, GATEWAY_SELECTOR };
+struct object_gateway_expression { /* allowedRoutes.namespaces.selector.matchExpressions[] */
+	enum { SELECT_IN, SELECT_NOT_IN, SELECT_EXISTS, SELECT_NOT_EXISTS } op;
+	const char *key;
+	struct strings values;
+};
+struct object_gateway_ref { /* a Secret */
+	const char *namespace, *name;
+};
+struct object_gateway_listener {
+	const char *name;
+	const char *hostname; /* lower case; "" any; "*.example" */
+	uint16_t port;
+	enum object_gateway_protocol protocol;
+	struct object_gateway_ref *certificate; /* HTTPS: at least one */
+	unsigned certificates;
+	enum object_gateway_from from;
+	struct pairs labels; /* GATEWAY_SELECTOR: all of these, and all expressions */
+	struct object_gateway_expression *expression;
+	unsigned expressions;
+	bool http, grpc;   /* kinds of routes that it takes */
+	bool other_kinds; /* allowedRoutes.kinds names some that it cannot take */
+};
+struct object_gateway {
+	const char *class;
+	bool ours;		   /* class is GATEWAY_CLASS; else nothing below is read */
+	struct abi_addr *addr;	   /* spec.addresses; none: all of the node */
+	unsigned addrs;
+	const char *account;	   /* whose identity it has: annotation weft.io/service-account */
+	struct object_gateway_listener *listener;
+	unsigned listeners;
+};
+struct object_secret { /* of type kubernetes.io/tls; of others nothing is kept */
+	char *certificate, *key; /* PEM; NULL: another type. Wiped with the object */
 };
 
 struct object {
@@ -279,6 +326,8 @@ struct object {
 		struct object_peer_authentication peer;
 		struct object_route route; /* any of the four kinds */
 		struct object_grant grant;
+		struct object_gateway gateway;
+		struct object_secret secret;
 	};
 	struct arena arena;	/* owns everything above, the object itself too */
 	struct table_link link; /* in the store */

@@ -43,6 +43,11 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *own, int ret[WIRE_SOCKET_BATCH])
 	must_check;
 
+/* The same in weftd's own netns: one listener at an address (zero: all, IPv6 and IPv4): fd or -errno; sockets. */
+int netns_home_listen(const struct abi_addr *addr, uint16_t port, const struct netns_own *own) must_check;
+int netns_home_sockets(const struct wire_sockets *w, const struct netns_own *own, int ret[WIRE_SOCKET_BATCH])
+	must_check;
+
 /* Calls inside(ctx) in there: what it says, or -errno */
 int netns_run(int fd, int (*inside)(void *ctx), void *ctx) must_check;
 int netns_diag(int fd) must_check; /* sock_diag socket inside; fd or -errno */

@@ -6,6 +6,8 @@
  *	15006	plaintext that the kernel assigned to us: to the app
  *	15008	HBONE of other nodes: to the app
  *
+ * And what comes to the node's own listeners of Gateways: by the routes of these.
+ *
  * Functions are the control thread's. They hand work to the threads and return.
  */
 #ifndef WEFT_PROXY_H
@@ -31,6 +33,16 @@ void proxy_close(struct proxy *p); /* cuts what there is, ends the threads */
 void proxy_listen(struct proxy *p, uint64_t netns, unsigned first, const int *fds, unsigned nfds);
 void proxy_each_listener(const struct proxy *p,
 			 void (*each)(void *to, uint64_t netns, unsigned thread, const int fd[3]), void *to);
+/*
+ * Listeners of a Gateway (WIRE_GATEWAY, the number of its view_pod), one for each thread beginning with `first`
+ * (taken); and all of that address and port closed again: connections go on.
+ */
+void proxy_edge_listen(struct proxy *p, uint64_t netns, const struct abi_addr *addr, uint16_t port, unsigned first,
+		       const int *fds, unsigned nfds);
+void proxy_edge_close(struct proxy *p, uint64_t netns, const struct abi_addr *addr, uint16_t port);
+void proxy_each_edge(const struct proxy *p,
+		     void (*each)(void *to, const struct abi_addr *addr, uint16_t port, unsigned thread, int fd),
+		     void *to);
 /* The pod is gone: everything of it ends. Then done(ctx, netns): no thread holds anything of its netns. */
 void proxy_leave(struct proxy *p, uint64_t netns, void (*done)(void *ctx, uint64_t netns), void *ctx);
 /* view_update() said so: connections that are now forbidden end, tunnels to who is gone too. */

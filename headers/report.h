@@ -100,6 +100,8 @@ int traffic_reason(int map, uint32_t reason, uint64_t *ret) must_check;
 int traffic_reason_add(int map, uint32_t reason, uint64_t more) must_check;
 /* control/route_report.c */
 struct answer *route_report(struct report *r, const json_t *request);
+/* control/gateway_report.c */
+struct answer *gateway_report(struct report *r, const json_t *request);
 /* control/explain.c */
 struct answer *explain_answer(struct report *r, const json_t *request);
 

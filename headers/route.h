@@ -150,15 +150,19 @@ struct route_world {
 /* What became of one route, for `weftctl routes`: the conditions of the Gateway API. */
 struct route_status {
 	bool accepted, resolved;
+	bool gateway; /* the parentRef is a Gateway of weft's */
 	char accepted_reason[32], resolved_reason[32]; /* "Accepted", "NoMatchingParent", "BackendNotFound", ... */
 	char message[192];			       /* names the field */
 };
 /*
  * All routes that name this Service port as parent (route_has_parent), in any order, with one status each. NULL: none
  * of them. Deterministic: the same routes give the same table, whatever their order. The table keeps nothing of them.
+ * With an empty parent they are those of one host name of a Gateway, whatever their namespace.
  */
 struct route_table *route_compile(const struct object *const *route, unsigned routes, const struct route_target *parent,
 				  const struct route_world *world, struct route_status *ret_status) must_check;
+/* What every status begins as: all is well. */
+void route_status_begin(struct route_status *s);
 /* The status of a parent (by its index) that names no port of a Service that there is: why says "is a Gateway". */
 void route_no_parent(const struct object *route, unsigned parent, struct route_status *ret);
 

@@ -159,8 +159,9 @@ int sock_local(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;
 /* ------------------------------------------------------------------ io/tls.c: TLS over any stream */
 
 /*
- * TLS 1.3 and nothing else; both sides show a certificate; no tickets, no resumption, no 0-RTT. OpenSSL does the
- * handshake, io/tls_record.c the records after it. An idle connection holds no buffer.
+ * TLS 1.3 and nothing else; both sides show a certificate, or the server alone; no 0-RTT, and no tickets unless the
+ * context has them. OpenSSL does the handshake, io/tls_record.c the records after it. An idle connection holds no
+ * buffer.
  *
  * `below` is taken; it may still be connecting. `ctx` is a SSL_CTX (a reference is taken for as long as the handshake
  * needs it). STREAM_OPEN when the handshake is done and the peer's certificate was found good; deadline_ns for both.
@@ -172,6 +173,7 @@ int sock_local(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;
 struct tls_plan {
 	void *ctx; /* SSL_CTX */
 	bool server;
+	bool anonymous; /* server: the client shows no certificate */
 	uint64_t deadline_ns; /* 0: 10 s */
 	/* Is this the peer that we want? Asked once, of a good chain. NULL: yes; else why not, a constant */
 	const char *(*verify)(void *arg, void *x509);
@@ -183,6 +185,9 @@ struct tls_plan {
  * false: OpenSSL refuses, and its error queue says why.
  */
 bool tls_prepare(void *ctx) must_check;
+/* A number that connections have whose handshake ended with this SSL_CTX: 0 if none was set. Control thread. */
+void tls_set_mark(void *ctx, uint32_t mark);
+uint32_t tls_mark(const struct stream *s);
 struct stream *tls_stream(struct thread *t, struct stream *below, const struct tls_plan *plan) must_check;
 struct stream *tls_below(const struct stream *s); /* borrowed */
 const char *tls_alpn(const struct stream *s);	/* "h2"; "" none */

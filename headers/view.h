@@ -38,6 +38,8 @@ struct view_pod { /* enrolled here, and in the kernel */
 	const struct policy_set *set;
 	const struct abi_addr *addr;
 	unsigned addrs;
+	/* No pod, but a Gateway that asks as one does (netns & WIRE_GATEWAY): no set, no addresses; else NULL. */
+	const struct gateway *gateway;
 };
 
 /*

@@ -14,7 +14,7 @@
 
 #include "base.h"
 
-#define WIRE_VERSION 3
+#define WIRE_VERSION 4
 #define WIRE_NAME 254  /* Kubernetes: 253 bytes of a DNS subdomain + NUL */
 #define WIRE_PATH 512
 #define WIRE_PAIRS 8192 /* labels, annotations: "key=value" NUL "key=value" NUL NUL */
@@ -74,6 +74,14 @@ enum wire_type {
 	 */
 	WIRE_RESUME,
 	WIRE_RESUMED,
+	/* worker -> supervisor, and the answer to the first of them */
+	/*
+	 * wire_edge: listen there, for Gateways. Answer with the same seq: number 0 and the listeners of those threads,
+	 * or -errno and text. With fds: the worker has these, of a supervisor that is gone; the answer brings none.
+	 * What a worker has not asked for when it says WIRE_READY is closed.
+	 */
+	WIRE_EDGE_OPEN,
+	WIRE_EDGE_CLOSE, /* wire_edge: no more */
 	WIRE_TYPE_MAX
 };
 
@@ -159,6 +167,7 @@ enum wire_socket {
 	WIRE_SOCKET_APP, /* toward the pod's own app, from any address: IP_TRANSPARENT, mark */
 };
 #define WIRE_SOCKET_BATCH WIRE_FDS
+#define WIRE_GATEWAY (1ull << 63) /* in a netns: no cookie, but a Gateway: its sockets are in weftd's own netns */
 #define WIRE_SOCKET_MARK 0x539 /* SO_MARK of the latter: the way back (proc/routes.c) knows it */
 
 /*
@@ -171,6 +180,12 @@ struct wire_sockets {
 	uint32_t kind;	/* enum wire_socket */
 	uint32_t ipv6;	/* 1: AF_INET6, else AF_INET */
 	uint32_t count; /* 1 .. WIRE_SOCKET_BATCH */
+};
+
+struct wire_edge { /* in weftd's own netns; all threads have one SO_REUSEPORT group */
+	struct abi_addr addr; /* zero: all, IPv6 and IPv4 */
+	uint16_t port;
+	uint16_t first, count; /* of threads, at most WIRE_FDS at once */
 };
 
 #define WIRE_FILES 8
@@ -222,6 +237,7 @@ struct wire {
 		struct wire_start start;
 		struct wire_destroys destroys;
 		struct wire_sockets sockets;
+		struct wire_edge edge;
 		struct wire_files files;
 		struct wire_status status;
 	};

@@ -65,8 +65,30 @@ void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int num
 void worker_link_sockets(struct link *l, uint32_t seq, const struct wire_sockets *w);
 /* Asks for certificate files: WIRE_CERTS with that seq comes to got(). The fds are taken: as many as names, or none. */
 void worker_link_files(struct link *l, uint32_t seq, const struct wire_files *f, const int *fds, unsigned nfds);
+/* WIRE_EDGE_OPEN, whose answer comes to got(), or WIRE_EDGE_CLOSE. The fds are borrowed: copies of them go. */
+void worker_link_edge(struct link *l, enum wire_type type, uint32_t seq, const struct wire_edge *e, const int *fds,
+		      unsigned nfds);
 /* Connections to end: `item` is copied. They go before whatever waits: time counts. */
 void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsigned count);
+
+/* ------------------------------------------------------------------ proc/worker_gateway.c */
+
+/* What Gateways need of the process: certificates, sockets. */
+struct worker_gateway;
+struct worker_gateway_plan {
+	struct loop *loop;
+	struct link *link;
+	struct world *world;
+	struct proxy *proxy;
+	unsigned threads;
+};
+struct worker_gateway *worker_gateway_open(const struct worker_gateway_plan *plan) must_check;
+/* After world_update(), before view_update(): certificates of the plans that are new. */
+void worker_gateway_tls(struct worker_gateway *w, struct world *world);
+void worker_gateway_update(struct worker_gateway *w); /* after view_update(): sockets */
+/* WIRE_EDGE_OPEN: the fds are taken. true: a socket's state is another one now. */
+bool worker_gateway_got(struct worker_gateway *w, const struct wire *m, const int *fds, unsigned nfds);
+void worker_gateway_back(struct worker_gateway *w); /* another supervisor is there: it gets what is open */
 
 /* ------------------------------------------------------------------ proc/worker_told.c */
 

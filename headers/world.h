@@ -11,6 +11,7 @@
 #ifndef WEFT_WORLD_H
 #define WEFT_WORLD_H
 
+#include "gateway.h"
 #include "policy.h"
 #include "route.h"
 #include "service.h"
@@ -130,6 +131,7 @@ struct world_route {
 	unsigned uses, parents; /* the first `parents` of them: attached there */
 	struct table_link link;
 	struct list troubled_link; /* while something of it is not in force */
+	struct list edge_link;	   /* while it names a Gateway */
 };
 struct world_use { /* a Service that a route names, once as parent and once as backend */
 	struct world_route *route;
@@ -157,6 +159,35 @@ struct world_routed_port {
 	struct route_table *routes;
 };
 
+/* A Gateway of weft's. */
+struct world_gateway_listener { /* conditions of the Gateway API */
+	bool accepted, resolved, conflicted;
+	char accepted_reason[32], resolved_reason[32];
+	char message[192];
+	unsigned routes; /* attached */
+};
+enum world_gateway_socket_state { GATEWAY_SOCKET_WANTED, GATEWAY_SOCKET_OPEN, GATEWAY_SOCKET_FAILED };
+struct world_gateway_socket { /* one that the node listens on for it */
+	struct abi_addr addr; /* zero: all of the node's */
+	uint16_t port;
+	/* set by who opens it; kept over changes */
+	enum world_gateway_socket_state state;
+	char why[160]; /* failed */
+};
+#define WORLD_GATEWAYS 64 /* of a node, by age: others are refused */
+struct world_gateway {
+	char *namespace, *name;
+	const struct object *object; /* NULL: deleted, or of another class now; the view lets go of it */
+	uint64_t netns;		     /* WIRE_GATEWAY and a number: it stands where a pod's netns does */
+	struct identity *identity;
+	struct world_gateway_listener *listener; /* one for each of the object's */
+	struct world_gateway_socket *socket;
+	unsigned sockets;
+	struct gateway *plan; /* NULL: nothing is in force */
+	bool dirty;	      /* the view and the sockets */
+	struct list link;
+};
+
 struct world_hint {
 	uint64_t netns;
 	uint32_t identity;
@@ -181,6 +212,10 @@ struct world {
 	struct abi_addr *object_addr; /* of this node's Node object */
 	unsigned object_addrs;
 	/* inside */
+	struct list gateways;	/* struct world_gateway, by age */
+	struct list edge_routes; /* struct world_route.edge_link */
+	bool gateways_changed;	/* something that Gateways are made of */
+	uint32_t next_gateway;
 	struct table slices, labels, grants, granted;
 	struct list changed_pods, changed_services, changed_routed;
 	char **grant_namespace; /* of ReferenceGrants that changed */
@@ -278,6 +313,15 @@ struct world_pod *world_pod_each(const struct world *w, const struct world_pod *
  * the client is the node itself or the same pod); else the reason.
  */
 enum abi_reason world_forbids(const struct world *w, const struct abi_tuple *t, const struct abi_conn *c);
+
+struct world_gateway *world_gateway_named(const struct world *w, const char *namespace, const char *name);
+struct world_gateway *world_gateway_in(const struct world *w, uint64_t netns);
+/* "spiffe://..." is made of this */
+const char *world_gateway_account(const struct world_gateway *g);
+/* The certificates of a listener of the last plan are not usable: its status says so. */
+void world_gateway_bad_certificate(struct world_gateway *g, uint32_t listener, const char *why);
+/* The view and the sockets have taken in what changed: those that are gone are freed. */
+void world_gateway_taken(struct world *w);
 
 /* What is wrong with services and pods of this world, as problems of their objects. */
 void world_problems(const struct world *w, void (*report)(void *ctx, const struct problem *p), void *ctx);

@@ -193,8 +193,10 @@ static void grants(void **state)
 				   "  - {group: gateway.networking.k8s.io, kind: Gateway, namespace: shop}\n"
 				   "  to: [{group: \"\", kind: Service, name: a}, {group: \"\", kind: Secret}]\n");
 
-	assert_int_equal(o->grant.froms, 1);
+	assert_int_equal(o->grant.froms, 2);
 	assert_int_equal(o->grant.tos, 1);
+	assert_int_equal(o->grant.secrets, 1);
+	assert_string_equal(o->grant.secret[0], "");
 	assert_true(route_grant_allows(o, KIND_HTTP_ROUTE, "shop", "a"));
 	assert_false(route_grant_allows(o, KIND_HTTP_ROUTE, "shop", "b"));
 	assert_false(route_grant_allows(o, KIND_HTTP_ROUTE, "other", "a"));
@@ -295,8 +297,10 @@ static void refused(void **state)
 		{HEAD("HTTPRoute", "v1alpha2") "  rules: []\n",
 		"apiVersion | \"gateway.networking.k8s.io/v1alpha2\" is not"},
 		{"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n"
-		 "  parentRefs: [{name: edge}]\n  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
-		 "spec.parentRefs | names no Service (group \"\", kind Service): the route has no effect in weft"},
+		 "  parentRefs: [{kind: Mesh, group: x, name: edge}]\n"
+		 "  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
+		 "spec.parentRefs | names no Service (group \"\", kind Service) and no Gateway: "
+		 "the route has no effect in weft"},
 		{"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n"
 		 "  parentRefs: [{kind: Service, name: web}]\n",
 		"spec.parentRefs[0].group | must be \"\" for a Service"},

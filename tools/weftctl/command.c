@@ -75,6 +75,11 @@ const struct command commands[] = {
 	 "name. ACCEPTED and RESOLVED are the conditions of the Gateway API: yes, or the reason why the route is\n"
 	 "not in force, or sends some of its requests nowhere; MESSAGE names the field.",
 	 .most = 1, .watches = true, .run = routes_list},
+	{"gateways", "[NAMESPACE/NAME]", "listeners of Gateways on this node, and what became of each",
+	 "One line for each listener. ACCEPTED, RESOLVED and PROGRAMMED are the conditions of the Gateway API: yes,\n"
+	 "or the reason why it is not in force, has not all of its certificates, or is not listened on; MESSAGE\n"
+	 "names the field. ROUTES: how many are attached. A Gateway of another class is not weft's.",
+	 .most = 1, .watches = true, .run = gateways_list},
 	{"connections", "[NAMESPACE/POD]", "live connections: path, reason, bytes each way, age",
 	 "PATH is how the bytes travel now: splice (the kernel hands them from socket to socket), tcp (same "
 	 "node,\n"

@@ -102,6 +102,7 @@ int list_tunnels(const struct ctl *c, const struct args *a);
 int certs_list(const struct ctl *c, const struct args *a);
 int certs_issue(const struct ctl *c, const struct args *a);
 int routes_list(const struct ctl *c, const struct args *a);
+int gateways_list(const struct ctl *c, const struct args *a);
 int list_policy(const struct ctl *c, const struct args *a);
 int list_traffic(const struct ctl *c, const struct args *a);
 int list_names(const struct ctl *c, const struct args *a);

@@ -474,6 +474,7 @@ struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 		{"services", services},
 		{"policy", policy},
 		{"routes", route_report},
+		{"gateways", gateway_report},
 		{"connections", connections_answer},
 		{"tunnels", tunnel_report},
 		{"traffic", traffic_answer},

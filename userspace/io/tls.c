@@ -164,6 +164,7 @@ static void keep_names(struct tls *c, SSL *ssl)
 	text_copy(c->group, sizeof(c->group), group ? group : "");
 	c->cipher = SSL_CIPHER_get_name(SSL_get_current_cipher(ssl));
 	c->peer = SSL_get1_peer_certificate(ssl);
+	c->mark = tls_handshake_mark(c->handshake);
 }
 
 /* The handshake is done: from here on the records are ours. */
@@ -339,7 +340,7 @@ struct stream *tls_stream(struct thread *t, struct stream *below, const struct t
 	c->verify_arg = plan->arg;
 	c->cipher = "";
 	list_init(&c->orphan.link);
-	c->handshake = tls_handshake_new(plan->ctx, plan->server);
+	c->handshake = tls_handshake_new(plan->ctx, plan->server, plan->anonymous);
 	c->handshake->connection = c;
 	c->handshake->later.due = shake_later;
 	c->flush.run = tls_end_of_turn;
@@ -374,6 +375,11 @@ const char *tls_cipher(const struct stream *s)
 const char *tls_group(const struct stream *s)
 {
 	return tls_of(s)->group;
+}
+
+uint32_t tls_mark(const struct stream *s)
+{
+	return tls_of(s)->mark;
 }
 
 void *tls_peer(const struct stream *s)

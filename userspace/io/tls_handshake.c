@@ -3,8 +3,9 @@
  * tls_handshake.c: OpenSSL does the handshake, between two buffers in memory; then its two traffic secrets are taken
  * and it goes. They come through the keylog callback, the only door that OpenSSL has for them; nothing is logged.
  *
- * Its part ends exactly where the records of the application begin: no tickets are sent (both sequence numbers start at
- * 0), and it reads record by record (what follows is still in the buffer).
+ * Its part ends exactly where the records of the application begin: tickets are all that a server still says when the
+ * client has finished, one record each (the sequence number goes on behind them), and it reads record by record (what
+ * follows is still in the buffer).
  */
 #include <assert.h>
 #include <errno.h>
@@ -62,13 +63,34 @@ bool tls_prepare(void *ctx)
 	       SSL_CTX_set_num_tickets(ctx, 0) == 1 && SSL_CTX_set_max_early_data(ctx, 0) == 1;
 }
 
-struct tls_handshake *tls_handshake_new(SSL_CTX *ctx, bool server)
+static int mark_slot(void)
+{
+	static int slot = -1; /* set by the control thread, before any other has a context with one */
+
+	if (slot < 0)
+		slot = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	return slot;
+}
+
+void tls_set_mark(void *ctx, uint32_t mark)
+{
+	if (SSL_CTX_set_ex_data(ctx, mark_slot(), (void *)(uintptr_t)mark) != 1)
+		abort(); /* out of memory */
+}
+
+uint32_t tls_handshake_mark(const struct tls_handshake *h)
+{
+	return h->anonymous ? (uint32_t)(uintptr_t)SSL_CTX_get_ex_data(SSL_get_SSL_CTX(h->ssl), mark_slot()) : 0;
+}
+
+struct tls_handshake *tls_handshake_new(SSL_CTX *ctx, bool server, bool anonymous)
 {
 	struct tls_handshake *h = mem_alloc(sizeof(*h));
 	BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
 
 	assert(SSL_CTX_get_keylog_callback(ctx) == secret); /* tls_prepare() */
 	h->server = server;
+	h->anonymous = anonymous;
 	h->ssl = SSL_new(ctx);
 	if (!h->ssl || !in || !out) {
 		log_error("out of memory for TLS");
@@ -77,7 +99,9 @@ struct tls_handshake *tls_handshake_new(SSL_CTX *ctx, bool server)
 	SSL_set_app_data(h->ssl, h);
 	SSL_set_bio(h->ssl, in, out);
 	/* Whatever the context says: both sides prove who they are. */
-	SSL_set_verify(h->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_get_verify_callback(h->ssl));
+	if (!anonymous)
+		SSL_set_verify(h->ssl, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+			       SSL_get_verify_callback(h->ssl));
 	if (server)
 		SSL_set_accept_state(h->ssl);
 	else
@@ -100,6 +124,23 @@ void tls_handshake_eat(struct tls_handshake *h, const uint8_t *data, size_t len)
 {
 	h->eaten += len;
 	BIO_write(SSL_get_rbio(h->ssl), data, (int)len); /* to memory: all or abort */
+}
+
+/* What is still to be sent: whole records. */
+static unsigned count_records(const SSL *ssl)
+{
+	const uint8_t *at = NULL;
+	long left = BIO_get_mem_data(SSL_get_wbio(ssl), (char **)&at);
+	unsigned n = 0;
+
+	while (left >= TLS_HEADER) {
+		long len = TLS_HEADER + (at[3] << 8 | at[4]);
+
+		n += at[0] == TLS_DATA;
+		at += len;
+		left -= len;
+	}
+	return n;
 }
 
 static int fail(struct tls_handshake *h, const char *why)
@@ -129,8 +170,11 @@ int tls_handshake_step(struct tls_handshake *h)
 		return fail(h, "tls: peer does not speak TLS 1.3");
 	if (!h->hash || SSL_has_pending(h->ssl))
 		return fail(h, "tls: no secrets from OpenSSL");
-	if (SSL_get_verify_result(h->ssl) != X509_V_OK || !SSL_get0_peer_certificate(h->ssl))
+	if (!h->anonymous &&
+	    (SSL_get_verify_result(h->ssl) != X509_V_OK || !SSL_get0_peer_certificate(h->ssl)))
 		return fail(h, "tls: certificate does not verify");
+	if (h->server)
+		h->tickets = count_records(h->ssl);
 	return 1;
 }
 
@@ -155,5 +199,7 @@ int tls_handshake_keys(struct tls_handshake *h, struct tls_keys *in, struct tls_
 
 	if (r)
 		return r;
-	return tls_keys_set(out, suite, h->server ? h->server_secret : h->client_secret, h->hash, true);
+	r = tls_keys_set(out, suite, h->server ? h->server_secret : h->client_secret, h->hash, true);
+	out->sequence = h->tickets;
+	return r;
 }

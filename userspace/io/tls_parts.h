@@ -75,13 +75,15 @@ struct tls_handshake {
 	struct loop_timer later; /* its next step, when this turn has done enough of them */
 	struct tls *connection;
 	const char *why; /* of a failure: a constant */
-	bool server;
+	bool server, anonymous;
 	uint8_t hash; /* bytes of a secret; 0: not yet known */
+	unsigned tickets; /* records that were written with the server's last key */
 	uint8_t client_secret[TLS_SECRET], server_secret[TLS_SECRET];
 	size_t eaten;
 };
 
-struct tls_handshake *tls_handshake_new(SSL_CTX *ctx, bool server) must_check;
+struct tls_handshake *tls_handshake_new(SSL_CTX *ctx, bool server, bool anonymous) must_check;
+uint32_t tls_handshake_mark(const struct tls_handshake *h); /* done: see tls_mark() */
 void tls_handshake_free(struct tls_handshake *h);
 void tls_handshake_eat(struct tls_handshake *h, const uint8_t *data, size_t len); /* from the peer */
 /* As far as it goes: 1 done, 0 it needs more, -EPROTO failed (`why`). There may be something to say then too. */
@@ -135,6 +137,7 @@ struct tls {
 	X509 *peer;
 	const char *cipher;
 	char alpn[16], group[24];
+	uint32_t mark;
 };
 
 /* ------------------------------------------------------------------ io/tls_out.c: records to below */

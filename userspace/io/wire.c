@@ -15,6 +15,7 @@ enum body {
 	BODY_START,
 	BODY_DESTROY,
 	BODY_SOCKETS,
+	BODY_EDGE,
 	BODY_FILES,
 	BODY_STATUS,
 	BODY_COUNT
@@ -28,6 +29,7 @@ static const size_t body_size[BODY_COUNT] = {
 	[BODY_START] = sizeof(struct wire_start),
 	[BODY_DESTROY] = sizeof(struct wire_destroys),
 	[BODY_SOCKETS] = sizeof(struct wire_sockets),
+	[BODY_EDGE] = sizeof(struct wire_edge),
 	[BODY_FILES] = sizeof(struct wire_files),
 	[BODY_STATUS] = sizeof(struct wire_status),
 };
@@ -57,6 +59,8 @@ static const struct {
 	[WIRE_CERTS] = {"certs", BODY_FILES},
 	[WIRE_RESUME] = {"resume", BODY_START},
 	[WIRE_RESUMED] = {"resumed", BODY_NONE},
+	[WIRE_EDGE_OPEN] = {"edge_open", BODY_EDGE},
+	[WIRE_EDGE_CLOSE] = {"edge_close", BODY_EDGE},
 };
 
 /* Every text of the message, by its place: all of them must end. */
@@ -258,6 +262,8 @@ static bool sound(const struct wire *m)
 	case BODY_SOCKETS:
 		return m->sockets.kind <= WIRE_SOCKET_APP && m->sockets.ipv6 <= 1 &&
 		       m->sockets.count <= WIRE_SOCKET_BATCH;
+	case BODY_EDGE:
+		return m->edge.count <= WIRE_FDS;
 	case BODY_FILES:
 		return files_sound(&m->files);
 	default:

@@ -34,6 +34,8 @@ static const struct kind kinds[KIND_COUNT] = {
 	[KIND_TLS_ROUTE] = {GATEWAY, {"v1", "v1alpha3", "v1alpha2"}, .decode = k8s_route_decode},
 	[KIND_TCP_ROUTE] = {GATEWAY, {"v1", "v1alpha2"}, .decode = k8s_route_decode},
 	[KIND_REFERENCE_GRANT] = {GATEWAY, {"v1", "v1beta1"}, .decode = k8s_grant_decode},
+	[KIND_GATEWAY] = {GATEWAY, {"v1", "v1beta1"}, .decode = k8s_edge_gateway},
+	[KIND_SECRET] = {"", {"v1"}, .decode = k8s_edge_secret},
 };
 
 struct envelope {
@@ -110,7 +112,8 @@ static uint64_t read_time(const struct field *f)
 static void check_annotations(const struct field *metadata)
 {
 	static const char *const known[] = {"weft.io/splice", "weft.io/weight", "weft.io/proxy", "weft.io/egress",
-					    "weft.io/fail-open", "weft.io/stall-timeout"};
+					    "weft.io/fail-open", "weft.io/stall-timeout",
+					    "weft.io/service-account"};
 	struct field list = field_get(metadata, "annotations");
 
 	for (struct field i = field_first_key(&list); i.doc; field_next(&i)) {

@@ -13,6 +13,11 @@ struct route_filter;
 void k8s_core_decode(const struct field *root);	 /* Node, Pod, Service, EndpointSlice */
 void k8s_route_decode(const struct field *root); /* HTTPRoute, GRPCRoute, TLSRoute, TCPRoute */
 void k8s_grant_decode(const struct field *root); /* ReferenceGrant */
+void k8s_edge_gateway(const struct field *root); /* Gateway */
+void k8s_edge_secret(const struct field *root);  /* Secret */
+/* A host name, or one behind "*.", in lower case in the object's arena; NULL: absent or wrong (reported). */
+const char *k8s_edge_hostname(const struct field *f);
+
 
 /* -------- mesh/k8s_route_filter.c, for routes alone */
 

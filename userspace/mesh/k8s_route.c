@@ -71,10 +71,13 @@ static void decode_parent(const struct field *f, struct object_route_parent *p)
 		p->port = (uint16_t)n;
 	if (!g && !k)
 		p->kind = "Gateway"; /* the API's default */
+	else if ((!k || !strcmp(k, "Gateway")) && (!g || !strcmp(g, GATEWAY)))
+		p->kind = "Gateway";
 	else if (k && !strcmp(k, "Service") && (!g || !strcmp(g, GATEWAY)))
 		field_error(&group, "must be \"\" for a Service: %s is where a Gateway is", GATEWAY);
 	else if (!k || strcmp(k, "Service") || *g)
 		p->kind = k ? k : "Gateway";
+	p->gateway = p->kind && (!g || !strcmp(g, GATEWAY)) && !strcmp(p->kind, "Gateway");
 }
 
 static void decode_parents(const struct field *spec)
@@ -87,11 +90,13 @@ static void decode_parents(const struct field *spec)
 		r->parent = field_alloc(&list, field_count(&list) + 1, sizeof(*r->parent));
 		for (struct field i = field_first_item(&list); i.doc; field_next(&i)) {
 			decode_parent(&i, &r->parent[r->parents]);
-			ours += !r->parent[r->parents++].kind;
+			ours += !r->parent[r->parents].kind || r->parent[r->parents].gateway;
+			r->parents++;
 		}
 	}
 	if (!ours && !spec->d->errors)
-		field_warning(&list, "names no Service (group \"\", kind Service): the route has no effect in weft");
+		field_warning(&list, "names no Service (group \"\", kind Service) and no Gateway: the route "
+				     "has no effect in weft");
 }
 
 /* ------------------------------------------------------------------ matches */
@@ -408,6 +413,15 @@ static void decode_rule(const struct field *f, struct object_route_rule *r)
 	}
 }
 
+/* A route of a Service alone. */
+static bool in_mesh(const struct object_route *r)
+{
+	for (unsigned i = 0; i < r->parents; i++)
+		if (r->parent[i].kind)
+			return false;
+	return true;
+}
+
 static void decode_hostnames(const struct field *spec)
 {
 	struct object_route *r = &spec->d->object->route;
@@ -415,33 +429,16 @@ static void decode_hostnames(const struct field *spec)
 
 	if (!field_given(&list))
 		return;
-	if (spec->d->object->kind != KIND_TLS_ROUTE) {
+	if (spec->d->object->kind != KIND_TLS_ROUTE && in_mesh(r))
 		field_warning(&list, "has no effect for a Service (GEP-1294): match the header Host");
-		return;
-	}
 	if (!field_at_most(&list, MAX_HOSTNAMES))
 		return;
 	r->hostnames.item = field_alloc(&list, field_count(&list) + 1, sizeof(*r->hostnames.item));
 	for (struct field i = field_first_item(&list); i.doc; field_next(&i)) {
-		const char *s = field_string(&i), *rest;
-		struct http_text host;
-		uint16_t port = 0;
-		char name[256];
+		const char *s = k8s_edge_hostname(&i);
 
-		if (!s)
-			continue;
-		rest = text_starts(s, "*.") ? s + 2 : s;
-		if (strchr(rest, '*') || strchr(rest, ':') ||
-		    !http_host((struct http_text){rest, strlen(rest)}, name, &host, &port) || !host.len)
-			field_error(&i, "\"%.60s\" is not a host name, nor one after \"*.\"", s);
-		else {
-			struct text t = {0};
-
-			text_add(&t, "%s%.*s", rest == s ? "" : "*.", (int)host.len, host.at);
-			r->hostnames.item[r->hostnames.count++] =
-				arena_string(&spec->d->object->arena, t.data, t.len);
-			text_free(&t);
-		}
+		if (s)
+			r->hostnames.item[r->hostnames.count++] = s;
 	}
 }
 
@@ -503,7 +500,7 @@ static void grant_from(const struct field *f, struct object_grant *g)
 		return;
 	}
 	for (enum object_kind o = 0; gr && !strcmp(gr, GATEWAY) && o < KIND_COUNT; o++)
-		if (route_kind_of(o, &unused) && !strcmp(k, object_kind_name(o)))
+		if ((route_kind_of(o, &unused) || o == KIND_GATEWAY) && !strcmp(k, object_kind_name(o)))
 			g->from[g->froms++] = (struct object_grant_from){.kind = o, .namespace = s};
 }
 
@@ -522,14 +519,19 @@ void k8s_grant_decode(const struct field *root)
 	field_known(&spec, names, array_size(names));
 	g->from = field_alloc(&from, field_count(&from) + 1, sizeof(*g->from));
 	g->to = field_alloc(&to, field_count(&to) + 1, sizeof(*g->to));
+	g->secret = field_alloc(&to, field_count(&to) + 1, sizeof(*g->secret));
 	for (struct field i = field_first_item(&from); i.doc; field_next(&i))
 		grant_from(&i, g);
 	for (struct field i = field_first_item(&to); i.doc; field_next(&i)) {
 		struct field group = field_get(&i, "group"), kind = field_get(&i, "kind"), name = field_get(&i, "name");
 		const char *gr = field_text(&group), *k = field_text(&kind), *s = field_string(&name);
 
-		/* Others are somebody else's: a Secret for a Gateway. */
-		if (field_is_map(&i) && k && !strcmp(k, "Service") && (!gr || !*gr))
+		/* Others are somebody else's. */
+		if (!field_is_map(&i) || !k || (gr && *gr))
+			continue;
+		if (!strcmp(k, "Service"))
 			g->to[g->tos++] = s ? s : "";
+		else if (!strcmp(k, "Secret"))
+			g->secret[g->secrets++] = s ? s : "";
 	}
 }

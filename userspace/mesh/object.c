@@ -18,6 +18,8 @@ static const char *const kind_names[KIND_COUNT] = {
 	[KIND_TLS_ROUTE] = "TLSRoute",
 	[KIND_TCP_ROUTE] = "TCPRoute",
 	[KIND_REFERENCE_GRANT] = "ReferenceGrant",
+	[KIND_GATEWAY] = "Gateway",
+	[KIND_SECRET] = "Secret",
 };
 
 const char *object_kind_name(enum object_kind kind)
@@ -54,6 +56,8 @@ void object_free(struct object *o)
 
 	if (!o)
 		return;
+	if (o->kind == KIND_SECRET && o->secret.key)
+		mem_wipe(o->secret.key, strlen(o->secret.key));
 	a = o->arena; /* the arena holds the struct that holds it */
 	arena_free(&a);
 }

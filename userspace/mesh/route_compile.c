@@ -13,6 +13,7 @@
 struct item { /* a route at work */
 	const struct object *object;
 	struct route_status *status;
+	const struct route_target *parent;
 	struct route_rule *rules;
 	enum route_kind kind;
 };
@@ -25,7 +26,7 @@ static void settle(bool *flag, char reason[32], bool value, const char *why)
 	text_copy(reason, 32, why);
 }
 
-static void begin_status(struct route_status *s)
+void route_status_begin(struct route_status *s)
 {
 	*s = (struct route_status){0};
 	settle(&s->accepted, s->accepted_reason, true, "Accepted");
@@ -36,7 +37,7 @@ void route_no_parent(const struct object *route, unsigned parent, struct route_s
 {
 	const struct object_route_parent *p = &route->route.parent[parent];
 
-	begin_status(ret);
+	route_status_begin(ret);
 	settle(&ret->accepted, ret->accepted_reason, false, "NoMatchingParent");
 	if (p->kind)
 		snprintf(ret->message, sizeof(ret->message), "spec.parentRefs[%u]: is a %.40s, which is not weft's",
@@ -66,6 +67,19 @@ static int by_age(const void *pa, const void *pb)
 	if (a->created != b->created)
 		return a->created < b->created ? -1 : 1;
 	c = strcmp(a->name, b->name);
+	return c ? c : (int)a->kind - (int)b->kind;
+}
+
+/* Of a Gateway: by age, then by namespace and name. */
+static int by_age_alone(const void *pa, const void *pb)
+{
+	const struct object *a = ((const struct item *)pa)->object, *b = ((const struct item *)pb)->object;
+	int c = strcmp(a->namespace, b->namespace);
+
+	if (a->created != b->created)
+		return a->created < b->created ? -1 : 1;
+	if (!c)
+		c = strcmp(a->name, b->name);
 	return c ? c : (int)a->kind - (int)b->kind;
 }
 
@@ -135,12 +149,13 @@ static void index_connections(struct route_table *t, struct route_set *s, const 
 	}
 }
 
-static struct route_set *make_set(struct route_table *t, const struct item *item, unsigned count)
+/* The items are those of `kind`, and others, which are refused. */
+static struct route_set *make_set(struct route_table *t, const struct item *item, unsigned count, enum route_kind kind)
 {
 	struct route_set *s = arena_alloc(&t->arena, sizeof(*s));
 
 	s->namespace = route_keep(&t->arena, route_text(item[0].object->namespace)).at;
-	s->kind = best_kind(item, count);
+	s->kind = kind;
 	for (unsigned i = 0; i < count; i++) {
 		struct route_status *status = item[i].status;
 
@@ -148,8 +163,9 @@ static struct route_set *make_set(struct route_table *t, const struct item *item
 			continue;
 		settle(&status->accepted, status->accepted_reason, false, "Conflicted");
 		snprintf(status->message, sizeof(status->message),
-			 "spec.parentRefs: another kind of route is attached to the same port; GRPCRoute comes before "
-			 "HTTPRoute, then TLSRoute, then TCPRoute");
+			 "spec.parentRefs: another kind of route is attached to the same port; %s",
+			 *item[i].parent->service ? "GRPCRoute comes before HTTPRoute, then TLSRoute, then TCPRoute"
+						  : "of one host name the oldest route says which kind is in force");
 	}
 	if (s->kind == ROUTE_HTTP || s->kind == ROUTE_GRPC)
 		index_requests(t, s, item, count);
@@ -173,10 +189,16 @@ struct route_table *route_compile(const struct object *const *route, unsigned ro
 	t = mem_alloc(sizeof(*t));
 	t->holders = 1;
 	for (unsigned i = 0; i < routes; i++) {
-		begin_status(&ret_status[i]);
-		item[i] = (struct item){.object = route[i], .status = &ret_status[i]};
+		route_status_begin(&ret_status[i]);
+		item[i] = (struct item){.object = route[i], .status = &ret_status[i], .parent = parent};
 		(void)route_kind_of(route[i]->kind, &item[i].kind);
 		item[i].rules = route_rules(&t->arena, route[i], parent, world, &ret_status[i]);
+	}
+	if (!*parent->service) { /* a Gateway: all clients are strangers */
+		qsort(item, routes, sizeof(*item), by_age_alone);
+		t->producer = make_set(t, item, routes, item[0].kind);
+		free(item);
+		return t;
 	}
 	qsort(item, routes, sizeof(*item), by_age);
 	for (unsigned i = 0; i < routes; i = end) {
@@ -185,7 +207,7 @@ struct route_table *route_compile(const struct object *const *route, unsigned ro
 
 		for (end = i + 1; end < routes && !strcmp(item[end].object->namespace, namespace); end++)
 			;
-		s = make_set(t, &item[i], end - i);
+		s = make_set(t, &item[i], end - i, best_kind(&item[i], end - i));
 		if (!strcmp(namespace, parent->namespace))
 			t->producer = s;
 		else

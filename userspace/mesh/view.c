@@ -21,7 +21,8 @@ struct peer {
 
 struct pod {
 	struct view_pod is;
-	struct policy_set *held; /* is.set */
+	struct policy_set *held; /* is.set; NULL: a Gateway */
+	struct gateway *plan;	 /* is.gateway */
 	struct abi_addr addr[2 * WIRE_ADDRS];
 	struct cds_lfht_node node;
 	struct rcu_head rcu;
@@ -47,7 +48,9 @@ static void pod_free(struct rcu_head *h)
 {
 	struct pod *p = container_of(h, struct pod, rcu);
 
-	policy_free(p->held);
+	if (p->held)
+		policy_free(p->held);
+	gateway_drop(p->plan);
 	free(p);
 }
 
@@ -330,6 +333,44 @@ static unsigned take_pod(struct view *v, const struct world *w, uint64_t netns)
 	return VIEW_POLICY;
 }
 
+static struct pod *gateway_new(const struct world *w, const struct world_gateway *from)
+{
+	char *spiffe = mem_format("spiffe://%s/ns/%s/sa/%s", w->trust_domain, from->namespace,
+				  world_gateway_account(from));
+	char *name = mem_format("%s/%s", from->namespace, from->name), *at;
+	struct pod *p = mem_alloc(sizeof(*p) + strlen(spiffe) + strlen(name) + strlen(from->namespace) +
+				  strlen(w->trust_domain) + 4);
+
+	at = p->text;
+	p->plan = gateway_hold(from->plan);
+	p->is.netns = from->netns;
+	p->is.identity = from->identity->number;
+	p->is.spiffe = put_text(&at, spiffe);
+	p->is.name = put_text(&at, name);
+	p->is.namespace = put_text(&at, from->namespace);
+	p->is.trust_domain = put_text(&at, w->trust_domain);
+	p->is.gateway = p->plan;
+	free(spiffe);
+	free(name);
+	return p;
+}
+
+static void take_gateway(struct view *v, const struct world *w, const struct world_gateway *from)
+{
+	uint64_t netns = from->netns;
+	struct pod *old = pod_find(v, netns), *p;
+
+	if (from->object) {
+		p = gateway_new(w, from);
+		cds_lfht_node_init(&p->node);
+		(void)cds_lfht_add_replace(v->pods, table_hash(&netns, sizeof(netns)), is_pod, &netns, &p->node);
+	} else if (old) {
+		(void)cds_lfht_del(v->pods, &old->node);
+	}
+	if (old)
+		pod_gone(&old->node);
+}
+
 unsigned view_update(struct view *v, const struct world *w)
 {
 	unsigned changed = v->services.changed ? VIEW_SERVICES : 0;
@@ -340,6 +381,13 @@ unsigned view_update(struct view *v, const struct world *w)
 		changed |= take_address(v, w, &v->addr[i]);
 	for (unsigned i = 0; i < v->netnses; i++)
 		changed |= take_pod(v, w, v->netns[i]);
+	list_each(l, &w->gateways) {
+		const struct world_gateway *g = container_of(l, struct world_gateway, link);
+
+		if (g->dirty)
+			take_gateway(v, w, g);
+		changed |= g->dirty ? VIEW_POLICY : 0;
+	}
 	rcu_read_unlock();
 	v->addrs = v->netnses = 0;
 	return changed;

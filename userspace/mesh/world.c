@@ -11,7 +11,8 @@ struct world *world_new(struct store *store, const char *node, const char *trust
 	struct world *w = mem_alloc(sizeof(*w));
 	struct list *lists[] = {&w->enrolled, &w->all_sets, &w->changed_pods, &w->changed_services,
 				&w->dirty_pods, &w->dirty_fronts, &w->dirty_addresses, &w->dead_sets,
-				&w->troubled_services, &w->dirty_routed, &w->changed_routed, &w->troubled_routes};
+				&w->troubled_services, &w->dirty_routed, &w->changed_routed, &w->troubled_routes,
+				&w->gateways, &w->edge_routes};
 
 	for (size_t i = 0; i < array_size(lists); i++)
 		list_init(lists[i]);
@@ -34,6 +35,7 @@ void world_free(struct world *w)
 		next = table_walk(&w->pods, l);
 		world_pod_drop(w, container_of(l, struct world_pod, by_name));
 	}
+	world_gateway_free(w);
 	world_service_free(w);
 	world_route_free(w);
 	world_grant_free(w);
@@ -83,6 +85,7 @@ static void replace_node(struct world *w, struct abi_addr **list, unsigned *list
 void world_node_addresses(struct world *w, const struct abi_addr *addr, unsigned count)
 {
 	replace_node(w, &w->node_addr, &w->node_addrs, addr, count);
+	world_gateway_touch(w);
 }
 
 /* ------------------------------------------------------------------ changes */
@@ -113,9 +116,11 @@ static void changed(void *ctx, enum object_kind kind, const char *namespace, con
 		o = store_get(w->store, KIND_NODE, namespace, name);
 		replace_node(w, &w->object_addr, &w->object_addrs, o ? o->node.addr : NULL,
 			     o ? o->node.addrs : 0);
+		world_gateway_touch(w);
 		break;
 	case KIND_NAMESPACE:
 		world_pod_namespace(w, name);
+		world_gateway_touch(w); /* its labels */
 		break;
 	case KIND_HTTP_ROUTE:
 	case KIND_GRPC_ROUTE:
@@ -125,6 +130,10 @@ static void changed(void *ctx, enum object_kind kind, const char *namespace, con
 		break;
 	case KIND_REFERENCE_GRANT:
 		world_grant_change(w, namespace, name);
+		break;
+	case KIND_GATEWAY:
+	case KIND_SECRET:
+		world_gateway_touch(w);
 		break;
 	default: /* ServiceAccount: nothing in the kernel depends on it */
 		break;
@@ -152,6 +161,7 @@ bool world_update(struct world *w)
 	}
 	world_route_update(w);
 	world_service_update(w);
+	world_gateway_update(w);
 	return !list_empty(&w->dirty_pods) || !list_empty(&w->dirty_fronts) ||
 	       !list_empty(&w->dirty_addresses) || !list_empty(&w->dead_sets);
 }
@@ -208,7 +218,7 @@ static void report_route(const struct world_route *r, void (*report)(void *ctx, 
 		const char *colon = strstr(s->message, ": ");
 		char field[128] = "spec", reason[256];
 
-		if (r->object->route.parent[i].kind || (s->accepted && s->resolved))
+		if (!world_route_troubled(s) || (r->object->route.parent[i].kind && !s->gateway))
 			continue;
 		if (colon && colon - s->message < (ptrdiff_t)sizeof(field))
 			snprintf(field, sizeof(field), "%.*s", (int)(colon - s->message), s->message);

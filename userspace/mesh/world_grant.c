@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * world_grant.c: ReferenceGrants, each pair of its `from` and `to` as a row of its own, so that a question costs the
- * same however many there are.
+ * world_grant.c: ReferenceGrants, of routes to Services and of Gateways to Secrets: each pair of its `from` and `to` as
+ * a row of its own, so that a question costs the same however many there are.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -65,15 +65,17 @@ static void clear(struct world *w, struct grant *g)
 
 static void fill(struct world *w, struct grant *g, const struct object_grant *o)
 {
-	g->row = mem_alloc((size_t)o->froms * o->tos * sizeof(*g->row) + 1);
+	g->row = mem_alloc((size_t)o->froms * (o->tos + o->secrets) * sizeof(*g->row) + 1);
 	for (unsigned f = 0; f < o->froms; f++) {
-		for (unsigned t = 0; t < o->tos; t++) {
+		bool secrets = o->from[f].kind == KIND_GATEWAY;
+
+		for (unsigned t = 0; t < (secrets ? o->secrets : o->tos); t++) {
 			struct row *r = &g->row[g->rows++];
 
 			r->of = g;
 			r->kind = o->from[f].kind;
 			r->from = mem_string(o->from[f].namespace);
-			r->service = mem_string(o->to[t]);
+			r->service = mem_string(secrets ? o->secret[t] : o->to[t]);
 			table_add(&w->granted, &r->link, row_hash(r->kind, r->from, g->namespace, r->service));
 		}
 	}
@@ -115,6 +117,7 @@ void world_grant_change(struct world *w, const char *namespace, const char *name
 	if (!g && !o)
 		return;
 	note(w, namespace);
+	world_gateway_touch(w);
 	if (!g) {
 		g = mem_alloc(sizeof(*g));
 		g->namespace = mem_string(namespace);

@@ -23,6 +23,12 @@ static inline void world_service_change(struct world *w, struct world_service *s
 	list_add(&w->changed_services, &s->changed_link);
 }
 
+/* Gateways are made of this as well: all of them are made anew. */
+static inline void world_gateway_touch(struct world *w)
+{
+	w->gateways_changed = true;
+}
+
 static inline uint64_t world_name_hash(const char *namespace, const char *name)
 {
 	uint64_t pair[2] = {table_hash(namespace, __builtin_strlen(namespace)),
@@ -125,6 +131,15 @@ void world_route_touch(struct world *w, const char *namespace, const char *name)
 /* What the last update left as changed is known now. */
 void world_route_begin(struct world *w);
 void world_route_free(struct world *w);
+bool world_route_troubled(const struct route_status *s);
+/* Is something of it not in force? Notes it. */
+void world_route_judge(struct world *w, struct world_route *r);
+extern const struct route_world world_route_questions; /* ctx is the world */
+
+/* ------------------------------------------------------------------ world_gateway.c */
+
+void world_gateway_update(struct world *w);
+void world_gateway_free(struct world *w);
 
 /* ------------------------------------------------------------------ world_service.c */
 

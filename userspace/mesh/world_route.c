@@ -156,8 +156,13 @@ void world_route_service(struct world *w, const char *namespace, const char *nam
 		return;
 	if (!list_empty(&r->attached))
 		routed_change(w, r);
-	list_each(l, &r->sending)
-		parents_change(w, container_of(l, struct world_use, link)->route);
+	list_each(l, &r->sending) {
+		struct world_route *route = container_of(l, struct world_use, link)->route;
+
+		parents_change(w, route);
+		if (!list_empty(&route->edge_link))
+			world_gateway_touch(w);
+	}
 }
 
 void world_route_begin(struct world *w)
@@ -186,6 +191,9 @@ static void detach(struct world *w, struct world_route *r)
 	r->use = NULL;
 	r->status = NULL;
 	r->uses = r->parents = 0;
+	if (!list_empty(&r->edge_link))
+		world_gateway_touch(w);
+	list_del(&r->edge_link);
 }
 
 static void route_drop(struct world *w, struct world_route *r)
@@ -232,6 +240,10 @@ static void attach(struct world *w, struct world_route *r)
 
 	r->status = mem_alloc(o->parents * sizeof(*r->status) + 1);
 	for (unsigned i = 0; i < o->parents; i++) {
+		if (o->parent[i].gateway && list_empty(&r->edge_link)) {
+			list_add(&w->edge_routes, &r->edge_link);
+			world_gateway_touch(w);
+		}
 		if (o->parent[i].kind)
 			route_no_parent(r->object, i, &r->status[i]);
 		else
@@ -260,6 +272,7 @@ void world_route_change(struct world *w, enum object_kind kind, const char *name
 		r->namespace = mem_string(namespace);
 		r->name = mem_string(name);
 		list_init(&r->troubled_link);
+		list_init(&r->edge_link);
 		table_add(&w->routes, &r->link, world_name_hash(namespace, name));
 	}
 	detach(w, r);
@@ -287,6 +300,8 @@ static bool ask_granted(void *ctx, enum object_kind kind, const char *from, cons
 {
 	return world_granted(ctx, kind, from, to, service);
 }
+
+const struct route_world world_route_questions = {.service = ask_service, .granted = ask_granted};
 
 static unsigned badness(const struct route_status *s)
 {
@@ -317,7 +332,7 @@ struct routes { /* of one Service */
 
 static void compile_port(struct world *w, struct world_routed *r, const struct service_port *p, struct routes *of)
 {
-	const struct route_world world = {.service = ask_service, .granted = ask_granted, .ctx = w};
+	struct route_world world = world_route_questions;
 	const struct route_target parent = {.namespace = r->namespace,
 					    .service = r->name,
 					    .port = p->port,
@@ -335,6 +350,7 @@ static void compile_port(struct world *w, struct world_routed *r, const struct s
 	}
 	if (!n)
 		return;
+	world.ctx = w;
 	memset(of->status, 0, n * sizeof(*of->status));
 	t = route_compile(of->object, n, &parent, &world, of->status);
 	for (unsigned i = 0; i < n; i++)
@@ -356,20 +372,28 @@ static void clear_status(struct world_route *r, const struct world_routed *of)
 			r->status[i].accepted_reason[0] = '\0';
 }
 
-static void judge(struct world *w, struct world_route *r, const struct world_routed *of)
+bool world_route_troubled(const struct route_status *s)
+{
+	return badness(s);
+}
+
+void world_route_judge(struct world *w, struct world_route *r)
 {
 	bool troubled = false;
 
-	for (unsigned i = 0; i < r->object->route.parents; i++) {
-		const struct object_route_parent *p = &r->object->route.parent[i];
-
-		if (names(p, of) && !r->status[i].accepted_reason[0])
-			route_no_parent(r->object, i, &r->status[i]);
-		troubled |= !p->kind && badness(&r->status[i]);
-	}
+	for (unsigned i = 0; i < r->object->route.parents; i++)
+		troubled |= badness(&r->status[i]) && (!r->object->route.parent[i].kind || r->status[i].gateway);
 	list_del(&r->troubled_link);
 	if (troubled)
 		list_add(&w->troubled_routes, &r->troubled_link);
+}
+
+static void judge(struct world *w, struct world_route *r, const struct world_routed *of)
+{
+	for (unsigned i = 0; i < r->object->route.parents; i++)
+		if (names(&r->object->route.parent[i], of) && !r->status[i].accepted_reason[0])
+			route_no_parent(r->object, i, &r->status[i]);
+	world_route_judge(w, r);
 }
 
 /* The same ports have routes as before? */

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "edges.h"
 #include "netlink.h"
 
 #define YOUNG_NS 10000000000ull /* a worker that dies before this died young; */
@@ -28,6 +29,7 @@
 
 struct channel {
 	struct channel_plan plan;
+	struct edges *edges;
 	int program;
 	bool running;
 	struct spawn worker;
@@ -41,9 +43,10 @@ struct channel {
 	uint32_t seq;
 
 	/* what is to be sent, in this order; the buffers of the socket are finite */
-	struct wire *answer; /* to WIRE_OPEN or WIRE_SOCKETS; while it waits nothing is read */
+	struct wire *answer; /* to WIRE_OPEN, WIRE_SOCKETS ...; while it waits nothing is read */
 	int answer_fd[WIRE_FDS];
 	unsigned answer_fds;
+	bool answer_lent; /* the fds are of c->edges */
 	bool start_due, splice_due;
 	bool named_due;		 /* WIRE_NAMED goes when the first round of pods is out */
 	uint64_t listeners_due;	 /* netns of the pod whose ENROL went */
@@ -150,8 +153,12 @@ static int send_listeners(struct channel *c)
 
 static void drop_answer(struct channel *c)
 {
-	while (c->answer_fds)
-		close(c->answer_fd[--c->answer_fds]);
+	while (c->answer_fds) {
+		c->answer_fds--;
+		if (!c->answer_lent)
+			close(c->answer_fd[c->answer_fds]);
+	}
+	c->answer_lent = false;
 	free(c->answer);
 	c->answer = NULL;
 }
@@ -286,7 +293,10 @@ static void got_sockets(struct channel *c, const struct wire *m)
 	struct wire *a = answer(c, WIRE_SOCKETS, m);
 
 	a->sockets = m->sockets;
-	a->number = pod ? inside_sockets(pod, c->plan.loader, &m->sockets, c->answer_fd, a->text) : -ENOENT;
+	if (m->sockets.netns & WIRE_GATEWAY)
+		a->number = edges_sockets(c->edges, &m->sockets, c->answer_fd, a->text, sizeof(a->text));
+	else
+		a->number = pod ? inside_sockets(pod, c->plan.loader, &m->sockets, c->answer_fd, a->text) : -ENOENT;
 	if (!a->number)
 		c->answer_fds = m->sockets.count;
 }
@@ -298,8 +308,23 @@ static void got_certs(struct channel *c, const struct wire *m, const int *fds, u
 	c->answer_fds = certdir_answer(c->plan.certs, m, fds, nfds, a, c->answer_fd);
 }
 
+static void got_edge(struct channel *c, const struct wire *m, const int *fds, unsigned nfds)
+{
+	struct wire *a;
+
+	if (m->type == WIRE_EDGE_CLOSE) {
+		edges_close(c->edges, &m->edge);
+		return;
+	}
+	a = answer(c, WIRE_EDGE_OPEN, m);
+	a->edge = m->edge;
+	c->answer_lent = true;
+	a->number = edges_open(c->edges, &m->edge, fds, nfds, c->answer_fd, &c->answer_fds, a->text, sizeof(a->text));
+}
+
 static void got_ready(struct channel *c, const struct wire *m)
 {
+	edges_settle(c->edges);
 	c->answered = true;
 	set_ready(c, m->number == 1, m->number == 1 ? "" : m->text[0] ? m->text
 								      : "the worker is not ready");
@@ -396,6 +421,10 @@ static void dispatch(struct channel *c, const struct wire *m, const int *fds, un
 	case WIRE_CERTS:
 		got_certs(c, m, fds, nfds);
 		break;
+	case WIRE_EDGE_OPEN:
+	case WIRE_EDGE_CLOSE:
+		got_edge(c, m, fds, nfds);
+		break;
 	default:
 		give_up(c, "it sent a message that is not for a supervisor", -EBADMSG);
 	}
@@ -454,6 +483,7 @@ static void forget_worker(struct channel *c)
 	c->running = false;
 	c->answered = false;
 	pods_unsent(c->plan.pods);
+	edges_begin(c->edges);
 }
 
 /* At once: what connects waits for it. In a crash loop later and later. */
@@ -570,6 +600,7 @@ int channel_open(struct channel **ret, const struct channel_plan *plan)
 	int err;
 
 	c->plan = *plan;
+	c->edges = edges_new(plan->loader, plan->start->threads);
 	c->again.due = again_due;
 	text_copy(c->why, sizeof(c->why), "the worker is reading its objects");
 	c->program = spawn_find();
@@ -578,6 +609,7 @@ int channel_open(struct channel **ret, const struct channel_plan *plan)
 	if (err) {
 		if (c->program >= 0)
 			close(c->program);
+		edges_free(c->edges);
 		free(c);
 		return err;
 	}
@@ -650,5 +682,6 @@ void channel_close(struct channel *c)
 	}
 	(void)unlinkat(c->plan.folders->run, FOLDERS_WORKER, 0);
 	close(c->program);
+	edges_free(c->edges);
 	free(c);
 }

@@ -171,21 +171,27 @@ static void leave_as_us(void)
 	leave();
 }
 
-static int listen_at(uint16_t port, const struct netns_own *own)
+/* At all addresses, or at that one. */
+static int listen_at(const struct abi_addr *addr, uint16_t port, const struct netns_own *own)
 {
 	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
 	struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
 	const struct sockaddr *to = (struct sockaddr *)&six;
+	bool any = addr_is_zero(addr), v4 = !any && addr_is_v4(addr);
 	socklen_t len = sizeof(six);
-	int sock = make_socket(AF_INET6, ABI_PATH_NONE, own), err;
+	int sock = v4 ? -EAFNOSUPPORT : make_socket(AF_INET6, ABI_PATH_NONE, own), err;
 
-	if (sock < 0) { /* a kernel without IPv6, or ipv6.disable=1 */
+	memcpy(&six.sin6_addr, addr->byte, any ? 0 : sizeof(six.sin6_addr));
+	memcpy(&four.sin_addr, addr->byte + 12, v4 ? sizeof(four.sin_addr) : 0);
+	if (sock < 0 && (any || v4)) { /* also a kernel without IPv6, or ipv6.disable=1 */
 		sock = make_socket(AF_INET, ABI_PATH_NONE, own);
 		if (sock < 0)
 			return sock;
 		to = (struct sockaddr *)&four;
 		len = sizeof(four);
-	} else if (!set(sock, IPPROTO_IPV6, IPV6_V6ONLY, 0)) {
+	} else if (sock < 0) {
+		return sock;
+	} else if (!set(sock, IPPROTO_IPV6, IPV6_V6ONLY, any ? 0 : 1)) {
 		goto fail;
 	}
 	if (set(sock, SOL_SOCKET, SO_REUSEADDR, 1) && set(sock, SOL_SOCKET, SO_REUSEPORT, 1) &&
@@ -199,6 +205,7 @@ fail:
 
 int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret, uint16_t *ret_port)
 {
+	static const struct abi_addr any;
 	unsigned count = threads * WIRE_LISTENERS, i;
 	int err = enter_as_owner(fd);
 
@@ -206,7 +213,7 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 	if (err)
 		return err;
 	for (i = 0; i < count; i++) {
-		ret[i] = listen_at(netns_ports[i % WIRE_LISTENERS], own);
+		ret[i] = listen_at(&any, netns_ports[i % WIRE_LISTENERS], own);
 		if (ret[i] < 0)
 			break;
 	}
@@ -259,6 +266,21 @@ int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *
 	while (i--)
 		close(ret[i]);
 	return err;
+}
+
+int netns_home_listen(const struct abi_addr *addr, uint16_t port, const struct netns_own *own)
+{
+	int sock;
+
+	(void)setfsuid(owner);
+	sock = listen_at(addr, port, own);
+	(void)setfsuid(geteuid());
+	return sock;
+}
+
+int netns_home_sockets(const struct wire_sockets *w, const struct netns_own *own, int ret[WIRE_SOCKET_BATCH])
+{
+	return netns_sockets(home, w, own, ret);
 }
 
 int netns_of(int sock)

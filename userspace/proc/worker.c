@@ -41,6 +41,7 @@ struct worker {
 	struct view *view;
 	struct worker_certs *certs;
 	struct worker_proxy *proxy;
+	struct worker_gateway *gateway;
 	struct admin *admin;
 	struct store *store;
 	struct report report; /* world, source, publish, fds: what the answers are made from */
@@ -250,11 +251,13 @@ static void publish_world(struct worker *w)
 
 	world_update(r->world);
 	worker_certs_update(w->certs, r->world);
+	worker_gateway_tls(w->gateway, r->world);
 	view_gather(w->view, r->world);
 	switches = first || policy_switches(r->world);
 	publish_switch(r->publish);
 	w->published = true;
 	proxy_view_changed(worker_proxy(w->proxy), view_update(w->view, r->world));
+	worker_gateway_update(w->gateway);
 	if (first)
 		worker_proxy_serve(w->proxy);
 	if (switches)
@@ -394,6 +397,11 @@ static int open_proxy(struct worker *w, const struct wire_start *s)
 	if (err)
 		return err;
 	w->report.proxy = worker_proxy(w->proxy);
+	w->gateway = worker_gateway_open(&(const struct worker_gateway_plan){.loop = w->loop,
+									     .link = w->link,
+									     .world = w->report.world,
+									     .proxy = w->report.proxy,
+									     .threads = s->threads});
 	w->report.relays = proxy_relays;
 	w->report.tunnels = proxy_tunnels;
 	w->report.stats = proxy_stats;
@@ -529,6 +537,9 @@ static void got(void *ctx, const struct wire *m, int *fds, unsigned nfds)
 	} else if (m->type == WIRE_CERTS) {
 		worker_certs_got(w->certs, m, fds, nfds);
 		nfds = 0;
+	} else if (m->type == WIRE_EDGE_OPEN) {
+		w->changed |= worker_gateway_got(w->gateway, m, fds, nfds);
+		nfds = 0;
 	} else if (m->type == WIRE_FILE) {
 		got_file(w, m, fds, &nfds);
 	} else if (m->type == WIRE_NAMED) {
@@ -574,6 +585,7 @@ static void back(void *ctx, const struct wire_start *start)
 		say_ready(w);
 	worker_proxy_back(w->proxy);
 	worker_certs_back(w->certs);
+	worker_gateway_back(w->gateway);
 	took(w, source_load(w->report.source)); /* the last one may have died over a file that it was asked to open */
 }
 

@@ -154,6 +154,12 @@ void worker_certs_update(struct worker_certs *w, const struct world *world)
 		if (id && spiffe_text(id->trust_domain, id->namespace, id->service_account, spiffe))
 			want(w, spiffe);
 	}
+	list_each(at, &world->gateways) {
+		const struct world_gateway *g = container_of(at, struct world_gateway, link);
+
+		if (g->object && spiffe_text(g->identity->trust_domain, g->namespace, world_gateway_account(g), spiffe))
+			want(w, spiffe);
+	}
 	for (struct table_link *l = table_walk(&w->wanted, NULL), *next; l; l = next) {
 		struct wanted *i = container_of(l, struct wanted, link);
 

@@ -21,8 +21,10 @@
 
 struct parcel {
 	struct wire_files files;
-	int fd[WIRE_FILES];
+	int fd[WIRE_FDS];
 	unsigned fds;
+	bool edge; /* files are none, but this: */
+	struct wire_edge at;
 };
 
 struct note { /* a small message that waits: struct wire has 19 KB, and thousands may wait */
@@ -30,7 +32,7 @@ struct note { /* a small message that waits: struct wire has 19 KB, and thousand
 	uint32_t seq;
 	int number;
 	struct wire_sockets sockets; /* or the netns alone, which is first in wire_pod too */
-	struct parcel *parcel;	     /* of WIRE_CERTS */
+	struct parcel *parcel;	     /* of WIRE_CERTS, WIRE_EDGE_* */
 	char *text;
 	struct list link;
 };
@@ -123,7 +125,9 @@ static int send_note(struct link *l, struct note *n)
 	int err;
 
 	*m = (struct wire){.version = WIRE_VERSION, .type = n->type, .seq = n->seq, .number = n->number};
-	if (n->parcel)
+	if (n->parcel && n->parcel->edge)
+		m->edge = n->parcel->at;
+	else if (n->parcel)
 		m->files = n->parcel->files;
 	else
 		m->sockets = n->sockets;
@@ -209,6 +213,24 @@ void worker_link_files(struct link *l, uint32_t seq, const struct wire_files *f,
 	n->parcel->fds = nfds;
 	for (unsigned i = 0; i < nfds; i++)
 		n->parcel->fd[i] = fds[i];
+	send_on(l);
+}
+
+void worker_link_edge(struct link *l, enum wire_type type, uint32_t seq, const struct wire_edge *e, const int *fds,
+		      unsigned nfds)
+{
+	struct parcel *p = mem_alloc(sizeof(*p));
+
+	p->edge = true;
+	p->at = *e;
+	for (unsigned i = 0; i < nfds; i++) {
+		int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+
+		if (fd >= 0)
+			p->fd[p->fds++] = fd;
+	}
+	p->at.count = (uint16_t)(nfds ? p->fds : e->count);
+	add_note(l, type, seq)->parcel = p;
 	send_on(l);
 }
 

@@ -26,8 +26,8 @@ static enum http_version version_for(const struct exchange *x, const struct view
 		return http2 && http_is_grpc(x->head) ? HTTP_2 : HTTP_1_1;
 	case VIEW_HTTP2:
 		return HTTP_2;
-	default:
-		return http2 ? HTTP_2 : HTTP_1_1;
+	default: /* a pod knows what the other one speaks; a client of a Gateway does not */
+		return http2 && (!x->serve->edge || http_is_grpc(x->head)) ? HTTP_2 : HTTP_1_1;
 	}
 }
 
@@ -70,6 +70,10 @@ struct view_load *exchange_endpoint(struct exchange *x, const struct view_servic
 	q->near = v->server ? &v->plan.server : NULL;
 	q->near_port = v->plan.server_port;
 	e = from && s ? pick_for(&of, s, q) : NULL;
+	if (!e && s && from && from->gateway) { /* families are the backends' own business: nobody's address is kept */
+		q->ipv4 = !q->ipv4;
+		e = pick_for(&of, s, q);
+	}
 	if (!e)
 		return NULL;
 	peer = view_peer(at->view, &e->addr);
@@ -82,6 +86,12 @@ struct view_load *exchange_endpoint(struct exchange *x, const struct view_servic
 				      .port = e->port,
 				      .client_port = v->client_port,
 				      .version = version_for(x, s)};
+	if (from->gateway) { /* connections are the Gateway's, and shared by all of its clients */
+		ret->client = from->gateway->source[addr_is_v4(&e->addr) ? 0 : 1];
+		if (addr_is_zero(&ret->client))
+			ret->client = e->addr; /* then the app sees its own pod: see dial.c */
+		ret->client_port = 0;
+	}
 	pick_raise(e->load);
 	return e->load;
 }

@@ -5,6 +5,7 @@
 #include "exchange.h"
 
 #define FIELDS_MORE 8 /* that weft may put into a request */
+#define MISDIRECTED "the connection is for another host name"
 
 /* ------------------------------------------------------------------ which backend */
 
@@ -108,6 +109,33 @@ static bool go(struct exchange *x, const struct route_question *q, struct filter
 	return follow(x, found.rule, scene);
 }
 
+/* From outside: by the listeners of the Gateway, and the host names of its routes. */
+static bool go_in(struct exchange *x, const struct gateway *g, const struct route_question *q,
+		  struct filter_scene *scene)
+{
+	const struct serve *v = x->serve;
+	const struct gateway_listener *l = gateway_listener(g, v->asked_port, q->host);
+	const struct route_table *t = l ? gateway_routes(l, q->host) : NULL;
+	struct route_found found = {0};
+
+	x->request_ns = filter_timeout(&x->arena, x->head, ROUTE_FOREVER);
+	if (v->secure && l && l->number != v->listener) {
+		/* RFC 9110 section 7.4: the connection is for another name, by the certificate that was shown */
+		const struct reply r = reply_make(&x->arena, x->head, 421, ABI_NO_ROUTE, MISDIRECTED, clock_wall());
+
+		exchange_reply(x, &r, ABI_NO_ROUTE, MISDIRECTED);
+		return false;
+	}
+	if (t)
+		found = route_find(t, q);
+	if (!found.rule) {
+		exchange_fail(x, ABI_NO_ROUTE, NULL);
+		return false;
+	}
+	scene->prefix = found.prefix;
+	return follow(x, found.rule, scene);
+}
+
 static size_t size_of(const struct http_head *h)
 {
 	size_t n = h->path.len + h->authority.len;
@@ -120,8 +148,10 @@ static size_t size_of(const struct http_head *h)
 bool exchange_route(struct exchange *x, const struct http_head *h)
 {
 	struct site *at = x->site;
-	const struct forwarded_hop hop = {
-		.trust = FORWARDED_KEEP, .client = x->serve->client, .random = &at->dialer.random};
+	const struct forwarded_hop hop = {.trust = x->serve->edge ? FORWARDED_REPLACE : FORWARDED_KEEP,
+					  .secure = x->serve->secure,
+					  .client = x->serve->client,
+					  .random = &at->dialer.random};
 	const struct view_pod *from = exchange_source(x);
 	struct filter_scene scene = {
 		.arena = &x->arena, .random = draw, .ctx = &at->dialer.random, .wall_ms = clock_wall()};
@@ -150,9 +180,10 @@ bool exchange_route(struct exchange *x, const struct http_head *h)
 	q.client_namespace = from->namespace;
 	scene.path = q.path;
 	scene.query = q.query;
-	scene.scheme = x->head->scheme;
+	scene.scheme = !x->serve->edge ? x->head->scheme
+				       : x->serve->secure ? HTTP_TEXT("https") : HTTP_TEXT("http");
 	scene.port = x->serve->asked_port;
-	if (!go(x, &q, &scene))
+	if (!(from->gateway ? go_in(x, from->gateway, &q, &scene) : go(x, &q, &scene)))
 		return false;
 	if (!exchange_service(x)) {
 		exchange_fail(x, ABI_BAD_BACKEND, NULL);

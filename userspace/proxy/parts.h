@@ -18,6 +18,8 @@ struct site {
 	int conns, affinity; /* fds of the kernel's maps */
 	struct dialer dialer;
 	struct table guests;	/* struct guest */
+	struct list edges;	/* struct edge_listener */
+	unsigned edge_handshakes;
 	struct list relays;	/* struct relay */
 	struct list serves;	/* struct serve */
 	struct list guards;	/* struct guard */
@@ -32,7 +34,7 @@ struct site {
 	unsigned relay_count; /* and serves */
 	unsigned carrier_count, handshake_count;
 	bool draining;
-	struct loop_timer resume; /* listeners rest: no file descriptors */
+	struct loop_timer resume, edge_resume; /* listeners rest: no file descriptors */
 	struct loop_timer stalls; /* requests of which nobody takes the bytes are looked for */
 	/* written here, read by the control thread */
 	uint64_t accepted, refused, requests;
@@ -173,6 +175,10 @@ struct serve {
 	bool declared;	       /* HTTP, by the Service */
 	bool looks;	       /* whether it is HTTP */
 	bool bytes;	       /* no: what goes on is bytes, to the server */
+	bool edge;	       /* from outside, to a Gateway: netns is its */
+	bool secure;	       /* the same, by TLS */
+	bool shakes;	       /* the same: its handshake is not done */
+	uint32_t listener;     /* secure: the one whose certificate it was shown */
 	struct loop_timer late; /* the client says nothing */
 	struct http_connection *http;
 	struct list exchanges; /* struct exchange */
@@ -194,6 +200,9 @@ bool serve_wants(const struct view_service *s);
 /* The client's connection (taken), captured on its way to `c`; `s` is what was asked. */
 void serve_begin(struct site *at, const struct view_pod *pod, const struct view_service *s, const struct abi_conn *c,
 		 const struct abi_tuple *t, int fd);
+/* From outside (taken) to a port of a Gateway; `gate` is its view_pod. */
+void serve_edge(struct site *at, const struct view_pod *gate, const struct gateway_port *port,
+		const struct abi_tuple *t, int fd);
 void serve_close(struct serve *v, enum abi_reason reason, const char *why);
 void serves_end(struct site *at, uint64_t netns, enum abi_reason reason, const char *why); /* 0: all */
 void serves_drain(struct site *at);
@@ -219,6 +228,13 @@ void carriers_view_changed(struct site *at);			     /* of pods that are somebody
 void carriers_trust_changed(struct site *at);
 void carriers_drain(struct site *at);
 void carriers_each(const struct site *at, void (*one)(void *ctx, const struct tunnel_row *r), void *ctx);
+
+/* ------------------------------------------------------------------ edge.c */
+
+void edge_listen(struct site *at, uint64_t netns, const struct abi_addr *addr, uint16_t port, int fd); /* taken */
+/* Of that Gateway, address and port; addr NULL: all of the Gateway, netns 0: all. */
+void edge_close(struct site *at, uint64_t netns, const struct abi_addr *addr, uint16_t port);
+void edge_view_changed(struct site *at);
 
 /* ------------------------------------------------------------------ guests.c */
 

@@ -22,10 +22,19 @@ struct listened { /* listeners of a pod: the threads own them, this knows their 
 	int fd[][WIRE_LISTENERS]; /* by thread; -1 none */
 };
 
+struct edge { /* the threads own the fds, this knows their numbers */
+	uint64_t netns;
+	struct abi_addr addr;
+	uint16_t port;
+	struct list link;
+	int fd[]; /* by thread; -1 none */
+};
+
 struct proxy {
 	struct proxy_plan plan;
 	struct thread *control;
 	struct table pods; /* struct listened */
+	struct list edges; /* struct edge */
 	struct loop_timer drain;
 	uint64_t drain_until;
 	void (*drained)(void *ctx);
@@ -55,6 +64,7 @@ static void site_start(struct thread *t)
 	list_init(&at->guards);
 	list_init(&at->exchanges);
 	list_init(&at->mirrors);
+	list_init(&at->edges);
 	list_init(&at->carriers);
 	list_init(&at->handshakes);
 	stalls_start(at);
@@ -92,7 +102,9 @@ static void site_end(struct thread *t)
 
 	loop_disarm(t->loop, &at->resume);
 	loop_disarm(t->loop, &at->stalls);
+	loop_disarm(t->loop, &at->edge_resume);
 	guests_leave(at, 0);
+	edge_close(at, 0, NULL, 0);
 	relays_end(at, 0, ABI_RESET, "the worker ends");
 	carriers_end(at, 0, "the worker ends");
 	serves_end(at, 0, ABI_RESET, "the worker ends");
@@ -112,6 +124,7 @@ int proxy_open(struct proxy **ret, const struct proxy_plan *plan)
 	int err;
 
 	p->plan = *plan;
+	list_init(&p->edges);
 	p->control = thread_control(plan->loop);
 	the = p;
 	err = threads_start(plan->threads, site_start, site_end);
@@ -136,6 +149,8 @@ void proxy_close(struct proxy *p)
 		free(container_of(l, struct listened, link));
 	}
 	table_free(&p->pods);
+	list_each_safe(l, next, &p->edges)
+		free(container_of(l, struct edge, link));
 	thread_control_end(p->control);
 	the = NULL;
 	free(p);
@@ -298,11 +313,113 @@ void proxy_each_listener(const struct proxy *p,
 	}
 }
 
+/* ------------------------------------------------------------------ listeners of Gateways */
+
+struct edge_job {
+	struct thread_job job;
+	uint64_t netns;
+	struct abi_addr addr;
+	uint16_t port;
+	int fd; /* -1: no more */
+};
+
+static void edge_run(struct thread *t, struct thread_job *job)
+{
+	struct edge_job *j = container_of(job, struct edge_job, job);
+
+	if (j->fd >= 0)
+		edge_listen(t->proxy, j->netns, &j->addr, j->port, j->fd);
+	else
+		edge_close(t->proxy, j->netns, &j->addr, j->port);
+	free(j);
+}
+
+static void edge_do(const struct edge *e, unsigned thread, int fd)
+{
+	struct edge_job *j = mem_alloc(sizeof(*j));
+
+	j->job.run = edge_run;
+	j->netns = e->netns;
+	j->addr = e->addr;
+	j->port = e->port;
+	j->fd = fd;
+	thread_do(thread_at(thread), &j->job);
+}
+
+static struct edge *edge_find(const struct proxy *p, uint64_t netns, const struct abi_addr *addr, uint16_t port)
+{
+	list_each(l, &p->edges) {
+		struct edge *e = container_of(l, struct edge, link);
+
+		if (e->netns == netns && e->port == port && addr_equal(&e->addr, addr))
+			return e;
+	}
+	return NULL;
+}
+
+static struct edge *edge_get(struct proxy *p, uint64_t netns, const struct abi_addr *addr, uint16_t port)
+{
+	struct edge *e = edge_find(p, netns, addr, port);
+
+	if (e)
+		return e;
+	e = mem_alloc(sizeof(*e) + threads_count() * sizeof(e->fd[0]));
+	e->netns = netns;
+	e->addr = *addr;
+	e->port = port;
+	for (unsigned i = 0; i < threads_count(); i++)
+		e->fd[i] = -1;
+	list_add(&p->edges, &e->link);
+	return e;
+}
+
+void proxy_edge_listen(struct proxy *p, uint64_t netns, const struct abi_addr *addr, uint16_t port, unsigned first,
+		       const int *fds, unsigned nfds)
+{
+	struct edge *e = edge_get(p, netns, addr, port);
+
+	for (unsigned i = 0; i < nfds; i++) {
+		if (first + i >= threads_count()) {
+			close(fds[i]);
+			continue;
+		}
+		e->fd[first + i] = fds[i];
+		edge_do(e, first + i, fds[i]);
+	}
+}
+
+void proxy_edge_close(struct proxy *p, uint64_t netns, const struct abi_addr *addr, uint16_t port)
+{
+	struct edge *e = edge_find(p, netns, addr, port);
+
+	if (!e)
+		return;
+	for (unsigned i = 0; i < threads_count(); i++)
+		if (e->fd[i] >= 0)
+			edge_do(e, i, -1);
+	list_del(&e->link);
+	free(e);
+}
+
+void proxy_each_edge(const struct proxy *p,
+		     void (*each)(void *to, const struct abi_addr *addr, uint16_t port, unsigned thread, int fd),
+		     void *to)
+{
+	list_each(l, &p->edges) {
+		const struct edge *e = container_of(l, struct edge, link);
+
+		for (unsigned i = 0; i < threads_count(); i++)
+			if (e->fd[i] >= 0)
+				each(to, &e->addr, e->port, i, e->fd[i]);
+	}
+}
+
 /* ------------------------------------------------------------------ what has changed */
 
 static void leave_work(struct site *at, struct round *r)
 {
 	guests_leave(at, r->netns);
+	edge_close(at, r->netns, NULL, 0);
 	relays_end(at, r->netns, ABI_POD_GONE, NULL);
 	carriers_end(at, r->netns, "the pod has gone");
 	serves_end(at, r->netns, ABI_POD_GONE, NULL);
@@ -341,6 +458,7 @@ static void judge_one(struct list *l, void *arg)
 static void view_work(struct site *at, struct round *r)
 {
 	guests_view_changed(at);
+	edge_view_changed(at);
 	tunnels_view_changed(at->dialer.tunnels); /* sources and destinations */
 	if (!(r->number & VIEW_POLICY))
 		return; /* addresses of other nodes come and go all the time */
@@ -378,6 +496,7 @@ static void drain_work(struct site *at, struct round *r)
 {
 	at->draining = true;
 	guests_leave(at, 0);
+	edge_close(at, 0, NULL, 0);
 	tunnels_drain(at->dialer.tunnels);
 	carriers_drain(at);
 	serves_drain(at);

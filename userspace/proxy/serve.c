@@ -6,6 +6,7 @@
  *	nobody said		whoever speaks first tells: a server is dialled at once, so that one who greets is heard
  *	TLSRoute		the client's first record has the name
  *	TCPRoute, else		bytes, to a backend of the route or to the Service itself: a relay
+ *	from outside		to a Gateway: HTTP, or TLS, whose ALPN tells which
  *
  * A Service of which a client was seen to speak HTTP is dialled only when the next client is late: so what is detected
  * costs one connection to a server, once. Bytes that do not come are not a failure.
@@ -19,6 +20,9 @@
 
 #define LATE_NS 100000000ull	 /* after that a server may be the one who speaks first */
 #define IDLE_NS 3600000000000ull /* without a first byte, where HTTP is declared */
+#define EDGE_IDLE_NS 60000000000ull /* the same, from outside */
+#define HANDSHAKE_NS 10000000000ull
+#define HANDSHAKES_MOST 4096 /* from outside, at once: what they hold is the stranger's to say */
 #define FIRST_BYTES 32768	 /* that are looked at: a ClientHello of the largest kind */
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,6 +49,8 @@ static void leave(struct serve *v)
 	dial_cancel(&v->dial);
 	loop_disarm(loop, &v->late);
 	buf_clear(&v->first, &v->site->thread->pool);
+	if (v->shakes)
+		v->site->edge_handshakes--;
 	list_del(&v->link);
 	v->site->relay_count--;
 	loop_cancel(loop, &v->task);
@@ -163,7 +169,8 @@ static void serve_http(struct serve *v, bool http2)
 		v->to = 0;
 	v->stream = NULL;
 	loop_disarm(t->loop, &v->late);
-	remember(v);
+	if (!v->edge)
+		remember(v);
 	set_state(v, SERVE_HTTP);
 	v->http = (http2 ? http2_server : http1_server)(t, s, &limits, &events, v);
 	if (v->site->draining)
@@ -429,12 +436,12 @@ static const uint8_t *gathered(const struct serve *v)
 /* The usual case is one run of the socket's, which stays where it is. */
 static void look(struct serve *v)
 {
-	const struct view_service *s = view_service(v->site->view, v->service);
+	const struct view_service *s = v->edge ? NULL : view_service(v->site->view, v->service);
 	struct stream_bytes run[STREAM_RUNS];
 	enum telling told = MORE;
 	char name[256] = "";
 
-	if (!s) {
+	if (!s && !v->edge) {
 		serve_close(v, ABI_NO_SERVICE_PORT, NULL);
 		return;
 	}
@@ -465,6 +472,15 @@ static void look_run(struct loop_task *t)
 	look(container_of(t, struct serve, task));
 }
 
+/* The client's handshake is done. */
+static void shaken(struct serve *v)
+{
+	v->shakes = false;
+	v->site->edge_handshakes--;
+	v->listener = tls_mark(v->stream);
+	serve_http(v, !strcmp(tls_alpn(v->stream), "h2"));
+}
+
 static void client_ready(struct stream *s, unsigned happened)
 {
 	struct serve *v = s->owner;
@@ -472,9 +488,11 @@ static void client_ready(struct stream *s, unsigned happened)
 	if (v->state != SERVE_LISTENS)
 		return;
 	if (happened & STREAM_FAILED)
-		serve_close(v, ABI_RESET, s->why);
-	else
+		serve_close(v, v->shakes ? ABI_HANDSHAKE_FAILED : ABI_RESET, s->why);
+	else if (!v->shakes)
 		look(v);
+	else if (happened & STREAM_OPEN)
+		shaken(v);
 }
 
 /* ------------------------------------------------------------------ begin */
@@ -533,6 +551,59 @@ void serve_begin(struct site *at, const struct view_pod *pod, const struct view_
 	look(v);
 	if (v->state == SERVE_LISTENS && !v->bytes)
 		wait_for_bytes(v);
+}
+
+/* ------------------------------------------------------------------ from outside */
+
+static struct serve *edge_new(struct site *at, const struct view_pod *gate, const struct abi_tuple *t)
+{
+	struct serve *v = mem_alloc(sizeof(*v));
+
+	v->site = at;
+	v->opened_ns = loop_now(at->thread->loop);
+	v->edge = v->declared = v->looks = true;
+	v->netns = gate->netns;
+	v->tuple = *t;
+	v->client = t->src;
+	v->client_port = t->src_port;
+	v->asked = t->dst;
+	v->asked_port = t->dst_port;
+	v->dial.done = dialled;
+	v->late.due = late_due;
+	v->task.run = look_run;
+	list_init(&v->exchanges);
+	list_add(&at->serves, &v->link);
+	at->relay_count++;
+	return v;
+}
+
+void serve_edge(struct site *at, const struct view_pod *gate, const struct gateway_port *port,
+		const struct abi_tuple *t, int fd)
+{
+	const struct tls_plan plan = {
+		.ctx = port->tls, .server = true, .anonymous = true, .deadline_ns = HANDSHAKE_NS};
+	struct serve *v;
+
+	if (port->secure && (!port->tls || at->edge_handshakes >= HANDSHAKES_MOST)) {
+		relay_refuse(at, fd, port->tls ? ABI_OVERLOADED : ABI_HANDSHAKE_FAILED, t,
+			     port->tls ? "too many handshakes" : "the Gateway's port has no certificate");
+		return;
+	}
+	v = edge_new(at, gate, t);
+	v->secure = port->secure;
+	v->stream = sock_prepared(at->thread, fd);
+	if (v->secure) {
+		v->shakes = true;
+		at->edge_handshakes++;
+		v->stream = tls_stream(at->thread, v->stream, &plan);
+	}
+	v->stream->ready = client_ready;
+	v->stream->owner = v;
+	if (v->secure)
+		return; /* its deadline is the handshake's */
+	look(v);
+	if (v->state == SERVE_LISTENS)
+		loop_arm(at->thread->loop, &v->late, EDGE_IDLE_NS);
 }
 
 /* ------------------------------------------------------------------ all of them */

@@ -181,6 +181,12 @@ static bool worth_another(const char *why)
 	return false;
 }
 
+/* A Gateway speaks from whatever address of the node leads there. */
+static struct abi_addr unspecified(const struct abi_addr *like)
+{
+	return addr_is_v4(like) ? (struct abi_addr){.byte = {[10] = 0xff, [11] = 0xff}} : (struct abi_addr){0};
+}
+
 /* false: there is no way to it any more. */
 static bool connect_tunnel(struct dial *d)
 {
@@ -196,7 +202,7 @@ static bool connect_tunnel(struct dial *d)
 	key = (struct tunnel_key){.source = from->spiffe,
 				  .server = to->spiffe,
 				  .addr = to->addr,
-				  .from = p->client,
+				  .from = from->gateway ? unspecified(&to->addr) : p->client,
 				  .netns = p->netns,
 				  .generation = to->generation,
 				  .port = HBONE_PORT};

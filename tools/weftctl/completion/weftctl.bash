@@ -18,13 +18,14 @@ _weftctl()
 		esac
 	done
 	case $command in
-	'') words="status pods services routes connections tunnels certs issue policy explain traffic pod splice reasons completion help version " ;;
+	'') words="status pods services routes gateways connections tunnels certs issue policy explain traffic pod splice reasons completion help version " ;;
 	pod) words="add del " ;;
 	splice) words="on off " ;;
 	'status'|'status '*) words="--wait " ;;
 	'pods'|'pods '*) words="$(weftctl $instance names --of pods 2>/dev/null) " ;;
 	'services'|'services '*) words="$(weftctl $instance names --of services 2>/dev/null) " ;;
 	'routes'|'routes '*) words="" ;;
+	'gateways'|'gateways '*) words="" ;;
 	'connections'|'connections '*) words="$(weftctl $instance names --of pods 2>/dev/null) " ;;
 	'tunnels'|'tunnels '*) words="$(weftctl $instance names --of pods 2>/dev/null) " ;;
 	'certs'|'certs '*) words="" ;;

@@ -13,6 +13,7 @@ complete -c weftctl -n '__fish_seen_subcommand_from pods' -a '(weftctl names --o
 complete -c weftctl -n __fish_use_subcommand -a services -d 'services in the kernel and their endpoints'
 complete -c weftctl -n '__fish_seen_subcommand_from services' -a '(weftctl names --of services 2>/dev/null)'
 complete -c weftctl -n __fish_use_subcommand -a routes -d 'routes of services, and what became of each'
+complete -c weftctl -n __fish_use_subcommand -a gateways -d 'listeners of Gateways on this node, and what became of each'
 complete -c weftctl -n __fish_use_subcommand -a connections -d 'live connections: path, reason, bytes each way, age'
 complete -c weftctl -n '__fish_seen_subcommand_from connections' -a '(weftctl names --of pods 2>/dev/null)'
 complete -c weftctl -n __fish_use_subcommand -a tunnels -d 'mutual TLS to other nodes: peers, identities, cipher, streams, bytes'

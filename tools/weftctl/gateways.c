@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gateways.c: `weftctl gateways`. See ctl.h. */
+#include "ctl.h"
+#include "grid.h"
+
+#include <stdlib.h>
+
+static const char *string_of(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "";
+}
+
+/* "yes", or why not */
+static void add_condition(struct grid *g, const json_t *listener, const char *is, const char *why)
+{
+	grid_add(g, "%s", json_is_true(json_object_get(listener, is)) ? "yes" : string_of(listener, why));
+}
+
+static void add_listener(struct grid *g, const json_t *gateway, const json_t *l, bool first)
+{
+	const char *hostname = string_of(l, "hostname"), *message = string_of(l, "message");
+
+	grid_add(g, "%s", first ? string_of(gateway, "gateway") : "");
+	grid_add(g, "%s", string_of(l, "name"));
+	grid_add(g, "%s", *hostname ? hostname : "*");
+	grid_add(g, "%lld", (long long)json_integer_value(json_object_get(l, "port")));
+	grid_add(g, "%s", string_of(l, "protocol"));
+	add_condition(g, l, "accepted", "accepted_reason");
+	add_condition(g, l, "resolved", "resolved_reason");
+	add_condition(g, l, "programmed", "programmed_reason");
+	grid_add(g, "%lld", (long long)json_integer_value(json_object_get(l, "routes")));
+	grid_add(g, "%s", *message ? message : "-");
+}
+
+/* One of another class: a line that says so. */
+static void add_other(struct grid *g, const json_t *gateway)
+{
+	grid_add(g, "%s", string_of(gateway, "gateway"));
+	for (unsigned i = 0; i < 8; i++)
+		grid_add(g, "-");
+	grid_add(g, "not ours: class %s", string_of(gateway, "class"));
+}
+
+int gateways_list(const struct ctl *c, const struct args *a)
+{
+	static const struct grid_column column[] = {
+		{"GATEWAY", GRID_CUT},	   {"LISTENER", GRID_CUT},    {"HOSTNAME", GRID_CUT},	{"PORT", GRID_RIGHT},
+		{"PROTOCOL", GRID_LEFT},   {"ACCEPTED", GRID_LEFT},   {"RESOLVED", GRID_LEFT},
+		{"PROGRAMMED", GRID_LEFT}, {"ROUTES", GRID_RIGHT},    {"MESSAGE", GRID_CUT},
+	};
+	json_t *request = json_pack("{s:s}", "command", "gateways"), *answer, *gateway, *listener;
+	struct grid g;
+	size_t i, k;
+	int err;
+
+	if (a->words)
+		json_object_set_new(request, "gateway", json_string(a->word[0]));
+	err = ask_worker_said(c, request, &answer);
+	if (err)
+		return err;
+	if (c->json) {
+		err = ask_print_json(c, answer);
+		json_decref(answer);
+		return err;
+	}
+	grid_open(&g, column, array_size(column));
+	json_array_foreach(json_object_get(answer, "gateways"), i, gateway)
+	{
+		if (!json_is_true(json_object_get(gateway, "ours")))
+			add_other(&g, gateway);
+		json_array_foreach(json_object_get(gateway, "listeners"), k, listener)
+			add_listener(&g, gateway, listener, !k);
+	}
+	grid_print(&g, c, a->words ? "no such Gateway: was it rejected? See weftctl status" : "no Gateways");
+	json_decref(answer);
+	return CTL_DONE;
+}
