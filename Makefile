@@ -230,7 +230,7 @@ net: all bench-programs bench-grpc peers kernel-programs $(BUILD)/tests/net/soak
 
 # Peers that are not ours, on either side of a tunnel (tests/interop).
 INTEROP ?= tests/interop
-interop: all bench-programs kernel-programs peers origin h2spec $(BUILD)/tests/net/soak
+interop: all bench-programs kernel-programs peers origin requests h2spec $(BUILD)/tests/net/soak
 	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 $(INTEROP) $(PYTEST_ARGS)
 
 # A server on weft's own codecs, and h2spec, which asks whether it speaks HTTP/2 (a Go module, by name and checksum).
@@ -239,7 +239,12 @@ ORIGIN_IN = $(filter base/% io/% http/%,$(WORKER_IN))
 origin: $(BUILD)/tests/interop/origin
 	@:
 
-$(BUILD)/tests/interop/origin: $(BUILD)/obj/tests/interop/programs/origin.o $(call object,obj,$(ORIGIN_IN))
+# What they read of HTTP/1, for comparison with other parsers.
+requests: $(BUILD)/tests/interop/requests
+	@:
+
+$(BUILD)/tests/interop/origin $(BUILD)/tests/interop/requests: $(BUILD)/tests/interop/%: \
+		$(BUILD)/obj/tests/interop/programs/%.o $(call object,obj,$(ORIGIN_IN))
 	$(say) LINK $@
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@ $^ $(WORKER_LIBS)
@@ -483,7 +488,7 @@ help:
 #:
 #: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
 
-.PHONY: all bpf tests test bpf-native interop origin h2spec equivalence equivalence-document net soak check check-kernels kernel-programs bench \
+.PHONY: all bpf tests test bpf-native interop origin requests h2spec equivalence equivalence-document net soak check check-kernels kernel-programs bench \
 	bench-programs bench-grpc peers demo fuzz check-setup lint format floors install uninstall clean help FORCE
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
