@@ -136,9 +136,9 @@ def still(lab, seen=EVER, node="n1"):
 
 @pytest.fixture(scope="module", autouse=True)
 def greeters(lab):
-    for pod in ("a", "b", "far"):
+    for pod in ("a", "b", "far", "quiet"):
         lab.start(pod, sys.executable, "-S", "-c", GREETER, pod, PORT)
-    for pod in ("a", "b", "far"):
+    for pod in ("a", "b", "far", "quiet"):
         labrun.wait_for(lambda p=pod: lab.listens(p, PORT), 10, f"greeter of {pod}")
 
 
@@ -354,6 +354,18 @@ def own(lab, s, source=0, service=0, path=0):
         *number(0, 3), pass_fds=(s.fileno(),))
 
 
+@pytest.fixture
+def way_back(lab, mesh):
+    """The routes that what is delivered to a and quiet needs: there when the worker has delivered something."""
+    for pod in ("a", "quiet"):
+        mesh.run(mesh.service([{"name": "tcp", "port": 80, "targetPort": PORT}],
+                              annotations={"weft.io/proxy": "always"}),
+                 mesh.slice(pod, ports=[{"name": "tcp", "port": PORT, "protocol": "TCP"}]))
+        mesh.wait(pod)
+        with connected(lab, "client", (mesh.vip, 80)) as s:
+            assert read_all(s).startswith(f"{pod}:{PORT}".encode())
+
+
 def deliver(lab, client, pod="a", **said):
     """The worker's connection to the app of a pod, from an address of somebody else."""
     s = lab.socket(pod)
@@ -367,7 +379,7 @@ def deliver(lab, client, pod="a", **said):
     return s
 
 
-def test_the_worker_delivers(lab):
+def test_the_worker_delivers(lab, way_back):  # noqa: ARG001
     know(lab, pod_object(lab, "far", node="n2"), strict())
     labrun.wait_for(lambda: lab.socket("n2").connect_ex((lab.ip("a"), PORT)) == errno.ECONNREFUSED, 5, "STRICT")
     before = {r["source"]: r["opened"] for r in lab.weftctl("traffic")["traffic"] if r["pod"] == "default/a"}
@@ -432,7 +444,7 @@ def delivered(lab, pod):
     return c, s
 
 
-def test_a_hop_is_spliced_and_switched(lab):
+def test_a_hop_is_spliced_and_switched(lab, way_back):  # noqa: ARG001
     """What it is called by does not change: the connection comes through a tunnel, whatever carries its last hop."""
     c, s = delivered(lab, "a")
     with c, s:
@@ -453,7 +465,7 @@ def test_a_hop_is_spliced_and_switched(lab):
     labrun.wait_for(lambda: not conns(lab), 5, "the end of the record")
 
 
-def test_a_hop_of_a_pod_that_does_not_want_it(lab):
+def test_a_hop_of_a_pod_that_does_not_want_it(lab, way_back):  # noqa: ARG001
     c, s = delivered(lab, "quiet")
     with c, s:
         assert hop(lab, c, s, "pod_off")["path"] == "tunnel"
