@@ -129,6 +129,11 @@ void sock_prepare(int fd);   /* sets them */
 struct stream *sock_stream(struct thread *t, int fd) must_check;
 /* The same, of one that has them. */
 struct stream *sock_prepared(struct thread *t, int fd) must_check;
+/*
+ * The same, for who nearly always waits for bytes (a codec of HTTP): told of them by level, he is spared the recv()
+ * that finds nothing behind each that took what there was.
+ */
+struct stream *sock_awaited(struct thread *t, int fd) must_check;
 /* The next connection of a listener, and who it is: fd, O_NONBLOCK, or -errno. */
 int sock_accept(int listener, struct abi_addr *ret, uint16_t *ret_port) must_check;
 /*

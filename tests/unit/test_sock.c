@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -354,6 +355,69 @@ static void close_in_order_with_unread_bytes(void **state)
 	rest();
 }
 
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Told by level: of what a short read left, of room, of the end; and nothing that nobody wants keeps the loop awake. */
+static void by_level(void **state)
+{
+	size_t written = 0, n, got = 0;
+	struct owner o;
+	struct stream *s;
+	uint64_t before;
+	int fd[2];
+
+	pair(fd);
+	s = own(sock_awaited(thread, fd[0]), &o);
+	for (unsigned i = 1; i <= 20; i++) {
+		assert_int_equal(peeked(s, 100), 0);
+		assert_int_equal(write(fd[1], junk, 150), 150);
+		UNTIL(o.readable == 2 * i - 1);
+		assert_int_equal(peeked(s, 100), 100);
+		stream_consume(s, 100);
+		assert_int_equal(peeked(s, 100), 50); /* that read was full */
+		stream_consume(s, 50);
+		assert_int_equal(peeked(s, 100), 0);
+		assert_int_equal(write(fd[1], junk, 10), 10);
+		UNTIL(o.readable == 2 * i);
+		assert_int_equal(peeked(s, 100), 10);
+		stream_consume(s, 10);
+		if (i % 5)
+			continue;
+		/* Bytes that nobody asks for, then asked for again. */
+		assert_int_equal(write(fd[1], junk, 30), 30);
+		before = cpu_ns();
+		turn(50 * MS);
+		assert_true(cpu_ns() - before < 30 * MS);
+		assert_int_equal(o.readable, 2 * i);
+		assert_int_equal(peeked(s, 100), 30);
+		stream_consume(s, 30);
+	}
+	do {
+		n = write_bytes(s, junk, sizeof(junk));
+		written += n;
+	} while (n == sizeof(junk));
+	assert_int_equal(stream_room(s), 0);
+	while (got < written)
+		got += (size_t)read(fd[1], junk, sizeof(junk));
+	UNTIL(o.writable == 1);
+	assert_int_equal(peeked(s, 100), 0);
+	close(fd[1]);
+	UNTIL(o.readable == 41);
+	assert_int_equal(peeked(s, 100), 0);
+	assert_true(s->ended);
+	before = cpu_ns();
+	turn(50 * MS);
+	assert_true(cpu_ns() - before < 30 * MS);
+	stream_close(s, NULL);
+	rest();
+}
+
 /* Who has said that he sends no more is not waited for, unless he has sent something nevertheless. */
 static void close_of_a_silent_peer(void **state)
 {
@@ -588,6 +652,7 @@ int main(void)
 		TEST(bytes_before_a_reset_are_read),
 		TEST(close_with_a_reason_resets),
 		TEST(close_in_order_with_unread_bytes),
+		TEST(by_level),
 		TEST(close_of_a_silent_peer),
 		TEST(a_peer_that_never_ends),
 		TEST(no_event_after_close),

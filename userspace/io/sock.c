@@ -2,12 +2,15 @@
 /*
  * sock.c: a TCP connection as a stream.
  *
- * One epoll registration for its life, for edges: no system call but recv() and sendmsg() where bytes move. What the
- * kernel has told is remembered (may_read, may_write), and who asked in vain is remembered (want_read, want_write);
- * where the two meet, the owner is called.
+ * One epoll registration for its life: no system call but recv() and sendmsg() where bytes move. What the kernel has
+ * told is remembered (may_read, may_write), and who asked in vain is remembered (want_read, want_write); where the two
+ * meet, the owner is called.
  *
  * A short read does not mean that nothing is left: bytes that sk_msg moved and bytes that TCP brought are two queues
- * and one recv() takes from one of them. So it reads until EAGAIN, but for sockets that carry TCP only.
+ * and one recv() takes from one of them. Told by edges, it reads until EAGAIN, but for sockets that carry TCP only.
+ * Told by level, it need not: the next wait tells of what is left, and looks itself, which is cheaper than a call. But
+ * what nobody wants to read, and room to write, would be told for ever: then it changes to edges, and back when it has
+ * found nothing so often that it is worth the call.
  */
 #include <assert.h>
 #include <errno.h>
@@ -22,7 +25,9 @@
 
 #include "stream.h"
 
-#define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define EDGES (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define LEVEL (EPOLLIN | EPOLLRDHUP)
+#define DRY 8 /* reads that brought nothing, until it is told by level */
 #define LINGER_NS 2000000000ull /* for what a peer still sends after our close() in order */
 
 enum sock_state {
@@ -48,6 +53,7 @@ struct sock {
 	bool tcp_only; /* sock_tcp_only() */
 	bool may_read, may_write;
 	bool want_read, want_write;
+	uint8_t dry; /* reads that brought nothing, told by edges */
 };
 
 static struct sock *of(const struct stream *s)
@@ -145,6 +151,26 @@ static void end(struct sock *k)
 	loop_defer(l, &k->task);
 }
 
+/* ------------------------------------------------------------------ by edges or by level */
+
+static bool by_level(const struct sock *k)
+{
+	return !(k->watch.events & EPOLLET);
+}
+
+static void tell_by(struct sock *k, uint32_t events)
+{
+	int r;
+
+	k->dry = 0;
+	if (k->watch.events == events || !k->watch.active)
+		return;
+	k->watch.events = events;
+	r = loop_watch(k->stream.thread->loop, &k->watch);
+	if (r < 0)
+		fail(k, -r);
+}
+
 /* ------------------------------------------------------------------ reading */
 
 /* Of a socket that is never spliced TCP says what is left: if that is nothing, the next recv() can be spared. */
@@ -160,6 +186,8 @@ static ssize_t receive(struct sock *k, uint8_t *to, size_t most)
 	do
 		n = k->tcp_only ? recvmsg(k->fd, &m, MSG_DONTWAIT) : recv(k->fd, to, most, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
+	if (by_level(k) && n > 0 && (size_t)n < most)
+		k->may_read = false;
 	c = k->tcp_only && n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
 	if (c && c->cmsg_level == SOL_TCP && c->cmsg_type == TCP_CM_INQ && c->cmsg_len == CMSG_LEN(sizeof(left))) {
 		memcpy(&left, CMSG_DATA(c), sizeof(left));
@@ -193,6 +221,8 @@ static void nothing_came(struct sock *k, ssize_t n)
 	} else if (errno == EAGAIN) {
 		k->may_read = false;
 		k->want_read = true;
+		if (!by_level(k) && !k->tcp_only && k->may_write && ++k->dry == DRY)
+			tell_by(k, LEVEL);
 	} else {
 		fail(k, errno);
 	}
@@ -271,6 +301,14 @@ void sock_give_back(struct stream *s, struct buf *bytes)
 
 /* ------------------------------------------------------------------ writing */
 
+static void full(struct sock *k)
+{
+	k->may_write = false;
+	k->want_write = true;
+	if (by_level(k))
+		tell_by(k, EDGES);
+}
+
 static size_t sock_room(struct stream *s)
 {
 	struct sock *k = of(s);
@@ -300,18 +338,16 @@ static size_t sock_write(struct stream *s, const struct stream_bytes *run, unsig
 	do
 		n = sendmsg(k->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
-	if (n < 0) {
+	if (n < 0 && errno != EAGAIN) {
 		k->may_write = false;
 		k->want_write = true;
-		if (errno != EAGAIN)
-			fail(k, errno);
+		fail(k, errno);
 		return 0;
 	}
+	if (n < (ssize_t)all)
+		full(k);
+	n = n < 0 ? 0 : n;
 	s->written_bytes += (uint64_t)n;
-	if ((size_t)n < all) {
-		k->may_write = false;
-		k->want_write = true;
-	}
 	return (size_t)n;
 }
 
@@ -448,6 +484,8 @@ static void ready(struct loop_watch *w, uint32_t events)
 
 	if (k->state == SOCK_LINGERS && discard(k))
 		end(k);
+	if (k->state == SOCK_FAILED)
+		tell_by(k, EDGES);
 	if (k->state > SOCK_OPEN)
 		return;
 	if (k->state == SOCK_CONNECTING) {
@@ -459,6 +497,8 @@ static void ready(struct loop_watch *w, uint32_t events)
 		k->may_read = true;
 		if (k->want_read)
 			tell |= STREAM_READABLE;
+		else if (by_level(k))
+			tell_by(k, EDGES);
 		k->want_read = false;
 	}
 	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
@@ -500,7 +540,7 @@ static struct sock *make(struct thread *t, int fd, enum sock_state state)
 	k->fd = fd;
 	k->state = state;
 	list_init(&k->orphan.link);
-	k->watch = (struct loop_watch){.fd = fd, .events = EVENTS, .ready = ready};
+	k->watch = (struct loop_watch){.fd = fd, .events = EDGES, .ready = ready};
 	return k;
 }
 
@@ -524,13 +564,24 @@ static void start_watch(struct sock *k)
 		fail(k, -r);
 }
 
-struct stream *sock_prepared(struct thread *t, int fd)
+static struct stream *made(struct thread *t, int fd, uint32_t events)
 {
 	struct sock *k = make(t, fd, SOCK_OPEN);
 
 	k->may_read = k->may_write = true;
+	k->watch.events = events;
 	start_watch(k);
 	return &k->stream;
+}
+
+struct stream *sock_prepared(struct thread *t, int fd)
+{
+	return made(t, fd, EDGES);
+}
+
+struct stream *sock_awaited(struct thread *t, int fd)
+{
+	return made(t, fd, LEVEL);
 }
 
 struct stream *sock_stream(struct thread *t, int fd)
@@ -577,8 +628,10 @@ void sock_tcp_only(struct stream *s)
 {
 	int on = 1;
 
-	if (s->ops == &ops)
-		of(s)->tcp_only = !setsockopt(of(s)->fd, SOL_TCP, TCP_INQ, &on, sizeof(on));
+	if (s->ops != &ops)
+		return;
+	of(s)->tcp_only = !setsockopt(of(s)->fd, SOL_TCP, TCP_INQ, &on, sizeof(on));
+	tell_by(of(s), EDGES);
 }
 
 bool sock_stale(const struct stream *s)

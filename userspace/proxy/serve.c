@@ -539,7 +539,7 @@ void serve_begin(struct site *at, const struct view_pod *pod, const struct view_
 	list_init(&v->exchanges);
 	list_add(&at->serves, &v->link);
 	at->relay_count++;
-	v->stream = sock_prepared(at->thread, fd);
+	v->stream = sock_awaited(at->thread, fd);
 	v->stream->ready = client_ready;
 	v->stream->owner = v;
 	v->looks = has_http(v, s) || (!s->routes && s->protocol != VIEW_TCP && s->protocol != VIEW_TLS);
