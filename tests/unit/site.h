@@ -475,6 +475,16 @@ SITE_FN int site_accept(int listening)
 	return fd;
 }
 
+static int site_socket_error; /* what the supervisor answers who asks for sockets; 0: he gets them */
+
+SITE_FN void site_ask(void *ctx, struct socket_order *o)
+{
+	if (site_socket_error)
+		socket_pool_answer(o, site_socket_error, NULL, 0);
+	else
+		dialer_ask(ctx, o);
+}
+
 /* Pod 1001 shop/client 10.1.0.1, pod 1002 shop/app 10.1.0.2. */
 SITE_FN int site_begin(void (*answered)(struct http_exchange *x, const struct http_head *h))
 {
@@ -487,7 +497,7 @@ SITE_FN int site_begin(void (*answered)(struct http_exchange *x, const struct ht
 	scene_enrol(scene.world, 1, "shop/client", "client", "10.1.0.1", "");
 	scene_enrol(scene.world, 2, "shop/app", "app", "10.1.0.2", "app=app");
 	site_take_in();
-	site = (struct site){.thread = thread, .view = view, .conns = -1};
+	site = (struct site){.thread = thread, .view = view, .conns = -1, .affinity = -1};
 	list_init(&site.relays);
 	list_init(&site.serves);
 	list_init(&site.guards);
@@ -495,8 +505,12 @@ SITE_FN int site_begin(void (*answered)(struct http_exchange *x, const struct ht
 	list_init(&site.mirrors);
 	list_init(&site.carriers);
 	list_init(&site.handshakes);
-	dialer_setup(&site.dialer);
-	site.dialer.view = view;
+	site_socket_error = 0;
+	site.dialer = (struct dialer){.thread = thread,
+				      .sockets = socket_pool_new(thread, &(const struct socket_pool_plan){
+										 .control = thread, .ask = site_ask}),
+				      .random = {.s = {1, 2}},
+				      .view = view};
 	site.dialer.own = map_new(BPF_MAP_TYPE_HASH, sizeof(int), sizeof(struct abi_own), 1024);
 	if (answered)
 		site.pool = http_pool_new(
