@@ -132,6 +132,38 @@ static void tcp_only(void **state)
 	}
 }
 
+/* Where both have ended, close() says FIN; if it does not come, the turn's end does. */
+static void the_last_fin(void **state)
+{
+	struct owner o;
+	struct stream *s;
+	unsigned i;
+	char c;
+	int fd[2];
+
+	for (i = 0; i < 2; i++) {
+		pair(fd);
+		s = own(sock_stream(thread, fd[0]), &o);
+		assert_int_equal(shutdown(fd[1], SHUT_WR), 0);
+		while (!s->ended) {
+			assert_int_equal(peeked(s, 100), 0);
+			turn(MS / 2);
+		}
+		stream_finish(s);
+		assert_int_equal(recv(fd[1], &c, 1, MSG_DONTWAIT), -1);
+		assert_int_equal(errno, EAGAIN);
+		if (i)
+			stream_close(s, NULL);
+		else
+			rest();
+		assert_int_equal(recv(fd[1], &c, 1, 0), 0);
+		if (!i)
+			stream_close(s, NULL);
+		close(fd[1]);
+		rest();
+	}
+}
+
 /* What is not consumed is there again, in whatever portions. */
 static void a_rest_is_kept(void **state)
 {
@@ -226,9 +258,9 @@ static void peer_finishes_first(void **state)
 	assert_int_equal(peeked(s, 100), 0);
 	assert_int_equal(write_bytes(s, "answer", 6), 6);
 	stream_finish(s);
+	rest();
 	assert_int_equal(recv(fd[1], c, 6, MSG_WAITALL), 6);
 	assert_int_equal(read(fd[1], c, 1), 0);
-	rest();
 	assert_int_equal(o.failed, 0);
 	stream_close(s, NULL);
 	close(fd[1]);
@@ -644,6 +676,7 @@ int main(void)
 		TEST(readable_comes_once_and_only_if_asked),
 		TEST(several_are_looked_at_at_once),
 		TEST(tcp_only),
+		TEST(the_last_fin),
 		TEST(a_rest_is_kept),
 		TEST(full_and_room_again),
 		TEST(peer_finishes_first),

@@ -42,7 +42,7 @@ struct sock {
 	struct stream stream;
 	struct loop_watch watch;
 	struct loop_timer deadline; /* of connecting and of lingering */
-	struct loop_task task;	    /* tells the failure, or frees */
+	struct loop_task task;	    /* our FIN, while it is open; tells the failure, or frees */
 	struct thread_orphan orphan;
 	struct buf rest; /* was received and not consumed */
 	size_t lent;	 /* bytes of scratch, or of rest, that the owner looks at */
@@ -351,13 +351,25 @@ static size_t sock_write(struct stream *s, const struct stream_bytes *run, unsig
 	return (size_t)n;
 }
 
+static void say_fin(struct loop_task *t)
+{
+	shutdown(container_of(t, struct sock, task)->fd, SHUT_WR);
+}
+
 static void sock_finish(struct stream *s)
 {
 	struct sock *k = of(s);
 
 	/* Fails only if the connection is gone, which epoll tells. While connecting: when it stands. */
-	if (k->state == SOCK_OPEN)
+	if (k->state != SOCK_OPEN)
+		return;
+	if (!s->ended) {
 		shutdown(k->fd, SHUT_WR);
+		return;
+	}
+	/* Both ways have ended: the owner is about to close it, and close(2) says FIN as well. */
+	k->task.run = say_fin;
+	loop_defer(s->thread->loop, &k->task);
 }
 
 /* ------------------------------------------------------------------ the end */
