@@ -476,6 +476,42 @@ static void never_is_far_away(void **state)
 	loop_disarm(loop, &never);
 }
 
+struct ring {
+	struct loop_timer timer;
+	unsigned rang;
+	struct ring *first; /* armed in the callback, for `after` */
+	uint64_t after;
+};
+
+static void ring(struct loop_timer *t)
+{
+	struct ring *r = container_of(t, struct ring, timer);
+
+	r->rang++;
+	if (r->first)
+		loop_arm(loop, &r->first->timer, r->after);
+	else
+		loop_stop(loop);
+}
+
+/* The loop sleeps for what is due first, also where that came later or has gone. */
+static void the_first_of_all_wakes_it(void **state)
+{
+	struct ring last = {.timer.due = ring}, gone = {.timer.due = ring}, soon = {.timer.due = ring};
+	struct ring begin = {.timer.due = ring, .first = &soon, .after = 5 * MS};
+	uint64_t began = clock_ns();
+
+	loop_arm(loop, &last.timer, 60000ull * MS);
+	loop_arm(loop, &gone.timer, 40 * MS), loop_arm(loop, &begin.timer, MS);
+	run(); /* asleep for `last`, or `gone`, it has to be woken for `soon` */
+	assert_true(begin.rang == 1 && soon.rang == 1 && !gone.rang);
+	loop_disarm(loop, &gone.timer);
+	loop_arm(loop, &soon.timer, 80 * MS);
+	run();
+	assert_true(soon.rang == 2 && !gone.rang && !last.rang && clock_ns() - began >= 80 * MS);
+	loop_disarm(loop, &last.timer);
+}
+
 /* ------------------------------------------------------------------ tasks */
 
 struct chore {
@@ -651,6 +687,7 @@ int main(void)
 		TEST(a_timer_that_arms_itself_starves_nobody),
 		TEST(a_disarmed_timer_is_not_called),
 		TEST(never_is_far_away),
+		TEST(the_first_of_all_wakes_it),
 		TEST(a_task_runs_once_at_the_end),
 		TEST(a_task_that_comes_again_starves_nobody),
 		TEST(a_cancelled_task_does_not_run),

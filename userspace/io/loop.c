@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* loop.c: epoll, the timer wheel, and what waits for the end of the turn. */
+/*
+ * loop.c: epoll, the timer wheel, and what waits for the end of the turn.
+ *
+ * The wheel's next tick is a timerfd's and not the timeout of each wait, which would set a timer in the kernel and take
+ * it back in every turn. It is set when something is due before it, and left alone when that is disarmed: it then wakes
+ * the loop once for nothing.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "wheel.h"
 
 struct loop {
-	int epoll;
+	int epoll, timer;
+	uint64_t alarm; /* tick of which the timerfd tells; it has, when that has come */
 	bool stop;
 	uint64_t now; /* of this turn */
 	struct list watches;
@@ -24,6 +32,7 @@ struct loop {
 
 struct loop *loop_new(void)
 {
+	struct epoll_event alarm = {.events = EPOLLIN | EPOLLET}; /* of no watch: that it came is all */
 	struct loop *l = mem_alloc(sizeof(*l));
 
 	list_init(&l->watches);
@@ -32,8 +41,9 @@ struct loop *loop_new(void)
 	l->now = clock_ns();
 	wheel_init(&l->wheel, wheel_tick(l->now));
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (l->epoll < 0) {
-		log_error("epoll_create1: %m: raise the limit of open files (ulimit -n)");
+	l->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (l->epoll < 0 || l->timer < 0 || epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->timer, &alarm)) {
+		log_error("no loop: %m: raise the limit of open files (ulimit -n)");
 		abort();
 	}
 	return l;
@@ -58,6 +68,7 @@ void loop_free(struct loop *l)
 	disarm_all(l, &l->due);
 	for (i = 0; i < array_size(l->wheel.slot); i++)
 		disarm_all(l, &l->wheel.slot[i]);
+	close(l->timer);
 	close(l->epoll);
 	free(l);
 }
@@ -151,38 +162,42 @@ void loop_around_wait(struct loop *l, void (*before)(void), void (*after)(void))
 
 /* ------------------------------------------------------------------ a turn */
 
-/* How long nothing is to do: NULL for ever. */
-static struct timespec *wait_time(struct loop *l, struct timespec *ts)
+/* The timerfd is read by nobody: each time it is due is an edge. */
+static void set_alarm(struct loop *l, uint64_t tick)
 {
-	uint64_t tick, due, now;
+	uint64_t due = tick << WHEEL_TICK_BITS;
+	const struct itimerspec at = {
+		.it_value = {.tv_sec = (time_t)(due / 1000000000u), .tv_nsec = (long)(due % 1000000000u)}};
 
-	*ts = (struct timespec){0};
+	timerfd_settime(l->timer, TFD_TIMER_ABSTIME, &at, NULL); /* a time that has passed is due at once */
+	l->alarm = tick;
+}
+
+/* Is nothing to do until something happens? Then the alarm is set for what has a time. */
+static bool may_sleep(struct loop *l)
+{
+	uint64_t tick;
+
 	if (!list_empty(&l->due) || !list_empty(&l->tasks))
-		return ts;
-	if (!wheel_next(&l->wheel, &tick))
-		return NULL;
-	if (tick > wheel_tick(UINT64_MAX))
-		return NULL; /* loop_arm(UINT64_MAX): never */
-	due = tick << WHEEL_TICK_BITS;
-	now = clock_ns();
-	if (due > now) {
-		ts->tv_sec = (time_t)((due - now) / 1000000000u);
-		ts->tv_nsec = (long)((due - now) % 1000000000u);
-	}
-	return ts;
+		return false;
+	if (!wheel_next(&l->wheel, &tick) || tick > wheel_tick(UINT64_MAX)) /* loop_arm(UINT64_MAX): never */
+		return true;
+	if (tick < l->alarm || l->alarm <= wheel_tick(l->now))
+		set_alarm(l, tick);
+	return true;
 }
 
 static int wait_events(struct loop *l)
 {
-	struct timespec ts, *wait;
+	bool sleep;
 	int n, error;
 
 	if (l->next < l->events)
 		return 0; /* loop_stop() left them; an edge would not come again */
-	wait = wait_time(l, &ts);
+	sleep = may_sleep(l);
 	if (l->before_wait)
 		l->before_wait();
-	n = epoll_pwait2(l->epoll, l->event, LOOP_BATCH, wait, NULL);
+	n = epoll_wait(l->epoll, l->event, LOOP_BATCH, sleep ? -1 : 0);
 	error = errno;
 	if (l->after_wait)
 		l->after_wait();
@@ -200,7 +215,7 @@ static void deliver(struct loop *l)
 		uint32_t events;
 
 		if (!w)
-			continue; /* stopped meanwhile */
+			continue; /* the alarm, or stopped meanwhile */
 		/* A callback before this one may have changed what the watch wants. */
 		events = e.events & (w->events | EPOLLERR | EPOLLHUP);
 		if (events)
