@@ -120,8 +120,9 @@ enum stream_pump stream_pump_heard(struct stream *in, struct stream *out, uint64
 /* ------------------------------------------------------------------ io/sock.c: TCP */
 
 /*
- * What each socket has: O_NONBLOCK, TCP_NODELAY, SO_KEEPALIVE with TCP_KEEPIDLE, SO_LINGER {1, 0}, by which whatever
- * dies with the process is reset. Who makes a socket sets them, and accept() hands a listener's on.
+ * What each socket has: O_NONBLOCK, TCP_NODELAY, SO_LINGER {1, 0}, by which whatever dies with the process is reset,
+ * and SO_KEEPALIVE with TCP_KEEPIDLE unless the other end is an app in the same netns. Who makes a socket sets them,
+ * and accept() hands a listener's on.
  */
 #define SOCK_KEEPALIVE_S 180 /* ztunnel's */
 void sock_prepare(int fd);   /* sets them */

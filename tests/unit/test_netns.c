@@ -61,8 +61,8 @@ static int option(int sock, int level, int name)
 	return value;
 }
 
-/* Of the pod's netns, of weft's user, not blocking, closed at exec; and we are home. */
-static void of_the_pod(int sock)
+/* Of the pod's netns, of weft's user, not blocking, closed at exec; `far`: kept alive; and we are home. */
+static void of_the_pod(int sock, bool far)
 {
 	int netns = netns_of(sock), here = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	struct linger linger = {0};
@@ -77,8 +77,9 @@ static void of_the_pod(int sock)
 	assert_true(fcntl(sock, F_GETFL) & O_NONBLOCK);
 	assert_int_equal(fcntl(sock, F_GETFD), FD_CLOEXEC);
 	assert_int_equal(option(sock, IPPROTO_TCP, TCP_NODELAY), 1);
-	assert_int_equal(option(sock, SOL_SOCKET, SO_KEEPALIVE), 1);
-	assert_int_equal(option(sock, IPPROTO_TCP, TCP_KEEPIDLE), SOCK_KEEPALIVE_S);
+	assert_int_equal(option(sock, SOL_SOCKET, SO_KEEPALIVE), far);
+	if (far)
+		assert_int_equal(option(sock, IPPROTO_TCP, TCP_KEEPIDLE), SOCK_KEEPALIVE_S);
 	len = sizeof(linger);
 	assert_int_equal(getsockopt(sock, SOL_SOCKET, SO_LINGER, &linger, &len), 0);
 	assert_true(linger.l_onoff && !linger.l_linger);
@@ -97,7 +98,7 @@ static void listeners_of_every_thread(void **state)
 		struct sockaddr_in6 at = {0};
 		socklen_t len = sizeof(at);
 
-		of_the_pod(sock[i]);
+		of_the_pod(sock[i], netns_ports[i % WIRE_LISTENERS] != ABI_PORT_OUTBOUND);
 		assert_int_equal(getsockname(sock[i], (struct sockaddr *)&at, &len), 0);
 		assert_int_equal(ntohs(at.sin6_port), netns_ports[i % WIRE_LISTENERS]);
 		assert_int_equal(option(sock[i], SOL_SOCKET, SO_ACCEPTCONN), 1);
@@ -136,7 +137,7 @@ static void outgoing_sockets(void **state)
 		for (unsigned k = 0; k < w.count; k++) {
 			bool app = w.kind == WIRE_SOCKET_APP;
 
-			of_the_pod(sock[k]);
+			of_the_pod(sock[k], !app);
 			assert_int_equal(option(sock[k], SOL_SOCKET, SO_PROTOCOL), IPPROTO_TCP);
 			assert_int_equal(option(sock[k], SOL_SOCKET, SO_DOMAIN), w.ipv6 ? AF_INET6 : AF_INET);
 			assert_int_equal(option(sock[k], SOL_SOCKET, SO_MARK), app ? WIRE_SOCKET_MARK : 0);

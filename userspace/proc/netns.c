@@ -132,24 +132,29 @@ static bool set(int sock, int level, int option, int value)
 	return !setsockopt(sock, level, option, &value, sizeof(value));
 }
 
-/* What a listener hands on to all that it accepts: here once, and not in the worker for each connection. */
-static bool set_stream(int sock)
+/*
+ * What a listener hands on to all that it accepts: here once, and not in the worker for each connection. `far`: the
+ * other end may be on another machine, which can vanish. An app's is in the same netns, and the kernel that has both
+ * cannot lose one of them.
+ */
+static bool set_stream(int sock, bool far)
 {
 	const struct linger reset = {.l_onoff = 1};
 
-	return set(sock, IPPROTO_TCP, TCP_NODELAY, 1) && set(sock, SOL_SOCKET, SO_KEEPALIVE, 1) &&
-	       set(sock, IPPROTO_TCP, TCP_KEEPIDLE, SOCK_KEEPALIVE_S) &&
-	       !setsockopt(sock, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	return set(sock, IPPROTO_TCP, TCP_NODELAY, 1) &&
+	       !setsockopt(sock, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) &&
+	       (!far || (set(sock, SOL_SOCKET, SO_KEEPALIVE, 1) &&
+			 set(sock, IPPROTO_TCP, TCP_KEEPIDLE, SOCK_KEEPALIVE_S)));
 }
 
 /* After enter_as_owner(): the kernel takes the file system's user for the one who makes a socket. */
-static int make_socket(int family, enum abi_path path, const struct netns_own *own)
+static int make_socket(int family, bool far, enum abi_path path, const struct netns_own *own)
 {
 	int sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP), err;
 
 	if (sock < 0)
 		return -errno;
-	err = set_stream(sock) ? own->mark(own->ctx, sock, path) : -errno;
+	err = set_stream(sock, far) ? own->mark(own->ctx, sock, path) : -errno;
 	if (!err)
 		return sock;
 	close(sock);
@@ -177,14 +182,14 @@ static int listen_at(const struct abi_addr *addr, uint16_t port, const struct ne
 	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
 	struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(port)};
 	const struct sockaddr *to = (struct sockaddr *)&six;
-	bool any = addr_is_zero(addr), v4 = !any && addr_is_v4(addr);
+	bool any = addr_is_zero(addr), v4 = !any && addr_is_v4(addr), far = port != ABI_PORT_OUTBOUND;
 	socklen_t len = sizeof(six);
-	int sock = v4 ? -EAFNOSUPPORT : make_socket(AF_INET6, ABI_PATH_NONE, own), err;
+	int sock = v4 ? -EAFNOSUPPORT : make_socket(AF_INET6, far, ABI_PATH_NONE, own), err;
 
 	memcpy(&six.sin6_addr, addr->byte, any ? 0 : sizeof(six.sin6_addr));
 	memcpy(&four.sin_addr, addr->byte + 12, v4 ? sizeof(four.sin_addr) : 0);
 	if (sock < 0 && (any || v4)) { /* also a kernel without IPv6, or ipv6.disable=1 */
-		sock = make_socket(AF_INET, ABI_PATH_NONE, own);
+		sock = make_socket(AF_INET, far, ABI_PATH_NONE, own);
 		if (sock < 0)
 			return sock;
 		to = (struct sockaddr *)&four;
@@ -230,7 +235,7 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 static int outgoing(const struct wire_sockets *w, const struct netns_own *own)
 {
 	bool app = w->kind == WIRE_SOCKET_APP, good;
-	int sock = make_socket(w->ipv6 ? AF_INET6 : AF_INET, app ? ABI_PATH_TUNNEL : ABI_PATH_NONE, own), err;
+	int sock = make_socket(w->ipv6 ? AF_INET6 : AF_INET, !app, app ? ABI_PATH_TUNNEL : ABI_PATH_NONE, own), err;
 
 	if (sock < 0)
 		return sock;
