@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+/* A client's connection to a Service that is looked into: what is spoken on it, and who serves it then. */
+#include "site.h"
+
+#define PORT 8080
+#define OK(body) "HTTP/1.1 200 OK\r\nContent-Length: " body "\r\n\r\n"
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: web.shop\r\n\r\n"
+
+static int one, two; /* listeners of 10.3.0.1 and 10.3.0.2 */
+
+/* shop/web:80 at 10.3.0.1 and, if it says so, 10.3.0.2; `protocol`: its appProtocol, "" none. */
+static void service(const char *protocol, bool both)
+{
+	site_yaml("apiVersion: v1\nkind: Service\n"
+		  "metadata: {namespace: shop, name: web, annotations: {weft.io/proxy: always}}\n"
+		  "spec: {clusterIPs: [10.96.0.1], ports: [{name: p, port: 80, targetPort: 8080%s%s}]}\n"
+		  "---\n"
+		  "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+		  "metadata: {namespace: shop, name: web-1, labels: {kubernetes.io/service-name: web}}\n"
+		  "addressType: IPv4\nendpoints: [{addresses: [10.3.0.1]}%s]\nports: [{name: p, port: 8080}]\n",
+		  *protocol ? ", appProtocol: " : "", protocol, both ? ", {addresses: [10.3.0.2]}" : "");
+}
+
+static void route(const char *kind, const char *backend)
+{
+	site_yaml("apiVersion: gateway.networking.k8s.io/v1\nkind: %s\nmetadata: {namespace: shop, name: web}\n"
+		  "spec: {parentRefs: [{group: '', kind: Service, name: web}], rules: [{backendRefs: [{name: %s, "
+		  "port: 80}]}]}\n",
+		  kind, backend);
+}
+
+/* What the kernel has captured, on its way to 10.3.0.1: the far end of it. */
+static int capture(void)
+{
+	struct abi_addr vip = scene_addr("10.96.0.1");
+	struct abi_conn c = {.service = world_front(scene.world, &vip, 80)->number,
+			     .asked = vip,
+			     .asked_port = 80,
+			     .target = scene_addr("10.3.0.1"),
+			     .target_port = PORT};
+	const struct view_service *s = view_service(view, c.service);
+	struct abi_tuple t = {.src = scene_addr("10.1.0.1"), .src_port = 4711};
+	int fd[2];
+
+	assert_non_null(s);
+	assert_true(serve_wants(s));
+	pair(fd);
+	sock_prepare(fd[0]);
+	assert_int_equal(fcntl(fd[0], F_SETFL, O_NONBLOCK), 0);
+	serve_begin(&site, view_pod(view, 1001), s, &c, &t, fd[0]);
+	return fd[1];
+}
+
+static struct raw client(void)
+{
+	return raw_of(capture());
+}
+
+static struct raw server(int listening)
+{
+	return raw_of(site_accept(listening));
+}
+
+static bool nobody_dialled(int listening)
+{
+	rest();
+	return accept4(listening, NULL, NULL, SOCK_CLOEXEC) < 0;
+}
+
+static void over(struct raw *r)
+{
+	raw_close(r);
+	UNTIL(!site.relay_count);
+	rest();
+}
+
+static struct serve *first(void)
+{
+	return container_of(site.serves.next, struct serve, link);
+}
+
+/* One request of HTTP/1 and its answer. */
+static struct raw asks(struct raw *c, int listening)
+{
+	struct raw s;
+
+	raw_say(c, GET("/a"));
+	s = server(listening);
+	HEARS(&s, "GET /a ");
+	raw_say(&s, OK("2") "ok");
+	HEARS(c, "\r\n\r\nok");
+	return s;
+}
+
+/* ------------------------------------------------------------------ declared */
+
+static void test_declared(void **state)
+{
+	struct relay_row row;
+	struct raw c, s;
+
+	service("http", false);
+	c = client();
+	assert_true(nobody_dialled(one));
+	serve_row(first(), &row);
+	assert_string_equal(row.waits, "first bytes");
+	s = asks(&c, one);
+	serve_row(first(), &row);
+	assert_int_equal(row.kind, RELAY_HTTP);
+	assert_int_equal(row.requests, 1);
+	assert_int_equal(row.received, 2);
+	assert_int_equal(row.server_port, 80);
+	assert_string_equal(row.waits, "nothing");
+	raw_close(&s);
+	over(&c);
+	assert_int_equal(site.requests, 1);
+}
+
+/* The preface of HTTP/2 in pieces; a client that says a part of it and goes. */
+static void test_declared_http2(void **state)
+{
+	static const uint8_t settings[] = {0, 0, 0, 4, 0, 0, 0, 0, 0};
+	struct talk *t;
+	struct raw c;
+	struct far f, s;
+
+	service("kubernetes.io/h2c", false);
+	c = client();
+	raw_say(&c, "PRI * HT");
+	rest();
+	raw_say(&c, "TP/2.0\r\n\r\nSM\r\n\r\n");
+	assert_int_equal(send(c.fd, settings, sizeof(settings), 0), sizeof(settings));
+	UNTIL((raw_hear(&c), c.len >= 9)); /* its SETTINGS */
+	assert_false(raw_heard(&c, "HTTP/1.1"));
+	over(&c);
+	c = client();
+	raw_say(&c, "PRI * HT");
+	rest();
+	over(&c);
+	far_begin(&f, capture(), false, true);
+	t = far_ask(&f, HTTP_GET, "GET", "/a", NULL, NULL);
+	far_begin(&s, site_accept(one), true, true);
+	UNTIL(s.talks == 1);
+	talk_answer(&s.talk[0], 200, "ok");
+	UNTIL(t->ended);
+	assert_string_equal(t->body, "ok");
+	far_end(&f);
+	UNTIL(!site.relay_count);
+	far_end(&s);
+}
+
+/* What is no HTTP at a port that is said to speak it. */
+static void test_declared_and_not(void **state)
+{
+	uint64_t before;
+	struct raw c;
+
+	service("http", false);
+	c = client();
+	raw_say(&c, "EHLO me\r\n");
+	HEARS(&c, "HTTP/1.1 400 ");
+	assert_int_equal(site.reasons[ABI_MALFORMED], 1);
+	over(&c);
+	before = site.reasons[ABI_RESET];
+	c = client();
+	raw_reset(&c);
+	UNTIL(!site.relay_count);
+	assert_int_equal(site.reasons[ABI_RESET], before + 1);
+}
+
+/* ------------------------------------------------------------------ detected */
+
+/* Who greets is heard at once, and its client has it as bytes. */
+static void test_greeting(void **state)
+{
+	struct raw c, s;
+
+	service("", false);
+	c = client();
+	s = server(one);
+	raw_say(&s, "220 hello\r\n");
+	HEARS(&c, "220 hello\r\n");
+	raw_say(&c, "EHLO me\r\n");
+	HEARS(&s, "EHLO me\r\n");
+	raw_close(&s);
+	over(&c);
+	/* one that ends without a word */
+	c = client();
+	s = server(one);
+	raw_close(&s);
+	UNTIL(raw_over(&c));
+	over(&c);
+}
+
+/* Clients of HTTP: the server was dialled, once; then it is known. */
+static void test_detected(void **state)
+{
+	struct raw c, s;
+
+	service("", false);
+	c = client();
+	s = asks(&c, one);
+	raw_close(&s);
+	over(&c);
+	c = client();
+	assert_true(nobody_dialled(one));
+	s = asks(&c, one);
+	raw_close(&s);
+	over(&c);
+	/* one that says nothing: now the server is dialled, and may greet */
+	c = client();
+	s = server(one);
+	raw_say(&s, "220 hello\r\n");
+	HEARS(&c, "220 hello\r\n");
+	raw_close(&s);
+	over(&c);
+}
+
+/* First bytes in pieces, other bytes, an end at once. */
+static void test_first_bytes(void **state)
+{
+	static const char request[] = GET("/a");
+	struct raw c, s;
+
+	service("", false);
+	c = client();
+	for (size_t i = 0; i < sizeof(request) - 1; i++) {
+		char byte[2] = {request[i]};
+
+		raw_say(&c, byte);
+		turn(MS / 2);
+	}
+	s = server(one);
+	HEARS(&s, "GET /a ");
+	raw_close(&s);
+	HEARS(&c, "HTTP/1.1 502 ");
+	over(&c);
+	c = client();
+	raw_say(&c, "\x01\x02 not http\r\n");
+	s = server(one);
+	HEARS(&s, "\x01\x02 not http\r\n");
+	raw_say(&s, "fine");
+	HEARS(&c, "fine");
+	raw_close(&s);
+	over(&c);
+	c = client();
+	assert_int_equal(shutdown(c.fd, SHUT_WR), 0);
+	s = server(one);
+	UNTIL(raw_over(&s));
+	assert_true(s.ended);
+	raw_close(&s);
+	over(&c);
+}
+
+/* Nobody listens at one of two: the other one is dialled; at none: the client sees a reset. */
+static void test_another(void **state)
+{
+	struct raw c, s;
+
+	service("", true);
+	close(one);
+	c = client();
+	s = server(two);
+	raw_say(&s, "220 two\r\n");
+	HEARS(&c, "220 two\r\n");
+	raw_close(&s);
+	over(&c);
+	close(two);
+	two = -1;
+	c = client();
+	UNTIL(raw_over(&c));
+	assert_true(c.reset);
+	assert_int_equal(site.reasons[ABI_UNREACHABLE], 1);
+	over(&c);
+	site_socket_error = -EMFILE;
+	c = client();
+	UNTIL(raw_over(&c));
+	assert_true(c.reset);
+	over(&c);
+	one = site_listen("10.3.0.1", PORT);
+}
+
+/* ------------------------------------------------------------------ routes of bytes */
+
+static void test_tcp_route(void **state)
+{
+	struct raw c, s;
+
+	service("tcp", false);
+	site_yaml("apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: v2}\n"
+		  "spec: {clusterIPs: [None], ports: [{name: p, port: 80, targetPort: 8080}]}\n"
+		  "---\n"
+		  "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+		  "metadata: {namespace: shop, name: v2-1, labels: {kubernetes.io/service-name: v2}}\n"
+		  "addressType: IPv4\nendpoints: [{addresses: [10.3.0.2]}]\nports: [{name: p, port: 8080}]\n");
+	route("TCPRoute", "v2");
+	c = client();
+	s = server(two);
+	raw_say(&c, GET("/a"));
+	HEARS(&s, GET("/a"));
+	raw_close(&s);
+	over(&c);
+	route("TCPRoute", "nobody");
+	c = client();
+	UNTIL(raw_over(&c));
+	assert_int_equal(site.reasons[ABI_BAD_BACKEND], 1);
+	over(&c);
+	assert_true(nobody_dialled(one));
+}
+
+/* ------------------------------------------------------------------ all of them */
+
+static void test_ends(void **state)
+{
+	for (int http = 0; http < 2; http++) {
+		uint64_t before = site.reasons[ABI_POD_GONE];
+		struct raw c, s = {.fd = -1};
+
+		service("http", false);
+		c = client();
+		if (http)
+			s = asks(&c, one);
+		serves_end(&site, 4711, ABI_POD_GONE, NULL); /* another pod's */
+		rest();
+		assert_int_equal(site.relay_count, 1);
+		serves_end(&site, 1001, ABI_POD_GONE, NULL);
+		assert_int_equal(site.reasons[ABI_POD_GONE], before + 1);
+		UNTIL(raw_over(&c));
+		if (http)
+			raw_close(&s);
+		over(&c);
+	}
+}
+
+/* A request under way is answered; who says nothing is let go. */
+static void test_drain(void **state)
+{
+	struct raw c, s, quiet;
+
+	service("http", false);
+	quiet = client();
+	c = client();
+	raw_say(&c, GET("/a"));
+	s = server(one);
+	HEARS(&s, "GET /a ");
+	serves_drain(&site);
+	UNTIL(raw_over(&quiet));
+	raw_say(&s, OK("2") "ok");
+	HEARS(&c, "\r\n\r\nok");
+	assert_true(strcasestr(c.text, "connection: close") != NULL);
+	UNTIL(raw_over(&c));
+	raw_close(&s);
+	raw_close(&quiet);
+	over(&c);
+}
+
+/* The Service goes while the client has said nothing. */
+static void test_service_goes(void **state)
+{
+	struct raw c;
+
+	service("http", false);
+	c = client();
+	rest();
+	store_del(scene.store, KIND_SERVICE, "shop", "web");
+	site_take_in();
+	raw_say(&c, GET("/a"));
+	UNTIL(raw_over(&c));
+	assert_int_equal(site.reasons[ABI_NO_SERVICE_PORT], 1);
+	over(&c);
+}
+
+static int each_setup(void **state)
+{
+	int r = site_begin(exchange_answered);
+
+	stalls_start(&site);
+	one = site_listen("10.3.0.1", PORT);
+	two = site_listen("10.3.0.2", PORT);
+	return r;
+}
+
+static void relay_end_one(struct list *l, void *arg)
+{
+	relay_close(container_of(l, struct relay, link), ABI_RESET, "the test is over");
+}
+
+static void clear(void)
+{
+	serves_end(&site, 0, ABI_RESET, "the test is over");
+	list_visit(&site.relays, relay_end_one, NULL);
+	loop_disarm(loop, &site.stalls);
+	rest();
+	exchanges_free(&site);
+	close(one);
+	if (two >= 0)
+		close(two);
+}
+
+static int each_teardown(void **state)
+{
+	return site_end(clear);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		SITE_TEST(test_declared),
+		SITE_TEST(test_declared_http2),
+		SITE_TEST(test_declared_and_not),
+		SITE_TEST(test_greeting),
+		SITE_TEST(test_detected),
+		SITE_TEST(test_first_bytes),
+		SITE_TEST(test_another),
+		SITE_TEST(test_tcp_route),
+		SITE_TEST(test_ends),
+		SITE_TEST(test_drain),
+		SITE_TEST(test_service_goes),
+	};
+
+	log_open("test", false, LOG_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
