@@ -119,6 +119,7 @@ def test_wrong_usage_of_each_command(name, words):
     (("-o",), "--output"), (("status", "--wait"), "--wait"), (("status", "--wait", "soon"), "soon"),
     (("--watch=0.01", "pods"), "0.1"), (("--instance", "../x", "pods"), "a-z"), (("completion", "ksh"), "bash"),
     (("names", "--of", "socks"), "pods or services"), (("help", "nothing"), "nothing"),
+    (("routes", "a/b/c"), "NAMESPACE/NAME"), (("pods", "/x"), "NAMESPACE/NAME"),
     (("pod", "del", "x"), "NAMESPACE/NAME"), (("pod", "del", "a/" + "b" * 300), "longer"),
     (("pod", "add", "a/b", "--netns", "x"), "--ip"), (("pod", "add", "a/b", "--ip", "10.0.0.1"), "--netns"),
     (("pod", "add", "a/b", "--netns", "x", "--ip", "10.0.0.1/24"), "10.0.0.1/24"),
@@ -330,6 +331,13 @@ def test_pins_are_those_of_the_document(lab):
 
 
 # ---------------------------------------------------------------- pods that cannot be enrolled
+
+
+@pytest.mark.parametrize("command", ["pods", "services", "routes", "connections", "tunnels", "policy"])
+def test_what_was_named_and_is_not_there(lab, command):
+    done = lab.weftctl(command, "default/nobody", check=False, text=True)
+    assert done.returncode == 1 and not done.stdout, done
+    assert "default/nobody" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_pods_that_cannot_be_enrolled(lab, tmp_path):

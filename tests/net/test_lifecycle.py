@@ -611,6 +611,7 @@ def test_without_root(daemon, tmp_path):
         for argv in (["--instance", INSTANCE], ["--probe"], ["--uninstall", "--instance", INSTANCE]):
             done = as_nobody(copy / "weftd", *argv, code=1)
             assert "must be root" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+            assert not done.stdout.strip()
     finally:
         run("rm", "-r", copy)
 

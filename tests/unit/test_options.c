@@ -105,6 +105,9 @@ static void wrong(void **state)
 	assert_int_equal(parse("--manifests", "no/such/folder", NULL), 2);
 	assert_int_equal(parse("--config", "/nonexistent", NULL), 2);
 	assert_int_equal(parse("--uninstall=1", NULL), 2);
+	assert_int_equal(parse("--probe", "--uninstall", NULL), 2);
+	assert_int_equal(parse("--uninstall", "--probe", NULL), 2);
+	assert_int_equal(parse("--uninstall", "--uninstall", NULL), 0);
 }
 
 static void too_long(void **state)

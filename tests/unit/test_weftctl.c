@@ -76,8 +76,8 @@ static void good_lines(void **state)
 	assert_int_equal(parse("--help"), 0);
 	assert_null(args.command);
 	assert_int_equal(parse("pod add --help"), 0); /* needs nothing then */
-	assert_int_equal(parse("pods -- -odd"), 0);
-	assert_string_equal(args.word[0], "-odd");
+	assert_int_equal(parse("pods -- -odd/x"), 0);
+	assert_string_equal(args.word[0], "-odd/x");
 }
 
 static void bad_lines(void **state)
@@ -89,6 +89,14 @@ static void bad_lines(void **state)
 		"splice",
 		"splice maybe",
 		"pods a/b c/d",
+		"pods a",
+		"pods /b",
+		"services a/",
+		"routes a/b/c",
+		"tunnels a",
+		"policy a",
+		"explain a 10.0.0.1:80",
+		"pod del a",
 		"explain a/b",
 		"explain a/b c d",
 		"pod add",
@@ -127,6 +135,18 @@ static void bad_lines(void **state)
 		if (parse(table[i]) != CTL_USAGE)
 			fail_msg("\"%s\" was taken", table[i]);
 	assert_int_equal(parse(""), CTL_USAGE);
+}
+
+static void instance_of_the_environment(void **state)
+{
+	char *pods[] = {(char *)"weftctl", (char *)"pods", NULL};
+	char *named[] = {(char *)"weftctl", (char *)"--instance", (char *)"a", (char *)"pods", NULL};
+
+	ctl = (struct ctl){.out = stdout, .instance = "n-1"};
+	assert_int_equal(command_parse(&ctl, &args, 2, pods), 0);
+	ctl = (struct ctl){.out = stdout, .instance = "../etc"};
+	assert_int_equal(command_parse(&ctl, &args, 2, pods), CTL_USAGE);
+	assert_int_equal(command_parse(&ctl, &args, 4, named), 0);
 }
 
 static void too_many_options(void **state)
@@ -441,6 +461,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_lines),
 		cmocka_unit_test(bad_lines),
+		cmocka_unit_test(instance_of_the_environment),
 		cmocka_unit_test(too_many_options),
 		cmocka_unit_test(generated_files),
 		cmocka_unit_test(reasons),

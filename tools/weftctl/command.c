@@ -199,24 +199,29 @@ static int unknown(const char *word, const char *next)
 	for (const struct command *k = commands; k->name; k++) {
 		if (strncmp(k->name, word, len) || k->name[len] != ' ')
 			continue;
-		ctl_error("%s needs one more word%s%s: %s; see `weftctl help`", word, next ? " than " : "",
-			  next ? next : "", text_equal(word, "pod") ? "add or del" : "on or off");
+		ctl_error("%s%s%s: %s comes after %s; see `weftctl help`", word, next ? " " : "", next ? next : "",
+			  text_equal(word, "pod") ? "add or del" : "on or off", word);
 		return CTL_USAGE;
 	}
 	ctl_error("unknown command \"%s\": see `weftctl help`", word);
 	return CTL_USAGE;
 }
 
+static int instance_named(const char *name, const char *where)
+{
+	size_t len = strlen(name);
+
+	if (len && len <= 63 && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == len)
+		return CTL_DONE;
+	ctl_error("%s%s: a name of a-z, 0-9 and \"-\", at most 63 characters", where, name);
+	return CTL_USAGE;
+}
+
 static int global(struct ctl *c, const struct option *o, const char *value)
 {
 	if (text_equal(o->name, "--instance")) {
-		if (!*value || strlen(value) > 63 ||
-		    strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value)) {
-			ctl_error("--instance %s: a name of a-z, 0-9 and \"-\", at most 63 characters",
-				  value);
-			return CTL_USAGE;
-		}
 		c->instance = value;
+		return instance_named(value, "--instance ");
 	} else if (text_equal(o->name, "--output")) {
 		c->json = text_equal(value, "json");
 		if (!c->json && !text_equal(value, "table")) {
@@ -323,6 +328,17 @@ static int take_option(struct ctl *c, struct args *a, struct reader *r, char *wo
 	return CTL_DONE;
 }
 
+/* "NAMESPACE/NAME", where the command's first word is one. */
+static bool well_named(const struct args *a)
+{
+	const char *words = a->command->words, *word = a->words ? a->word[0] : NULL, *slash;
+
+	if (!word || strncmp(words + (*words == '['), "NAMESPACE/", strlen("NAMESPACE/")))
+		return true;
+	slash = strchr(word, '/');
+	return slash && slash != word && slash[1] && !strchr(slash + 1, '/');
+}
+
 static int complete_enough(const struct ctl *c, const struct args *a)
 {
 	const struct command *k = a->command;
@@ -334,6 +350,10 @@ static int complete_enough(const struct ctl *c, const struct args *a)
 	if (a->words > k->most) {
 		ctl_error("%s: \"%s\" is one word too many: see `weftctl help %s`", k->name, a->word[k->most],
 			  k->name);
+		return CTL_USAGE;
+	}
+	if (!well_named(a)) {
+		ctl_error("%s: \"%s\": give NAMESPACE/NAME; see `weftctl help %s`", k->name, a->word[0], k->name);
 		return CTL_USAGE;
 	}
 	for (const struct option *o = k->options; o && o->name; o++) {
@@ -385,6 +405,9 @@ int command_parse(struct ctl *c, struct args *a, int argc, char **argv)
 		ctl_error("no command: see `weftctl help`");
 		return CTL_USAGE;
 	}
+	err = c->instance && !command_given(a, "--instance") ? instance_named(c->instance, "WEFT_INSTANCE=") : CTL_DONE;
+	if (err)
+		return err;
 	return complete_enough(c, a);
 }
 

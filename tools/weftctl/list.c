@@ -95,8 +95,7 @@ int list_pods(const struct ctl *c, const struct args *a)
 		grid_add(&g, "%llu", (unsigned long long)number_of(p, "policies"));
 		free(addresses);
 	}
-	grid_print(&g, c,
-		   a->words ? "no such pod is enrolled" : "no pods are enrolled: weftctl help pod add");
+	grid_print(&g, c, "no pods are enrolled: weftctl help pod add");
 	json_decref(answer);
 	return CTL_DONE;
 }
@@ -115,7 +114,7 @@ static void add_vip(struct grid *g, const json_t *service)
 			 (unsigned long long)number_of(service, "port"));
 }
 
-static void endpoints_of_one(const struct ctl *c, const json_t *answer)
+static int endpoints_of_one(const struct ctl *c, const json_t *answer, const char *name)
 {
 	static const struct grid_column column[] = {
 		{"SERVICE", GRID_CUT},
@@ -129,6 +128,10 @@ static void endpoints_of_one(const struct ctl *c, const json_t *answer)
 	json_t *s, *e;
 	size_t i, j;
 
+	if (!json_array_size(json_object_get(answer, "services"))) {
+		ctl_error("service %s is not in the kernel: has it a clusterIP? See `weftctl status`", name);
+		return CTL_FAILED;
+	}
 	grid_open(&g, column, array_size(column));
 	json_array_foreach(json_object_get(answer, "services"), i, s)
 	{
@@ -149,7 +152,8 @@ static void endpoints_of_one(const struct ctl *c, const json_t *answer)
 		for (unsigned rest = 0; rest < 3; rest++)
 			grid_add(&g, "%s", "");
 	}
-	grid_print(&g, c, "no such service is in the kernel: has it a clusterIP? See weftctl status");
+	grid_print(&g, c, "");
+	return CTL_DONE;
 }
 
 int list_services(const struct ctl *c, const struct args *a)
@@ -175,9 +179,9 @@ int list_services(const struct ctl *c, const struct args *a)
 	if (err || !answer)
 		return err;
 	if (a->words) {
-		endpoints_of_one(c, answer);
+		err = endpoints_of_one(c, answer, a->word[0]);
 		json_decref(answer);
-		return CTL_DONE;
+		return err;
 	}
 	grid_open(&g, column, array_size(column));
 	json_array_foreach(json_object_get(answer, "services"), i, s)

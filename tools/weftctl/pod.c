@@ -16,16 +16,12 @@
 
 #include "wire.h"
 
-/* "NAMESPACE/NAME" into the message; CTL_USAGE (said) if it is not that. */
+/* "NAMESPACE/NAME", as command_parse() saw, into the message; CTL_USAGE (said) if it is too long. */
 static int name_of(const char *word, struct wire_pod *ret)
 {
 	const char *slash = strchr(word, '/');
 	char namespace[WIRE_NAME];
 
-	if (!slash || slash == word || !slash[1] || strchr(slash + 1, '/')) {
-		ctl_error("\"%s\" is not a pod: give NAMESPACE/NAME", word);
-		return CTL_USAGE;
-	}
 	snprintf(namespace, sizeof(namespace), "%.*s", (int)(slash - word), word);
 	if ((size_t)(slash - word) >= WIRE_NAME || !text_copy(ret->name, sizeof(ret->name), slash + 1)) {
 		ctl_error("the name of the pod is longer than %d characters", WIRE_NAME - 1);

@@ -116,9 +116,14 @@ int routes_list(const struct ctl *c, const struct args *a)
 		json_decref(answer);
 		return err;
 	}
+	if (a->words && !json_array_size(json_object_get(answer, "routes"))) {
+		ctl_error("there is no route %s: was it rejected? See `weftctl status`", a->word[0]);
+		json_decref(answer);
+		return CTL_FAILED;
+	}
 	grid_open(&g, column, array_size(column));
 	json_array_foreach(json_object_get(answer, "routes"), i, route) add_route(&g, route);
-	grid_print(&g, c, a->words ? "no such route: was it rejected? See weftctl status" : "no routes");
+	grid_print(&g, c, "no routes");
 	json_decref(answer);
 	return CTL_DONE;
 }

@@ -249,6 +249,14 @@ static void defaults(struct options *o)
 		text_copy(o->node, sizeof(o->node), "localhost");
 }
 
+static int set_mode(struct options *o, enum options_mode mode)
+{
+	if (mode != OPTIONS_DONE && o->mode != OPTIONS_RUN && o->mode != mode)
+		return refuse("", "--probe and --uninstall: give one of them");
+	o->mode = mode;
+	return 0;
+}
+
 static int walk(struct options *o, int argc, char **argv, bool files)
 {
 	struct option all[array_size(rows) + 1] = {0};
@@ -271,7 +279,7 @@ static int walk(struct options *o, int argc, char **argv, bool files)
 		if (row->value == VALUE_FILE)
 			code = files ? read_file(o, optarg) : 0;
 		else if (row->value == VALUE_MODE && !files)
-			o->mode = (enum options_mode)row->mode;
+			code = set_mode(o, (enum options_mode)row->mode);
 		else if (row->value != VALUE_MODE && !files)
 			code = set(o, row, "", optarg);
 		if (row->value == VALUE_MODE && !files && o->mode == OPTIONS_DONE) {

@@ -536,7 +536,8 @@ int supervisor_probe(const struct options *o)
 		err = loader_try(&p);
 	}
 	probe_print(&p, stdout);
-	selftest_print(&t, stdout);
+	if (!err || t.rows)
+		selftest_print(&t, stdout);
 	if (p.cgroup_fd >= 0)
 		close(p.cgroup_fd);
 	return err ? 1 : 0;
