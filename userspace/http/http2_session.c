@@ -82,10 +82,14 @@ void http2_settle(struct http2 *h)
 	    !nghttp2_session_want_write(h->session))
 		http2_end(h, NULL);
 	h->settling = false;
-	if (h->over)
+	if (h->over) {
 		end(h);
-	else if (h->more)
+		return;
+	}
+	if (h->more)
 		loop_arm(h->thread->loop, &h->again, 0);
+	if (!h->corked.len && list_empty(&h->free))
+		loop_cancel(h->thread->loop, &h->end); /* the turn's end would find nothing to do */
 }
 
 static void free_streams(struct http2 *h)
