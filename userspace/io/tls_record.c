@@ -126,11 +126,17 @@ ssize_t tls_seal(struct tls_keys *k, uint8_t *to, enum tls_type type, const uint
 	to[4] = (uint8_t)body;
 	if (!begin(k, to))
 		return -EIO;
-	if (len && EVP_EncryptUpdate(k->aead, text, &all, data, (int)len) <= 0)
-		return -EIO;
-	if (EVP_EncryptUpdate(k->aead, text + all, &n, &last, 1) <= 0)
-		return -EIO;
-	all += n;
+	if (data == text) { /* a message of ours: the type has room behind it */
+		text[len] = last;
+		if (EVP_EncryptUpdate(k->aead, text, &all, text, (int)len + 1) <= 0)
+			return -EIO;
+	} else {
+		if (len && EVP_EncryptUpdate(k->aead, text, &all, data, (int)len) <= 0)
+			return -EIO;
+		if (EVP_EncryptUpdate(k->aead, text + all, &n, &last, 1) <= 0)
+			return -EIO;
+		all += n;
+	}
 	if (EVP_EncryptFinal_ex(k->aead, text + all, &n) <= 0 || all + n != (int)len + 1 ||
 	    EVP_CIPHER_CTX_ctrl(k->aead, EVP_CTRL_AEAD_GET_TAG, TLS_TAG, text + len + 1) <= 0)
 		return -EIO;
