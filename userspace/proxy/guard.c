@@ -406,10 +406,10 @@ static void opaque(struct guard *g)
 }
 
 /*
- * What the client has said so far, in one piece, in the thread's scratch: 0: nothing new. A socket shows what is new
- * only when the old was taken: it is given back.
+ * What the client has said so far, in one piece: 0: nothing new. A socket shows what is new only when the old was
+ * taken: it is given back. A copy of its own: a tunnel's bytes lie in the thread's scratch.
  */
-static size_t first_bytes(struct guard *g)
+static size_t first_bytes(struct guard *g, uint8_t to[FIRST_BYTES])
 {
 	struct thread *t = g->site->thread;
 	struct stream *s = g->side[RELAY_CLIENT];
@@ -433,7 +433,7 @@ static size_t first_bytes(struct guard *g)
 	}
 	len = 0;
 	for (unsigned i = 0; i < parts; i++) {
-		memcpy(t->scratch[SCRATCH_PLAIN] + len, part[i].iov_base, part[i].iov_len);
+		memcpy(to + len, part[i].iov_base, part[i].iov_len);
 		len += part[i].iov_len;
 	}
 	if (!takes)
@@ -445,12 +445,13 @@ static void look(struct guard *g)
 {
 	struct stream *s = g->side[RELAY_CLIENT];
 	enum http_spoken spoken = HTTP_SPOKEN_UNKNOWN;
+	uint8_t first[FIRST_BYTES];
 	size_t len;
 
 	do {
-		len = first_bytes(g);
+		len = first_bytes(g, first);
 		if (len)
-			spoken = http_detect(g->site->thread->scratch[SCRATCH_PLAIN], len);
+			spoken = http_detect(first, len);
 	} while (len && len < FIRST_BYTES && spoken == HTTP_SPOKEN_UNKNOWN && sock_is(s));
 	if (s->ended && spoken == HTTP_SPOKEN_UNKNOWN) {
 		guard_close(g, ABI_NONE, NULL);
