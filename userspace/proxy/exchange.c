@@ -12,6 +12,8 @@
 
 #include "exchange.h"
 
+#define EDGE_STALL_NS 300000000000ull /* from outside; a Service's default (mesh/k8s_core.c) */
+
 static void waited(struct http_pool_wait *w, struct http_connection *c, bool fresh, enum abi_reason reason,
 		   const char *why);
 static void again_run(struct loop_task *t);
@@ -356,7 +358,7 @@ static uint64_t stall_of(const struct exchange *x)
 {
 	const struct view_service *s = view_service(x->site->view, x->serve->service);
 
-	return s ? s->stall_ns : 0;
+	return x->serve->edge ? EDGE_STALL_NS : s ? s->stall_ns : 0;
 }
 
 void exchange_begin(struct serve *v, struct http_exchange *down, const struct http_head *h)
