@@ -35,6 +35,7 @@ struct arena {
 	struct arena_chunk *last;
 	size_t bytes; /* handed out since the last free */
 };
+void arena_reserve(struct arena *a, size_t size); /* of an empty one: its first chunk has so many bytes */
 void *arena_alloc(struct arena *a, size_t size) must_check; /* zeroed, aligned to 16 */
 char *arena_string(struct arena *a, const char *s, size_t len) must_check; /* NUL-terminated copy */
 void arena_free(struct arena *a);

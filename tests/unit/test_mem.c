@@ -207,6 +207,27 @@ static void arena_is_used_again(void **state)
 	arena_reset(&a);
 }
 
+static void a_reserved_chunk_is_used_again(void **state)
+{
+	struct arena a = {0};
+	unsigned char *first;
+
+	arena_reserve(&a, 2000);
+	arena_reserve(&a, 4000); /* it has one */
+	first = arena_alloc(&a, 1504);
+	for (unsigned turn = 0; turn < 3; turn++) {
+		memset(first, 0xee, 1504);
+		assert_ptr_equal(arena_alloc(&a, 480), first + 1504);
+		arena_reset(&a);
+		arena_reserve(&a, 2000);
+		assert_ptr_equal(arena_alloc(&a, 1504), first);
+		assert_int_equal(first[0] | first[1503], 0);
+	}
+	arena_free(&a);
+	arena_reserve(&a, 2000);
+	arena_free(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -220,6 +241,7 @@ int main(void)
 		cmocka_unit_test(arena_of_nothing_gives_different_addresses),
 		cmocka_unit_test(arena_strings_end),
 		cmocka_unit_test(arena_may_hold_itself),
+		cmocka_unit_test(a_reserved_chunk_is_used_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

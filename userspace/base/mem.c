@@ -114,6 +114,12 @@ static size_t chunk_size(const struct arena *a)
 	return total - sizeof(struct arena_chunk) - ARENA_ALIGN;
 }
 
+void arena_reserve(struct arena *a, size_t size)
+{
+	if (!a->last)
+		a->last = chunk_new(size);
+}
+
 void *arena_alloc(struct arena *a, size_t size)
 {
 	struct arena_chunk *c = a->last;

@@ -305,8 +305,7 @@ static void full(struct sock *k)
 {
 	k->may_write = false;
 	k->want_write = true;
-	if (by_level(k))
-		tell_by(k, EDGES);
+	tell_by(k, EDGES);
 }
 
 static size_t sock_room(struct stream *s)
@@ -339,8 +338,6 @@ static size_t sock_write(struct stream *s, const struct stream_bytes *run, unsig
 		n = sendmsg(k->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno != EAGAIN) {
-		k->may_write = false;
-		k->want_write = true;
 		fail(k, errno);
 		return 0;
 	}

@@ -13,6 +13,7 @@
 #include "exchange.h"
 
 #define EDGE_STALL_NS 300000000000ull /* from outside; a Service's default (mesh/k8s_core.c) */
+#define ARENA_BYTES 2016 /* a usual head, and what is added to it */
 
 static void waited(struct http_pool_wait *w, struct http_connection *c, bool fresh, enum abi_reason reason,
 		   const char *why);
@@ -43,6 +44,7 @@ static struct exchange *exchange_new(struct serve *v)
 		memset(x, 0, sizeof(*x));
 		x->arena = arena;
 	}
+	arena_reserve(&x->arena, ARENA_BYTES);
 	x->serve = v;
 	x->site = at;
 	list_init(&x->mirrors);
