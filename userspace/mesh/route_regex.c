@@ -75,21 +75,33 @@ static void begin(struct route_regex_work *w)
 
 	w->limits = limits;
 	w->data = pcre2_match_data_create(1, general);
-	pcre2_set_match_limit(limits, ROUTE_REGEX_STEPS);
 	pcre2_set_depth_limit(limits, ROUTE_REGEX_STEPS);
 	pcre2_set_heap_limit(limits, ROUTE_REGEX_HEAP);
 	pcre2_general_context_free(general);
 }
 
+/* More than 0, and 0 (more groups than the one we have room for): it matches. */
+static int match(const struct route_regex *r, struct http_text value, struct route_regex_work *w, uint32_t steps)
+{
+	pcre2_set_match_limit(w->limits, steps);
+	return pcre2_match(r->code, value.len ? (PCRE2_SPTR)value.at : (PCRE2_SPTR) "", value.len, 0, 0, w->data,
+			   w->limits);
+}
+
 bool route_regex_match(const struct route_regex *r, struct http_text value, struct route_regex_work *w)
 {
+	int error;
+
 	if (value.len > ROUTE_REGEX_VALUE)
 		return false;
 	if (!w->data)
 		begin(w);
-	/* More than 0, and 0 (more groups than the one we have room for): it matches. */
-	return pcre2_match(r->code, value.len ? (PCRE2_SPTR)value.at : (PCRE2_SPTR) "", value.len, 0, 0, w->data,
-			   w->limits) >= 0;
+	error = match(r, value, w, ROUTE_REGEX_CHEAP);
+	if (error == PCRE2_ERROR_MATCHLIMIT && w->dear < ROUTE_REGEX_DEAR) {
+		w->dear++;
+		error = match(r, value, w, ROUTE_REGEX_STEPS);
+	}
+	return error >= 0;
 }
 
 void route_regex_done(struct route_regex_work *w)
