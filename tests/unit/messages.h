@@ -34,7 +34,7 @@ struct party {
 	struct talk *talk; /* TALKS of them, in turn */
 	unsigned talks;
 	void (*serve)(struct talk *t, const struct http_head *h);
-	unsigned draining, closed, free, refused;
+	unsigned draining, closed, free, refused, settled;
 	int refused_status;
 	const char *why, *refused_why;
 };
@@ -213,6 +213,12 @@ static void on_http_refused(struct http_connection *c, int status, const char *w
 	p->refused_why = why;
 }
 
+static void on_http_settled(struct http_connection *c)
+{
+	assert(c->settled);
+	((struct party *)c->owner)->settled++;
+}
+
 static void on_http_draining(struct http_connection *c)
 {
 	((struct party *)c->owner)->draining++;
@@ -232,6 +238,7 @@ static const struct http_events party_events = {
 	.answer = on_http_answer,
 	.free = on_http_free,
 	.refused = on_http_refused,
+	.settled = on_http_settled,
 	.draining = on_http_draining,
 	.closed = on_http_closed,
 };

@@ -235,7 +235,10 @@ static void tunnels(void **state)
 
 	start(1 << 20, 0, NULL, NULL);
 	m.server.serve = echo_tunnel;
+	assert_false(m.client.c->settled);
 	turns();
+	assert_true(m.client.settled == 1 && m.client.c->settled); /* once, and it is known by then */
+	assert_int_equal(m.server.settled, 0);
 	assert_true(m.client.c->extended_connect); /* RFC 8441 */
 	h.upgrade = HTTP_TEXT("websocket");
 	a = meeting_ask(&m, &h, false);

@@ -207,6 +207,31 @@ static const struct world_front *front(const struct scene *s, const char *ip, ui
 	return world_front(s->world, &a, port);
 }
 
+/* What requests to it are to be like; a change of that alone is one. */
+static void test_service_settings(void **state)
+{
+	static const char *const says[] = {"", ", weft.io/stall-timeout: 1m30s", ", weft.io/stall-timeout: 0s"};
+	static const uint64_t want[] = {300000000000, 90000000000, 0};
+	struct scene s = scene_new();
+	struct view *v = view_new();
+
+	for (unsigned i = 0; i < 2 * array_size(want); i++) {
+		char *text = mem_format("apiVersion: v1\nkind: Service\n"
+					"metadata: {namespace: shop, name: web, "
+					"annotations: {weft.io/proxy: always%s}}\n"
+					"spec: {clusterIPs: [10.96.0.1], ports: [{port: 80}]%s}\n",
+					says[i / 2], i & 1 ? ", sessionAffinity: ClientIP" : "");
+
+		scene_yaml(s.store, text);
+		free(text);
+		take_in(&s, v);
+		assert_int_equal(backend(v, "web", 80)->stall_ns, want[i / 2]);
+		assert_int_equal(backend(v, "web", 80)->affinity_seconds, i & 1 ? 10800 : 0);
+	}
+	view_free(v);
+	scene_free(&s);
+}
+
 static void test_services(void **state)
 {
 	struct scene s = scene_new();
@@ -475,6 +500,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_peers),
 		cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_service_settings),
 		cmocka_unit_test(test_services),
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_rivals),
