@@ -179,6 +179,7 @@ struct serve {
 	bool secure;	       /* the same, by TLS */
 	bool shakes;	       /* the same: its handshake is not done */
 	uint32_t listener;     /* secure: the one whose certificate it was shown */
+	bool guarded;	       /* whose policy asks for HTTP: a guard has the last word on them */
 	struct loop_timer late; /* the client says nothing */
 	struct http_connection *http;
 	struct list exchanges; /* struct exchange */

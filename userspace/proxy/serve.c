@@ -234,7 +234,8 @@ static enum abi_reason plan_make(struct serve *v, const struct view_service *s, 
 	reason = dial_choose(&at->dialer, from, &v->plan, &to);
 	v->to = to ? to->netns : 0;
 	v->policy = to ? to->policy : 0;
-	return reason;
+	v->guarded = reason == ABI_NEEDS_WORKER;
+	return v->guarded ? ABI_NONE : reason;
 }
 
 static const struct route_rule *tcp_rule(const struct serve *v, const struct view_service *s)
@@ -250,6 +251,7 @@ static struct relay *become_relay(struct serve *v)
 	r = relay_captured(v->site, v->netns, &v->tuple, v->stream, &v->plan);
 	r->to = v->to;
 	r->policy = v->policy;
+	r->guarded = v->guarded;
 	r->opened_ns = v->opened_ns;
 	v->stream = NULL;
 	return r;
