@@ -83,14 +83,17 @@ GRPC = [("content-type", "application/grpc"), ("te", "trailers")]
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("version", routed.PORTS)
 def test_each_request(lab, guarded, place, version):
-    """One connection: what is denied does not end it, and reaches nobody."""
+    """
+    One connection: what is denied does not end it, and reaches nobody. A denied request of HTTP/2 has no body here: its
+    answer, and the reset behind it, may come before the body is sent.
+    """
     before = len(asked(guarded, place, version))
     with direct(lab, place, version) as c:
         assert c.ask("GET", "/one").status == 200
-        m = c.ask("POST", "/two", body=b"body")
+        m = c.ask("POST", "/two")
         assert m.status == 403 and b"not_allowed" in m.body
         assert c.ask("GET", "/x/%2e%2e/secret").status == 403
-        m = c.ask("POST", "/shut.Service/Call", GRPC, body=b"\0\0\0\0\0")
+        m = c.ask("POST", "/shut.Service/Call", GRPC)
         assert (m.status, m.get("grpc-status")) == (200, "7") and "not_allowed" in m.get("grpc-message")
         m = c.ask("POST", "/open.Service/Call", GRPC, body=b"\0\0\0\0\0")
         assert m.status == 200 and m.seen["length"] == 5
@@ -152,7 +155,7 @@ def test_from_outside_of_the_mesh(lab, guarded, version):
     """Plaintext of a client that nobody knows (port 15006 of the pod): judged as well, as nobody."""
     with direct(lab, "near", version, "outside") as c:
         assert c.ask("GET", "/a").status == 200
-        assert c.ask("POST", "/a", body=b"x").status == 403
+        assert c.ask("POST", "/a").status == 403
         assert c.ask("GET", "/a", [("x-bad", "1")]).status == 403
         rows = lab.weftctl("connections", node="n1")["connections"]
         assert [r for r in rows if "denied" in r], repr(rows)
@@ -171,10 +174,10 @@ def test_through_a_routed_service(lab, guarded, place, version):
     before = len(asked(guarded, place, version))
     with client(lab, "client", (VIP, 80), version) as c:
         assert c.ask("GET", f"/{place}/{version}/a").status == 200
-        assert c.ask("POST", f"/{place}/{version}/a", body=b"x").status == 403
+        assert c.ask("POST", f"/{place}/{version}/a").status == 403
         assert c.ask("GET", f"/{place}/{version}/a", [("X-Bad", "2"), ("x-bad", "1")]).status == 403
         assert c.ask("GET", f"/{place}/{version}/secret").status == 403
-        m = c.ask("POST", f"/{place}/{version}/shut", GRPC, body=b"\0\0\0\0\0")
+        m = c.ask("POST", f"/{place}/{version}/shut", GRPC)
         assert (m.status, m.get("grpc-status") or dict(m.trailers).get("grpc-status")) == (200, "7")
         assert c.ask("POST", "/elsewhere", body=b"x").status == 200  # of a pod without a policy
     assert asked(guarded, place, version)[before:] == [("GET", f"/{place}/{version}/a")]

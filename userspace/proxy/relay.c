@@ -350,12 +350,14 @@ void relay_row(const struct relay *r, struct relay_row *ret)
 		.opened_ns = r->opened_ns,
 		.waits = waits(r),
 	};
-	if (r->kind == RELAY_HBONE) {
-		text_copy(ret->peer, sizeof(ret->peer), r->peer->spiffe);
+	if (r->kind == RELAY_HBONE || r->kind == RELAY_PLAIN) { /* the kernel's record is of our socket to the app */
 		ret->tuple = (struct abi_tuple){.src = r->client, .dst = r->server, .dst_port = r->server_port};
 		if (r->side[RELAY_SERVER] &&
 		    !sock_local(sock_fd(r->side[RELAY_SERVER]), &ret->tuple.src, &ret->tuple.src_port))
 			ret->client_port = ret->tuple.src_port;
+	}
+	if (r->kind == RELAY_HBONE) {
+		text_copy(ret->peer, sizeof(ret->peer), r->peer->spiffe);
 	} else if (r->kind == RELAY_TUNNEL || r->kind == RELAY_LOCAL) {
 		peer = view_peer(r->site->view, &r->server);
 	}
