@@ -81,11 +81,11 @@ static __always_inline struct abi_conn *sock_conn(struct abi_sock *s)
 /* What lies between a pod and an address that is not a pod of this node. */
 static __always_inline enum abi_reason outside_reason(const struct abi_address *a)
 {
-	if (a->kind == ABI_KIND_REMOTE_POD)
+	if (a && a->kind == ABI_KIND_REMOTE_POD)
 		return ABI_OTHER_NODE;
-	if (a->kind == ABI_KIND_NODE)
+	if (a && a->kind == ABI_KIND_NODE)
 		return ABI_NODE_ITSELF;
-	if (a->kind == ABI_KIND_LOCAL_POD)
+	if (a && a->kind == ABI_KIND_LOCAL_POD)
 		return ABI_PEER_UNSEEN;
 	return ABI_OUTSIDE;
 }
@@ -164,11 +164,12 @@ static __always_inline int record_client(const struct abi_tuple *t, const struct
 /* Is the address that the socket uses one of its pod's? */
 static __always_inline int pod_owns(const struct pod_now *pod, const struct abi_addr *a)
 {
-	struct abi_address at;
+	const struct abi_address *at;
 
 	if (addr_same(a, &pod->ipv4) || addr_same(a, &pod->ipv6))
 		return 1;
-	return !address_get(a, &at) && at.netns == pod->netns && at.kind == ABI_KIND_LOCAL_POD;
+	at = address_glance(a);
+	return at && at->netns == pod->netns && at->kind == ABI_KIND_LOCAL_POD;
 }
 
 /* A connection of the pod's app on its way to the worker: both ends are in the pod. */
@@ -180,7 +181,7 @@ static __always_inline void fill_captured(struct abi_conn *c, const struct abi_s
 	c->target = s->target;
 	c->target_port = s->target_port;
 	c->server_netns = c->client_netns;
-	if (to->kind == ABI_KIND_LOCAL_POD && s->why != ABI_ROUTES)
+	if (to && to->kind == ABI_KIND_LOCAL_POD && s->why != ABI_ROUTES)
 		c->server_pod = to->pod;
 	c->again_ns = s->flags & ABI_SOCK_REUSED ? ~0ull : 0;
 }
@@ -188,18 +189,18 @@ static __always_inline void fill_captured(struct abi_conn *c, const struct abi_s
 /* One from the worker to the pod's app. */
 static __always_inline void fill_delivered(struct bpf_sock_ops *ops, struct abi_conn *c, const struct abi_sock *s)
 {
+	const struct abi_address *from = address_glance(&s->tuple.src);
 	struct bpf_sock *sk = ops->sk;
 	const struct abi_own *say = sk ? bpf_sk_storage_get(&own, sk, NULL, 0) : NULL;
-	struct abi_address from;
-	int local = !address_get(&s->tuple.src, &from) && from.kind == ABI_KIND_LOCAL_POD;
+	int local = from && from->kind == ABI_KIND_LOCAL_POD;
 
 	c->flags = ABI_CONN_DELIVERED;
 	c->reason = local ? ABI_PROXIED : ABI_TUNNELLED;
 	c->hop = ABI_WATCHED;
 	c->server_netns = c->client_netns;
 	c->server_pod = c->client_pod;
-	c->client_pod = local ? from.pod : 0;
-	c->source = local ? from.identity : 0;
+	c->client_pod = local ? from->pod : 0;
+	c->source = local ? from->identity : 0;
 	if (!say)
 		return;
 	if (say->source)
@@ -213,7 +214,7 @@ static __always_inline void fill_delivered(struct bpf_sock_ops *ops, struct abi_
 static __always_inline void fill_direct(struct abi_conn *c, const struct abi_sock *s, const struct abi_address *to,
 					int mine)
 {
-	if (to->kind == ABI_KIND_LOCAL_POD) {
+	if (to && to->kind == ABI_KIND_LOCAL_POD) {
 		c->server_pod = to->pod;
 		c->server_netns = to->netns;
 		c->reason = mine ? ABI_WATCHED : ABI_UNKNOWN_ADDRESS;
@@ -228,7 +229,7 @@ static __always_inline void fill_direct(struct abi_conn *c, const struct abi_soc
 static __always_inline int has_record(const struct abi_sock *s, const struct pod_now *pod, const struct abi_address *to,
 				      int mine)
 {
-	int local = to->kind == ABI_KIND_LOCAL_POD, same = local && to->netns == pod->netns;
+	int local = to && to->kind == ABI_KIND_LOCAL_POD, same = local && to->netns == pod->netns;
 
 	if (s->flags & ABI_SOCK_OWN)
 		return same;
@@ -242,8 +243,8 @@ static __always_inline int has_record(const struct abi_sock *s, const struct pod
 /* A client of ours is about to send its SYN. */
 static __always_inline void on_connect(struct bpf_sock_ops *ops)
 {
+	const struct abi_address *to;
 	struct abi_conn c = {};
-	struct abi_address to;
 	struct pod_now pod;
 	struct abi_sock *s;
 	int mine;
@@ -258,8 +259,8 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	if (!s->target_port && (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst)))
 		return;
 	mine = !(s->flags & ABI_SOCK_OWN) && pod_owns(&pod, &s->tuple.src);
-	address_get(s->target_port ? &s->target : &s->tuple.dst, &to);
-	if (!has_record(s, &pod, &to, mine))
+	to = address_glance(s->target_port ? &s->target : &s->tuple.dst);
+	if (!has_record(s, &pod, to, mine))
 		return;
 	local_open(ops, &c.end[ABI_CLIENT]);
 	c.conn = (__u32)c.end[ABI_CLIENT].cookie;
@@ -273,11 +274,11 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	c.asked_port = s->asked_port;
 	c.splice = s->splice;
 	if (s->target_port)
-		fill_captured(&c, s, &to);
+		fill_captured(&c, s, to);
 	else if (s->flags & ABI_SOCK_OWN)
 		fill_delivered(ops, &c, s);
 	else
-		fill_direct(&c, s, &to, mine);
+		fill_direct(&c, s, to, mine);
 	s->conn = c.conn;
 	s->end = ABI_CLIENT;
 	if (record_client(&s->tuple, &c, mine)) {
@@ -318,12 +319,10 @@ static __always_inline void record_inbound(struct bpf_sock_ops *ops, const struc
 {
 	struct abi_sock *s = ops_sock(ops, 1);
 	struct abi_conn c = {};
-	struct abi_address from;
 	struct abi_traffic *t;
 
 	if (!s)
 		return;
-	address_get(&tuple->src, &from);
 	local_open(ops, &c.end[ABI_SERVER]);
 	c.conn = (__u32)c.end[ABI_SERVER].cookie;
 	c.established = 1;
@@ -331,7 +330,7 @@ static __always_inline void record_inbound(struct bpf_sock_ops *ops, const struc
 	c.server_netns = pod->netns;
 	c.opened_ns = c.established_ns = bpf_ktime_get_ns();
 	c.path = ABI_PATH_DIRECT;
-	c.reason = outside_reason(&from);
+	c.reason = outside_reason(address_glance(&tuple->src));
 	if (bpf_map_update_elem(&conns, tuple, &c, BPF_ANY)) {
 		reason_count(ABI_MAP_FULL);
 		return;
@@ -354,8 +353,8 @@ static __always_inline void record_inbound(struct bpf_sock_ops *ops, const struc
 static __always_inline void on_passive(struct bpf_sock_ops *ops)
 {
 	__u64 netns = bpf_get_netns_cookie(ops);
+	const struct abi_address *to;
 	struct abi_tuple t = {};
-	struct abi_address to;
 	struct abi_watch *w;
 	struct abi_conn *c;
 	struct pod_now pod;
@@ -373,7 +372,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 		return; /* the worker's: where it goes on to the app it has a record */
 	if (!ops_pod(ops, &pod) || addr_loopback(&t.dst) || addr_same(&t.src, &t.dst))
 		return;
-	if (!address_get(&t.dst, &to) && to.kind == ABI_KIND_LOCAL_POD && to.netns == pod.netns)
+	to = address_glance(&t.dst);
+	if (to && to->kind == ABI_KIND_LOCAL_POD && to->netns == pod.netns)
 		record_inbound(ops, &pod, &t);
 }
 
