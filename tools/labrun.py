@@ -250,7 +250,7 @@ class Running:
         place = self.place(name)
         options.setdefault("start_new_session", daemon)
         if daemon:
-            place = (self.daemon_cgroup(self.pods[name]["node"]), *place[1:])
+            place = (self.daemon_cgroup(self.pods[name]["node"] if name in self.pods else name), *place[1:])
         def prepare():
             lab_module.enter(*place)
             for limit, number in (limits or {}).items():

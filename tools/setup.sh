@@ -36,7 +36,7 @@ BUILD="make gcc libc6-dev clang bpftool libbpf-dev libelf-dev zlib1g-dev libmnl-
 TEST="libcmocka-dev"
 LINT="clang-format"
 NET="python3 python3-h2 iproute2 procps curl nginx wrk iperf3 tcpdump openssl"
-BENCH="redis-server redis-tools postgresql haproxy nghttp2-client python3-venv
+BENCH="redis-server redis-tools postgresql haproxy nghttp2-client apache2-utils python3-venv
 	$(command -v go >/dev/null || echo golang-go)"
 # The other real programs of tests/net/programs.
 PROGRAMS="mariadb-server mariadb-client memcached openssh-server openssh-client rsync vsftpd mosquitto

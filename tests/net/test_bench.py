@@ -121,6 +121,23 @@ def test_proxies_are_measured_with_each_of_their_peers(tmp_path):
         assert got["path"]["text"].startswith("proxy"), (name, got["path"])
 
 
+def test_proxies_that_end_tls_are_measured(tmp_path):
+    """The same of the rows where TLS ends at the proxy; the bench itself looks at what is spoken."""
+    names = [name for name, row in rows.PART_FOUR.items() if row.edge and name != "http2-tls-idle"]
+    assert len(names) == 4
+    done = bench("--quick", "--rows", ",".join(names), "--name", "bench-edge", "--patience", PATIENCE,
+                 "--json", tmp_path / "bench.json", timeout=300 + PATIENCE)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert list(report["rows"]) == names
+    for name, got in report["rows"].items():
+        assert set(got["samples"]) == {"nginx", "haproxy", "envoy", "weft"}, name
+        for arm, measures in got["samples"].items():
+            assert set(rows.ROWS[name].targets) <= set(measures), name
+            assert all(v > 0 for values in measures.values() for v in values), (name, arm, measures)
+        assert got["path"]["text"] == "gateway (TLSv1.3, TLS_AES_128_GCM_SHA256)", (name, got["path"])
+
+
 def test_the_better_of_several_peers_counts_in_each_run():
     found = {arm: {"proxy CPU us/request": v, "requests/s": [1.0, 1.0]} for arm, v in (
         ("nginx", [10.0, 30.0]), ("haproxy", [20.0, 20.0]), ("envoy", [50.0, 50.0]), ("weft", [9.0, 18.0]))}

@@ -89,16 +89,30 @@ def server(certs, name, trust_domain="cluster.local", ip="0.0.0.0"):
                               transport_socket={"name": "tls", "typed_config": context})], [dial])
 
 
-def proxy(ways):
-    """A reverse proxy: {port on 127.0.0.1: (name, IP, port, does the origin speak HTTP/2)}; clients speak either."""
+def front(certs, name):
+    """TLS of a listener that shows a certificate and asks for none. Of TLS 1.3 its clients choose the cipher."""
+    version = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
+    common = {"alpn_protocols": ["h2", "http/1.1"], "tls_params": version,
+              "tls_certificates": [{"certificate_chain": {"filename": str(certs / f"{name}.pem")},
+                                    "private_key": {"filename": str(certs / f"{name}.key")}}]}
+    context = typed("transport_sockets.tls.v3.DownstreamTlsContext", common_tls_context=common)
+    return {"transport_socket": {"name": "tls", "typed_config": context}}
+
+
+def proxy(ways, own="127.0.0.1", more=None, **manager_more):
+    """
+    A reverse proxy: {port on the address `own`: (name, IP, port, does the origin speak HTTP/2)}; clients speak either.
+    `more`: what its listeners have beside, as front() gives; the rest: what their connection managers have.
+    """
     listeners, clusters = [], []
     for port, (name, ip, to, h2) in ways.items():
         route = {"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": "0s"}}
         manager = typed("filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix=name,
                         codec_type="AUTO", stream_idle_timeout="0s",
                         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-                        http_filters=[{"name": "router", "typed_config": typed("filters.http.router.v3.Router")}])
-        listeners.append(listener(name, "127.0.0.1", port, [{"name": "hcm", "typed_config": manager}]))
+                        http_filters=[{"name": "router", "typed_config": typed("filters.http.router.v3.Router")}],
+                        **manager_more)
+        listeners.append(listener(name, own, port, [{"name": "hcm", "typed_config": manager}], **more or {}))
         version = {"http2_protocol_options": {}} if h2 else {"http_protocol_options": {}}
         options = typed("upstreams.http.v3.HttpProtocolOptions", explicit_http_config=version)
         clusters.append({

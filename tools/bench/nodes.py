@@ -68,6 +68,8 @@ defaults
 class Nodes:
     """The labs of the arms, and what runs in them."""
 
+    client = "client"  # where clients run: a pod, or the node itself
+
     def __init__(self, build, name, patience, arms=ARMS):
         self.build, self.name, self.patience = build, name, patience
         self.arms = [arm for arm in ARMS if arm in arms]
@@ -182,13 +184,17 @@ listen {name}
         self.servers, self.machine = {}, Machine()
 
     def start(self, arm, *command, **options):
-        return self.lab(arm).start("client", *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        return self.lab(arm).start(self.client, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    limits={resource.RLIMIT_NOFILE: FILES}, **options)
+
+    def apps(self, lab):
+        """CPU seconds of who asks and who answers."""
+        return lab.cpu(self.client, "server")
 
     def measure(self, arm, *command, seconds):
         """Runs a client; gives its output and the CPU seconds of both daemons."""
         lab = self.lab(arm)
-        machine, apps, daemons = Machine.read(), lab.cpu("client", "server"), lab.daemon_cpu()
+        machine, apps, daemons = Machine.read(), self.apps(lab), lab.daemon_cpu()
         client = self.start(arm, *command)
         if self.look and arm == "weft":
             self.look(lab, client)
@@ -201,7 +207,7 @@ listen {name}
             raise labrun.LabError(f"{arm}: {' '.join(map(str, command))}: exit code {client.returncode}: "
                                   f"{err.strip() or out.strip()}")
         used = lab.daemon_cpu() - daemons
-        self.machine.add(machine, Machine.read(), used + lab.cpu("client", "server") - apps)
+        self.machine.add(machine, Machine.read(), used + self.apps(lab) - apps)
         return out, used
 
     def witness(self):

@@ -126,6 +126,8 @@ def listeners():
 class Proxies(Nodes):
     """The labs of the arms, and what runs in them."""
 
+    scheme, manifests = "http", MANIFESTS
+
     def __init__(self, build, name, patience, arms=ARMS):
         super().__init__(build, name, patience, ())
         self.arms, self.grpc = [arm for arm in ARMS if arm in arms], str(build / "bench/grpc")
@@ -143,7 +145,7 @@ class Proxies(Nodes):
     def up(self, arm):
         weft = arm == "weft"
         lab = self.labs[arm] = labrun.Running.from_text(
-            LAB, self.name, MANIFESTS if weft else None, weft=weft, build=self.build, prefix=f"{self.name}-{arm}-",
+            LAB, self.name, self.manifests if weft else None, weft=weft, build=self.build, prefix=f"{self.name}-{arm}-",
             patience=self.patience)
         for pod in lab.pods:
             if lab.congestion(pod) != "cubic":
@@ -173,10 +175,13 @@ class Proxies(Nodes):
         return listeners() | {f"o_{what}": port for what, port in ORIGIN.items()} | {"ip": lab.ip("server")}
 
     def start_haproxy(self, lab):
+        self.run_haproxy(lab, HAPROXY.format(**self.places(lab)), listeners()["grpc"])
+
+    def run_haproxy(self, lab, config, ready):
         path = lab.scratch / "haproxy.cfg"
-        path.write_text(HAPROXY.format(**self.places(lab)))
+        path.write_text(config)
         binary = shutil.which("haproxy") or "/usr/sbin/haproxy"
-        self.start_daemon(lab, "client", [binary, "-db", "-f", path], listeners()["grpc"])
+        self.start_daemon(lab, self.client, [binary, "-db", "-f", path], ready)
 
     def start_nginx(self, lab):
         lab.nginx_of("client", "proxy", NGINX.format(**self.places(lab)), listeners()["grpc"],
@@ -219,9 +224,9 @@ class Proxies(Nodes):
     def measure(self, arm, *command, seconds):
         """Runs a client on the load's core; gives its output, the proxy's CPU seconds and those of all."""
         lab = self.lab(arm)
-        apps = lab.cpu("client", "server")
+        apps = self.apps(lab)
         out, used = super().measure(arm, "taskset", "-c", LOAD_CPU, *command, seconds=seconds)
-        return out, used, used + lab.cpu("client", "server") - apps
+        return out, used, used + self.apps(lab) - apps
 
     def witness(self):
         return Witness(self)

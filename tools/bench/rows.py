@@ -7,6 +7,7 @@ four proxies of HTTP.
 
 import typing
 
+import edge
 import exchanges
 import nodes
 import programs
@@ -32,6 +33,7 @@ class Row(typing.NamedTuple):
     bounds: tuple = ()  # measures whose target is of weft itself, not of a ratio
     peer: str = "direct"  # the arm that weft is compared with; several with "+": the best of them in each run
     threads: int = 0  # of each node's daemon; 0: pods of one node
+    edge: bool = False  # proxies of HTTP that end TLS, on the node
     spliced: bool | None = None  # proxies of HTTP: are weft's local hops
     most: int = 99  # runs: what does not vary is measured once
     warm: bool = True  # a round before, which is thrown away
@@ -167,6 +169,11 @@ def hop(title, path):
         "CPU us/request": ("<=", 0.80)}, ("direct", "nginx", "haproxy", "weft"), peer=BETTER, spliced=True)
 
 
+def edged(title, run, targets, peer="haproxy", **more):
+    """A proxy that ends TLS, asked from outside the mesh."""
+    return Row(title, run, targets, edge.ARMS, peer=peer, spliced=False, edge=True, **more)
+
+
 NO_RELAY = ("nginx", "haproxy", "envoy", "weft")
 PART_FOUR = {
     "http-small": proxied("HTTP/1.1, small, 32 connections", exchanges.h1(), 0.90, 0.25),
@@ -183,6 +190,13 @@ PART_FOUR = {
     "hop-small": hop("app => proxy => app, small", ""),
     "hop-8k": hop("app => proxy => app, 8 KB", "8k"),
     "hop-64k": hop("app => proxy => app, 64 KB", "64k"),
+    "http-tls": edged("TLS, HTTP/1.1, small, 32 connections", exchanges.h1(), {PROXY_CPU: ("<=", 0.95)}),
+    "http2-tls": edged("TLS, h2 to HTTP/1.1, 8 x 16 streams", exchanges.h2("h1c"), {PROXY_CPU: ("<=", 0.95)}),
+    "http-tls-handshake": edged("TLS, a full handshake each", exchanges.handshakes(), {PROXY_CPU: ("<=", 0.95)}),
+    "tls-idle": edged("idle TLS HTTP/1.1 connections", exchanges.idle("h1", 1000), {"KiB/connection": ("<=", 1.0)},
+                      "nginx", most=1, warm=False),
+    "http2-tls-idle": edged("idle TLS h2 connections", exchanges.idle("h1c", 1000), {"KiB/connection": ("<=", 1.0)},
+                            "nginx", most=1, warm=False),
 }
 ROWS = PART_ONE | PART_TWO | PART_THREE | PART_FOUR
 GROUPS = {"part-one": tuple(PART_ONE), "part-two": tuple(PART_TWO), "part-three": tuple(PART_THREE),
