@@ -478,3 +478,12 @@ WEB = """
 		location = /whoami {{ return 200 "$remote_addr -> $server_addr:$server_port\\n"; }}
 	}}
 """
+
+
+def json_lines(text):
+    """The JSON lines that the load programs print."""
+    found = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found

@@ -362,8 +362,15 @@ def way_back(lab, mesh):
                               annotations={"weft.io/proxy": "always"}),
                  mesh.slice(pod, ports=[{"name": "tcp", "port": PORT, "protocol": "TCP"}]))
         mesh.wait(pod)
-        with connected(lab, "client", (mesh.vip, 80)) as s:
-            assert read_all(s).startswith(f"{pod}:{PORT}".encode())
+        labrun.wait_for(lambda p=pod: greeting(lab, (mesh.vip, 80)).startswith(f"{p}:{PORT}"), 20, f"{pod} by the worker")
+
+
+def greeting(lab, where):
+    try:
+        with connected(lab, "client", where) as s:
+            return read_all(s).decode()
+    except (ConnectionRefusedError, ConnectionResetError) as error:
+        return str(error)
 
 
 def deliver(lab, client, pod="a", **said):

@@ -136,6 +136,7 @@ class Polite:
                 self.told += bool(goes)
             except (Cut, AssertionError, OSError) as error:
                 goes = True
+                self.told += bool(self.version == "h2" and c.goaway)
                 if self.version == "h2" and x and x.error == http_peers.REFUSED_STREAM:
                     pass
                 elif self.version == "h2" and not x and c.goaway:

@@ -199,12 +199,12 @@ def test_watch_shows_it_again(lab):
 
 
 def test_unknown_names_are_told(lab):
-    for args, says in ((("connections", "default/nobody"), "no pod default/nobody"),
-                       (("explain", "default/client", "nobody.default"), "no service nobody"),
-                       (("explain", "default/client", VIP + ":x"), "not a port"),
-                       (("pods", "nobody"), "NAMESPACE/NAME")):
+    for args, code, says in ((("connections", "default/nobody"), 1, "no pod default/nobody"),
+                             (("explain", "default/client", "nobody.default"), 1, "no service nobody"),
+                             (("explain", "default/client", VIP + ":x"), 1, "not a port"),
+                             (("pods", "nobody"), 2, "NAMESPACE/NAME")):
         done = program(lab, *args)
-        assert done.returncode == 1 and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert done.returncode == code and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_a_closed_output_is_an_error(lab):
