@@ -362,7 +362,8 @@ def way_back(lab, mesh):
                               annotations={"weft.io/proxy": "always"}),
                  mesh.slice(pod, ports=[{"name": "tcp", "port": PORT, "protocol": "TCP"}]))
         mesh.wait(pod)
-        labrun.wait_for(lambda p=pod: greeting(lab, (mesh.vip, 80)).startswith(f"{p}:{PORT}"), 20, f"{pod} by the worker")
+        labrun.wait_for(lambda want=f"{pod}:{PORT}": greeting(lab, (mesh.vip, 80)).startswith(want), 20,
+                        f"{pod} by the worker")
 
 
 def greeting(lab, where):
