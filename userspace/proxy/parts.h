@@ -18,6 +18,7 @@ struct site {
 	int conns, affinity; /* fds of the kernel's maps */
 	struct dialer dialer;
 	struct table guests;	/* struct guest */
+	struct list listeners;	/* struct listener: all */
 	struct list edges;	/* struct edge_listener */
 	unsigned edge_handshakes;
 	struct list relays;	/* struct relay */
@@ -34,7 +35,7 @@ struct site {
 	unsigned relay_count; /* and serves */
 	unsigned carrier_count, handshake_count;
 	bool draining;
-	struct loop_timer resume, edge_resume; /* listeners rest: no file descriptors */
+	struct loop_timer resume; /* listeners rest: no file descriptors */
 	struct loop_timer stalls; /* requests of which nobody takes the bytes are looked for */
 	/* written here, read by the control thread */
 	uint64_t accepted, refused, requests;
@@ -230,19 +231,36 @@ void carriers_trust_changed(struct site *at);
 void carriers_drain(struct site *at);
 void carriers_each(const struct site *at, void (*one)(void *ctx, const struct tunnel_row *r), void *ctx);
 
+/* ------------------------------------------------------------------ listener.c */
+
+/* A socket that listens, within what owns it, which sets the two functions and leaves the rest to listener_open(). */
+struct listener {
+	/* NULL: as soon as the view has the pod. false: not yet, somebody waits until the view has changed. */
+	bool (*knows)(const struct listener *k, const struct view_pod *pod);
+	/* Takes the fd. `t` has its source; the rest is zero. */
+	void (*accepted)(struct listener *k, const struct view_pod *pod, int fd, struct abi_tuple *t);
+	struct site *site;
+	uint64_t netns;
+	unsigned tries;	  /* of accept(2) in one event */
+	unsigned caution; /* events until they are more */
+	bool early;	  /* somebody waits, and the view does not have the pod yet */
+	struct loop_watch watch;
+	struct list link;
+};
+void listener_open(struct listener *k, struct site *at, uint64_t netns, int fd); /* taken */
+void listener_close(struct listener *k);
+void listeners_view_changed(struct site *at); /* pods that it did not know may be there */
+
 /* ------------------------------------------------------------------ edge.c */
 
 void edge_listen(struct site *at, uint64_t netns, const struct abi_addr *addr, uint16_t port, int fd); /* taken */
 /* Of that Gateway, address and port; addr NULL: all of the Gateway, netns 0: all. */
 void edge_close(struct site *at, uint64_t netns, const struct abi_addr *addr, uint16_t port);
-void edge_view_changed(struct site *at);
 
 /* ------------------------------------------------------------------ guests.c */
 
-
 /* Listeners of a pod (taken): instead of those it had. */
 void guests_listen(struct site *at, uint64_t netns, const int fd[WIRE_LISTENERS]);
-void guests_view_changed(struct site *at);	    /* pods that it did not know may be there */
 void guests_leave(struct site *at, uint64_t netns); /* 0: all */
 
 #endif

@@ -64,6 +64,7 @@ static void site_start(struct thread *t)
 	list_init(&at->guards);
 	list_init(&at->exchanges);
 	list_init(&at->mirrors);
+	list_init(&at->listeners);
 	list_init(&at->edges);
 	list_init(&at->carriers);
 	list_init(&at->handshakes);
@@ -102,7 +103,6 @@ static void site_end(struct thread *t)
 
 	loop_disarm(t->loop, &at->resume);
 	loop_disarm(t->loop, &at->stalls);
-	loop_disarm(t->loop, &at->edge_resume);
 	guests_leave(at, 0);
 	edge_close(at, 0, NULL, 0);
 	relays_end(at, 0, ABI_RESET, "the worker ends");
@@ -457,8 +457,7 @@ static void judge_one(struct list *l, void *arg)
 
 static void view_work(struct site *at, struct round *r)
 {
-	guests_view_changed(at);
-	edge_view_changed(at);
+	listeners_view_changed(at);
 	tunnels_view_changed(at->dialer.tunnels); /* sources and destinations */
 	if (!(r->number & VIEW_POLICY))
 		return; /* addresses of other nodes come and go all the time */
