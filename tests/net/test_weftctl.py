@@ -201,6 +201,9 @@ def test_watch_shows_it_again(lab):
 def test_unknown_names_are_told(lab):
     for args, code, says in ((("connections", "default/nobody"), 1, "no pod default/nobody"),
                              (("explain", "default/client", "nobody.default"), 1, "no service nobody"),
+                             (("services", "default/nobody"), 1, "default/nobody"),
+                             (("routes", "default/nobody"), 1, "there is no route default/nobody"),
+                             (("gateways", "default/nobody"), 1, "there is no Gateway default/nobody"),
                              (("explain", "default/client", VIP + ":x"), 1, "not a port"),
                              (("pods", "nobody"), 2, "NAMESPACE/NAME")):
         done = program(lab, *args)

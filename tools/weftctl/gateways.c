@@ -65,6 +65,11 @@ int gateways_list(const struct ctl *c, const struct args *a)
 		json_decref(answer);
 		return err;
 	}
+	if (a->words && !json_array_size(json_object_get(answer, "gateways"))) {
+		ctl_error("there is no Gateway %s: was it rejected? See `weftctl status`", a->word[0]);
+		json_decref(answer);
+		return CTL_FAILED;
+	}
 	grid_open(&g, column, array_size(column));
 	json_array_foreach(json_object_get(answer, "gateways"), i, gateway)
 	{
@@ -73,7 +78,7 @@ int gateways_list(const struct ctl *c, const struct args *a)
 		json_array_foreach(json_object_get(gateway, "listeners"), k, listener)
 			add_listener(&g, gateway, listener, !k);
 	}
-	grid_print(&g, c, a->words ? "no such Gateway: was it rejected? See weftctl status" : "no Gateways");
+	grid_print(&g, c, "no Gateways");
 	json_decref(answer);
 	return CTL_DONE;
 }
