@@ -222,9 +222,43 @@ int ask_worker_said(const struct ctl *c, json_t *request, json_t **ret)
 	return err;
 }
 
-int ask_print_json(const struct ctl *c, const json_t *answer)
+void ask_print_json(const struct ctl *c, const json_t *answer)
 {
 	json_dumpf(answer, c->out, (c->watch ? JSON_COMPACT : JSON_INDENT(2)) | JSON_PRESERVE_ORDER);
 	fputc('\n', c->out);
+}
+
+json_t *ask_request(const char *command, const char *key, const struct args *a)
+{
+	json_t *r = json_pack("{s:s}", "command", command);
+
+	if (key && a->words)
+		json_object_set_new(r, key, json_string(a->word[0]));
+	return r;
+}
+
+int ask_fetch(const struct ctl *c, json_t *request, json_t **ret)
+{
+	int err = ask_worker_said(c, request, ret);
+
+	if (err || !c->json)
+		return err;
+	ask_print_json(c, *ret);
+	json_decref(*ret);
+	*ret = NULL;
 	return CTL_DONE;
+}
+
+const char *string_of(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "";
+}
+
+uint64_t number_of(const json_t *o, const char *key)
+{
+	json_int_t n = json_integer_value(json_object_get(o, key));
+
+	return n < 0 ? 0 : (uint64_t)n;
 }

@@ -14,13 +14,6 @@
 
 #define NAME "abcdefghijklmnopqrstuvwxyz0123456789.-" /* of Kubernetes */
 
-static const char *string_of(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s ? s : "";
-}
-
 /* ------------------------------------------------------------------ certs */
 
 /* "in 11.9h", "3m ago"; "-" for no date */
@@ -94,15 +87,10 @@ int certs_list(const struct ctl *c, const struct args *a)
 	const char *problem;
 	json_t *answer;
 	char *safe;
-	int err = ask_worker_said(c, json_pack("{s:s}", "command", "certs"), &answer);
+	int err = ask_fetch(c, ask_request("certs", NULL, a), &answer);
 
-	if (err)
+	if (err || !answer)
 		return err;
-	if (c->json) {
-		err = ask_print_json(c, answer);
-		json_decref(answer);
-		return err;
-	}
 	safe = grid_safe(string_of(answer, "source"));
 	fprintf(c->out, "source     %s\n", safe);
 	free(safe);

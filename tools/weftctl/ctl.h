@@ -133,7 +133,12 @@ int ask_supervisor(const struct ctl *c, const struct wire *m, const int *fds, un
 int ask_worker(const struct ctl *c, json_t *request, json_t **ret, char why[ASK_WHY]) must_check;
 /* As ask_worker, but what went wrong is said. */
 int ask_worker_said(const struct ctl *c, json_t *request, json_t **ret) must_check;
-/* Prints the answer as it is: -o json. CTL_DONE */
-int ask_print_json(const struct ctl *c, const json_t *answer);
+void ask_print_json(const struct ctl *c, const json_t *answer); /* as it is */
+/* {"command": COMMAND, KEY: the first word}, the latter if there is one; key NULL: never. */
+json_t *ask_request(const char *command, const char *key, const struct args *a);
+/* As ask_worker_said; with -o json it prints as well. CTL_DONE with *ret NULL: there is nothing left to do. */
+int ask_fetch(const struct ctl *c, json_t *request, json_t **ret) must_check;
+const char *string_of(const json_t *o, const char *key); /* "": none */
+uint64_t number_of(const json_t *o, const char *key);	 /* 0: none, or less */
 
 #endif

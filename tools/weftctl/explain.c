@@ -8,13 +8,6 @@
 
 #define STEP_COLUMN 20 /* where the text of a step starts */
 
-static const char *string_of(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s ? s : "";
-}
-
 /* Text from column STEP_COLUMN on, broken between words where the terminal ends. */
 static void wrap(const struct ctl *c, const char *s)
 {

@@ -5,13 +5,6 @@
 
 #include <stdlib.h>
 
-static const char *string_of(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s ? s : "";
-}
-
 /* "yes", or why not */
 static void add_condition(struct grid *g, const json_t *listener, const char *is, const char *why)
 {
@@ -50,21 +43,14 @@ int gateways_list(const struct ctl *c, const struct args *a)
 		{"PROTOCOL", GRID_LEFT},   {"ACCEPTED", GRID_LEFT},   {"RESOLVED", GRID_LEFT},
 		{"PROGRAMMED", GRID_LEFT}, {"ROUTES", GRID_RIGHT},    {"MESSAGE", GRID_CUT},
 	};
-	json_t *request = json_pack("{s:s}", "command", "gateways"), *answer, *gateway, *listener;
+	json_t *answer, *gateway, *listener;
 	struct grid g;
 	size_t i, k;
 	int err;
 
-	if (a->words)
-		json_object_set_new(request, "gateway", json_string(a->word[0]));
-	err = ask_worker_said(c, request, &answer);
-	if (err)
+	err = ask_fetch(c, ask_request("gateways", "gateway", a), &answer);
+	if (err || !answer)
 		return err;
-	if (c->json) {
-		err = ask_print_json(c, answer);
-		json_decref(answer);
-		return err;
-	}
 	if (a->words && !json_array_size(json_object_get(answer, "gateways"))) {
 		ctl_error("there is no Gateway %s: was it rejected? See `weftctl status`", a->word[0]);
 		json_decref(answer);

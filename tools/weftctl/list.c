@@ -7,46 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *string_of(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s ? s : "";
-}
-
 static const char *or_dash(const char *s)
 {
 	return *s ? s : "-";
-}
-
-static uint64_t number_of(const json_t *o, const char *key)
-{
-	json_int_t n = json_integer_value(json_object_get(o, key));
-
-	return n < 0 ? 0 : (uint64_t)n;
-}
-
-/* {"command": NAME, KEY: word[0]} */
-static json_t *request(const char *command, const char *key, const struct args *a)
-{
-	json_t *r = json_pack("{s:s}", "command", command);
-
-	if (key && a->words)
-		json_object_set_new(r, key, json_string(a->word[0]));
-	return r;
-}
-
-/* Asks; with -o json prints as well. CTL_DONE with *ret NULL: there is nothing left to do. */
-static int fetch(const struct ctl *c, json_t *r, json_t **ret)
-{
-	int err = ask_worker_said(c, r, ret);
-
-	if (err || !c->json)
-		return err;
-	ask_print_json(c, *ret);
-	json_decref(*ret);
-	*ret = NULL;
-	return CTL_DONE;
 }
 
 /* ["a", "b"] as "a, b"; free it */
@@ -78,7 +41,7 @@ int list_pods(const struct ctl *c, const struct args *a)
 	struct grid g;
 	json_t *answer, *p;
 	size_t i;
-	int err = fetch(c, request("pods", "pod", a), &answer);
+	int err = ask_fetch(c, ask_request("pods", "pod", a), &answer);
 
 	if (err || !answer)
 		return err;
@@ -169,12 +132,12 @@ int list_services(const struct ctl *c, const struct args *a)
 	json_t *answer, *s;
 	char affinity[UNIT_TEXT];
 	size_t i;
-	json_t *r = request("services", "service", a);
+	json_t *r = ask_request("services", "service", a);
 	int err;
 
 	if (!c->json && !a->words)
 		json_object_set_new(r, "endpoints", json_false()); /* only their number is shown */
-	err = fetch(c, r, &answer);
+	err = ask_fetch(c, r, &answer);
 
 	if (err || !answer)
 		return err;
@@ -240,7 +203,7 @@ int list_connections(const struct ctl *c, const struct args *a)
 	struct grid g;
 	json_t *answer, *k;
 	size_t i;
-	int err = fetch(c, request("connections", "pod", a), &answer);
+	int err = ask_fetch(c, ask_request("connections", "pod", a), &answer);
 
 	if (err || !answer)
 		return err;
@@ -282,7 +245,7 @@ int list_tunnels(const struct ctl *c, const struct args *a)
 	struct grid g;
 	json_t *answer, *t;
 	size_t i;
-	int err = fetch(c, request("tunnels", "pod", a), &answer);
+	int err = ask_fetch(c, ask_request("tunnels", "pod", a), &answer);
 
 	if (err || !answer)
 		return err;
@@ -320,7 +283,7 @@ int list_policy(const struct ctl *c, const struct args *a)
 	struct grid g;
 	json_t *answer, *p, *k;
 	size_t i, j;
-	int err = fetch(c, request("policy", "pod", a), &answer);
+	int err = ask_fetch(c, ask_request("policy", "pod", a), &answer);
 
 	if (err || !answer)
 		return err;
@@ -401,7 +364,7 @@ int list_traffic(const struct ctl *c, const struct args *a)
 	struct grid g;
 	json_t *answer, *t;
 	size_t i;
-	int err = fetch(c, request("traffic", NULL, a), &answer);
+	int err = ask_fetch(c, ask_request("traffic", NULL, a), &answer);
 
 	if (err || !answer)
 		return err;

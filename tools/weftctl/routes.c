@@ -5,13 +5,6 @@
 
 #include <stdlib.h>
 
-static const char *string_of(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s ? s : "";
-}
-
 /* "shop/web:80"; of what is no Service with its kind */
 static void add_parent(struct grid *g, const json_t *parent)
 {
@@ -101,21 +94,14 @@ int routes_list(const struct ctl *c, const struct args *a)
 		{"BACKENDS", GRID_RIGHT},
 		{"MESSAGE", GRID_CUT},
 	};
-	json_t *request = json_pack("{s:s}", "command", "routes"), *answer, *route;
+	json_t *answer, *route;
 	struct grid g;
 	size_t i;
 	int err;
 
-	if (a->words)
-		json_object_set_new(request, "route", json_string(a->word[0]));
-	err = ask_worker_said(c, request, &answer);
-	if (err)
+	err = ask_fetch(c, ask_request("routes", "route", a), &answer);
+	if (err || !answer)
 		return err;
-	if (c->json) {
-		err = ask_print_json(c, answer);
-		json_decref(answer);
-		return err;
-	}
 	if (a->words && !json_array_size(json_object_get(answer, "routes"))) {
 		ctl_error("there is no route %s: was it rejected? See `weftctl status`", a->word[0]);
 		json_decref(answer);

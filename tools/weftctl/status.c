@@ -179,18 +179,6 @@ static void print_probes(const struct ctl *c, const char *head, const struct wir
 	grid_print(&g, c, "");
 }
 
-static const char *string_of(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s ? s : "";
-}
-
-static json_int_t number_of(const json_t *o, const char *key)
-{
-	return json_integer_value(json_object_get(o, key));
-}
-
 /* Rejected objects one to a paragraph: their reasons are sentences, which a table would cut. */
 static void print_problems(const struct ctl *c, const json_t *worker)
 {
@@ -207,7 +195,7 @@ static void print_problems(const struct ctl *c, const json_t *worker)
 
 		text_add(&t, "%s: ", warning ? "warning" : "error");
 		if (*file && number_of(p, "line"))
-			text_add(&t, "%s:%lld: ", file, (long long)number_of(p, "line"));
+			text_add(&t, "%s:%llu: ", file, (unsigned long long)number_of(p, "line"));
 		else if (*file)
 			text_add(&t, "%s: ", file);
 		text_add(&t, "%s%s%s%s%s", object, *object ? ": " : "", field, *field ? ": " : "",
@@ -230,13 +218,13 @@ static void print_maps(const struct ctl *c, const json_t *worker)
 	grid_open(&g, column, array_size(column));
 	json_array_foreach(json_object_get(worker, "maps"), i, m)
 	{
-		json_int_t used = number_of(m, "used"), max = number_of(m, "max");
+		uint64_t used = number_of(m, "used"), max = number_of(m, "max");
 
 		if (!used || used * 100 < max * FULL_PERCENT)
 			continue;
 		grid_add(&g, "%s", string_of(m, "name"));
-		grid_add(&g, "%lld", (long long)used);
-		grid_add(&g, "%lld", (long long)max);
+		grid_add(&g, "%llu", (unsigned long long)used);
+		grid_add(&g, "%llu", (unsigned long long)max);
 	}
 	if (g.cells) {
 		fputs("\nnearly full:\n", c->out);
@@ -247,7 +235,7 @@ static void print_maps(const struct ctl *c, const json_t *worker)
 /* All threads together: weftctl -o json status has each. */
 static void print_threads(const struct ctl *c, const json_t *threads)
 {
-	json_int_t conns = 0, tunnels = 0, accepted = 0, refused = 0;
+	uint64_t conns = 0, tunnels = 0, accepted = 0, refused = 0;
 	const json_t *t;
 	size_t i, count = json_array_size(threads);
 
@@ -261,8 +249,9 @@ static void print_threads(const struct ctl *c, const json_t *threads)
 	if (!count)
 		line(c, "threads", "do not answer");
 	else
-		line(c, "threads", "%zu: %lld connections, %lld tunnels; %lld accepted, %lld refused so far", count,
-		     (long long)conns, (long long)tunnels, (long long)accepted, (long long)refused);
+		line(c, "threads", "%zu: %llu connections, %llu tunnels; %llu accepted, %llu refused so far", count,
+		     (unsigned long long)conns, (unsigned long long)tunnels, (unsigned long long)accepted,
+		     (unsigned long long)refused);
 }
 
 static void print_worker(const struct ctl *c, const json_t *worker, const char *why)
@@ -275,20 +264,20 @@ static void print_worker(const struct ctl *c, const json_t *worker, const char *
 		return;
 	}
 	n = json_object_get(worker, "counts");
-	line(c, "control", "%s: %s service ports, %s endpoints, %lld policy sets, %s connections",
-	     string_of(worker, "source"), unit_count((uint64_t)number_of(n, "services"), services),
-	     unit_count((uint64_t)number_of(n, "endpoints"), endpoints),
-	     (long long)number_of(n, "policy_sets"),
-	     unit_count((uint64_t)number_of(n, "connections"), conns));
+	line(c, "control", "%s: %s service ports, %s endpoints, %llu policy sets, %s connections",
+	     string_of(worker, "source"), unit_count(number_of(n, "services"), services),
+	     unit_count(number_of(n, "endpoints"), endpoints),
+	     (unsigned long long)number_of(n, "policy_sets"), unit_count(number_of(n, "connections"), conns));
 	n = json_object_get(worker, "certs");
 	if (json_is_object(n))
-		line(c, "certs", "%s: %lld of %lld identities have one, %lld root%s, CRL: %s", string_of(n, "source"),
-		     (long long)number_of(n, "valid"), (long long)number_of(n, "identities"),
-		     (long long)number_of(n, "roots"), number_of(n, "roots") == 1 ? "" : "s", string_of(n, "crl"));
+		line(c, "certs", "%s: %llu of %llu identities have one, %llu root%s, CRL: %s", string_of(n, "source"),
+		     (unsigned long long)number_of(n, "valid"), (unsigned long long)number_of(n, "identities"),
+		     (unsigned long long)number_of(n, "roots"), number_of(n, "roots") == 1 ? "" : "s",
+		     string_of(n, "crl"));
 	print_threads(c, json_object_get(worker, "threads"));
 	n = json_object_get(worker, "counts");
-	line(c, "objects", "%lld read, %lld rejected, %lld warnings", (long long)number_of(n, "objects"),
-	     (long long)number_of(worker, "errors"), (long long)number_of(worker, "warnings"));
+	line(c, "objects", "%llu read, %llu rejected, %llu warnings", (unsigned long long)number_of(n, "objects"),
+	     (unsigned long long)number_of(worker, "errors"), (unsigned long long)number_of(worker, "warnings"));
 }
 
 int status_run(const struct ctl *c, const struct args *a)
