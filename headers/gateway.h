@@ -59,6 +59,8 @@ const struct route_table *gateway_routes(const struct gateway_listener *l, struc
 
 /* Is it that name: "" is any, "*." one label or more. */
 bool gateway_name_is(const char *name, struct http_text host);
+/* The more specific the higher: an exact name is above all that have a "*.", of these the longest; "" is last. */
+size_t gateway_name_rank(const char *name);
 /* What both of two names allow: one of them, or NULL. */
 const char *gateway_name_both(const char *a, const char *b);
 

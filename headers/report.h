@@ -45,6 +45,7 @@ void report_problems(const struct report *r, void (*each)(void *ctx, const struc
 void report_forced(const struct report *r, void (*each)(void *ctx, const struct problem *p), void *ctx);
 
 /* control/name.c: names for what the kernel numbers; JSON strings, "" where there is none */
+json_t *name_full(const char *namespace, const char *name);	 /* "shop/web" */
 json_t *name_identity(const struct world *w, uint32_t identity); /* "cluster.local/ns/shop/sa/web" */
 json_t *name_pod(const struct world *w, uint32_t number);	 /* "shop/web-1" */
 json_t *name_service(const struct world *w, uint32_t service);	 /* "shop/web" */

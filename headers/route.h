@@ -154,6 +154,11 @@ struct route_status {
 	char accepted_reason[32], resolved_reason[32]; /* "Accepted", "NoMatchingParent", "BackendNotFound", ... */
 	char message[192];			       /* names the field */
 };
+/* 0: all is well. Of several places in which a route stands its status is that of the worst. */
+static inline unsigned route_badness(const struct route_status *s)
+{
+	return (s->accepted ? 0 : 2) + (s->resolved ? 0 : 1);
+}
 /*
  * All routes that name this Service port as parent (route_has_parent), in any order, with one status each. NULL: none
  * of them. Deterministic: the same routes give the same table, whatever their order. The table keeps nothing of them.

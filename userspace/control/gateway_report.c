@@ -9,15 +9,6 @@ struct gateway_key { /* what is found by it may have gone meanwhile */
 	char namespace[64], name[254];
 };
 
-static json_t *full_name(const char *namespace, const char *name)
-{
-	char *text = mem_format("%s/%s", namespace, name);
-	json_t *ret = answer_text(text);
-
-	free(text);
-	return ret;
-}
-
 /* Of a port: all of its addresses are open. *ret_why: else why not, "" not yet. */
 static bool open_at(const struct world_gateway *g, uint16_t port, const char **ret_why)
 {
@@ -81,7 +72,7 @@ static json_t *item(void *ctx, const void *key)
 		json_array_append_new(listeners, listener_json(g, i));
 	for (unsigned i = 0; i < o->gateway.addrs; i++)
 		json_array_append_new(addresses, name_address(&o->gateway.addr[i]));
-	return json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "gateway", full_name(k->namespace, k->name), "class",
+	return json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:o}", "gateway", name_full(k->namespace, k->name), "class",
 			 answer_text(o->gateway.class), "ours", o->gateway.ours, "identity",
 			 g && g->object ? name_identity(report->world, g->identity->number) : answer_text(""),
 			 "addresses", addresses, "listeners", listeners, "object", name_place(o->file, o->line));

@@ -21,6 +21,11 @@ static json_t *formatted(const char *fmt, ...)
 	return ret;
 }
 
+json_t *name_full(const char *namespace, const char *name)
+{
+	return formatted("%s/%s", namespace, name);
+}
+
 json_t *name_identity(const struct world *w, uint32_t identity)
 {
 	const struct identity *id = identity ? identity_by_number(&w->identities, identity) : NULL;
@@ -32,7 +37,7 @@ json_t *name_pod(const struct world *w, uint32_t number)
 {
 	const struct world_pod *p = number ? world_pod_numbered(w, number) : NULL;
 
-	return p ? formatted("%s/%s", p->namespace, p->name) : answer_text("");
+	return p ? name_full(p->namespace, p->name) : answer_text("");
 }
 
 json_t *name_service(const struct world *w, uint32_t service)
@@ -41,7 +46,7 @@ json_t *name_service(const struct world *w, uint32_t service)
 
 	if (!f || !f->owner)
 		return answer_text("");
-	return formatted("%s/%s", f->owner->namespace, f->owner->name);
+	return name_full(f->owner->namespace, f->owner->name);
 }
 
 json_t *name_address(const struct abi_addr *a)

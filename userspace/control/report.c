@@ -212,15 +212,6 @@ static uint64_t *wanted_pods(struct report *r, const json_t *request, unsigned *
 	return keys;
 }
 
-static json_t *full_name(const char *namespace, const char *name)
-{
-	char *text = mem_format("%s/%s", namespace, name);
-	json_t *ret = answer_text(text);
-
-	free(text);
-	return ret;
-}
-
 static json_t *pairs_json(const struct pairs *p)
 {
 	json_t *o = json_object();
@@ -250,7 +241,7 @@ static json_t *pod_item(void *ctx, const void *key)
 	for (unsigned i = 0; i < p->addrs; i++)
 		json_array_append_new(addresses, name_address(&p->addr[i]));
 	labels = p->object ? &p->object->labels : &p->enrolled->labels;
-	j = json_pack("{s:o, s:i, s:o, s:I, s:s, s:b, s:o}", "pod", full_name(p->namespace, p->name),
+	j = json_pack("{s:o, s:i, s:o, s:I, s:s, s:b, s:o}", "pod", name_full(p->namespace, p->name),
 		      "number", (int)p->enrolled->number, "addresses", addresses, "netns", (json_int_t)netns,
 		      "splice", splice_name(p->splice), "in_kernel", p->in_kernel, "labels",
 		      pairs_json(labels));
@@ -302,7 +293,7 @@ static json_t *policies_json(const struct world *w, const struct policy_set *s)
 		bool selects = o && o->authorization.selector.count;
 
 		json_array_append_new(list, json_pack("{s:o, s:s, s:s, s:i, s:b, s:o}", "policy",
-						      full_name(n->namespace, n->name), "action",
+						      name_full(n->namespace, n->name), "action",
 						      n->deny ? "DENY" : "ALLOW", "scope",
 						      selects ? "workload"
 						      : root  ? "mesh"
@@ -336,7 +327,7 @@ static json_t *policy_item(void *ctx, const void *key)
 							       "mtls", mtls_name(s->port[i].value.mtls)));
 	peer = peer_object(r->world, s->mtls_from);
 	j = json_pack("{s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:b, s:i, s:b, s:o}", "pod",
-		      full_name(p->namespace, p->name), "set", (int)s->number, "mtls",
+		      name_full(p->namespace, p->name), "set", (int)s->number, "mtls",
 		      mtls_name(s->head.mtls), "mtls_from", answer_text(s->mtls_from ? s->mtls_from : ""),
 		      "mtls_place", name_place(peer ? peer->file : NULL, peer ? peer->line : 0), "mtls_ports",
 		      ports, "mtls_ports_from", answer_text(s->mtls_port_from ? s->mtls_port_from : ""),
@@ -376,7 +367,7 @@ static json_t *endpoints_json(const struct world *w, const struct world_front *f
 
 		json_array_append_new(list, json_pack("{s:s, s:o, s:i, s:f}", "address",
 						      addr_port_text(&e->addr, e->port, buf), "pod",
-						      a && a->pod ? full_name(a->pod->namespace, a->pod->name)
+						      a && a->pod ? name_full(a->pod->namespace, a->pod->name)
 								  : answer_text(""),
 						      "weight", (int)e->weight, "share", share[i]));
 	}
@@ -398,7 +389,7 @@ static json_t *service_json(const struct report *r, const void *key, bool endpoi
 	if (!f || !f->owner)
 		return NULL;
 	j = json_pack("{s:o, s:o, s:i, s:i, s:i, s:s, s:i, s:o}", "service",
-		      full_name(f->owner->namespace, f->owner->name), "vip", name_address(&k->key.vip),
+		      name_full(f->owner->namespace, f->owner->name), "vip", name_address(&k->key.vip),
 		      "port", (int)k->key.port, "number", (int)f->number, "affinity_seconds",
 		      f->flags & ABI_SERVICE_AFFINITY ? (int)f->affinity_seconds : 0, "splice",
 		      splice_name(f->splice), "endpoint_count", (int)f->count, "object",

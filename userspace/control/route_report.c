@@ -21,15 +21,6 @@ static const struct world_route *find(const struct world *w, const struct route_
 	return NULL;
 }
 
-static json_t *full_name(const char *namespace, const char *name)
-{
-	char *text = mem_format("%s/%s", namespace, name);
-	json_t *ret = answer_text(text);
-
-	free(text);
-	return ret;
-}
-
 /* The ports of the Service that it names, and what each speaks. */
 static json_t *parent_ports(const struct world *w, const struct object_route_parent *p)
 {
@@ -52,7 +43,7 @@ static json_t *parent_json(const struct world *w, const struct world_route *r, u
 	const struct route_status *s = &r->status[i];
 
 	return json_pack("{s:s, s:o, s:i, s:o, s:o, s:b, s:s, s:b, s:s, s:o}", "kind", p->kind ? p->kind : "Service",
-			 "parent", full_name(p->namespace, p->name), "port", (int)p->port, "section",
+			 "parent", name_full(p->namespace, p->name), "port", (int)p->port, "section",
 			 answer_text(p->section ? p->section : ""), "ports", parent_ports(w, p), "accepted",
 			 s->accepted, "accepted_reason", s->accepted_reason, "resolved", s->resolved, "resolved_reason",
 			 s->resolved_reason, "message", answer_text(s->message));
@@ -78,7 +69,7 @@ static json_t *item(void *ctx, const void *key)
 	for (unsigned i = 0; i < o->rules; i++)
 		backends += o->rule[i].backends;
 	return json_pack("{s:s, s:o, s:o, s:o, s:i, s:i, s:o}", "kind", object_kind_name(r->kind), "route",
-			 full_name(r->namespace, r->name), "parents", parents, "hostnames", hostnames, "rules",
+			 name_full(r->namespace, r->name), "parents", parents, "hostnames", hostnames, "rules",
 			 (int)o->rules, "backends", (int)backends, "object",
 			 name_place(r->object->file, r->object->line));
 }

@@ -21,8 +21,7 @@
 #define TICKET_KEYS 3	/* the one in use and those before it */
 #define TICKET_S 7200	/* how long one is good: less than two turns of front_rotate() */
 
-/* AES-128 first, as in context.c. Clients from outside: classic groups first, their shares are what they send. */
-static const char suites[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+/* Clients from outside: classic groups first, their shares are what they send. */
 static const char groups[] = "X25519:P-256:P-384";
 
 struct choice { /* of one listener */
@@ -121,16 +120,13 @@ static int pick_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len
 static const struct choice *choose(const struct front *f, struct http_text name)
 {
 	const struct choice *best = NULL;
-	size_t best_len = 0;
 
 	for (unsigned i = 0; i < f->count; i++) {
 		const struct choice *c = &f->choice[i];
-		size_t len = strlen(c->hostname) + (*c->hostname && *c->hostname != '*' ? 256 : 0);
 
-		if (gateway_name_is(c->hostname, name) && (!best || len > best_len)) {
+		if (gateway_name_is(c->hostname, name) &&
+		    (!best || gateway_name_rank(c->hostname) > gateway_name_rank(best->hostname)))
 			best = c;
-			best_len = len;
-		}
 	}
 	return best;
 }
@@ -189,8 +185,7 @@ static SSL_CTX *context(uint32_t number)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
 
-	if (!ctx || !tls_prepare(ctx) || SSL_CTX_set_ciphersuites(ctx, suites) != 1 ||
-	    SSL_CTX_set1_groups_list(ctx, groups) != 1) {
+	if (!ctx || !tls_prepare(ctx) || SSL_CTX_set1_groups_list(ctx, groups) != 1) {
 		SSL_CTX_free(ctx);
 		return NULL;
 	}

@@ -74,8 +74,7 @@ const struct gateway_port *gateway_port(const struct gateway *g, uint16_t port)
 	return NULL;
 }
 
-/* An exact name is above all that have a "*.", of these the longest; none at all is last. */
-static size_t specificity(const char *name)
+size_t gateway_name_rank(const char *name)
 {
 	return *name && *name != '*' ? SIZE_MAX : strlen(name);
 }
@@ -88,7 +87,7 @@ const struct gateway_listener *gateway_listener(const struct gateway *g, uint16_
 		const struct gateway_listener *l = &g->listener[i];
 
 		if (l->port == port && gateway_name_is(l->hostname, host) &&
-		    (!best || specificity(l->hostname) > specificity(best->hostname)))
+		    (!best || gateway_name_rank(l->hostname) > gateway_name_rank(best->hostname)))
 			best = l;
 	}
 	return best;

@@ -172,11 +172,6 @@ static int by_place(const void *pa, const void *pb)
 	return (a->parent > b->parent) - (a->parent < b->parent);
 }
 
-static unsigned badness(const struct route_status *s)
-{
-	return (s->accepted ? 0 : 2) + (s->resolved ? 0 : 1);
-}
-
 /* All of one name of one listener. */
 static void compile(struct world *w, struct gateway *plan, const struct place *place, unsigned count)
 {
@@ -199,7 +194,7 @@ static void compile(struct world *w, struct gateway *plan, const struct place *p
 
 		while (object[at] != place[i].route->object)
 			at++;
-		if (badness(&status[at]) > badness(to)) {
+		if (route_badness(&status[at]) > route_badness(to)) {
 			*to = status[at];
 			to->gateway = true;
 		}

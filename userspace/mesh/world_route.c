@@ -303,11 +303,6 @@ static bool ask_granted(void *ctx, enum object_kind kind, const char *from, cons
 
 const struct route_world world_route_questions = {.service = ask_service, .granted = ask_granted};
 
-static unsigned badness(const struct route_status *s)
-{
-	return (s->accepted ? 0 : 2) + (s->resolved ? 0 : 1);
-}
-
 /* What became of a route at one port: the worst of all its ports is what the parentRef says. */
 static void merge(struct world_route *r, const struct world_routed *of, const struct service_port *port,
 		  const struct route_status *s)
@@ -318,7 +313,7 @@ static void merge(struct world_route *r, const struct world_routed *of, const st
 		struct route_status *to = &r->status[i];
 
 		if (route_parent_is(&o->parent[i], of->namespace, of->name, port->port, port->name) &&
-		    (!to->accepted_reason[0] || badness(s) > badness(to)))
+		    (!to->accepted_reason[0] || route_badness(s) > route_badness(to)))
 			*to = *s;
 	}
 }
@@ -374,7 +369,7 @@ static void clear_status(struct world_route *r, const struct world_routed *of)
 
 bool world_route_troubled(const struct route_status *s)
 {
-	return badness(s);
+	return route_badness(s);
 }
 
 void world_route_judge(struct world *w, struct world_route *r)
@@ -382,7 +377,7 @@ void world_route_judge(struct world *w, struct world_route *r)
 	bool troubled = false;
 
 	for (unsigned i = 0; i < r->object->route.parents; i++)
-		troubled |= badness(&r->status[i]) && (!r->object->route.parent[i].kind || r->status[i].gateway);
+		troubled |= route_badness(&r->status[i]) && (!r->object->route.parent[i].kind || r->status[i].gateway);
 	list_del(&r->troubled_link);
 	if (troubled)
 		list_add(&w->troubled_routes, &r->troubled_link);
