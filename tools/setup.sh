@@ -153,6 +153,7 @@ apt() { DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 "$@
 install_packages() {
 	held=
 	before=
+	mkdir -p /run/lock # a container may have an empty /run
 	exec 9>/run/lock/weft-setup.lock
 	flock 9 # one at a time: each removes its own policy
 	trap finish EXIT
