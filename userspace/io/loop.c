@@ -228,7 +228,7 @@ static void fire(struct loop *l)
 	struct list last; /* where this turn ends: what is armed from now on stands behind it */
 
 	wheel_advance(&l->wheel, wheel_tick(l->now), &l->due);
-	list_add(&l->due, &last);
+	list_add(&l->due, list_place(&last));
 	while (!l->stop && l->due.next != &last) {
 		struct loop_timer *t = container_of(l->due.next, struct loop_timer, link);
 
@@ -245,7 +245,7 @@ static void run_tasks(struct loop *l)
 	for (round = 0; round < LOOP_TASK_ROUNDS && !list_empty(&l->tasks); round++) {
 		struct list last;
 
-		list_add(&l->tasks, &last);
+		list_add(&l->tasks, list_place(&last));
 		while (l->tasks.next != &last) {
 			struct loop_task *t = container_of(l->tasks.next, struct loop_task, link);
 

@@ -82,7 +82,7 @@ static inline void list_visit(struct list *all, void (*one)(struct list *l, void
 
 	while (l != all) {
 		list_init(&here);
-		list_add(l->next, &here); /* before the next one */
+		list_add(l->next, list_place(&here)); /* before the next one */
 		one(l, arg);
 		l = here.next;
 		list_del(&here);
