@@ -124,6 +124,10 @@ static void refused(void **state)
 		{SECRET "data: {tls.crt: YWJj, tls.key: \"PRIVATE!\"}\n", "[\"tls.key\"] | is not base64 of a text"},
 		{SECRET "data: {tls.crt: YWJj, tls.key: AAAA}\n", "data[\"tls.key\"] | is not base64 of a text"},
 		{SECRET "data: {tls.crt: YWJj, tls.key: YWJjZ}\n", "data[\"tls.key\"] | is not base64 of a text"},
+		{SECRET "data: {tls.crt: YWJj, tls.key: YWI}\n", "data[\"tls.key\"] | is not base64 of a text"},
+		{SECRET "data: {tls.crt: YWJj, tls.key: YQ=}\n", "data[\"tls.key\"] | is not base64 of a text"},
+		{SECRET "data: {tls.crt: YWJj, tls.key: YQ==YWJj}\n", "data[\"tls.key\"] | is not base64 of a text"},
+		{SECRET "data: {tls.crt: YWJj, tls.key: YWJj-YWJj}\n", "data[\"tls.key\"] | is not base64 of a text"},
 	};
 
 	for (size_t i = 0; i < array_size(rows); i++) {

@@ -5,6 +5,7 @@
  * A Gateway of another class is somebody else's: nothing of it is looked at. Of ours what weft cannot do is an error
  * that names the field.
  */
+#include <openssl/evp.h>
 #include <string.h>
 
 #include "k8s_kinds.h"
@@ -330,34 +331,23 @@ void k8s_edge_gateway(const struct field *root)
 
 /* ------------------------------------------------------------------ Secret */
 
-static int base64_digit(char c)
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const char *at = c ? strchr(digits, c) : NULL;
-
-	return at ? (int)(at - digits) : -1;
-}
-
-/* RFC 4648 section 4, with white space between. NULL: it is none, or no text. In the object's arena. */
+/*
+ * RFC 4648 section 4, with white space between. NULL: it is none, or no text. In the object's arena. OpenSSL is as
+ * strict as Kubernetes is but for '-', where it ends and asks for no more.
+ */
 static char *base64(const struct field *f, const char *s)
 {
-	char *to = field_alloc(f, strlen(s) / 4 * 3 + 4, 1);
-	size_t n = 0, digits = 0;
-	uint32_t bits = 0;
+	size_t len = strlen(s);
+	unsigned char *to = field_alloc(f, len / 4 * 3 + 4, 1);
+	EVP_ENCODE_CTX *c = EVP_ENCODE_CTX_new();
+	int n = 0, last = 0;
+	bool good;
 
-	for (; *s && *s != '='; s++) {
-		int d = base64_digit(*s);
-
-		if (*s == '\n' || *s == '\r' || *s == ' ')
-			continue;
-		if (d < 0)
-			return NULL;
-		bits = bits << 6 | (uint32_t)d;
-		digits++;
-		if (digits % 4 != 1) /* the second gives 8 bits and leaves 4, the third leaves 2, the fourth none */
-			to[n++] = (char)(bits >> (digits % 4 ? 8 - 2 * (digits % 4) : 0));
-	}
-	return digits % 4 == 1 || memchr(to, 0, n) ? NULL : to;
+	EVP_DecodeInit(c);
+	good = !memchr(s, '-', len) && EVP_DecodeUpdate(c, to, &n, (const unsigned char *)s, (int)len) >= 0 &&
+	       EVP_DecodeFinal(c, to + n, &last) == 1 && !memchr(to, 0, (size_t)(n + last));
+	EVP_ENCODE_CTX_free(c);
+	return good ? (char *)to : NULL;
 }
 
 static char *pem(const struct field *root, const char *key)
