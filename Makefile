@@ -39,12 +39,12 @@ MAKEFLAGS += -r
 # Bottom up: an object uses symbols only of objects before it (`make floors` proves it).
 
 FLOORS := \
-	base/mem base/clock base/random base/reason base/text base/table base/log base/addr base/buf base/doc base/doc_split \
+	base/mem base/clock base/random base/reason base/text base/table base/log base/addr base/buf base/pages base/doc base/doc_split \
 	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/stream io/sock_address io/sock \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/name http/head http/path http/detect http/grpc http/websocket \
 	http/http1_scan http/http1_parse http/http1_chunk http/http1_write http/http1_send http/http1_receive http/http1 \
-	http/http2_send http/http2_stream http/http2_receive http/http2_session \
+	http/http2_memory http/http2_send http/http2_stream http/http2_receive http/http2_session \
 	http/authority http/hbone http/http2_head http/http2 \
 	mesh/object mesh/field mesh/k8s_core mesh/k8s_security \
 	mesh/route_regex mesh/route_names mesh/k8s_edge mesh/k8s_route_filter mesh/k8s_route mesh/k8s mesh/store \
@@ -77,7 +77,7 @@ ROOMS := base io http mesh identity upstream control proxy proc
 MAINS := proc/weftd proc/worker
 
 # The supervisor: nothing that parses, nothing that could be fooled by a network.
-WEFTD_OUT := base/doc base/doc_split base/buf io/thread io/stream io/sock_address io/sock $(filter io/tls%,$(FLOORS))
+WEFTD_OUT := base/doc base/doc_split base/buf base/pages io/thread io/stream io/sock_address io/sock $(filter io/tls%,$(FLOORS))
 WEFTD_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/%,$(SOURCES))) \
 	$(filter-out proc/worker%,$(filter proc/%,$(SOURCES)))
 
@@ -119,7 +119,7 @@ PROGRAMS := $(if $(filter proc/weftd,$(SOURCES)),$(BUILD)/weftd) \
 SEEN :=
 $(foreach f,$(LIBRARY),$(eval SEEN += $f)$(eval UPTO_$(notdir $f) := $(SEEN)))
 # Several programs of one file.
-$(foreach t,http2_hostile http2_server http2_client,$(eval UPTO_$t := $(UPTO_http2)))
+$(foreach t,http2_hostile http2_memory http2_server http2_client,$(eval UPTO_$t := $(UPTO_http2)))
 
 # ------------------------------------------------------------------ flags
 

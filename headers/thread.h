@@ -12,6 +12,7 @@
 
 #include "buf.h"
 #include "loop.h"
+#include "pages.h"
 
 #define THREAD_MAX 64
 #define THREAD_HEADROOM 64 /* free bytes before each scratch */
@@ -26,6 +27,7 @@ enum thread_scratch {
 	SCRATCH_SOCK_2, /* the same, for who reads another socket while he looks at that */
 	SCRATCH_CIPHER, /* io/tls.c: records off the wire, and on their way to it */
 	SCRATCH_PLAIN,	/* io/tls.c: what they said */
+	SCRATCH_FRAME,	/* http/http2_memory.c: a frame that goes out */
 	SCRATCH_COUNT
 };
 
@@ -39,12 +41,14 @@ struct thread {
 	unsigned index; /* 0 .. threads-1; the control thread has a struct too, with index THREAD_MAX */
 	struct loop *loop;
 	struct buf_pool pool;
+	struct pages pages;
 	uint8_t *scratch[SCRATCH_COUNT]; /* THREAD_SCRATCH bytes each, with 64 free bytes before them */
 	struct thread_inbox *inbox;
 	struct list orphans;
 	uint64_t shook; /* io/tls.c: the turn (loop_now) of the last handshakes, and how many steps of them it did */
 	unsigned shakes;
 	const void *lender[2]; /* io/sock.c: whose bytes are in SCRATCH_SOCK and SCRATCH_SOCK_2; NULL: nobody's */
+	const void *framer; /* http/http2_send.c: whose frame is in SCRATCH_FRAME; NULL: nobody's */
 	void *cipher; /* io/tls.c: whose records are in SCRATCH_CIPHER; NULL: nobody's */
 	void *proxy; /* of proxy/: everything that this thread serves */
 };

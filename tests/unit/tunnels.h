@@ -223,10 +223,13 @@ static inline struct app *scene_connect(struct scene *s, unsigned number)
 	return a;
 }
 
+#define SCENE_FRAME 16394 /* no more than nghttp2 has asked for */
+
 static void scene_step(struct loop_timer *timer)
 {
 	struct scene *s = container_of(timer, struct scene, step);
 
+	memset(s->thread.scratch[SCRATCH_FRAME], 0xa5, SCENE_FRAME); /* nobody counts on it from turn to turn */
 	s->late = clock_ns() > s->deadline_ns;
 	if (s->late || s->until(s))
 		loop_stop(s->thread.loop);
@@ -265,6 +268,7 @@ static inline void scene_thread(struct scene *s)
 	memset(s, 0, sizeof(*s));
 	s->thread.loop = loop_new();
 	buf_pool_init(&s->thread.pool, 16);
+	s->thread.scratch[SCRATCH_FRAME] = mem_alloc(SCENE_FRAME);
 }
 
 static inline void scene_start(struct scene *s, size_t capacity, size_t slice, const struct hbone_limits *client,
@@ -298,6 +302,8 @@ static inline void scene_end(struct scene *s)
 	side_end(&s->server);
 	scene_turns(s);
 	buf_pool_free(&s->thread.pool); /* asserts that nothing is lent */
+	pages_free(&s->thread.pages);	/* the same */
+	free(s->thread.scratch[SCRATCH_FRAME]);
 	loop_free(s->thread.loop);
 }
 

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import labrun
 from nodes import CIPHER
@@ -15,6 +16,7 @@ from programs import wrk
 
 MOST = 200000  # requests that ab has room to count, more than it gets to
 IDLE_FIRST = 32  # connections that the proxy has seen before what it holds is looked at
+IDLE_SECONDS = 2  # without a word, before it is: what a proxy does when a connection has nothing to say is done then
 # A request over HTTP/2 as bytes: preface, SETTINGS, HEADERS of GET / (RFC 7541 static table), SETTINGS ack.
 IDLE = r"""
 import socket, ssl, sys
@@ -108,6 +110,10 @@ def grpc(calls):
 
 def idle(what, count):
     """What a connection that had its answer and says no more keeps in a fresh proxy's memory: PSS, before and after."""
+    def held(lab):
+        time.sleep(IDLE_SECONDS)
+        return lab.daemon_pss()["node"]
+
     def run(proxies, arm, seconds):
         proxies.fresh(arm)
         lab = proxies.lab(arm)
@@ -122,9 +128,9 @@ def idle(what, count):
             return client
 
         first = stand(IDLE_FIRST)
-        before = lab.daemon_pss()["node"]
+        before = held(lab)
         client = stand(count)
-        after = lab.daemon_pss()["node"]
+        after = held(lab)
         if proxies.look and arm == "weft":
             proxies.look(lab, client)
         for c in (client, first):

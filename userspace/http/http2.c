@@ -528,6 +528,7 @@ static const struct http2_user user = {
 	.reason = reasons,
 	.stream_size = sizeof(struct message),
 	.cork = true,
+	.leaf = true,
 	.extended_connect = true,
 	.begin = on_begin,
 	.field = on_field,

@@ -2,6 +2,7 @@
 /*
  * http2_parts.h: what the files of HTTP/2 share, and nobody else sees.
  *
+ *	http2_memory.c	what nghttp2 keeps of a connection
  *	http2_send.c	frames down: nghttp2's own, gathered; DATA, straight from the writer's memory
  *	http2_stream.c	one stream: its bytes, its life, its windows
  *	http2_receive.c	frames up: what nghttp2 found, handed on when the bytes were all read
@@ -158,6 +159,7 @@ struct http2_user {
 	const char *const *reason; /* by enum http2_why */
 	size_t stream_size;
 	bool cork;	       /* small writes wait for the end of the turn: the transport sends each by itself */
+	bool leaf;	       /* no session writes to a stream of it: http2_memory.c */
 	bool extended_connect; /* server: SETTINGS_ENABLE_CONNECT_PROTOCOL */
 	void (*begin)(struct http2 *h); /* a head or trailers begin: one at a time. NULL: nothing */
 	/* A field of the head that is coming on x; `trouble`: it is too large already. 0, or an error of nghttp2 */
@@ -190,6 +192,8 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	struct list all, touched, waiting, free;
 	struct loop_timer tick;	     /* PING, idle, streams that do not end */
 	struct loop_timer again;     /* `more` */
+	struct loop_timer rest;	     /* of `table` */
+	void *table;		     /* nghttp2's, of streams: of the thread's pages; NULL: not ours */
 	struct loop_task end;	     /* of the turn */
 	struct http2_batch *batch;   /* while something is being read */
 	struct buf out;		     /* what the transport did not take */
@@ -225,6 +229,7 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	uint32_t head_fields;
 	uint32_t news_bytes;  /* of heads that came in this slice and those before, and are not told */
 	const char *why;
+	bool shares_frame; /* what nghttp2 writes a frame to is the thread's */
 	bool server, draining, told_draining, last_goaway, settings, first_frame;
 	bool over;   /* nothing is sent or read any more */
 	bool closed; /* and the owner knows */
@@ -237,6 +242,12 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	bool more;	  /* to read, when the others had their turn */
 	bool may_write;	  /* somebody who waits for room may have it */
 };
+
+/* http2_memory.c */
+/* Makes h->session: 0 or nghttp2's error. */
+int http2_memory_session(struct http2 *h, const nghttp2_session_callbacks *calls, const nghttp2_option *option);
+void http2_memory_idle(struct http2 *h); /* it has no stream now */
+void http2_memory_end(struct http2 *h);	 /* frees h->session, and what stands here of it */
 
 /* http2_send.c */
 void http2_flush(struct http2 *h);			/* what nghttp2 has to say, as far as the transport takes it */

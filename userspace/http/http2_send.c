@@ -168,19 +168,16 @@ static void tell_limit(struct http2 *h, uint8_t *frame, size_t len)
 	}
 }
 
-static ssize_t on_send(nghttp2_session *session, const uint8_t *data, size_t len, int flags, void *arg)
+/* Any frame but DATA that carries bytes. */
+static void gather(struct http2 *h, const uint8_t *data, size_t len)
 {
-	struct http2 *h = arg;
-
 	if (h->gathered + len > HTTP2_GATHER)
 		put_gathered(h);
-	if (h->out.len)
-		return NGHTTP2_ERR_WOULDBLOCK; /* it waits where it is: nghttp2 does not say more */
 	if (len > HTTP2_GATHER) {
 		struct stream_bytes all = {.data = (uint8_t *)data, .len = len};
 
 		put(h, &all, 1);
-		return (ssize_t)len;
+		return;
 	}
 	memcpy(h->gather + h->gathered, data, len);
 	if (h->server && !h->first_frame && len > HTTP2_FRAME_HEAD && data[3] == SETTINGS_FRAME) {
@@ -188,7 +185,6 @@ static ssize_t on_send(nghttp2_session *session, const uint8_t *data, size_t len
 		h->first_frame = true;
 	}
 	h->gathered += len;
-	return (ssize_t)len;
 }
 
 /* The next `len` bytes of what is given, as one run if they lie together. */
@@ -334,19 +330,39 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *a
 	return 0;
 }
 
+/*
+ * Not nghttp2_session_send(): that keeps what the transport did not take where the frame is written, which is not this
+ * session's alone. Here nothing is left in it when we return.
+ */
+static ssize_t send_all(struct http2 *h)
+{
+	struct thread *t = h->thread;
+	const uint8_t *data;
+	ssize_t n = 0;
+
+	assert(!h->shares_frame || !t->framer);
+	if (h->shares_frame)
+		t->framer = h;
+	while (!h->out.len && (n = nghttp2_session_mem_send(h->session, &data)) > 0)
+		gather(h, data, (size_t)n);
+	if (h->shares_frame)
+		t->framer = NULL;
+	return n;
+}
+
 void http2_flush(struct http2 *h)
 {
-	uint8_t gather[HTTP2_GATHER];
-	int r;
+	uint8_t room[HTTP2_GATHER];
+	ssize_t r;
 
 	assert(!h->gather);
 	if (h->closed)
 		return;
 	if (!stream_drain(h->below, &h->out)) /* what the transport did not take before */
 		return;
-	h->gather = gather;
+	h->gather = room;
 	h->gathered = 0;
-	r = nghttp2_session_send(h->session);
+	r = send_all(h);
 	put_gathered(h);
 	h->gather = NULL;
 	if (r < 0)
@@ -355,7 +371,6 @@ void http2_flush(struct http2 *h)
 
 void http2_send_callbacks(nghttp2_session_callbacks *c)
 {
-	nghttp2_session_callbacks_set_send_callback(c, on_send);
 	nghttp2_session_callbacks_set_send_data_callback(c, on_send_data);
 	nghttp2_session_callbacks_set_data_source_read_length_callback(c, on_frame_most);
 	nghttp2_session_callbacks_set_on_frame_send_callback(c, on_sent);

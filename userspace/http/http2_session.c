@@ -44,7 +44,7 @@ static void end(struct http2 *h)
 		http2_uncork(h);
 	buf_clear(&h->corked, &h->thread->pool);
 	buf_clear(&h->out, &h->thread->pool);
-	nghttp2_session_del(h->session);
+	http2_memory_end(h);
 	h->session = NULL;
 	h->below->ready = NULL;
 	stream_close(h->below, h->cut ? h->why : NULL);
@@ -240,8 +240,7 @@ static void start_session(struct http2 *h)
 	nghttp2_option_set_max_outbound_ack(option, HTTP2_SLICE_FRAMES);
 	/* Ours is glitch(), which knows a stream that served from one that was only opened. */
 	nghttp2_option_set_stream_reset_rate_limit(option, HTTP2_GLITCHES_SAVED, HTTP2_GLITCHES_SAVED);
-	r = h->server ? nghttp2_session_server_new2(&h->session, calls, h, option)
-		      : nghttp2_session_client_new2(&h->session, calls, h, option);
+	r = http2_memory_session(h, calls, option);
 	nghttp2_option_del(option);
 	nghttp2_session_callbacks_del(calls);
 	if (r)
@@ -280,6 +279,7 @@ void http2_start(struct http2 *h, struct thread *t, struct stream *below, const 
 	below->owner = h;
 	below->ready = on_below;
 	loop_arm(t->loop, &h->tick, h->tick_ns);
+	http2_memory_idle(h);
 	/* The transport may have bytes already, of which no event will tell. */
 	h->more = true;
 	http2_settle_later(h);

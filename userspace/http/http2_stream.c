@@ -311,8 +311,10 @@ void http2_stream_gone(struct http2_stream *x, uint32_t error)
 	h->streams--;
 	h->grown -= x->window - h->window_start;
 	x->window = h->window_start;
-	if (!h->streams)
+	if (!h->streams) {
 		h->idle_ns = loop_now(h->thread->loop);
+		http2_memory_idle(h);
+	}
 	if (x->state == HTTP2_LEFT || x->unheard) {
 		strip(x);
 		http2_stream_set_state(x, HTTP2_FREE);

@@ -112,6 +112,7 @@ static void unmake(struct thread *t)
 	loop_unwatch(t->loop, &t->inbox->watch);
 	munmap(t->scratch[0] - THREAD_HEADROOM, SCRATCH_COUNT * SCRATCH_STEP);
 	buf_pool_free(&t->pool);
+	pages_free(&t->pages);
 	close(t->inbox->event);
 	free(t->inbox);
 	free(t);
