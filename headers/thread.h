@@ -73,5 +73,11 @@ struct thread *thread_control(struct loop *loop);
 void thread_control_end(struct thread *t); /* after threads_stop() */
 void thread_do(struct thread *t, struct thread_job *job); /* from any thread; never blocks */
 unsigned threads_cores(void);				  /* of our cpuset */
+/*
+ * Of listeners of one port (SO_REUSEPORT), of which the n-th is thread n's: a connection that a program of this machine
+ * makes on a thread's core comes to that thread. All others are spread by hash as before: those of cores without a
+ * thread, and all of them where threads share cores. Without it (it may fail) nothing is different but for speed.
+ */
+void threads_near(int listener);
 
 #endif

@@ -276,6 +276,36 @@ def test_more_streams_than_one_connection_carries(lab):
         s.close()
 
 
+@pytest.fixture
+def one_core():
+    """What we dial comes from one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield len(before)
+    os.sched_setaffinity(0, before)
+
+
+def test_connections_of_one_core_stay_on_it_until_they_are_many(lab, one_core):
+    """`threads_near` and who hands on: the first have one thread, and not all of 200 have."""
+    port, servers = next(PORTS), []
+    with listen(lab, "far", port) as listener:
+        clients = lab.sockets("near", 200)
+        for c in clients:
+            c.settimeout(60)
+            c.connect((lab.ip("far"), port))
+            servers.append(listener.accept()[0])
+    of = {c["source"]["port"]: c["thread"] for c in of_port(lab, "n1", port)}
+    threads = [of[c.getsockname()[1]] for c in clients]
+    assert len(set(threads[:20])) == 1
+    if one_core > 1:
+        assert max(threads.count(t) for t in threads) <= 150
+    for i, (c, s) in enumerate(zip(clients, servers)):
+        c.sendall(b"%d" % i)
+        assert int(s.recv(10)) == i
+        c.close()
+        s.close()
+
+
 def test_a_reader_that_sleeps_stops_its_sender_and_nobody_else(lab):
     with Pair(lab) as slow, Pair(lab) as quick:
         slow.client.setblocking(False)

@@ -4,12 +4,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <urcu/urcu-qsbr.h>
 #include <cmocka.h>
@@ -314,6 +316,107 @@ static void nobody_looks_at_what_was_freed(void **state)
 	free(world);
 }
 
+/* ------------------------------------------------------------------ connections stay on their core */
+
+enum { DIALS = 20 };
+
+static int listen_beside(struct sockaddr_in *at)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
+	socklen_t len = sizeof(*at);
+
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)), 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)at, len), 0);
+	assert_int_equal(listen(fd, DIALS), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)at, &len), 0);
+	return fd;
+}
+
+static unsigned accept_all(int listener)
+{
+	unsigned n = 0;
+	int fd;
+
+	while ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+		close(fd);
+		n++;
+	}
+	return n;
+}
+
+/* DIALS connections from that core; how many came to each. */
+static void dial_from(unsigned cpu, const struct sockaddr_in *to, const int listener[2], unsigned ret[2])
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	for (unsigned i = 0; i < DIALS; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		assert_int_equal(connect(fd, (const struct sockaddr *)to, sizeof(*to)), 0);
+		close(fd);
+	}
+	ret[0] = accept_all(listener[0]);
+	ret[1] = accept_all(listener[1]);
+	assert_int_equal(ret[0] + ret[1], DIALS);
+}
+
+/* Core `nth` of ours. */
+static unsigned core(const cpu_set_t *set, unsigned nth)
+{
+	unsigned cpu = 0;
+
+	while (!CPU_ISSET(cpu, set) || nth--)
+		cpu++;
+	return cpu;
+}
+
+static void a_connection_comes_to_the_thread_of_its_core(void **state)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int listener[2] = {listen_beside(&at), listen_beside(&at)};
+	unsigned came[2];
+	cpu_set_t ours;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(ours), &ours), 0);
+	assert_int_equal(threads_start(2, NULL, NULL), 0);
+	threads_near(listener[0]);
+	for (unsigned i = 0; i < 2 && CPU_COUNT(&ours) > 1; i++) { /* on one core they share it: by hash */
+		dial_from(core(&ours, i), &at, listener, came);
+		assert_int_equal(came[i], DIALS);
+		assert_int_equal(sched_setaffinity(0, sizeof(ours), &ours), 0);
+	}
+	threads_stop();
+	close(listener[0]);
+	close(listener[1]);
+}
+
+/* Two to a core: nobody is left out. */
+static void threads_that_share_cores_share_connections(void **state)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int listener[2];
+	unsigned came[2];
+	cpu_set_t ours, one;
+
+	assert_int_equal(sched_getaffinity(0, sizeof(ours), &ours), 0);
+	CPU_ZERO(&one);
+	CPU_SET(core(&ours, 0), &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	assert_int_equal(threads_start(2, NULL, NULL), 0);
+	for (unsigned i = 0; i < 2; i++)
+		listener[i] = listen_beside(&at);
+	threads_near(listener[0]);
+	dial_from(core(&ours, 0), &at, listener, came);
+	assert_true(came[0] && came[1]); /* by hash: 2^-19 that not */
+	assert_int_equal(sched_setaffinity(0, sizeof(ours), &ours), 0);
+	threads_stop();
+	close(listener[0]);
+	close(listener[1]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -328,6 +431,8 @@ int main(void)
 		TEST(what_is_freed_at_the_end_of_a_turn_is_freed_at_the_end),
 		TEST(signals_are_not_theirs),
 		TEST(nobody_looks_at_what_was_freed),
+		TEST(a_connection_comes_to_the_thread_of_its_core),
+		TEST(threads_that_share_cores_share_connections),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

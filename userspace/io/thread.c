@@ -10,6 +10,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <urcu/urcu-qsbr.h>
 
@@ -206,19 +208,45 @@ unsigned threads_cores(void)
 }
 
 /* The core of thread `index`: the index-th of our cpuset, round and round. */
+static unsigned core_of(const cpu_set_t *set, unsigned index)
+{
+	unsigned cpu, nth = index % (unsigned)CPU_COUNT(set);
+
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, set) && nth-- == 0)
+			break;
+	return cpu;
+}
+
 static void pin(pthread_attr_t *attr, unsigned index)
 {
-	unsigned cpu, nth = index % threads_cores();
 	cpu_set_t set, one;
 
 	if (!cores(&set))
 		return;
-	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &set) && nth-- == 0)
-			break;
 	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
+	CPU_SET(core_of(&set, index), &one);
 	pthread_attr_setaffinity_np(attr, sizeof(one), &one);
+}
+
+/* The kernel asks it on the core that handles the SYN: for a program of this machine that is the program's. */
+void threads_near(int listener)
+{
+	struct sock_filter code[2 * THREAD_MAX + 2];
+	struct sock_fprog program = {.filter = code};
+	cpu_set_t set;
+
+	if (count < 2 || !cores(&set) || count > (unsigned)CPU_COUNT(&set))
+		return;
+	code[program.len++] =
+		(struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_CPU));
+	for (unsigned i = 0; i < count; i++) {
+		code[program.len++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, core_of(&set, i), 0, 1);
+		code[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, i);
+	}
+	code[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, UINT32_MAX); /* none of them: by hash */
+	if (setsockopt(listener, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)))
+		log_debug("connections are not kept on their cores: %m");
 }
 
 static int start_thread(struct thread *t)

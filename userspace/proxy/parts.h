@@ -32,7 +32,8 @@ struct site {
 	uint32_t spoken[SERVE_MEMORY]; /* numbers of services of which a client was seen to speak HTTP first */
 	struct list carriers;	/* struct carrier: open ones */
 	struct list handshakes; /* and those that are not, oldest first */
-	unsigned relay_count; /* and serves */
+	unsigned relay_count; /* and serves; other threads look at it */
+	unsigned next;	      /* thread that is looked at for it */
 	unsigned carrier_count, handshake_count;
 	bool draining;
 	struct loop_timer resume; /* listeners rest: no file descriptors */

@@ -78,7 +78,7 @@ static void site_start(struct thread *t)
 	at->pool = http_pool_new(&(const struct http_pool_plan){.dialer = &at->dialer, .answer = exchange_answered});
 	if (random_seed(&at->dialer.random))
 		abort(); /* cannot fail once the machine has started */
-	t->proxy = at;
+	__atomic_store_n(&t->proxy, at, __ATOMIC_RELEASE); /* other threads may look */
 }
 
 static void relay_end_one(struct list *l, void *arg)
@@ -296,6 +296,8 @@ void proxy_listen(struct proxy *p, uint64_t netns, unsigned first, const int *fd
 		j->job.run = listen_run;
 		j->netns = netns;
 		memcpy(j->fd, fds + i, sizeof(j->fd));
+		if (!thread)
+			threads_near(fds[i]); /* the first is what catches what the pod's programs dial */
 		memcpy(is->fd[thread], fds + i, sizeof(j->fd));
 		thread_do(thread_at(thread), &j->job);
 	}
