@@ -40,7 +40,7 @@ MAKEFLAGS += -r
 
 FLOORS := \
 	base/mem base/clock base/random base/reason base/text base/table base/log base/addr base/buf base/pages base/doc base/doc_split \
-	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/stream io/sock_address io/sock \
+	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/stream io/sock_address io/sock_error io/sock \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/name http/head http/path http/detect http/grpc http/websocket \
 	http/http1_scan http/http1_parse http/http1_chunk http/http1_write http/http1_send http/http1_receive http/http1 \

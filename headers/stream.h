@@ -68,6 +68,7 @@ struct stream {
 	bool ended;	 /* the peer has finished and everything was consumed: peek() gives 0 for ever */
 	bool finished;	 /* we have finished */
 	bool silent;	 /* set by the owner: the peer has said that it sends no more; close() need not hear its end */
+	bool last;	 /* set by the owner: what is written is the last; the close, in this turn, leaves with it */
 	bool draining;	 /* a tunnel's that was told to end: nothing new should begin on it */
 	/* counted by each kind of stream */
 	uint64_t read_bytes, written_bytes;
@@ -158,6 +159,7 @@ bool sock_is(const struct stream *s) must_check; /* else it is a stream of anoth
 /* Bytes that were consumed, all of them, and are to be read again: `bytes` is empty after it. */
 void sock_give_back(struct stream *s, struct buf *bytes);
 int sock_fd(const struct stream *s); /* borrowed; for options and addresses */
+const char *sock_error(int error); /* an errno, as in docs/reasons.md */
 /* Its peer and itself, IPv4 as mapped; 0 or -errno. */
 int sock_peer(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;
 int sock_local(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;

@@ -265,7 +265,6 @@ static void conclude(struct http1 *h)
 		(void)stream_drain(below, &h->out);
 	buf_clear(&h->out, &h->c.thread->pool);
 	below->ready = NULL;
-	below->silent = h->last; /* RFC 9112 section 9.6: whoever asks for the close sends no further request */
 	stream_close(below, cut ? (h->why ? h->why : "http1: the exchange was cut") : NULL);
 	h->c.below = NULL;
 	if (h->m && h->m->left) {

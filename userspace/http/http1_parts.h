@@ -213,7 +213,6 @@ struct http1 {
 	bool blocked;	  /* `below` is full */
 	bool finish_below;
 	bool peer_ended;
-	bool last;    /* server: a request without a body, which says that none follows */
 	bool draining, told_draining, told_free;
 	bool closing; /* in order, once all was sent */
 	bool over, cut, settling, closed;

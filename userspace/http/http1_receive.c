@@ -216,7 +216,8 @@ static void got_request(struct http1 *h, struct http1_head *head, struct http1_m
 	if (h->c.secure && head->h.path.len && head->h.path.at[0] == '/')
 		head->h.scheme = HTTP_TEXT("https");
 	h->keep = head->keep;
-	h->last = !head->keep && head->h.body == HTTP_NO_BODY;
+	/* RFC 9112 section 9.6: whoever asks for the close sends no further request. */
+	h->c.below->silent = !head->keep && head->h.body == HTTP_NO_BODY;
 	h->m = m;
 	http1_deadline(h, 0);
 	m->method = head->h.method;

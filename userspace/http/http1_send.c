@@ -70,11 +70,18 @@ void http1_refuse(struct http1 *h, int status, const char *why)
 	http1_later(h);
 }
 
+/* The answer is whole with what is written now, and there is no reason to wait with the close. */
+static bool is_last(const struct http1 *h, bool whole)
+{
+	return h->c.server && !h->keep && whole && h->m && h->m->reading == READ_ENDED;
+}
+
 void http1_flush(struct http1 *h)
 {
 	if (h->over || !h->c.below || (h->m && h->m->held))
 		return;
 	if (h->out.len) {
+		h->c.below->last = is_last(h, h->m && h->m->writing == FRAME_DONE);
 		h->blocked = !stream_drain(h->c.below, &h->out);
 		if (h->m && !h->c.server && !h->m->started) /* what left is its head */
 			h->m->started = h->c.below->written_bytes != h->m->below_was;
@@ -326,6 +333,7 @@ static size_t post(struct http1_message *m, struct letter *l)
 	struct http1 *h = m->h;
 	size_t all = l->waits + l->before + l->data + l->after, took, data;
 
+	h->c.below->last = is_last(h, m->writing == FRAME_LENGTH && l->data == m->write_left);
 	took = stream_write(h->c.below, l->run, l->runs);
 	m->started |= took > 0;
 	/* HTTP/2 takes whole records: it may have room for the next one, and then tells nothing. */

@@ -29,6 +29,7 @@
 #define LEVEL (EPOLLIN | EPOLLRDHUP)
 #define DRY 8 /* reads that brought nothing, until it is told by level */
 #define LINGER_NS 2000000000ull /* for what a peer still sends after our close() in order */
+#define SILENT_NS 50000000ull /* until epoll hears of a peer who has said that he sends no more */
 
 enum sock_state {
 	SOCK_CONNECTING,
@@ -41,8 +42,8 @@ enum sock_state {
 struct sock {
 	struct stream stream;
 	struct loop_watch watch;
-	struct loop_timer deadline; /* of connecting and of lingering */
-	struct loop_task task;	    /* our FIN, while it is open; tells the failure, or frees */
+	struct loop_timer deadline; /* of connecting, of lingering, of being unwatched */
+	struct loop_task task;	    /* while it is open: push(), say_fin() and such; tells the failure, or frees */
 	struct thread_orphan orphan;
 	struct buf rest; /* was received and not consumed */
 	size_t lent;	 /* bytes of scratch, or of rest, that the owner looks at */
@@ -51,6 +52,7 @@ struct sock {
 	enum sock_state state;
 	bool lent_rest;
 	bool tcp_only; /* sock_tcp_only() */
+	bool unwatched; /* epoll does not know it yet: watch_soon() */
 	bool may_read, may_write;
 	bool want_read, want_write;
 	uint8_t dry; /* reads that brought nothing, told by edges */
@@ -71,38 +73,6 @@ static void set_state(struct sock *k, enum sock_state to)
 		loop_disarm(k->stream.thread->loop, &k->deadline);
 }
 
-static const char *reason(int error)
-{
-	switch (error) {
-	case ECONNRESET:
-	case EPIPE:
-		return "reset by peer";
-	case ECONNREFUSED:
-		return "refused";
-	case ETIMEDOUT:
-		return "timed out";
-	case EHOSTUNREACH:
-	case ENETUNREACH:
-	case EHOSTDOWN:
-	case ENETDOWN:
-		return "no route";
-	case ECONNABORTED: /* SOCK_DESTROY */
-		return "ended by policy";
-	case EPERM:
-	case EACCES:
-		return "forbidden";
-	case EADDRNOTAVAIL:
-	case EADDRINUSE:
-		return "no free port";
-	case EMFILE:
-	case ENOMEM:
-	case ENOBUFS:
-	case ENOSPC:
-		return "out of resources";
-	}
-	return "socket error";
-}
-
 static void tell_failure(struct loop_task *t)
 {
 	struct sock *k = container_of(t, struct sock, task);
@@ -115,7 +85,7 @@ static void fail(struct sock *k, int error)
 	if (k->state >= SOCK_FAILED)
 		return;
 	set_state(k, SOCK_FAILED);
-	k->stream.why = reason(error);
+	k->stream.why = sock_error(error);
 	k->task.run = tell_failure;
 	loop_defer(k->stream.thread->loop, &k->task);
 }
@@ -158,17 +128,46 @@ static bool by_level(const struct sock *k)
 	return !(k->watch.events & EPOLLET);
 }
 
-static void tell_by(struct sock *k, uint32_t events)
+static void start_watch(struct sock *k)
 {
-	int r;
+	int r = loop_watch(k->stream.thread->loop, &k->watch);
 
-	k->dry = 0;
-	if (k->watch.events == events || !k->watch.active)
-		return;
-	k->watch.events = events;
-	r = loop_watch(k->stream.thread->loop, &k->watch);
+	k->unwatched = false;
 	if (r < 0)
 		fail(k, -r);
+}
+
+static void tell_by(struct sock *k, uint32_t events)
+{
+	k->dry = 0;
+	if (k->watch.events == events || (!k->watch.active && !k->unwatched))
+		return;
+	k->watch.events = events;
+	start_watch(k);
+}
+
+static void watch_due(struct loop_timer *t)
+{
+	start_watch(container_of(t, struct sock, deadline));
+}
+
+/* Who has asked for one answer and said that he sends no more has it, mostly, before there is anything to tell. */
+static void watch_run(struct loop_task *t)
+{
+	struct sock *k = container_of(t, struct sock, task);
+
+	k->deadline.due = watch_due;
+	if (k->stream.silent)
+		loop_arm(k->stream.thread->loop, &k->deadline, SILENT_NS);
+	else
+		start_watch(k);
+}
+
+/* When this turn ends, behind who reads its first bytes then. */
+static void watch_soon(struct loop_task *t)
+{
+	t->run = watch_run;
+	loop_defer(container_of(t, struct sock, task)->stream.thread->loop, t);
 }
 
 /* ------------------------------------------------------------------ reading */
@@ -318,8 +317,26 @@ static size_t sock_room(struct stream *s)
 	return 0;
 }
 
+/* Nobody has closed it: what was held for the FIN leaves without. */
+static void push(struct loop_task *t)
+{
+	struct sock *k = container_of(t, struct sock, task);
+	int on = 1;
+
+	setsockopt(k->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (k->unwatched)
+		start_watch(k);
+}
+
+static void hold_for_fin(struct sock *k)
+{
+	k->task.run = push;
+	loop_defer(k->stream.thread->loop, &k->task);
+}
+
 static size_t sock_write(struct stream *s, const struct stream_bytes *run, unsigned runs)
 {
+	int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (s->last ? MSG_MORE : 0);
 	struct sock *k = of(s);
 	struct iovec iov[STREAM_RUNS];
 	struct msghdr m = {.msg_iov = iov, .msg_iovlen = runs};
@@ -335,12 +352,14 @@ static size_t sock_write(struct stream *s, const struct stream_bytes *run, unsig
 	if (!all || !sock_room(s))
 		return 0;
 	do
-		n = sendmsg(k->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = sendmsg(k->fd, &m, flags);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno != EAGAIN) {
 		fail(k, errno);
 		return 0;
 	}
+	if (s->last && n > 0)
+		hold_for_fin(k);
 	if (n < (ssize_t)all)
 		full(k);
 	n = n < 0 ? 0 : n;
@@ -350,7 +369,11 @@ static size_t sock_write(struct stream *s, const struct stream_bytes *run, unsig
 
 static void say_fin(struct loop_task *t)
 {
-	shutdown(container_of(t, struct sock, task)->fd, SHUT_WR);
+	struct sock *k = container_of(t, struct sock, task);
+
+	shutdown(k->fd, SHUT_WR);
+	if (k->unwatched)
+		start_watch(k);
 }
 
 static void sock_finish(struct stream *s)
@@ -413,6 +436,8 @@ static void linger(struct sock *k)
 	list_add(&t->orphans, &k->orphan.link);
 	k->deadline.due = lingered;
 	loop_arm(t->loop, &k->deadline, LINGER_NS);
+	if (k->unwatched)
+		start_watch(k);
 	if (discard(k))
 		end(k);
 }
@@ -565,32 +590,31 @@ void sock_prepare(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 }
 
-static void start_watch(struct sock *k)
-{
-	int r = loop_watch(k->stream.thread->loop, &k->watch);
-
-	if (r < 0)
-		fail(k, -r);
-}
-
-static struct stream *made(struct thread *t, int fd, uint32_t events)
+static struct sock *made(struct thread *t, int fd)
 {
 	struct sock *k = make(t, fd, SOCK_OPEN);
 
 	k->may_read = k->may_write = true;
-	k->watch.events = events;
-	start_watch(k);
-	return &k->stream;
+	return k;
 }
 
 struct stream *sock_prepared(struct thread *t, int fd)
 {
-	return made(t, fd, EDGES);
+	struct sock *k = made(t, fd);
+
+	start_watch(k);
+	return &k->stream;
 }
 
 struct stream *sock_awaited(struct thread *t, int fd)
 {
-	return made(t, fd, LEVEL);
+	struct sock *k = made(t, fd);
+
+	k->watch.events = LEVEL;
+	k->unwatched = true;
+	k->task.run = watch_soon;
+	loop_defer(t->loop, &k->task);
+	return &k->stream;
 }
 
 struct stream *sock_stream(struct thread *t, int fd)
