@@ -174,7 +174,7 @@ static bool extend(X509 *leaf, X509 *by, const char *spiffe)
 	       issuer_extend(leaf, by, NID_key_usage, "critical,digitalSignature") &&
 	       issuer_extend(leaf, by, NID_ext_key_usage, "serverAuth,clientAuth") &&
 	       (!X509_get0_subject_key_id(by) ||
-		issuer_extend(leaf, by, NID_authority_key_identifier, "keyid:always,issuer:never")) &&
+		issuer_extend(leaf, by, NID_authority_key_identifier, "keyid:always")) &&
 	       issuer_extend(leaf, by, NID_subject_key_identifier, "hash");
 }
 
