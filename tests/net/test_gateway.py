@@ -15,6 +15,7 @@ import sys
 import labrun
 import pytest
 import routed
+from grpc_peer import CASES, SERVICE
 from routed import GATEWAY, backend, origins, origins_are_content, rule  # noqa: F401
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools/bench"))
@@ -308,6 +309,86 @@ def test_who_may_attach(edge):
     theirs, = edge.lab.weftctl("gateways", "default/theirs", node="n1")["gateways"]
     assert not theirs["ours"] and not theirs["listeners"] and not edge.lab.listens("n1", 8869)
     edge.put("who.json")
+
+
+def test_addresses(edge):
+    """spec.addresses: those and no others, each port of an address by itself. One that the node has not is told."""
+    v6, port = edge.lab.ip("n1", 6), 8881
+    edge.put("addresses.json",
+             gateway("four", [plain(port=port)], addresses=[{"type": "IPAddress", "value": edge.address}]),
+             gateway("six", [plain(port=port), plain("two", 8882)], addresses=[{"value": v6}]),
+             gateway("nowhere", [plain(port=8883)], addresses=[{"value": "192.0.2.1"}]),
+             http_route("four", [rule(backend("near"))], gate="four"),
+             http_route("six", [rule(backend("far"))], gate="six"))
+    edge.open("http", name="default/four")
+    edge.open("http", "two", name="default/six")
+    edge.wait(lambda now: now.get("http", {}).get("programmed_reason") == "PortUnavailable", "the address is missed",
+              "default/nowhere")
+    assert "192.0.2.1:8883: the node does not have this address" in edge.listeners("default/nowhere")["http"]["message"]
+    assert edge.lab.weftctl("gateways", "default/six", node="n1")["gateways"][0]["addresses"] == [v6]
+    for address, who in ((edge.address, "near"), (f"[{v6}]", "far")):
+        status, _, body, _ = edge.curl(f"http://{address}:{port}/")
+        assert (status, seen(body)["who"]) == (200, who)
+    for pod, address in (("n1", "127.0.0.1"), ("n1", "[::1]")):
+        done = edge.lab.run(pod, "curl", "-sS", "--max-time", "20", f"http://{address}:{port}/", check=False)
+        assert done.returncode == 7, done.stderr  # refused
+    assert edge.curl(f"http://{edge.address}:8882/", check=False)[3].returncode == 7
+    # another address: the old one is closed
+    edge.put("addresses.json",
+             gateway("four", [plain(port=port)], addresses=[{"value": edge.address}]),
+             gateway("six", [plain(port=8882)], addresses=[{"value": edge.address}]),
+             http_route("four", [rule(backend("near"))], gate="four"),
+             http_route("six", [rule(backend("far"))], gate="six"))
+    labrun.wait_for(lambda: edge.curl(f"http://{edge.address}:8882/", check=False)[0] == 200, 30, "the new one", 0.1)
+    labrun.wait_for(lambda: edge.curl(f"http://[{v6}]:{port}/", check=False)[3].returncode == 7, 30, "the end", 0.1)
+    edge.put("addresses.json")
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_ipv6(edge, version):
+    """A Gateway without addresses listens on those of IPv6 too, and tells the backend of the client's."""
+    v6 = edge.lab.ip("n1", 6)
+    source = edge.lab.run("n2", "ip", "-o", "route", "get", v6).stdout.partition(" src ")[2].split()[0]
+    for host, who in (("a.example", "near"), ("b.example", "far")):
+        status, _, body, _ = edge.curl(f"https://{host}:{HTTPS}/", version, "--resolve", f"{host}:{HTTPS}:[{v6}]")
+        assert (status, seen(body)["who"]) == (200, who)
+        assert field(seen(body), "x-forwarded-for") == [source]
+    assert edge.curl(f"http://[{v6}]:{HTTP}/")[0] == 404  # its name is an address, which no route has
+
+
+def test_grpc(edge):
+    """grpcio from outside, by a GRPCRoute, HTTP/2 without TLS: on either node, errors, all of the interop cases."""
+    port, server, peer = 8891, 8090, pathlib.Path(__file__).parent / "grpc_peer.py"
+    where = f"{edge.address}:{port}"
+    for pod in ("near", "far"):
+        edge.lab.start(pod, sys.executable, "-B", peer, "server", server, pod, ready=server)
+    services = [routed.service(f"grpc-{pod}", f"10.96.21.{n}", [("grpc", server, server, "kubernetes.io/h2c")], pod)
+                for n, pod in enumerate(("near", "far"), 1)]
+    to = {pod: [{"name": f"grpc-{pod}", "port": server}] for pod in ("near", "far")}
+    made = http_route("calls", [
+        {"matches": [{"method": {"service": SERVICE}, "headers": [{"name": "far", "value": "yes"}]}],
+         "backendRefs": to["far"]},
+        {"matches": [{"method": {"service": SERVICE}}], "backendRefs": to["near"]},
+        {"matches": [{"method": {"service": "no.such.Backend"}}], "backendRefs": [{"name": "none", "port": 1}]}],
+        gate="calls") | {"kind": "GRPCRoute"}
+    younger = http_route("pages", [rule(backend("near"))], gate="calls")
+    made["metadata"]["creationTimestamp"], younger["metadata"]["creationTimestamp"] = (
+        f"{year}-01-01T00:00:00Z" for year in (2020, 2021))
+    edge.put("grpc.json", gateway("calls", [plain("grpc", port)]), *services, made, younger)
+    edge.open("grpc", name="default/calls")
+
+    def one(*args):
+        return json.loads(edge.lab.run("n2", sys.executable, "-B", peer, "one", where, *args, timeout=60).stdout)
+
+    labrun.wait_for(lambda: one("WhoAmI").get("who") == "near", 30, "an answer", 0.1)
+    assert one("WhoAmI", "far=yes")["who"] == "far"
+    assert one("grpc.testing.Other/WhoAmI")["status"] == "UNIMPLEMENTED"
+    assert one("no.such.Backend/Call")["status"] == "UNAVAILABLE"
+    played = json.loads(edge.lab.run("n2", sys.executable, "-B", peer, "client", where, timeout=120).stdout)
+    assert len(played) == len(CASES) and set(played.values()) == {"passed"}, played
+    parents = {r["route"]: r["parents"][0]["accepted_reason"] for r in edge.lab.weftctl("routes", node="n1")["routes"]}
+    assert (parents["default/calls"], parents["default/pages"]) == ("Accepted", "Conflicted")
+    edge.put("grpc.json")
 
 
 def test_the_worker_is_killed(edge):
