@@ -153,10 +153,14 @@ static void malformed_requests(void **state)
 	}
 	assert_int_equal(m.server.refused, array_size(all));
 	for (i = 0; i < array_size(refused); i++, id += 2) {
-		unsigned answers = r.count[F_HEADERS];
+		unsigned answers = r.count[F_HEADERS], rsts = r.count[F_RST_STREAM];
 
 		say(id, END_STREAM, refused[i].lines);
 		turns();
+		/* who is in front of the host is refused by later nghttp2s themselves */
+		if (strchr(refused[i].lines, '@') && nghttp2_version(0)->version_num > 0x013400 &&
+		    r.count[F_RST_STREAM] == rsts + 1 && r.rst_code == PROTOCOL_ERROR && !m.server.talks)
+			continue;
 		if (r.count[F_HEADERS] != answers + 1 || m.server.refused_status != refused[i].status || m.server.talks)
 			fail_msg("row %zu: %s", i, refused[i].lines);
 	}

@@ -59,7 +59,11 @@ static void gives_back_the_table_of_streams(void **state)
 	unsigned i;
 
 	start(1 << 20, 0);
-	assert_non_null(served()->table); /* nghttp2's has the size that we know */
+	if (nghttp2_version(0)->version_num > 0x013400 && !served()->table) { /* later ones make it when they need it */
+		meeting_end(&m);
+		skip();
+	}
+	assert_non_null(served()->table); /* that of 1.52 has the size that we know */
 	for (i = 0; i < 2; i++) {
 		struct talk *waits;
 
