@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include <malloc.h>
+#include <nghttp2/nghttp2.h>
 
 #include "frames.h"
 #include "messages.h"
