@@ -112,8 +112,8 @@ static void frames_share_a_place(void **state)
 
 		start(capacity[i], 0);
 		m.server.serve = serve_large;
-		assert_true(served()->shares_frame);
-		assert_false(((struct http2 *)m.client.end->s.owner)->shares_frame); /* its preface stands there */
+		assert_non_null(served()->written);
+		assert_null(((struct http2 *)m.client.end->s.owner)->written); /* its preface stands there */
 		a = ask("/large");
 		while (!a->ended && !a->failed)
 			scene_turns(&m.s);

@@ -22,39 +22,35 @@
 #define FRAME (HTTP2_FRAME_HEAD + 1 + 16384) /* and a byte that says how long its padding is */
 #define REST_NS 1000000000ull
 
-static bool shared(const struct http2 *h, const void *p)
-{
-	return p == h->thread->scratch[SCRATCH_FRAME];
-}
-
+/* NULL is an answer: nghttp2 ends the session then. */
 static void *take(size_t size, void *arg)
 {
-	return mem_grow(NULL, 1, size ? size : 1);
+	return malloc(size);
 }
 
 static void *take_zeroed(size_t count, size_t size, void *arg)
 {
 	struct http2 *h = arg;
 
-	if (!h->session && !h->table && size && count == PAGES_SIZE / size && count * size == PAGES_SIZE) {
+	if (size && count > SIZE_MAX / size)
+		return NULL;
+	if (!h->session && !h->table && count * size == PAGES_SIZE) {
 		h->table = pages_take(&h->thread->pages);
 		return h->table;
 	}
-	return count && size > SIZE_MAX / count ? NULL : mem_alloc(count * size);
+	return mem_alloc(count * size);
 }
 
 static void give(void *p, void *arg)
 {
 	struct http2 *h = arg;
 
-	if (shared(h, p))
-		return;
-	if (p && p == h->table) {
+	if (p != h->written && p != h->table) {
+		free(p);
+	} else if (p && p == h->table) {
 		h->table = NULL;
 		pages_give(&h->thread->pages, p);
-		return;
 	}
-	free(p);
 }
 
 static void *take_more(void *p, size_t size, void *arg)
@@ -63,13 +59,13 @@ static void *take_more(void *p, size_t size, void *arg)
 	size_t had;
 	void *more;
 
-	if (!p && !h->session && !h->shares_frame && h->server && h->user->leaf && size == FRAME) {
-		h->shares_frame = true;
-		return h->thread->scratch[SCRATCH_FRAME];
+	if (!p && !h->session && !h->written && h->server && h->user->leaf && size == FRAME) {
+		h->written = h->thread->scratch[SCRATCH_FRAME];
+		return h->written;
 	}
-	if (!p || (!shared(h, p) && p != h->table))
-		return mem_grow(p, 1, size ? size : 1);
-	had = shared(h, p) ? FRAME : PAGES_SIZE;
+	if (!p || (p != h->written && p != h->table))
+		return realloc(p, size);
+	had = p == h->written ? FRAME : PAGES_SIZE;
 	more = mem_alloc(size);
 	memcpy(more, p, size < had ? size : had);
 	give(p, arg);

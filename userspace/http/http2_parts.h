@@ -194,6 +194,7 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	struct loop_timer again;     /* `more` */
 	struct loop_timer rest;	     /* of `table` */
 	void *table;		     /* nghttp2's, of streams: of the thread's pages; NULL: not ours */
+	void *written;		     /* where it writes one: SCRATCH_FRAME; NULL: to memory of its own */
 	struct loop_task end;	     /* of the turn */
 	struct http2_batch *batch;   /* while something is being read */
 	struct buf out;		     /* what the transport did not take */
@@ -229,7 +230,6 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	uint32_t head_fields;
 	uint32_t news_bytes;  /* of heads that came in this slice and those before, and are not told */
 	const char *why;
-	bool shares_frame; /* what nghttp2 writes a frame to is the thread's */
 	bool server, draining, told_draining, last_goaway, settings, first_frame;
 	bool over;   /* nothing is sent or read any more */
 	bool closed; /* and the owner knows */

@@ -340,12 +340,12 @@ static ssize_t send_all(struct http2 *h)
 	const uint8_t *data;
 	ssize_t n = 0;
 
-	assert(!h->shares_frame || !t->framer);
-	if (h->shares_frame)
+	assert(!h->written || !t->framer);
+	if (h->written)
 		t->framer = h;
 	while (!h->out.len && (n = nghttp2_session_mem_send(h->session, &data)) > 0)
 		gather(h, data, (size_t)n);
-	if (h->shares_frame)
+	if (h->written)
 		t->framer = NULL;
 	return n;
 }
