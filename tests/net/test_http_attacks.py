@@ -278,10 +278,9 @@ def test_09_a_window_that_is_too_large(attack, window):
 
 @pytest.mark.parametrize("bytes_", [b"\x80", b"\xff\xff\xff\xff\xff\x0f", b"\xc0", b"\x00\x01x\x81\x00",
                                     b"\x00\x81\xff\x01y", b"\x3f\xff\xff\xff\x0f", b"\x00\x01x\x85\xff\xff\xff\xff\xfc",
-                                    b"\x00\x7f\xff\xff\xff\xff\xff\x0f"],
+                                    b"\x00\x7f\xff\xff\xff\xff\xff\x0f", b"\x7f\x07\x00"],
                          ids=["index 0", "index overflow", "index beyond", "bad padding", "name padding",
-                              "table too large",
-                              "EOS", "length overflow"])
+                              "table too large", "EOS", "length overflow", "name beyond"])
 def test_10_bad_hpack(attack, bytes_):
     before = attack.asked()
     with attack.client() as c:
