@@ -68,7 +68,8 @@ struct stream {
 	bool ended;	 /* the peer has finished and everything was consumed: peek() gives 0 for ever */
 	bool finished;	 /* we have finished */
 	bool silent;	 /* set by the owner: the peer has said that it sends no more; close() need not hear its end */
-	bool last;	 /* set by the owner: what is written is the last; the close, in this turn, leaves with it */
+	bool ends_after; /* what peek() has lent is all that will come; who cannot know it says false */
+	bool last;	 /* set by the owner: what is written is the last; finish or close, this turn, leave with it */
 	bool draining;	 /* a tunnel's that was told to end: nothing new should begin on it */
 	/* counted by each kind of stream */
 	uint64_t read_bytes, written_bytes;

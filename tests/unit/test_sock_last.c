@@ -85,6 +85,34 @@ static void the_last_leaves_with_the_end(void **state)
 	rest();
 }
 
+/* The same where the peer may still send. */
+static void the_last_leaves_with_our_finish(void **state)
+{
+	struct owner o;
+	struct stream *s;
+	unsigned before;
+	char got[16];
+	int fd[2];
+
+	pair(fd);
+	s = own(sock_stream(thread, fd[0]), &o);
+	assert_int_equal(peeked(s, 100), 0);
+	before = segments_in(fd[1]);
+	s->last = true;
+	assert_int_equal(write_bytes(s, "answer", 6), 6);
+	stream_finish(s);
+	assert_int_equal(segments_in(fd[1]), before + 1);
+	assert_int_equal(recv(fd[1], got, sizeof(got), 0), 6);
+	assert_int_equal(recv(fd[1], got, sizeof(got), 0), 0);
+	assert_int_equal(write(fd[1], "thanks", 6), 6);
+	UNTIL(o.readable == 1);
+	assert_int_equal(peeked(s, 100), 6);
+	stream_consume(s, 6);
+	stream_close(s, NULL);
+	close(fd[1]);
+	rest();
+}
+
 /* More than one segment: what fills one does not wait. */
 static void a_long_last_arrives_whole(void **state)
 {
@@ -230,6 +258,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(the_last_leaves_with_the_end),
+		TEST(the_last_leaves_with_our_finish),
 		TEST(a_long_last_arrives_whole),
 		TEST(the_last_of_who_is_not_closed_leaves_as_the_turn_ends),
 		TEST(who_may_send_more_is_watched_at_once),

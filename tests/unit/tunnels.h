@@ -19,6 +19,7 @@ struct app { /* one end of one tunnel */
 	bool sleeping; /* reads nothing */
 	bool finish;   /* when all is sent */
 	bool opened, ended, failed, closed;
+	bool last; /* bytes came of which it was known that they are the last */
 	unsigned drained;
 	const char *why;
 	uint64_t random;
@@ -98,11 +99,12 @@ static void app_read(struct app *a)
 	unsigned i, n;
 
 	while (a->s && !a->sleeping && (n = stream_peek(a->s, run, 1 + pair_random(&a->random) % 70000))) {
+		bool last = a->s->ends_after;
 		size_t all = 0, some;
 
 		for (i = 0; i < n; i++)
 			all += run[i].len;
-		some = 1 + pair_random(&a->random) % all;
+		some = last ? all : 1 + pair_random(&a->random) % all;
 		for (i = 0, all = 0; i < n && all < some; i++) {
 			size_t at;
 
@@ -114,6 +116,8 @@ static void app_read(struct app *a)
 		}
 		stream_consume(a->s, some);
 		a->got += some;
+		a->last |= last;
+		assert(!last || a->s->ended);
 	}
 	if (a->s && a->s->ended && !a->ended)
 		a->ended = true;

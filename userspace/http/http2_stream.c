@@ -102,6 +102,7 @@ static unsigned peek(struct stream *s, struct stream_bytes out[STREAM_RUNS], siz
 	}
 	if (!runs)
 		x->want_read = true;
+	s->ends_after = x->peer_ended && !at && len < most && len >= x->kept.len;
 	return runs;
 }
 

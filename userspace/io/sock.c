@@ -384,6 +384,8 @@ static void sock_finish(struct stream *s)
 	if (k->state != SOCK_OPEN)
 		return;
 	if (!s->ended) {
+		if (k->task.run == push && !k->unwatched)
+			loop_cancel(s->thread->loop, &k->task);
 		shutdown(k->fd, SHUT_WR);
 		return;
 	}

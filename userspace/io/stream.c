@@ -50,6 +50,7 @@ enum stream_pump stream_pump_heard(struct stream *in, struct stream *out, uint64
 		runs = stream_peek(in, run, room < PUMP_BYTES ? room : PUMP_BYTES);
 		if (!runs)
 			return in->ended && !out->finished ? STREAM_PUMP_ENDED : STREAM_PUMP_WAITS;
+		out->last = in->ends_after;
 		took = stream_write(out, run, runs);
 		if (hear && took)
 			hear(ctx, run, took);
