@@ -19,6 +19,7 @@
  * that was enrolled without an address of the family is sent to its loopback. The source port is not known yet: the
  * sockops program writes the record by which the worker finds what was asked.
  */
+#include "ask.bpf.h"
 #include "policy.bpf.h"
 
 #define ALLOW 1
@@ -301,19 +302,37 @@ static __always_inline enum abi_reason ask(struct ask *q)
 	return why;
 }
 
-/* Leave what the sockops program and getpeername need with the socket. */
-static __always_inline void ask_remember(struct bpf_sock *sk, const struct ask *q)
+/* TCP_FASTOPEN_CONNECT: its SYN goes with what is written first, whenever that is. */
+static __always_inline int sock_defers(struct bpf_sock *sk)
 {
+	const struct tcp_sock *tp = (const struct tcp_sock *)bpf_skc_to_tcp_sock(sk);
+
+	return !tp || BPF_CORE_READ_BITFIELD_PROBED(tp, fastopen_connect);
+}
+
+/* Leave what the sockops program needs: in `asks`, or with a socket that connects again. */
+static __always_inline void ask_remember(struct bpf_sock_addr *ctx, const struct ask *q)
+{
+	__u64 cookie, now = bpf_ktime_get_ns();
+	struct bpf_sock *sk = ctx->sk;
+	struct abi_ask *a = NULL;
 	struct abi_sock *s;
 	__u8 kept;
 
 	if (!sk)
 		return;
-	s = bpf_sk_storage_get(&socks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	cookie = bpf_get_socket_cookie(ctx);
+	s = bpf_sk_storage_get(&socks, sk, NULL, 0);
+	if (!s && !sock_defers(sk))
+		a = ask_claim(cookie, now);
+	if (a)
+		s = &a->sock;
+	else if (!s)
+		s = bpf_sk_storage_get(&socks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s)
 		return;
-	kept = s->flags & (ABI_SOCK_IN_MAP | ABI_SOCK_REUSED); /* on_connect takes it out */
-	__builtin_memset(s, 0, sizeof(*s)); /* a second connect() of the same socket */
+	kept = a ? 0 : s->flags & (ABI_SOCK_IN_MAP | ABI_SOCK_REUSED); /* on_connect takes it out */
+	__builtin_memset(s, 0, sizeof(*s)); /* of an earlier connect() */
 	s->flags = kept;
 	s->asked = q->asked;
 	s->asked_port = q->asked_port;
@@ -323,7 +342,10 @@ static __always_inline void ask_remember(struct bpf_sock *sk, const struct ask *
 	s->service = q->service;
 	s->splice = q->splice;
 	s->policy = q->policy;
-	s->connect_ns = bpf_ktime_get_ns();
+	if (a)
+		ask_put(a, now);
+	else
+		s->connect_ns = now;
 }
 
 /* Question 2. The sockops program makes a record if it goes to the pod's own app. */
@@ -369,7 +391,7 @@ int weft_connect4(struct bpf_sock_addr *ctx)
 		ctx->user_ip4 = addr_word(&q.dst, 3);
 		ctx->user_port = bpf_htons(q.port);
 	}
-	ask_remember(ctx->sk, &q);
+	ask_remember(ctx, &q);
 	return ALLOW;
 }
 
@@ -398,29 +420,46 @@ int weft_connect6(struct bpf_sock_addr *ctx)
 		ctx->user_ip6[3] = addr_word(&q.dst, 3);
 		ctx->user_port = bpf_htons(q.port);
 	}
-	ask_remember(ctx->sk, &q);
+	ask_remember(ctx, &q);
 	return ALLOW;
 }
 
-/* What did the app ask for, if this socket was sent elsewhere? */
-static __always_inline const struct abi_sock *asked(struct bpf_sock_addr *ctx)
-{
-	const struct abi_sock *s;
+struct asked { /* what the app asked for, if this socket was sent elsewhere */
+	const struct abi_addr *addr;
+	__u16 port; /* 0: nothing */
+};
 
-	if (ctx->protocol != IPPROTO_TCP || !ctx->sk)
-		return NULL;
-	s = bpf_sk_storage_get(&socks, ctx->sk, NULL, 0);
-	return s && s->asked_port ? s : NULL;
+/* By its record, or by its own storage: of one that has no record, because it went to its own pod. */
+static __always_inline struct asked asked(struct bpf_sock_addr *ctx, struct abi_tuple *t)
+{
+	const struct abi_sock *s = bpf_sk_storage_get(&socks, ctx->sk, NULL, 0);
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	const struct abi_conn *c;
+
+	if (s && s->asked_port)
+		return (struct asked){.addr = &s->asked, .port = s->asked_port};
+	t->src_port = ctx->sk->src_port;
+	t->dst_port = bpf_ntohs(ctx->sk->dst_port);
+	c = bpf_map_lookup_elem(&conns, t);
+	if (!c || c->end[ABI_CLIENT].cookie != cookie)
+		return (struct asked){};
+	return (struct asked){.addr = &c->asked, .port = c->asked_port};
 }
 
 SEC("cgroup/getpeername4")
 int weft_getpeer4(struct bpf_sock_addr *ctx)
 {
-	const struct abi_sock *s = asked(ctx);
+	struct abi_tuple t = {};
+	struct asked a;
 
-	if (s) {
-		ctx->user_ip4 = addr_word(&s->asked, 3);
-		ctx->user_port = bpf_htons(s->asked_port);
+	if (ctx->protocol != IPPROTO_TCP || !ctx->sk)
+		return ALLOW;
+	addr_from_v4(&t.src, ctx->sk->src_ip4);
+	addr_from_v4(&t.dst, ctx->sk->dst_ip4);
+	a = asked(ctx, &t);
+	if (a.port) {
+		ctx->user_ip4 = addr_word(a.addr, 3);
+		ctx->user_port = bpf_htons(a.port);
 	}
 	return ALLOW;
 }
@@ -428,14 +467,20 @@ int weft_getpeer4(struct bpf_sock_addr *ctx)
 SEC("cgroup/getpeername6")
 int weft_getpeer6(struct bpf_sock_addr *ctx)
 {
-	const struct abi_sock *s = asked(ctx);
+	struct abi_tuple t = {};
+	struct asked a;
 
-	if (s) {
-		ctx->user_ip6[0] = addr_word(&s->asked, 0);
-		ctx->user_ip6[1] = addr_word(&s->asked, 1);
-		ctx->user_ip6[2] = addr_word(&s->asked, 2);
-		ctx->user_ip6[3] = addr_word(&s->asked, 3);
-		ctx->user_port = bpf_htons(s->asked_port);
+	if (ctx->protocol != IPPROTO_TCP || !ctx->sk)
+		return ALLOW;
+	addr_from_v6(&t.src, ctx->sk->src_ip6[0], ctx->sk->src_ip6[1], ctx->sk->src_ip6[2], ctx->sk->src_ip6[3]);
+	addr_from_v6(&t.dst, ctx->sk->dst_ip6[0], ctx->sk->dst_ip6[1], ctx->sk->dst_ip6[2], ctx->sk->dst_ip6[3]);
+	a = asked(ctx, &t);
+	if (a.port) {
+		ctx->user_ip6[0] = addr_word(a.addr, 0);
+		ctx->user_ip6[1] = addr_word(a.addr, 1);
+		ctx->user_ip6[2] = addr_word(a.addr, 2);
+		ctx->user_ip6[3] = addr_word(a.addr, 3);
+		ctx->user_port = bpf_htons(a.port);
 	}
 	return ALLOW;
 }

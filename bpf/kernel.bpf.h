@@ -142,6 +142,7 @@ struct tcp_sock {
 	__u16 urg_data;
 	__u8 recvmsg_inq : 1;
 	__u8 nonagle : 4;
+	__u8 fastopen_connect : 1;
 	__u64 bytes_sent;
 	__u64 bytes_acked;
 	__u64 bytes_received;
@@ -198,6 +199,13 @@ struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_iter_meta *meta;
 	struct bpf_map *map;
 	struct sock *sk;
+	void *value;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
 	void *value;
 };
 

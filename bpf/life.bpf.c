@@ -5,17 +5,19 @@
  * A connection's record (`conns`) is made by the client's TCP_CONNECT_CB: the source port is known, the SYN is not
  * yet sent, so weft_inbound and the server's socket find it. A server's end joins at establishment. The record goes
  * when its client's socket is closed, and is added to the counters then; one whose client is elsewhere is made by the
- * server's socket and goes with that. Whether a connection is spliced is not decided here: see watch.bpf.c.
+ * server's socket and goes with that. Whether a connection is spliced is not decided here: see watch.bpf.c, which
+ * looks at those of which an end has sent WATCH_SEGS segments. Most of those that are made for one request end earlier.
  *
  * Of weft's own sockets only those that deliver a connection to the pod's app have a record, and it says whose
  * connection that is. What the worker accepts from other nodes and what it dials has none. A connection of two pods of
  * this node that goes through the worker has one at its start and one at its end: the first counts.
  */
+#include "ask.bpf.h"
 #include "bytes.bpf.h"
 #include "pair.bpf.h"
 #include "sock.bpf.h"
 
-#define TCP_CB_FLAGS (BPF_SOCK_OPS_STATE_CB_FLAG)
+#define WATCH_SEGS 2 /* with data */
 
 /* ------------------------------------------------------------------ who is it */
 
@@ -68,14 +70,39 @@ static __always_inline struct abi_sock *ops_sock(struct bpf_sock_ops *ops, int c
 	return bpf_sk_storage_get(&socks, sk, NULL, create ? BPF_SK_STORAGE_GET_F_CREATE : 0);
 }
 
-static __always_inline struct abi_conn *sock_conn(struct abi_sock *s)
+/* Of what TCP shall call us for; other programs may have asked for more. */
+static __always_inline void flags_add(struct bpf_sock_ops *ops, int flags)
 {
-	struct abi_conn *c;
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | flags);
+}
 
-	if (!s || !(s->flags & ABI_SOCK_CONNECTED))
-		return NULL;
-	c = bpf_map_lookup_elem(&conns, &s->tuple);
-	return c && c->conn == s->conn ? c : NULL;
+struct found { /* the record that a socket has made */
+	struct abi_conn *c;
+	struct abi_tuple t;
+	__u32 end; /* enum abi_end */
+};
+
+/* The compiler knows that it is 0 or 1, the verifier has forgotten. */
+static __always_inline __u32 end_bounded(__u32 end)
+{
+	asm volatile("%0 &= 1" : "+r"(end));
+	return end;
+}
+
+static __always_inline void ops_conn(struct bpf_sock_ops *ops, const struct abi_sock *s, struct found *f)
+{
+	__u64 cookie = bpf_get_socket_cookie(ops);
+
+	f->end = ABI_CLIENT;
+	if (s && s->flags & ABI_SOCK_CONNECTED) {
+		f->t = s->tuple;
+		f->end = s->end & 1;
+	} else {
+		ops_tuple(ops, ABI_CLIENT, &f->t);
+	}
+	f->c = bpf_map_lookup_elem(&conns, &f->t);
+	if (f->c && (f->c->conn != (__u32)cookie || f->c->end[end_bounded(f->end)].cookie != cookie))
+		f->c = NULL;
 }
 
 /* What lies between a pod and an address that is not a pod of this node. */
@@ -128,17 +155,13 @@ static __always_inline void local_open(struct bpf_sock_ops *ops, struct abi_loca
  * would be read as the second one's: it goes with the entry. A message of that peer may still be on its way, so the
  * socket never enters again: it would be delivered as one of the second peer's.
  */
-static __always_inline void enter_undo(struct bpf_sock_ops *ops)
+static __always_inline void enter_undo(struct abi_sock *s, __u64 cookie)
 {
-	struct abi_sock *s = ops_sock(ops, 0);
-	__u64 key;
-
-	if (!s || !(s->flags & ABI_SOCK_IN_MAP))
+	if (!(s->flags & ABI_SOCK_IN_MAP))
 		return;
 	s->flags &= ~ABI_SOCK_IN_MAP;
 	s->flags |= ABI_SOCK_REUSED;
-	key = bpf_get_socket_cookie(ops);
-	bpf_map_delete_elem(&splices, &key);
+	bpf_map_delete_elem(&splices, &cookie);
 }
 
 /*
@@ -210,14 +233,34 @@ static __always_inline void fill_delivered(struct bpf_sock_ops *ops, struct abi_
 		c->reason = say->path == ABI_PATH_PROXY ? ABI_PROXIED : ABI_TUNNELLED;
 }
 
+/* What operator and annotations say from the start. ABI_NONE: `always`, so it is watched from the start. */
+static __always_inline enum abi_reason reason_at_first(const struct pod_now *pod, const struct abi_sock *s,
+						       const struct abi_address *to)
+{
+	const struct abi_settings *set = settings_get();
+	struct decide_enter in = {
+		.splice_off = set && set->splice_off,
+		.client_splice = pod->splice,
+		.server_splice = to->splice,
+		.service_splice = s->splice,
+	};
+	enum abi_reason why = decide_enter(&in);
+
+	return why == ABI_KERNEL_UNSAFE ? ABI_WATCHED : why; /* that and the rest are asked when it is watched */
+}
+
 /* One that goes its way without the worker. */
-static __always_inline void fill_direct(struct abi_conn *c, const struct abi_sock *s, const struct abi_address *to,
-					int mine)
+static __always_inline void fill_direct(struct abi_conn *c, const struct abi_sock *s, const struct pod_now *pod,
+					const struct abi_address *to, int mine)
 {
 	if (to && to->kind == ABI_KIND_LOCAL_POD) {
 		c->server_pod = to->pod;
 		c->server_netns = to->netns;
-		c->reason = mine ? ABI_WATCHED : ABI_UNKNOWN_ADDRESS;
+		c->reason = mine ? reason_at_first(pod, s, to) : ABI_UNKNOWN_ADDRESS;
+		if (!c->reason) {
+			c->reason = ABI_WATCHED;
+			c->watcher = 1 + ABI_CLIENT;
+		}
 		c->again_ns = mine && !(s->flags & ABI_SOCK_REUSED) ? 0 : ~0ull;
 	} else {
 		c->path = ABI_PATH_DIRECT;
@@ -240,35 +283,28 @@ static __always_inline int has_record(const struct abi_sock *s, const struct pod
 	return !same && (mine || local);
 }
 
-/* A client of ours is about to send its SYN. */
-static __always_inline void on_connect(struct bpf_sock_ops *ops)
+/* The record of a client's socket, of which connect() has left `s`. 1: needs an abi_sock of its own */
+static __always_inline int connect_record(struct bpf_sock_ops *ops, struct abi_sock *s, const struct pod_now *pod,
+					  int stored)
 {
 	const struct abi_address *to;
 	struct abi_conn c = {};
-	struct pod_now pod;
-	struct abi_sock *s;
 	int mine;
 
-	enter_undo(ops);
-	if (!ops_pod(ops, &pod))
-		return;
-	s = ops_sock(ops, 1);
-	if (!s)
-		return;
 	ops_tuple(ops, ABI_CLIENT, &s->tuple);
 	if (!s->target_port && (addr_loopback(&s->tuple.dst) || addr_same(&s->tuple.src, &s->tuple.dst)))
-		return;
-	mine = !(s->flags & ABI_SOCK_OWN) && pod_owns(&pod, &s->tuple.src);
+		return s->asked_port != 0;
+	mine = !(s->flags & ABI_SOCK_OWN) && pod_owns(pod, &s->tuple.src);
 	to = address_glance(s->target_port ? &s->target : &s->tuple.dst);
-	if (!has_record(s, &pod, to, mine))
-		return;
+	if (!has_record(s, pod, to, mine))
+		return s->asked_port != 0;
 	local_open(ops, &c.end[ABI_CLIENT]);
 	c.conn = (__u32)c.end[ABI_CLIENT].cookie;
 	c.service = s->service;
-	c.source = pod.identity;
-	c.client_pod = pod.pod;
-	c.client_netns = pod.netns;
-	c.opened_ns = s->connect_ns ? s->connect_ns : bpf_ktime_get_ns();
+	c.source = pod->identity;
+	c.client_pod = pod->pod;
+	c.client_netns = pod->netns;
+	c.opened_ns = stored && s->connect_ns ? s->connect_ns : bpf_ktime_get_ns();
 	c.policy = mine ? s->policy : 0; /* it was asked for an address of the pod */
 	c.asked = s->asked;
 	c.asked_port = s->asked_port;
@@ -278,24 +314,62 @@ static __always_inline void on_connect(struct bpf_sock_ops *ops)
 	else if (s->flags & ABI_SOCK_OWN)
 		fill_delivered(ops, &c, s);
 	else
-		fill_direct(&c, s, to, mine);
+		fill_direct(&c, s, pod, to, mine);
+	if (stored)
+		c.watcher = 1 + ABI_CLIENT;
 	s->conn = c.conn;
 	s->end = ABI_CLIENT;
 	if (record_client(&s->tuple, &c, mine)) {
 		reason_count(ABI_MAP_FULL);
-		return;
+		return s->asked_port != 0;
 	}
 	s->flags |= ABI_SOCK_CONNECTED;
-	bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS);
+	flags_add(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
+	return c.watcher != 0;
+}
+
+/* A client of ours is about to send its SYN. */
+static __always_inline void on_connect(struct bpf_sock_ops *ops)
+{
+	__u64 cookie = bpf_get_socket_cookie(ops);
+	struct abi_sock *s = ops_sock(ops, 0), *own_one;
+	struct abi_ask *a = NULL;
+	struct pod_now pod;
+
+	if (s)
+		enter_undo(s, cookie);
+	if (!ops_pod(ops, &pod))
+		return;
+	if (!s) {
+		a = ask_take(cookie);
+		s = a ? &a->sock : ops_sock(ops, 1);
+	}
+	if (!s)
+		return;
+	if (connect_record(ops, s, &pod, !a) && a) {
+		own_one = ops_sock(ops, 1);
+		if (own_one)
+			*own_one = *s;
+	}
+	if (a)
+		ask_give(a, cookie);
+}
+
+/* The record of a connection between two pods of the node that nobody watches yet. */
+static __always_inline int conn_unwatched(const struct abi_conn *c)
+{
+	return !c->watcher && c->client_netns && c->server_netns && c->again_ns != ~0ull;
 }
 
 /* The client's side stands; the server may not know it yet. */
 static __always_inline void on_active(struct bpf_sock_ops *ops)
 {
-	struct abi_sock *s = ops_sock(ops, 0);
-	struct abi_conn *c = sock_conn(s);
 	struct abi_traffic *t;
+	struct abi_conn *c;
+	struct found f;
 
+	ops_conn(ops, ops_sock(ops, 0), &f);
+	c = f.c;
 	if (!c)
 		return;
 	c->established = 1;
@@ -309,8 +383,51 @@ static __always_inline void on_active(struct bpf_sock_ops *ops)
 		c->path = decide_path(c->reason);
 	else if (c->server_netns)
 		c->path = ABI_PATH_TCP;
-	if (c->flags || !c->server_netns)
+	if (c->flags || !c->server_netns || (c->reason != ABI_WATCHED && c->reason != ABI_UNKNOWN_ADDRESS))
 		reason_count(c->reason);
+	if (conn_unwatched(c))
+		flags_add(ops, BPF_SOCK_OPS_RTT_CB_FLAG);
+}
+
+/*
+ * TCP has taken the time of a segment with data: it is called for each until the socket says that it has seen enough.
+ * From the second one on the connection may become a conversation.
+ */
+static __always_inline int watch_begin(struct bpf_sock_ops *ops, __u32 end)
+{
+	__u64 cookie = bpf_get_socket_cookie(ops);
+	struct abi_tuple t = {};
+	struct abi_conn *c;
+	struct abi_sock *s;
+	struct abi_watch *w;
+
+	ops_tuple(ops, end, &t);
+	c = bpf_map_lookup_elem(&conns, &t);
+	if (!c || c->end[end].cookie != cookie)
+		return 0;
+	s = conn_unwatched(c) ? ops_sock(ops, 1) : NULL;
+	if (!s)
+		return 1;
+	s->tuple = t;
+	s->conn = c->conn;
+	s->end = end;
+	s->flags |= ABI_SOCK_CONNECTED;
+	c->watcher = 1 + end;
+	w = watch_get();
+	if (w)
+		watch_wake(w);
+	return 1;
+}
+
+static __always_inline void on_rtt(struct bpf_sock_ops *ops)
+{
+	int flags = ops->bpf_sock_ops_cb_flags; /* some may be another program's */
+
+	if (ops->data_segs_out < WATCH_SEGS)
+		return;
+	if (!(flags & BPF_SOCK_OPS_STATE_CB_FLAG) || !watch_begin(ops, ABI_CLIENT))
+		(void)watch_begin(ops, ABI_SERVER);
+	bpf_sock_ops_cb_flags_set(ops, flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
 }
 
 /* A record for a connection whose client is not a socket of ours. */
@@ -343,7 +460,7 @@ static __always_inline void record_inbound(struct bpf_sock_ops *ops, const struc
 	if (t)
 		t->opened++;
 	reason_count(c.reason);
-	bpf_sock_ops_cb_flags_set(ops, TCP_CB_FLAGS);
+	flags_add(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 /*
@@ -363,9 +480,11 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 	c = bpf_map_lookup_elem(&conns, &t);
 	if (c && c->client_netns && c->server_netns == netns && !c->end[ABI_SERVER].cookie) {
 		local_open(ops, &c->end[ABI_SERVER]);
-		w = watch_get();
+		w = c->watcher ? watch_get() : NULL;
 		if (w)
 			watch_wake(w);
+		else if (conn_unwatched(c))
+			flags_add(ops, BPF_SOCK_OPS_RTT_CB_FLAG);
 		return;
 	}
 	if (ops->sk && bpf_sk_storage_get(&own, ops->sk, NULL, 0))
@@ -377,10 +496,28 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 		record_inbound(ops, &pod, &t);
 }
 
+/* Of the socket that is closed: without a call of the kernel for each word. */
+static __always_inline void bytes_look(struct bpf_sock_ops *ops, struct bytes_seen *b)
+{
+	struct bpf_sock *sk = ops->sk;
+	const struct tcp_sock *tp = sk ? (const struct tcp_sock *)bpf_skc_to_tcp_sock(sk) : NULL;
+
+	*b = (struct bytes_seen){};
+	if (!tp)
+		return;
+	b->acked = tp->bytes_acked;
+	b->received = tp->bytes_received;
+	b->flags = ((const struct sock *)tp)->__sk_common.skc_flags;
+	b->written = tp->write_seq;
+	b->una = tp->snd_una;
+	b->state = ((const struct sock *)tp)->__sk_common.skc_state;
+}
+
 static __always_inline void traffic_close(struct bpf_sock_ops *ops, struct abi_conn *c, int end)
 {
 	const struct abi_local *client = &c->end[ABI_CLIENT], *server = &c->end[ABI_SERVER];
 	struct abi_traffic *t = counts(c) ? traffic_of(c) : NULL;
+	struct bytes_seen b;
 	__u64 sent, received;
 
 	if (!t)
@@ -390,10 +527,11 @@ static __always_inline void traffic_close(struct bpf_sock_ops *ops, struct abi_c
 		return;
 	}
 	/* TCP's own counters say what it carried; the splice's are in the record */
-	sent = bytes_acked((const struct sock *)c->end[end].sock);
+	bytes_look(ops, &b);
+	sent = bytes_acked(&b);
 	if (end == ABI_CLIENT && sent)
 		sent--; /* its SYN */
-	received = bytes_received((const struct sock *)c->end[end].sock);
+	received = bytes_received(&b);
 	t->closed++;
 	t->retransmits += ops->total_retrans;
 	t->srtt_us += ops->srtt_us >> 3;
@@ -427,14 +565,16 @@ static __always_inline void pair_close(struct abi_conn *c)
 static __always_inline void on_close(struct bpf_sock_ops *ops)
 {
 	struct abi_sock *s = ops_sock(ops, 0);
-	struct abi_conn *c = sock_conn(s);
+	struct found f;
 
-	if (!s || !c)
+	ops_conn(ops, s, &f);
+	if (!f.c)
 		return;
-	s->flags &= ~ABI_SOCK_CONNECTED;
-	pair_close(c);
-	traffic_close(ops, c, s->end & 1);
-	bpf_map_delete_elem(&conns, &s->tuple);
+	if (s)
+		s->flags &= ~ABI_SOCK_CONNECTED;
+	pair_close(f.c);
+	traffic_close(ops, f.c, end_bounded(f.end));
+	bpf_map_delete_elem(&conns, &f.t);
 }
 
 SEC("sockops")
@@ -449,6 +589,9 @@ int weft_sockops(struct bpf_sock_ops *ops)
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		on_passive(ops);
+		break;
+	case BPF_SOCK_OPS_RTT_CB:
+		on_rtt(ops);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ops->args[1] == BPF_TCP_CLOSE)

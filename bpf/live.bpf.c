@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * live.bpf.c: iter/bpf_sk_storage_map over `socks`: one struct abi_live for each live socket of a connection that
- * weft knows, of every netns: what TCP counted, what waits in the splice queue.
+ * live.bpf.c: iter/bpf_map_elem over `conns`: one struct abi_live for each live socket of a connection that weft
+ * knows, of every netns: what TCP counted, what waits in the splice queue.
  */
 #include "bytes.bpf.h"
 #include "sock.bpf.h"
@@ -32,22 +32,24 @@ static __always_inline void live_queue(const struct sock *sk, struct abi_live *l
 }
 
 /* One end; its socket may be another's by now. */
-static __always_inline void live_end(struct seq_file *seq, const struct abi_sock *s, const struct abi_conn *c,
+static __always_inline void live_end(struct seq_file *seq, const struct abi_tuple *t, const struct abi_conn *c,
 				     __u32 end)
 {
 	const struct sock *sk = (const struct sock *)c->end[end].sock;
 	const struct tcp_sock *tp = (const struct tcp_sock *)sk;
 	struct abi_live l = {};
+	struct bytes_seen b;
 
 	if (!c->end[end].cookie || !sock_is(sk, c->end[end].cookie))
 		return;
-	l.tuple = s->tuple;
-	l.conn = s->conn;
+	l.tuple = *t;
+	l.conn = c->conn;
 	l.end = end;
 	l.cookie = c->end[end].cookie;
 	bpf_core_read(&l.state, sizeof(l.state), &sk->__sk_common.skc_state);
-	l.bytes_acked = bytes_acked(sk);
-	l.bytes_received = bytes_received(sk);
+	bytes_probe(sk, &b);
+	l.bytes_acked = bytes_acked(&b);
+	l.bytes_received = bytes_received(&b);
 	bpf_core_read(&l.srtt_us, sizeof(l.srtt_us), &tp->srtt_us);
 	l.srtt_us >>= 3; /* tcp_sock keeps eight times the value */
 	bpf_core_read(&l.retransmits, sizeof(l.retransmits), &tp->total_retrans);
@@ -55,23 +57,22 @@ static __always_inline void live_end(struct seq_file *seq, const struct abi_sock
 	bpf_seq_write(seq, &l, sizeof(l));
 }
 
-/* Both ends of a connection are told when its owner's storage comes along: a server's socket has none. */
-SEC("iter/bpf_sk_storage_map")
-int weft_live(struct bpf_iter__bpf_sk_storage_map *ctx)
+SEC("iter/bpf_map_elem")
+int weft_live(struct bpf_iter__bpf_map_elem *ctx)
 {
 	struct seq_file *seq = ctx->meta->seq;
-	struct abi_sock *s = ctx->value;
+	const struct abi_tuple *key = ctx->key;
 	const struct abi_conn *c;
 	struct abi_tuple t;
 
-	if (!s || !ctx->sk || !(s->flags & ABI_SOCK_CONNECTED))
+	if (!key)
 		return 0;
-	t = s->tuple;
+	t = *key;
 	c = bpf_map_lookup_elem(&conns, &t);
-	if (!c || c->conn != s->conn || (s->end == ABI_SERVER && c->end[ABI_CLIENT].cookie))
+	if (!c)
 		return 0;
 	for (__u32 end = 0; end < 2; end++)
-		live_end(seq, s, c, end);
+		live_end(seq, &t, c, end);
 	return 0;
 }
 

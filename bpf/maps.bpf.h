@@ -9,6 +9,20 @@
 #include "abi.h"
 #include "kernel.bpf.h"
 
+/*
+ * What connect4/6 leaves for sockops, which takes it when the SYN goes (ask.bpf.h). A socket's place is one of
+ * ABI_ASK_TRIES from its cookie on; if all are taken, or the SYN may come much later (TCP_FASTOPEN_CONNECT), it gets an
+ * abi_sock at once. One that never sent its SYN leaves its place to others after ABI_ASK_NS.
+ */
+#define ABI_MAX_ASKS 1024 /* power of two */
+#define ABI_ASK_TRIES 4
+#define ABI_ASK_NS 10000000000ull
+
+struct abi_ask {
+	__u64 cookie; /* whose, 0: free */
+	struct abi_sock sock;
+};
+
 #define MAP(name, map_type, key_type, value_type, entries, flags)                                  \
 	struct {                                                                                   \
 		__uint(type, map_type);                                                            \
@@ -47,6 +61,8 @@ MAP(ports, BPF_MAP_TYPE_HASH, struct abi_port_key, struct abi_port, ABI_MAX_PORT
     BPF_F_NO_PREALLOC);
 /* one record per connection */
 MAP(conns, BPF_MAP_TYPE_HASH, struct abi_tuple, struct abi_conn, ABI_MAX_CONNS, BPF_F_NO_PREALLOC);
+/* between connect() and its SYN */
+MAP(asks, BPF_MAP_TYPE_ARRAY, __u32, struct abi_ask, ABI_MAX_ASKS, 0);
 /* connections that are spliced now */
 MAP(pairs, BPF_MAP_TYPE_ARRAY, __u32, struct abi_pair, ABI_MAX_PAIRS, 0);
 /* pods of all instances on the machine */

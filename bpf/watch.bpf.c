@@ -3,6 +3,8 @@
  * watch.bpf.c: iter/bpf_sk_storage_map over `socks`, run by the supervisor every few dozen milliseconds while there is
  * something to watch: which connections enter the splice, which leave it, which must end.
  *
+ * A connection is found by the abi_sock of its watcher, which life.bpf.c makes when an end has sent its second segment.
+ *
  *	OUT		carried by TCP. If both ends are here, the rules and the sockets allow it, and what TCP has
  *			carried since the last look is a conversation, it gets a pair.
  *	ENTERING	each of its two sockets is put into `splices` by weft_enter, run by the supervisor. Nothing is
@@ -25,7 +27,7 @@
 #define ENTERING_NS 5000000000ull     /* a socket that cannot be entered for so long: give up */
 #define SECOND_NS 1000000000ull
 
-struct look { /* one connection, as a pass sees it from its client's socket */
+struct look { /* one connection, as a pass sees it from the socket of its watcher */
 	struct abi_conn *c;
 	struct abi_sock *s;
 	struct abi_watch *w;
@@ -354,6 +356,7 @@ static __always_inline void look_entering(struct look *l, struct abi_pair *p, st
 
 	if (p->end[ABI_CLIENT].in_map && p->end[ABI_SERVER].in_map) {
 		c->stage = ABI_STAGE_IN;
+		c->watcher = 1 + ABI_CLIENT; /* it closes with the record; weft_enter has made its abi_sock */
 		conn_reason(c, ABI_PATH_SPLICE, ABI_SPLICED);
 		l->w->spliced++;
 		return;
@@ -380,7 +383,7 @@ static __always_inline void gone(struct abi_sock *s, const struct sock *sk)
 	bpf_map_delete_elem(&splices, &key);
 }
 
-/* The connection of a client's socket. */
+/* The connection that this socket watches. */
 static __always_inline void look(struct look *l, struct abi_pair *p, struct seq_file *seq)
 {
 	enum abi_reason why = ABI_NONE;
@@ -431,9 +434,9 @@ int weft_watch(struct bpf_iter__bpf_sk_storage_map *ctx)
 		return 0;
 	if (l.c->stage != ABI_STAGE_OUT)
 		p = pair_get(l.c->slot, l.c->conn);
-	else if (s->end == ABI_SERVER)
+	else if (s->end + 1 != l.c->watcher)
 		s->flags &= ~ABI_SOCK_IN_MAP;
-	if (s->end == ABI_CLIENT)
+	if (s->end + 1 == l.c->watcher)
 		look(&l, p, ctx->meta->seq);
 	return 0;
 }

@@ -27,7 +27,8 @@
  *   sources    hash       abi_source_key      abi_bits            worker        connect, inbound
  *   blocks     lpm trie   abi_block_key       abi_bits            worker        connect, inbound
  *   ports      hash       abi_port_key        abi_port            worker        connect, inbound
- *   socks      sk_storage socket              abi_sock            connect, sockops, enter   sk_msg, getpeername
+ *   asks       array      any                 abi_ask (maps.bpf.h)   connect       sockops
+ *   socks      sk_storage socket              abi_sock            connect, sockops, enter   watch, sk_msg, getpeername
  *   conns      hash       abi_tuple           abi_conn            sockops, watch     worker (connections)
  *   pairs      array      slot                abi_pair            watch, sk_msg      worker (connections)
  *   splices    sockhash   socket cookie       socket              watch         sk_msg
@@ -55,7 +56,7 @@
 #include <stddef.h>
 #endif
 
-#define ABI_VERSION 3
+#define ABI_VERSION 4
 
 /* Sizes of maps: entries. The big ones are not preallocated, so an empty one costs only its buckets. */
 #define ABI_MAX_PODS 4096
@@ -461,7 +462,7 @@ struct abi_sent {
 	__u32 reserved;
 };
 
-/* What weft knows of a client's socket, and of a server's once it enters `splices`; dies with the socket. */
+/* What weft knows of a socket that is a watcher, in `splices`, or connects again: it is dear to make. Dies with it. */
 struct abi_sock {
 	struct abi_tuple tuple; /* key in `conns` */
 	__u16 asked_port;
@@ -477,7 +478,7 @@ struct abi_sock {
 	__u32 policy; /* set that was asked at connect */
 	__u32 slot;   /* in `pairs`; counts only while abi_pair.conn is `conn` */
 	__u64 connect_ns;
-	struct abi_sent mark[2]; /* of a client: both ends when weft_watch last judged the connection */
+	struct abi_sent mark[2]; /* of the watcher: both ends when weft_watch last judged the connection */
 };
 
 /* One direction of a pair, written by the end that sends. All of it is zero when a pair is made. */
@@ -575,6 +576,7 @@ struct abi_conn {
 	__u16 target_port;
 	__u8 flags; /* ABI_CONN_* */
 	__u8 hop;   /* enum abi_reason */
+	__u64 watcher; /* 1 + the end by whose abi_sock weft_watch finds it; 0: it has not said enough to be watched */
 	struct abi_local end[2]; /* indexed by enum abi_end */
 };
 
@@ -660,10 +662,7 @@ struct abi_refusal_key {
 	__u32 reason; /* enum abi_reason, 64 and above */
 };
 
-/*
- * Output of the iterator `weft_live` (iter/bpf_sk_storage_map over `socks`): one record per live
- * socket that weft knows, packed one after the other.
- */
+/* Output of the iterator `weft_live` (over `conns`): a record for each live socket that weft knows, without gaps. */
 struct abi_live {
 	struct abi_tuple tuple;
 	__u32 conn;
@@ -695,6 +694,6 @@ _Static_assert(sizeof(struct abi_policy) == 8 + 7 * sizeof(struct abi_bits), "ab
 _Static_assert(sizeof(struct abi_affinity) == 40, "abi_affinity");
 _Static_assert(sizeof(struct abi_live) == 88, "abi_live");
 _Static_assert(sizeof(struct abi_own) == 16, "abi_own");
-_Static_assert(sizeof(struct abi_conn) == 112 + 2 * sizeof(struct abi_local), "abi_conn");
+_Static_assert(sizeof(struct abi_conn) == 120 + 2 * sizeof(struct abi_local), "abi_conn");
 
 #endif

@@ -3,9 +3,9 @@
  * watch.h: when the kernel looks at which connections enter and leave the splice (proc/watch.c, bpf/watch.bpf.c).
  *
  * A pass of the iterator weft_watch costs some 50 us and 0.1 us for each socket. One every WATCH_YOUNG_NS while there
- * are young connections between pods of this node, one a second while there are any; none at all otherwise: a ring
- * buffer wakes us. A pass for young connections waits longer, up to WATCH_YOUNG_MOST_NS, where it would take more
- * than one part in WATCH_SHARE of one CPU.
+ * are young connections between pods of this node of which an end has spoken twice, one a second while there are any
+ * such; none at all otherwise: a ring buffer wakes us. A pass for young connections waits longer, up to
+ * WATCH_YOUNG_MOST_NS, where it would take more than one part in WATCH_SHARE of one CPU.
  */
 #ifndef WEFT_WATCH_H
 #define WEFT_WATCH_H

@@ -146,7 +146,7 @@ static void row_ok(struct probe *p, const struct program *which)
 		[HOOK_CGROUP] = "on the cgroup",
 		[HOOK_MSG] = "on map splices",
 		[HOOK_NETNS] = "in each pod's netns",
-		[HOOK_ITERATOR] = "over map socks",
+		[HOOK_ITERATOR] = "over its map",
 		[HOOK_RUN] = "run in a pod's netns",
 	};
 
@@ -367,9 +367,11 @@ static int keep_fd(int fd, int *ret)
 	return *ret < 0 ? -errno : 0;
 }
 
-static int attach_iterator(struct loader *l, const struct program *which, int prog, int map)
+static int attach_iterator(struct loader *l, const struct weft_bpf *skel, const struct program *which, int prog)
 {
-	union bpf_iter_link_info info = {.map.map_fd = (__u32)map};
+	bool watch = text_equal(which->name, "weft_watch");
+	union bpf_iter_link_info info = {
+		.map.map_fd = (__u32)bpf_map__fd(watch ? skel->maps.socks : skel->maps.conns)};
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .iter_info = &info, .iter_info_len = sizeof(info));
 	int link = bpf_link_create(prog, 0, which->attach, &opts), err;
 	char dir[WIRE_PATH];
@@ -380,10 +382,8 @@ static int attach_iterator(struct loader *l, const struct program *which, int pr
 	err = pins_replace(link, dir, which->name);
 	if (err)
 		close(link);
-	else if (text_equal(which->name, "weft_watch"))
-		l->watch.link = link;
 	else
-		l->fd[WIRE_FD_LIVE] = link;
+		*(watch ? &l->watch.link : &l->fd[WIRE_FD_LIVE]) = link;
 	return err;
 }
 
@@ -395,7 +395,7 @@ static int attach(struct loader *l, const struct weft_bpf *skel, const struct pr
 	case HOOK_MSG:
 		return bpf_prog_attach(prog, bpf_map__fd(skel->maps.splices), which->attach, 0);
 	case HOOK_ITERATOR:
-		return attach_iterator(l, which, prog, bpf_map__fd(skel->maps.socks));
+		return attach_iterator(l, skel, which, prog);
 	case HOOK_RUN:
 		return keep_fd(prog, &l->watch.enter);
 	case HOOK_NETNS:
