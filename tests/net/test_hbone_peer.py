@@ -350,8 +350,9 @@ FLOODS = {
 
 @pytest.mark.parametrize("kind", FLOODS)
 def test_flood(lab, client, echo, kind):
-    p = client()
+    p, other = client(), client()
     connected(p, lab)
+    stands, before = connected(other, lab), worker_memory(lab)
     try:
         for block in range(20):
             p.send(*(FLOODS[kind](block * 1000 + i) for i in range(1000)))
@@ -359,17 +360,22 @@ def test_flood(lab, client, echo, kind):
         pass  # it was cut while we spoke
     p.until_ended()
     assert p.goaway is None or p.goaway.error_code == ENHANCE_YOUR_CALM
+    assert echoes(other, stands)
+    assert worker_memory(lab) - before < 8 * MIB
     again = client()
     assert echoes(again, connected(again, lab))
 
 
 def test_rapid_reset(lab, client, echo):
-    p = client()
+    p, other = client(), client()
+    stands, memory = connected(other, lab), worker_memory(lab)
     try:
         for _ in range(5000):
             p.reset(p.ask(authority(lab)), CANCEL)
     except Ended:
         pass
+    assert echoes(other, stands)
+    assert worker_memory(lab) - memory < 8 * MIB
     before = len(echo.peers)
     again = client()
     assert echoes(again, connected(again, lab))
@@ -414,12 +420,14 @@ def test_frames_of_a_mebibyte(lab, client):
 
 
 def test_frame_larger_than_allowed(lab, client, echo):
-    p = client()
+    p, other = client(), client()
     connected(p, lab)
+    stands = connected(other, lab)
     with pytest.raises(Ended):
         p.send(frames.DataFrame(1, bytes(MIB + 1)))
         p.until(lambda: False)
     assert p.goaway is None or p.goaway.error_code == 6  # FRAME_SIZE_ERROR
+    assert echoes(other, stands)
 
 
 def test_who_is_let_in(lab, certs, echo):
@@ -590,7 +598,7 @@ def test_server_opens_no_window(lab, server, app):
     assert stands(q, j, other)
     shown = [t for t in lab.weftctl("connections", node="n1")["connections"]
              if t["source"]["port"] == c.getsockname()[1]]
-    assert len(shown) == 1 and shown[0]["path"] == "tunnel"
+    assert len(shown) == 1 and shown[0]["path"] == "tunnel" and shown[0]["waits"] == "window of the peer"
 
 
 def test_server_leaves_with_streams_in_flight(server, app):

@@ -189,6 +189,9 @@ def test_weftctl_shows_the_tunnel(lab):
         for t in out + into:
             assert t["alpn"] == "h2" and t["cipher"].startswith("TLS_AES_") and t["state"] == "open"
             assert t["bytes_sent"] and t["bytes_received"] and t["send_window"] > 0 and t["receive_window"] > 0
+            assert t["key_exchange"].lower() in ("x25519", "x25519mlkem768") and t["waits"] == "nothing"
+            assert t["streams"] == 1 and t["streams_opened"] >= 1 and t["age_ms"] >= 0 and t["round_trip_us"] >= 0
+        assert out[0]["identity"] == into[0]["peer"] and into[0]["identity"] == out[0]["peer"]
 
 
 # ------------------------------------------------------------------ bytes

@@ -15,7 +15,7 @@ import pytest
 
 from pairs import Streams, close, listen, pair, settle, talk
 from stopwatch import Stopwatch
-from two_nodes import LAB, MANIFESTS  # noqa: F401: the lab of the fixture
+from two_nodes import LAB, MANIFESTS, PLACES  # noqa: F401: the lab of the fixture
 
 SPLICE = ("splice",)
 PORT = 7700
@@ -32,6 +32,21 @@ def age(pid):
     """Seconds that a process has lived."""
     started = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+
+
+def kept(lab, node, pods):
+    """What must outlive a worker: pins of the instance, and the sockets that listen on weft's ports in its pods."""
+    root = f"/sys/fs/bpf/weft/{lab.instance(node)}"
+    pins = {(os.path.join(at, name), os.stat(os.path.join(at, name)).st_ino) for at, _, names in os.walk(root)
+            for name in names}
+    listeners = set()
+    for pod in pods:
+        for line in lab.run(pod, "cat", "/proc/net/tcp", "/proc/net/tcp6").stdout.splitlines():
+            row = line.split()
+            if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) in (15001, 15006, 15008):
+                listeners.add((pod, row[1], row[9]))
+    assert pins and len(listeners) >= 3 * len(pods)
+    return pins, listeners
 
 
 class Echo(threading.Thread):
@@ -120,6 +135,8 @@ def test_worker_killed_under_load(lab, echo, node):
         load.start()
     before = worker(lab, node)
     supervisor = lab.supervisor(node)
+    pods = [name for name, place in PLACES.items() if place[0] == node]
+    stays = kept(lab, node, pods)
     labrun.wait_for(lambda: age(before["pid"]) > OLD, 15, "an old worker")
     with Streams(c, s) as streams:
         for _ in range(KILLS):
@@ -137,7 +154,7 @@ def test_worker_killed_under_load(lab, echo, node):
     assert min(streams.intact()) > 1 << 20
     after = worker(lab, node)
     assert after["restarts"] == before["restarts"] + KILLS
-    assert lab.supervisor(node) == supervisor
+    assert lab.supervisor(node) == supervisor and kept(lab, node, pods) == stays
     assert sum(load.broken for load in loads) >= KILLS  # what went through the worker went with it
     print(f"new tunnels after {', '.join(f'{ms:.0f}' for ms in back)} ms")
     assert back[0] < BACK_MS and max(back) < LOOP_MS, back

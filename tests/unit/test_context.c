@@ -100,6 +100,31 @@ static void two_of_ours_agree(void **state)
 	end(&f);
 }
 
+/* Hybrid where this OpenSSL can (3.5), and then at once: no second hello. Else, and with who cannot: X25519. */
+static void key_exchange_is_the_best_that_both_have(void **state)
+{
+	SSL_CTX *bare = SSL_CTX_new(TLS_method()), *classic;
+	bool hybrid = SSL_CTX_set1_groups_list(bare, "X25519MLKEM768") == 1;
+	struct fixture f;
+	struct ends e;
+
+	begin(&f);
+	for (unsigned i = 0; i < 3; i++) { /* ours with ours; with a server and with a client that have none of it */
+		const char *want = hybrid && !i ? "X25519MLKEM768" : "x25519", *got;
+
+		classic = stranger(&f);
+		SSL_CTX_set_alpn_select_cb(classic, pick_any, NULL);
+		assert_int_equal(SSL_CTX_set1_groups_list(classic, "X25519"), 1);
+		assert_true(ends_meet(&e, i == 2 ? classic : f.ours, i == 1 ? classic : f.ours));
+		got = SSL_group_to_name(e.client, (int)SSL_get_negotiated_group(e.client));
+		assert_int_equal(strcasecmp(got, want), 0);
+		ends_free(&e);
+		SSL_CTX_free(classic);
+	}
+	end(&f);
+	SSL_CTX_free(bare);
+}
+
 enum who { CLIENT,
 	   SERVER };
 
@@ -261,6 +286,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(two_of_ours_agree),
+		cmocka_unit_test(key_exchange_is_the_best_that_both_have),
 		cmocka_unit_test(strangers_with_other_rules),
 		cmocka_unit_test(client_without_a_certificate),
 		cmocka_unit_test(certificates_that_are_refused),
