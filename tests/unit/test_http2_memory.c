@@ -60,8 +60,9 @@ static void gives_back_the_table_of_streams(void **state)
 
 	start(1 << 20, 0);
 	if (nghttp2_version(0)->version_num > 0x013400 && !served()->table) { /* later ones make it when they need it */
+		assert_int_equal(m.s.thread.pages.lent, 0);
 		meeting_end(&m);
-		skip();
+		return;
 	}
 	assert_non_null(served()->table); /* that of 1.52 has the size that we know */
 	for (i = 0; i < 2; i++) {
