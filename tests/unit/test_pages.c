@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pages: zeroed, lent once, and without memory where they say so (mincore() tells). */
+/* Blocks: zeroed, lent once, the same after they were packed, and without memory meanwhile (mincore() tells). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,83 +20,103 @@ static bool machine_has(void)
 	return sysconf(_SC_PAGESIZE) == PAGES_SIZE;
 }
 
-static bool is_zero(const uint8_t *page)
+static bool is_zero(const uint8_t *block)
 {
-	for (unsigned i = 0; i < PAGES_SIZE; i++)
-		if (page[i])
+	for (unsigned i = 0; i < PAGES_BLOCK; i++)
+		if (block[i])
 			return false;
 	return true;
 }
 
-static bool resident(void *page)
+/* Pages of it that are memory. */
+static unsigned resident(void *block)
 {
-	unsigned char there = 0xff;
+	unsigned char there[PAGES_BLOCK / PAGES_SIZE] = {1, 1, 1};
 
 	if (machine_has())
-		assert_int_equal(mincore(page, PAGES_SIZE, &there), 0);
-	return there & 1;
+		assert_int_equal(mincore(block, PAGES_BLOCK, there), 0);
+	return (there[0] & 1u) + (there[1] & 1u) + (there[2] & 1u);
 }
 
 static void zeroed_aligned_and_each_lent_once(void **state)
 {
 	struct pages p = {0};
-	uint8_t *page[MANY];
+	uint8_t *block[MANY];
 
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 0; i < MANY; i++) {
-			page[i] = pages_take(&p);
-			assert_int_equal((uintptr_t)page[i] % PAGES_SIZE, 0);
-			assert_true(is_zero(page[i]));
-			memset(page[i], 1 + (int)(i % 255), PAGES_SIZE);
+			block[i] = pages_take(&p);
+			assert_int_equal((uintptr_t)block[i] % PAGES_SIZE, 0);
+			assert_true(is_zero(block[i]));
+			memset(block[i], 1 + (int)(i % 255), PAGES_BLOCK);
 		}
 		assert_int_equal(p.lent, MANY);
 		for (unsigned i = 0; i < MANY; i++)
-			assert_true(page[i][0] == 1 + i % 255 && page[i][PAGES_SIZE - 1] == 1 + i % 255);
+			assert_true(block[i][0] == 1 + i % 255 && block[i][PAGES_BLOCK - 1] == 1 + i % 255);
 		for (unsigned i = 0; i < MANY; i++)
-			pages_give(&p, page[(i + round * 7) % MANY]);
+			pages_give(&p, block[(i + round * 7) % MANY]);
 		assert_int_equal(p.lent, 0);
 	}
 	pages_free(&p);
 	pages_free(&p);
 }
 
-/* Nothing but zeros is given back: one byte anywhere keeps it. */
-static void rest_changes_nothing(void **state)
+static void check_packed(uint8_t *block, bool want)
+{
+	static uint8_t was[PAGES_BLOCK];
+	struct pages_image *image;
+
+	memcpy(was, block, PAGES_BLOCK);
+	image = pages_pack(block);
+	assert_int_equal(image != NULL, want && machine_has());
+	if (image) {
+		assert_int_equal(resident(block), 0);
+		pages_unpack(block, image);
+	}
+	assert_memory_equal(block, was, PAGES_BLOCK);
+}
+
+static void the_same_after_it_was_packed(void **state)
 {
 	struct pages p = {0};
-	uint8_t *page = pages_take(&p);
+	uint8_t *block = pages_take(&p);
+	unsigned i;
 
-	for (unsigned i = 0; i < PAGES_SIZE; i++) {
-		page[i] = 0x80;
-		assert_false(pages_rest(page));
-		assert_int_equal(page[i], 0x80);
-		page[i] = 0;
+	check_packed(block, true); /* nothing but zeros */
+	for (i = 0; i < PAGES_BLOCK; i += 8 * 61 + 1) {
+		block[i] = 0x80; /* a byte, wherever it stands in its word */
+		check_packed(block, true);
 	}
-	assert_true(resident(page));
-	assert_int_equal(pages_rest(page), machine_has());
-	assert_int_equal(resident(page), !machine_has());
-	assert_true(is_zero(page));
-	page[17] = 1;
-	assert_true(resident(page));
-	assert_false(pages_rest(page));
-	pages_give(&p, page);
+	block[PAGES_BLOCK - 1] = 1;
+	check_packed(block, true);
+	for (i = 0; i < 1000; i++) { /* what random writes make of it, until there is too much */
+		((uint64_t *)block)[random() % (PAGES_BLOCK / 8)] = (uint64_t)random() * (uint64_t)random();
+		if (i % 100 == 0)
+			check_packed(block, true);
+	}
+	memset(block, 1, PAGES_BLOCK / 2);
+	memset(block + PAGES_BLOCK / 2, 0, PAGES_BLOCK / 2);
+	check_packed(block, true);
+	block[PAGES_BLOCK - 8] = 1;
+	check_packed(block, false);
+	pages_give(&p, block);
 	pages_free(&p);
 }
 
-/* Those that nobody has keep no more memory than a few. */
+/* Those that nobody has keep no memory. */
 static void given_back(void **state)
 {
 	struct pages p = {0};
-	uint8_t *page[MANY];
+	uint8_t *block[MANY];
 	unsigned there = 0;
 
 	for (unsigned i = 0; i < MANY; i++)
-		memset(page[i] = pages_take(&p), 1, PAGES_SIZE);
+		memset(block[i] = pages_take(&p), 1, PAGES_BLOCK);
 	for (unsigned i = 0; i < MANY; i++)
-		pages_give(&p, page[i]);
+		pages_give(&p, block[i]);
 	for (unsigned i = 0; i < MANY; i++)
-		there += resident(page[i]);
-	assert_in_range(there, 1, machine_has() ? 64 : MANY);
+		there += resident(block[i]);
+	assert_int_equal(there, machine_has() ? 0 : 3 * MANY);
 	pages_free(&p);
 }
 
@@ -104,7 +124,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(zeroed_aligned_and_each_lent_once),
-		cmocka_unit_test(rest_changes_nothing),
+		cmocka_unit_test(the_same_after_it_was_packed),
 		cmocka_unit_test(given_back),
 	};
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pages.c: pages out of slabs. A slab is address space; memory is where it was written to. */
+/* pages.c: blocks out of slabs. A slab is address space; memory is where it was written to. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +8,14 @@
 
 #include "pages.h"
 
-#define SLAB 64 /* pages */
-#define KEPT 32 /* free pages whose memory is kept for the next */
+#define SLAB 64 /* blocks */
+#define WORDS (PAGES_BLOCK / 8)
+#define WORDS_MOST (WORDS / 2) /* that are not zero: of more, an image would not be small */
+
+struct pages_image {
+	uint64_t is[WORDS / 64]; /* a bit for each word that is not zero */
+	uint64_t word[];	 /* those, in order */
+};
 
 struct pages_slab {
 	struct pages_slab *next;
@@ -30,19 +36,19 @@ static void add_slab(struct pages *p)
 {
 	struct pages_slab *s = mem_alloc(sizeof(*s));
 
-	s->at = mmap(NULL, SLAB * PAGES_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	s->at = mmap(NULL, SLAB * PAGES_BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (s->at == MAP_FAILED) {
 		log_error("no memory for pages: %m");
 		abort();
 	}
 	/* A huge page would be memory for 512 of ours. Where the kernel knows none, this fails and is not needed. */
-	(void)madvise(s->at, SLAB * PAGES_SIZE, MADV_NOHUGEPAGE);
+	(void)madvise(s->at, SLAB * PAGES_BLOCK, MADV_NOHUGEPAGE);
 	s->next = p->slabs;
 	p->slabs = s;
 	p->room += SLAB;
 	p->free = mem_grow(p->free, p->room, sizeof(*p->free));
 	for (unsigned i = SLAB; i; i--)
-		p->free[p->frees++] = s->at + (size_t)(i - 1) * PAGES_SIZE;
+		p->free[p->frees++] = s->at + (size_t)(i - 1) * PAGES_BLOCK;
 }
 
 void *pages_take(struct pages *p)
@@ -53,23 +59,63 @@ void *pages_take(struct pages *p)
 	return p->free[--p->frees];
 }
 
-void pages_give(struct pages *p, void *page)
+void pages_give(struct pages *p, void *block)
 {
-	if (p->frees < KEPT || !machine_has() || madvise(page, PAGES_SIZE, MADV_DONTNEED))
-		memset(page, 0, PAGES_SIZE);
+	if (!machine_has() || madvise(block, PAGES_BLOCK, MADV_DONTNEED))
+		memset(block, 0, PAGES_BLOCK);
 	p->lent--;
-	p->free[p->frees++] = page;
+	p->free[p->frees++] = block;
 }
 
-bool pages_rest(void *page)
+/* Which words are not zero; how many. */
+static unsigned look(const uint64_t *word, uint64_t is[WORDS / 64])
 {
-	const uint64_t *word = page;
+	unsigned count = 0;
 
-	for (unsigned i = 0; i < PAGES_SIZE / sizeof(*word); i += 8)
-		if (word[i] | word[i + 1] | word[i + 2] | word[i + 3] | word[i + 4] | word[i + 5] | word[i + 6] |
-		    word[i + 7])
-			return false;
-	return machine_has() && !madvise(page, PAGES_SIZE, MADV_DONTNEED);
+	for (unsigned i = 0; i < WORDS / 64; i++, word += 64) {
+		uint64_t bits = 0;
+
+		for (unsigned j = 0; j < 64; j++)
+			bits |= (uint64_t)(word[j] != 0) << j;
+		is[i] = bits;
+		count += (unsigned)__builtin_popcountll(bits);
+	}
+	return count;
+}
+
+struct pages_image *pages_pack(void *block)
+{
+	uint64_t is[WORDS / 64], *to;
+	const uint64_t *word = block;
+	struct pages_image *image;
+	unsigned count;
+
+	if (!machine_has())
+		return NULL;
+	count = look(word, is);
+	if (count > WORDS_MOST)
+		return NULL;
+	image = mem_grow(NULL, 1, sizeof(*image) + count * sizeof(*word));
+	memcpy(image->is, is, sizeof(is));
+	to = image->word;
+	for (unsigned i = 0; i < WORDS / 64; i++)
+		for (uint64_t bits = is[i]; bits; bits &= bits - 1)
+			*to++ = word[i * 64 + (unsigned)__builtin_ctzll(bits)];
+	if (!madvise(block, PAGES_BLOCK, MADV_DONTNEED))
+		return image;
+	free(image);
+	return NULL;
+}
+
+void pages_unpack(void *block, struct pages_image *image)
+{
+	const uint64_t *from = image->word;
+	uint64_t *word = block;
+
+	for (unsigned i = 0; i < WORDS / 64; i++)
+		for (uint64_t bits = image->is[i]; bits; bits &= bits - 1)
+			word[i * 64 + (unsigned)__builtin_ctzll(bits)] = *from++;
+	free(image);
 }
 
 void pages_free(struct pages *p)
@@ -79,7 +125,7 @@ void pages_free(struct pages *p)
 		struct pages_slab *s = p->slabs;
 
 		p->slabs = s->next;
-		munmap(s->at, SLAB * PAGES_SIZE);
+		munmap(s->at, SLAB * PAGES_BLOCK);
 		free(s);
 	}
 	free(p->free);

@@ -192,9 +192,14 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	struct list all, touched, waiting, free;
 	struct loop_timer tick;	     /* PING, idle, streams that do not end */
 	struct loop_timer again;     /* `more` */
-	struct loop_timer rest;	     /* of `table` */
-	void *table;		     /* nghttp2's, of streams: of the thread's pages; NULL: not ours */
-	void *written;		     /* where it writes one: SCRATCH_FRAME; NULL: to memory of its own */
+	struct loop_timer rest;	     /* http2_memory.c: nothing happens */
+	nghttp2_session *asleep;     /* then the session is this, and packed; `session` is NULL */
+	struct pages_image *image;   /* the same: of `block` */
+	uint8_t *block;		     /* the session's large pieces; NULL: they stand elsewhere */
+	void *written;		     /* where nghttp2 writes a frame: SCRATCH_FRAME; NULL: to memory of its own */
+	uint64_t asleep_ns;	     /* since then */
+	uint16_t block_used;	     /* bytes */
+	uint8_t rest_shift;	     /* how much longer than a second it must be at rest before it sleeps */
 	struct loop_task end;	     /* of the turn */
 	struct http2_batch *batch;   /* while something is being read */
 	struct buf out;		     /* what the transport did not take */
@@ -247,7 +252,14 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 /* Makes h->session: 0 or nghttp2's error. */
 int http2_memory_session(struct http2 *h, const nghttp2_session_callbacks *calls, const nghttp2_option *option);
 void http2_memory_idle(struct http2 *h); /* it has no stream now */
-void http2_memory_end(struct http2 *h);	 /* frees h->session, and what stands here of it */
+void http2_memory_rouse(struct http2 *h);
+void http2_memory_end(struct http2 *h); /* frees h->session, which is awake */
+/* Before anything is asked of h->session by who was called from outside of HTTP/2. */
+static inline void http2_memory_wake(struct http2 *h)
+{
+	if (h->asleep)
+		http2_memory_rouse(h);
+}
 
 /* http2_send.c */
 void http2_flush(struct http2 *h);			/* what nghttp2 has to say, as far as the transport takes it */

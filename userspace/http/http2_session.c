@@ -45,7 +45,6 @@ static void end(struct http2 *h)
 	buf_clear(&h->corked, &h->thread->pool);
 	buf_clear(&h->out, &h->thread->pool);
 	http2_memory_end(h);
-	h->session = NULL;
 	h->below->ready = NULL;
 	stream_close(h->below, h->cut ? h->why : NULL);
 	h->below = NULL;
@@ -58,6 +57,7 @@ void http2_settle(struct http2 *h)
 {
 	if (h->settling || h->closed)
 		return;
+	http2_memory_wake(h);
 	h->settling = true;
 	do {
 		http2_tell(h);
@@ -126,6 +126,7 @@ static void on_below(struct stream *below, unsigned events)
 {
 	struct http2 *h = below->owner;
 
+	http2_memory_wake(h);
 	if (events & STREAM_FAILED) {
 		h->cut = true;
 		http2_end(h, below->why);
@@ -147,6 +148,7 @@ static void on_again(struct loop_timer *timer)
 {
 	struct http2 *h = container_of(timer, struct http2, again);
 
+	http2_memory_wake(h);
 	http2_read(h);
 	http2_settle(h);
 }
@@ -188,6 +190,9 @@ static void on_tick(struct loop_timer *timer)
 	uint64_t now = clock_ns();
 
 	loop_arm(h->thread->loop, &h->tick, h->tick_ns);
+	if (h->asleep && !h->limit.ping_ns && (!h->limit.idle_ns || now - h->idle_ns < h->limit.idle_ns))
+		return; /* of all that follows nothing can be due */
+	http2_memory_wake(h);
 	if (!h->settings && now - h->born_ns >= HTTP2_SETTINGS_NS) {
 		h->cut = true;
 		http2_end(h, h->user->reason[HTTP2_WHY_NO_SETTINGS]);
@@ -307,7 +312,7 @@ unsigned http2_free(const struct http2 *h)
 
 const char *http2_waits(const struct http2 *h)
 {
-	if (h->over)
+	if (h->over || h->asleep)
 		return "nothing";
 	if (h->out.len)
 		return "socket";
@@ -333,6 +338,7 @@ void http2_drain(struct http2 *h)
 {
 	if (h->drain_asked || h->over)
 		return;
+	http2_memory_wake(h);
 	h->drain_asked = h->draining = true;
 	h->drain_ns = clock_ns();
 	if (h->server) {
@@ -350,6 +356,7 @@ void http2_close(struct http2 *h, const char *why)
 {
 	if (h->over)
 		return;
+	http2_memory_wake(h);
 	if (!h->doomed) {
 		h->doomed = true;
 		nghttp2_session_terminate_session(h->session, NGHTTP2_NO_ERROR);
