@@ -594,7 +594,8 @@ def test_privileges(daemon):
     assert len(set(uid)) == 1 and uid[0] != "0"
     assert "Seccomp:\t2" in status  # what it refuses: tests/unit/test_privilege.c
     assert "Groups:\t \n" in status or "Groups:\t\n" in status
-    assert pathlib.Path(f"/proc/{worker}/environ").read_bytes() in (b"PATH=/usr/bin:/bin\0LC_ALL=C\0", b"")
+    assert pathlib.Path(f"/proc/{worker}/environ").read_bytes() in (
+        b"PATH=/usr/bin:/bin\0LC_ALL=C\0GLIBC_TUNABLES=glibc.malloc.tcache_count=64\0", b"")
 
 
 def as_nobody(*argv, **options):

@@ -79,7 +79,9 @@ static int child_signals(void)
  */
 static int child(int sock, int program, int report, uid_t uid, gid_t gid, char *const argv[])
 {
-	static char *const environment[] = {"PATH=/usr/bin:/bin", "LC_ALL=C", NULL};
+	/* glibc's malloc has 7 freed pieces of each size at hand; a batch of requests frees some dozens. */
+	static char *const environment[] = {"PATH=/usr/bin:/bin", "LC_ALL=C",
+					    "GLIBC_TUNABLES=glibc.malloc.tcache_count=64", NULL};
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), err;
 
 	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0)
