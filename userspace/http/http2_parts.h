@@ -53,6 +53,11 @@
 /* Requests taken back, or that we had to reset: nghttp2's numbers. No good past pays for them. */
 #define HTTP2_RESETS 1000
 #define HTTP2_RESETS_SECOND 33
+/*
+ * A peer that measures its round trips (gRPC's) asks with PING behind each DATA that it reads: alone, the answer would
+ * be as many writes again, and wake him for nothing else. So it leaves with what is said next, or when this has passed.
+ */
+#define HTTP2_ACK_NS 4000000
 #define HTTP2_PING_ALIVE "weft-png"
 #define HTTP2_PING_DRAIN "weft-drn"
 #define HTTP2_QUEUE 256			 /* frames that wait for the transport: more, and we read no further */
@@ -191,7 +196,7 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	uint32_t window_start; /* of a stream */
 	struct list all, touched, waiting, free;
 	struct loop_timer tick;	     /* PING, idle, streams that do not end */
-	struct loop_timer again;     /* `more` */
+	struct loop_timer again;     /* `more`; `acks` */
 	struct loop_timer rest;	     /* http2_memory.c: nothing happens */
 	nghttp2_session *asleep;     /* then the session is this, and packed; `session` is NULL */
 	struct pages_image *image;   /* the same: of `block` */
@@ -206,6 +211,7 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	struct buf corked;	     /* what goes down when the turn ends */
 	uint8_t *gather;	     /* while something is being sent: HTTP2_GATHER bytes */
 	size_t gathered;
+	size_t acks; /* bytes of answers to PING, of those that were gathered or corked since these went down */
 	struct { /* server: where the peer's frames begin */
 		uint32_t left; /* bytes until then */
 		uint8_t have;  /* of `head` */
@@ -264,6 +270,7 @@ static inline void http2_memory_wake(struct http2 *h)
 /* http2_send.c */
 void http2_flush(struct http2 *h);			/* what nghttp2 has to say, as far as the transport takes it */
 void http2_uncork(struct http2 *h);			/* and what waits for the end of the turn */
+bool http2_may_wait(const struct http2 *h);		/* that: it is nothing but `acks`, and more will follow */
 void http2_settle_later(struct http2 *h);		/* at the end of the turn */
 void http2_end(struct http2 *h, const char *why);	/* over; NULL: in order. closed() comes when it settles */
 void http2_doom(struct http2 *h, uint32_t error, enum http2_why why); /* GOAWAY, and no more */

@@ -91,6 +91,7 @@ static void put_down(struct http2 *h, const struct stream_bytes *run, unsigned r
 
 void http2_uncork(struct http2 *h)
 {
+	h->acks = 0;
 	while (h->corked.len) {
 		struct stream_bytes run[STREAM_RUNS];
 		size_t all;
@@ -130,6 +131,12 @@ static void put(struct http2 *h, const struct stream_bytes *run, unsigned runs)
 	put_down(h, both, i + runs);
 	if (corked)
 		buf_consume(&h->corked, &h->thread->pool, corked);
+	h->acks = 0;
+}
+
+bool http2_may_wait(const struct http2 *h)
+{
+	return h->acks && h->corked.len == h->acks && h->streams && !h->over && !h->draining;
 }
 
 static struct stream_bytes take_gathered(struct http2 *h)
@@ -185,6 +192,8 @@ static void gather(struct http2 *h, const uint8_t *data, size_t len)
 		h->first_frame = true;
 	}
 	h->gathered += len;
+	if (h->user->cork && data[3] == NGHTTP2_PING && data[4] & NGHTTP2_FLAG_ACK)
+		h->acks += len;
 }
 
 /* The next `len` bytes of what is given, as one run if they lie together. */

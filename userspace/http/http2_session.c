@@ -109,7 +109,10 @@ static void on_end_of_turn(struct loop_task *task)
 	struct http2 *h = container_of(task, struct http2, end);
 
 	http2_settle(h);
-	http2_uncork(h);
+	if (!http2_may_wait(h))
+		http2_uncork(h);
+	else if (!h->again.armed)
+		loop_arm(h->thread->loop, &h->again, HTTP2_ACK_NS);
 	if (h->closed)
 		http2_tell(h); /* the last words of streams that outlive it */
 	free_streams(h);
@@ -149,6 +152,7 @@ static void on_again(struct loop_timer *timer)
 	struct http2 *h = container_of(timer, struct http2, again);
 
 	http2_memory_wake(h);
+	http2_uncork(h);
 	http2_read(h);
 	http2_settle(h);
 }
