@@ -153,17 +153,27 @@ static void tunnel_came(struct tunnel_wait *w, struct stream *s, const char *why
 		dial_done(d, NULL, ABI_TUNNEL_FAILED, why);
 }
 
+static char *hex(char *to, uint64_t n)
+{
+	for (int shift = 60; shift >= 0; shift -= 4)
+		*to++ = "0123456789abcdef"[n >> shift & 15];
+	return to;
+}
+
 static void describe(struct dial *d, const struct view_pod *from)
 {
 	const struct dial_plan *p = &d->plan;
 	struct random *random = &d->dialer->random;
-	uint64_t id[3] = {random_next(random), random_next(random), random_next(random)};
+	uint64_t id[3] = {random_next(random), random_next(random) | 1, random_next(random) | 1};
+	char *to = mempcpy(d->trace, "00-", 3);
 
 	authority_text(&p->server, p->server_port, d->authority);
 	(void)forwarded_text(&p->client, p->client_port, NULL, d->forwarded, sizeof(d->forwarded));
 	dial_baggage(from, d->baggage);
-	snprintf(d->trace, sizeof(d->trace), "00-%016llx%016llx-%016llx-00", (unsigned long long)id[0],
-		 (unsigned long long)id[1] | 1, (unsigned long long)id[2] | 1);
+	to = hex(hex(to, id[0]), id[1]);
+	*to++ = '-';
+	to = hex(to, id[2]);
+	memcpy(to, "-00", 4);
 	d->ask = (struct hbone_request){.authority = d->authority,
 					.forwarded = d->forwarded,
 					.baggage = d->baggage,
