@@ -257,6 +257,16 @@ static __always_inline __u64 decide_again(__u32 left)
 	return DECIDE_AGAIN_NS << (left < DECIDE_AGAIN_MOST ? left : DECIDE_AGAIN_MOST);
 }
 
+/*
+ * A young connection is looked at often, so that it enters soon. Not if what keeps it out is seldom over within a
+ * second: each look wakes the supervisor beside an app that is busy.
+ */
+static __always_inline int decide_stays(enum abi_reason why)
+{
+	return why == ABI_BULK || why == ABI_KERNEL_UNSAFE || why == ABI_READER_UNSEEN || why == ABI_READER_SPLICES ||
+	       why == ABI_READER_COUNTS;
+}
+
 /* ------------------------------------------------------------------ splice: one message */
 
 /*

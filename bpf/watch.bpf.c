@@ -222,22 +222,15 @@ static __always_inline void pair_end(struct look *l, struct abi_pair *p)
 
 /* ------------------------------------------------------------------ the stages */
 
-static __always_inline void look_out(struct look *l)
+/* ABI_NONE: it has got a pair; ABI_WATCHED: not enough has been said to judge it */
+static __always_inline enum abi_reason look_begin(struct look *l)
 {
-	struct abi_conn *c = l->c;
-	enum abi_reason why;
+	enum abi_reason why = look_rules(l);
 
-	if (l->now - c->established_ns < YOUNG_NS)
-		l->w->young++;
-	else
-		l->w->pending++;
-	if (l->now < c->again_ns)
-		return;
-	why = look_rules(l);
 	if (!why && !l->always) {
 		switch (look_kind(l)) {
 		case DECIDE_WAIT:
-			return;
+			return ABI_WATCHED;
 		case DECIDE_BULK:
 			look_mark(l);
 			why = ABI_BULK;
@@ -250,9 +243,22 @@ static __always_inline void look_out(struct look *l)
 		why = look_sockets(l);
 	if (!why && (sock_owned(l->client) || sock_owned(l->server)))
 		why = ABI_FOREIGN_OWNER;
-	if (!why)
-		why = pair_begin(l);
-	if (why)
+	return why ? why : pair_begin(l);
+}
+
+static __always_inline void look_out(struct look *l)
+{
+	enum abi_reason why = ABI_WATCHED;
+	struct abi_conn *c = l->c;
+	int waits = l->now < c->again_ns;
+
+	if (!waits)
+		why = look_begin(l);
+	if (!waits && l->now - c->established_ns < YOUNG_NS && !decide_stays(why))
+		l->w->young++;
+	else
+		l->w->pending++;
+	if (why && why != ABI_WATCHED)
 		conn_reason(c, ABI_PATH_TCP, why);
 }
 
@@ -336,7 +342,7 @@ static __always_inline void look_in(struct look *l, struct abi_pair *p, enum abi
 	}
 	if (p->leaving) {
 		conn_carried(c, ABI_PATH_TCP, p->leaving);
-		l->w->pending++;
+		l->w->spliced++;
 		if (l->now - p->leaving_ns >= l->set->leave_ns && flow_quiet(&p->end[ABI_CLIENT]) &&
 		    flow_quiet(&p->end[ABI_SERVER]))
 			pair_end(l, p);

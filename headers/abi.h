@@ -615,9 +615,9 @@ struct abi_watch {
 	__u32 asleep; /* 1: the supervisor waits for `wake`; who wakes it sets 0 */
 	/* of one pass of weft_watch, zeroed before it */
 	__u32 young;	/* by TCP, and may be spliced any moment */
-	__u32 pending;	/* by TCP for a while, or leaving */
+	__u32 pending;	/* by TCP for a while */
 	__u32 entering; /* pairs of which a socket is still missing */
-	__u32 spliced;
+	__u32 spliced;	/* or leaving */
 };
 
 /* Output of weft_watch: end a connection, or run weft_enter with this behind an Ethernet header of zeros. */

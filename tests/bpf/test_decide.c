@@ -289,6 +289,21 @@ static void who_leaves_often_stays_away_longer(void **state)
 	}
 }
 
+static void who_stays_out_is_looked_at_seldom(void **state)
+{
+	static const enum abi_reason soon[] = {ABI_NONE,	  ABI_WATCHED, ABI_UNACCEPTED, ABI_BLOCKING,
+					       ABI_SOCKET_OPTION, ABI_URGENT,  ABI_MAP_FULL,   ABI_SWITCHED_OFF,
+					       ABI_POD_OFF,	  ABI_SERVICE_OFF};
+	static const enum abi_reason stays[] = {ABI_BULK, ABI_KERNEL_UNSAFE, ABI_READER_UNSEEN, ABI_READER_SPLICES,
+						ABI_READER_COUNTS};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(soon) / sizeof(soon[0]); i++)
+		assert_false(decide_stays(soon[i]));
+	for (size_t i = 0; i < sizeof(stays) / sizeof(stays[0]); i++)
+		assert_true(decide_stays(stays[i]));
+}
+
 /* ------------------------------------------------------------------ capture */
 
 static void what_needs_the_worker(void **state)
@@ -352,6 +367,7 @@ int main(void)
 		cmocka_unit_test(enter_table),
 		cmocka_unit_test(what_tcp_carried_tells_a_conversation_from_bulk),
 		cmocka_unit_test(who_leaves_often_stays_away_longer),
+		cmocka_unit_test(who_stays_out_is_looked_at_seldom),
 		cmocka_unit_test(what_needs_the_worker),
 		cmocka_unit_test(index_stays_below_count),
 	};

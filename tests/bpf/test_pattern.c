@@ -15,6 +15,7 @@
 #include "decide.h"
 
 #define MSS 1448
+#define OLD_US 1000000 /* WATCH_OLD_NS: if there is no other, younger one */
 #define PASS_US 25000
 #define READ_US 20 /* a reader that keeps up has read a message this long after it was written */
 
@@ -70,6 +71,7 @@ struct run {
 	const struct pattern *p;
 	struct side side[2];
 	uint64_t now_us, pass_us, again_us, leaving_us, mark_bytes[2];
+	uint64_t rest_us; /* nobody looks earlier */
 	uint32_t mark_segs[2];
 	int in;
 	unsigned left, entered;
@@ -101,13 +103,15 @@ static void pass(struct run *r)
 		mark(r);
 		return;
 	}
-	if (r->now_us < r->again_us)
+	if (r->now_us < r->again_us || r->now_us < r->rest_us)
 		return;
 	switch (decide_kind(&t, settings.turn_bytes)) {
 	case DECIDE_WAIT:
 		return;
 	case DECIDE_BULK:
 		mark(r);
+		if (decide_stays(ABI_BULK))
+			r->rest_us = r->now_us + OLD_US;
 		return;
 	default:
 		r->in = 1;

@@ -230,7 +230,9 @@ static void pass(struct watch *w)
 	if (w->next_ns < WATCH_OLD_NS)
 		w->shared->asleep = 0;
 	loop_arm(w->plan.loop, &w->pass, w->next_ns);
-	if (!w->poll.armed)
+	if (!w->shared->spliced && !w->shared->entering)
+		loop_disarm(w->plan.loop, &w->poll);
+	else if (!w->poll.armed)
 		loop_arm(w->plan.loop, &w->poll, WATCH_YOUNG_NS);
 }
 
@@ -239,7 +241,7 @@ static void due(struct loop_timer *t)
 	pass(container_of(t, struct watch, pass));
 }
 
-/* A reader was caught: connections of it may have to end at once. A look at shared memory, no syscall. */
+/* Was a reader caught? Spliced connections of it may have to end at once. A look at shared memory, no syscall. */
 static void poll_caught(struct loop_timer *t)
 {
 	struct watch *w = container_of(t, struct watch, poll);
