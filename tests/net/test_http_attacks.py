@@ -16,6 +16,7 @@ import http_peers
 import labrun
 import pytest
 import routed
+from bystander import beside
 from hyperframe import frame as frames
 from http_peers import MIB, STREAM, Cut, Held, client
 from routed import origins, origins_are_content  # noqa: F401
@@ -33,41 +34,6 @@ MANIFESTS = {"web.json": routed.listed(
                                           for place in ("near", "far") for version in routed.PORTS]))}
 CALM, COMPRESSION = http_peers.CALM, 9
 HEAD = [(":method", "GET"), (":scheme", "http"), (":path", "/near/h1/x"), (":authority", "web")]
-
-
-class Bystander(threading.Thread):
-    """Asks all the time; keeps how long the longest answer took, and how much memory the daemons had at most."""
-
-    def __init__(self, lab):
-        super().__init__(daemon=True)
-        self.lab, self.stop, self.failed, self.longest, self.count = lab, threading.Event(), None, 0, 0
-        self.before = self.peak = self.memory()
-
-    def memory(self):
-        return sum(self.lab.daemon_pss().values())
-
-    def run(self):
-        try:
-            with client(self.lab, "client", (BYSTANDER, 80)) as c:
-                while not self.stop.wait(0.02):
-                    began = time.monotonic()
-                    m = c.ask("GET", f"/{self.count}")
-                    assert (m.status, m.seen["path"]) == (200, f"/{self.count}"), m
-                    self.longest, self.count = max(self.longest, time.monotonic() - began), self.count + 1
-                    if not self.count % 5:
-                        self.peak = max(self.peak, self.memory())
-        except Exception as e:  # the test says it
-            self.failed = e
-
-    def end(self, bound):
-        at = self.count
-        labrun.wait_for(lambda: self.count > at or self.failed, 20, "an answer after the attack")
-        self.stop.set()
-        self.join(60)
-        self.peak = max(self.peak, self.memory())
-        assert not self.failed and self.count, self.failed
-        assert self.longest < 15, f"a bystander waited {self.longest:.1f} s"
-        assert self.peak - self.before < bound, f"{(self.peak - self.before) / MIB:.1f} MiB more"
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +62,8 @@ class Attack:
 
 @pytest.fixture
 def attack(lab, ready, origins, request):  # noqa: F811
-    bystander = Bystander(lab)
-    bystander.start()
-    labrun.wait_for(lambda: bystander.count or bystander.failed, 20, "the bystander's first answer")
-    yield Attack(lab, origins)
-    bystander.end(getattr(request.function, "bound", 8) * MIB)
+    with beside(lab, BYSTANDER, getattr(request.function, "bound", 8)):
+        yield Attack(lab, origins)
 
 
 def memory(mib):
@@ -480,17 +443,21 @@ def test_26_pipelining_without_reading(attack):
 
 
 def test_27_heads_that_never_end(attack):
-    """Fifty heads that come a byte at a time are ended by their timer, not kept alive by their bytes."""
-    held = [attack.client("h1") for _ in range(50)]
-    for c in held:
-        c.send(b"GET /near/h1/slow HTTP/1.1\r\nHost: web\r\n")
+    """Fifty heads that come a byte at a time are ended by their timer, not kept alive by their bytes; and so are half
+    requests and half prefaces of HTTP/2 behind which nothing comes."""
+    held = [attack.client("h1") for _ in range(80)]
+    quiet = held[50:]
+    for n, c in enumerate(held):
+        c.send(b"GET /near/h1/slow HTTP/1.1\r\nHost: web\r\n" if c not in quiet else
+               (b"GE", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM")[n % 3])
     until, left = time.monotonic() + 60, list(held)
     while left:
         assert time.monotonic() < until, f"{len(left)} are still open"
         for c in left[:]:
             c.sock.settimeout(0.01)
             try:
-                c.sock.sendall(b"x")
+                if c not in quiet:
+                    c.sock.sendall(b"x")
                 c.sock.recv(1000)
                 left.remove(c)
             except TimeoutError:

@@ -12,10 +12,12 @@ import re
 import socket
 import time
 
+import http_peers
 import labrun
 import odd_requests
 import pytest
 import routed
+from bystander import beside
 from http_programs import Program
 from odd_requests import ACCEPTED, REFUSED
 
@@ -24,12 +26,15 @@ LAB = routed.LAB
 COUNT = int(os.environ.get("WEFT_ODD", 600))
 PLACES = dict(zip(Program.names, ("near", "near2", "far", "far2")))
 VIPS = {name: f"10.96.14.{n}" for n, name in enumerate(Program.names, 1)}
+BYSTANDER = "10.96.14.99"
 PORT = 9000
 MANIFESTS = {"odd.json": routed.listed(
     *routed.of_pods(),
     *(routed.service(f"odd-{name}", vip, [("http", 80, PORT, None)], PLACES[name]) for name, vip in VIPS.items()),
     *(routed.route(f"odd-{name}", f"odd-{name}", [{"backendRefs": [{"name": f"odd-{name}", "port": 80}]}])
-      for name in VIPS))}
+      for name in VIPS),
+    routed.service("bystander", BYSTANDER, [("http", 80, 8081, None)], "near2"),
+    routed.route("bystander", "bystander", [routed.rule(routed.backend("near2"))]))}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +43,11 @@ def programs(lab):
     for vip in VIPS.values():
         labrun.wait_for(lambda v=vip: {200, 404} & set(statuses(say(lab, v, ACCEPTED["plain"]))), 60,
                         f"an answer of {vip}")
-    return made
+    origin = http_peers.Origin(lab, "near2", 8081, "h1")
+    routed.until_answered(lab, BYSTANDER)
+    with beside(lab, BYSTANDER, 24):  # all that the tests of this file do
+        yield made
+    origin.close()
 
 
 def say(lab, vip, data, sock=None):

@@ -13,15 +13,18 @@ import http_peers
 import labrun
 import pytest
 import routed
+from bystander import beside
 from hyperframe import frame as frames
 from http_peers import Cut, Held, client
 from routed import origins, origins_are_content  # noqa: F401
 
 SPLICE = ("splice",)
 LAB = routed.LAB
-VIP = "10.96.8.1"
+VIP, BYSTANDER = "10.96.8.1", "10.96.8.2"
 MANIFESTS = {"web.json": routed.listed(
     *routed.of_pods(), routed.service("web", VIP, [("http", 80, 8081, None)], "near"),
+    routed.service("bystander", BYSTANDER, [("http", 80, 8081, None)], "near2"),
+    routed.route("bystander", "bystander", [routed.rule(routed.backend("near2"))]),
     routed.route("web", "web", [routed.rule(routed.backend(place, version), path=f"/{place}/{version}")
                                 for place in ("near", "far") for version in routed.PORTS]))}
 VERSIONS = ("h1", "h2")
@@ -34,6 +37,9 @@ def ready(lab, origins):  # noqa: F811
     for version in VERSIONS:
         for place in ("near", "far"):
             routed.until_answered(lab, VIP, f"/{place}/{version}")
+    routed.until_answered(lab, BYSTANDER)
+    with beside(lab, BYSTANDER, 24):  # all that the tests of this file do
+        yield
 
 
 def outcome(lab, path, version, method="GET", body=b""):
