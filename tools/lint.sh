@@ -111,6 +111,10 @@ rule "a test does not skip in silence" \
 rule "wait for a condition; a sleep that is none says what it is, on its line" \
 	'(^|[^a-z_.])time\.sleep\([^#]*$' \
 	"$(printf '%s\n' "$tests" | grep -E '\.py$' | grep -v '^tests/net/conftest\.py$')"
+# Tests that the documents name are there.
+grep -oE 'tests/[a-z0-9_/]+\.(py|c)::[a-z0-9_]+' docs/*.md | sort -u | while IFS=: read -r page f _ name; do
+	grep -qE "^(def|static void) $name\(" "$f" 2>/dev/null || echo "$page:1: there is no test $f::$name"
+done >>"$bad"
 for f in $scripts; do
 	case $(head -n 1 "$f") in
 	'#!/bin/sh'*) sh -n "$f" 2>>"$bad" ;;

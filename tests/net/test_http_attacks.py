@@ -414,6 +414,19 @@ def test_25_an_upgrade_that_is_refused(attack, status):
     assert attack.asked() - before <= 2
 
 
+@pytest.mark.parametrize("length", ["", "Content-Length: 44\r\n"], ids=["early data", "a body"])
+def test_25_a_connect_that_is_refused(attack, length):
+    """What comes behind it may be meant for the tunnel: it is never a request."""
+    before = [m.path for o in attack.origins.values() for m in o.requests]
+    with attack.client("h1") as c:
+        c.send(f"CONNECT web:80 HTTP/1.1\r\nHost: web:80\r\n{length}\r\n"
+               "GET /near/h1/inner HTTP/1.1\r\nHost: web\r\n\r\n")
+        assert c.expect("CONNECT").answer().status in (400, 404)
+        assert c.closed()
+    assert [m.path for o in attack.origins.values() for m in o.requests
+            if m.path.startswith("/near/h1/inner")] == [p for p in before if p.startswith("/near/h1/inner")]
+
+
 def test_25_early_data_waits_for_the_answer(attack):
     held = Held()
     path = attack.on("/near/h1/upgrade", held)
