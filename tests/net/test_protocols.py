@@ -5,6 +5,7 @@ of which nobody said what it speaks, and on one that is declared as TCP. TCPRout
 """
 
 import collections
+import contextlib
 import pathlib
 import shutil
 import socket
@@ -26,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "programs"))
 from place import Place, digest, find, noise  # noqa: E402
 
 LAB = routed.LAB
-GREETS, REDIS, POSTGRES, MARIADB, TLS = 7025, 6379, 5432, 3306, 8443
+GREETS, REDIS, POSTGRES, MARIADB, TLS, QUIET = 7025, 6379, 5432, 3306, 8443, 2181
 PLACES = ("near", "far")
 # how the port is named: nobody says what it speaks; a name says TCP; appProtocol says TCP
 HOW = {"undeclared": ("db", None), "named": ("tcp-db", None), "declared": ("db", "tcp")}
@@ -37,7 +38,7 @@ BOTH, WEIGHTED, SNI = "10.96.17.100", "10.96.17.101", "10.96.17.102"
 def front(place, how):
     name, protocol = HOW[how]
     ports = [(f"{name}-{port}" if "-" in name else f"{name}{port}", port, port, protocol)
-             for port in (GREETS, REDIS, POSTGRES, MARIADB)]
+             for port in (GREETS, REDIS, POSTGRES, MARIADB, QUIET)]
     own = f"{place}-{how}"
     return [service(own, VIPS[place, how], ports, place),
             route(own, own, [rule({"name": own, "port": GREETS})])]
@@ -145,6 +146,20 @@ def test_a_client_that_speaks_something_else(lab, greeters, place, said):
         assert exactly(s, len(said)) == said
         s.shutdown(socket.SHUT_WR)
         assert s.recv(1) == b""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_client_that_says_little_and_waits(lab, greeters, place):
+    """The first bytes may begin a request, and the server answers them: it hears them within seconds."""
+    silent = Greeter(lab, place, QUIET, greets=False)
+    with contextlib.ExitStack() as all_of_it:
+        all_of_it.callback(silent.close)
+        waiting = [(all_of_it.enter_context(dial(lab, VIPS[place, "undeclared"], QUIET)), said)
+                   for said in (b"ruok", b"PRI * HTTP/2.0\r\n", b"\x16\x03")]
+        for s, said in waiting:
+            s.sendall(said)
+        for s, said in waiting:
+            assert exactly(s, len(said)) == said
 
 
 def test_http_is_routed_where_nobody_said_it(lab, greeters):

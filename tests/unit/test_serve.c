@@ -259,6 +259,30 @@ static void test_first_bytes(void **state)
 	over(&c);
 }
 
+/* A few bytes that may begin anything, behind which nothing comes (ZooKeeper's "ruok"): the server hears them. */
+static void test_untold(void **state)
+{
+	struct raw c, s;
+
+	service("", false);
+	for (int known = 0; known < 2; known++) {
+		c = client();
+		raw_say(&c, known ? "PRI * HTTP/2.0\r\n" : "ruok");
+		if (known)
+			assert_true(nobody_dialled(one));
+		s = server(one);
+		HEARS(&s, known ? "PRI * HTTP/2.0\r\n" : "ruok");
+		raw_say(&s, "imok");
+		HEARS(&c, "imok");
+		raw_close(&s);
+		over(&c);
+		c = client();
+		s = asks(&c, one); /* from now on it is known to speak HTTP */
+		raw_close(&s);
+		over(&c);
+	}
+}
+
 /* Nobody listens at one of two: the other one is dialled; at none: the client sees a reset. */
 static void test_another(void **state)
 {
@@ -418,6 +442,7 @@ int main(void)
 		SITE_TEST(test_greeting),
 		SITE_TEST(test_detected),
 		SITE_TEST(test_first_bytes),
+		SITE_TEST(test_untold),
 		SITE_TEST(test_another),
 		SITE_TEST(test_tcp_route),
 		SITE_TEST(test_ends),

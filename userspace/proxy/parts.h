@@ -177,12 +177,13 @@ struct serve {
 	bool declared;	       /* HTTP, by the Service */
 	bool looks;	       /* whether it is HTTP */
 	bool bytes;	       /* no: what goes on is bytes, to the server */
+	bool untold;	       /* some have come, which do not say it: `late` runs for the rest */
 	bool edge;	       /* from outside, to a Gateway: netns is its */
 	bool secure;	       /* the same, by TLS */
 	bool shakes;	       /* the same: its handshake is not done */
 	uint32_t listener;     /* secure: the one whose certificate it was shown */
 	bool guarded;	       /* whose policy asks for HTTP: a guard has the last word on them */
-	struct loop_timer late; /* the client says nothing */
+	struct loop_timer late; /* the client says nothing, or too little */
 	struct http_connection *http;
 	struct list exchanges; /* struct exchange */
 	struct loop_task task; /* looks at the first bytes; frees */

@@ -23,6 +23,8 @@
 #define EDGE_IDLE_NS 60000000000ull /* the same, from outside */
 #define HANDSHAKE_NS 10000000000ull
 #define HANDSHAKES_MOST 4096 /* from outside, at once: what they hold is the stranger's to say */
+#define UNTOLD_NS 1000000000ull	 /* for the rest of bytes that may begin HTTP: longer than a segment that was lost */
+#define FIRST_NS 10000000000ull	 /* the same where it is HTTP that begins, or TLS with a name */
 #define FIRST_BYTES 32768	 /* that are looked at: a ClientHello of the largest kind */
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -349,11 +351,18 @@ static void dial_server(struct serve *v)
 static void late_due(struct loop_timer *t)
 {
 	struct serve *v = container_of(t, struct serve, late);
+	const struct view_service *s = v->edge ? NULL : view_service(v->site->view, v->service);
 
-	if (v->declared)
+	if (v->declared && v->first.len)
+		serve_close(v, ABI_TIMEOUT, "its first bytes do not go on");
+	else if (v->declared)
 		serve_close(v, ABI_NONE, NULL);
-	else
+	else if (!v->first.len)
 		dial_server(v);
+	else if (s)
+		relay_bytes(v, s); /* what waits for an answer to so little is no HTTP */
+	else
+		serve_close(v, ABI_NO_SERVICE_PORT, NULL);
 }
 
 /* ------------------------------------------------------------------ the client's first bytes */
@@ -368,7 +377,7 @@ static bool has_http(const struct serve *v, const struct view_service *s)
 	return has(v, s, ROUTE_HTTP) || has(v, s, ROUTE_GRPC);
 }
 
-enum telling { MORE, HTTP1, HTTP2, NAMED, BYTES };
+enum telling { MORE, HELLO /* more of it */, HTTP1, HTTP2, NAMED, BYTES };
 
 static enum telling tell(const struct serve *v, const struct view_service *s, const uint8_t *data, size_t len,
 			 char name[256])
@@ -394,7 +403,15 @@ static enum telling tell(const struct serve *v, const struct view_service *s, co
 	n = http_sni(data, len, name);
 	if (n < 0)
 		*name = '\0';
-	return !n && len < FIRST_BYTES ? MORE : NAMED;
+	return !n && len < FIRST_BYTES ? HELLO : NAMED;
+}
+
+/* For what is to come, from the first byte. */
+static void wait_for_more(struct serve *v, enum telling told)
+{
+	if (!v->untold)
+		loop_arm(v->site->thread->loop, &v->late, v->declared || told == HELLO ? FIRST_NS : UNTOLD_NS);
+	v->untold = true;
 }
 
 static void go_on(struct serve *v, const struct view_service *s, enum telling told, const char *name)
@@ -403,6 +420,7 @@ static void go_on(struct serve *v, const struct view_service *s, enum telling to
 
 	switch (told) {
 	case MORE:
+	case HELLO:
 		return;
 	case HTTP1:
 	case HTTP2:
@@ -447,7 +465,7 @@ static void look(struct serve *v)
 		serve_close(v, ABI_NO_SERVICE_PORT, NULL);
 		return;
 	}
-	while (v->state == SERVE_LISTENS && !v->bytes && told == MORE) {
+	while (v->state == SERVE_LISTENS && !v->bytes && told <= HELLO) {
 		unsigned runs = stream_peek(v->stream, run, FIRST_BYTES - v->first.len);
 
 		if (!runs) {
@@ -455,10 +473,12 @@ static void look(struct serve *v)
 				serve_close(v, ABI_NONE, NULL);
 			else if (v->stream->ended)
 				relay_bytes(v, s);
+			else if (v->first.len)
+				wait_for_more(v, told);
 			return;
 		}
 		told = v->first.len ? MORE : tell(v, s, run[0].data, run[0].len, name);
-		if (told != MORE) {
+		if (told > HELLO) {
 			stream_consume(v->stream, 0);
 			break;
 		}
@@ -508,12 +528,12 @@ static void wait_for_bytes(struct serve *v)
 {
 	struct loop *loop = v->site->thread->loop;
 
-	if (v->declared)
+	if (v->declared && !v->untold)
 		loop_arm(loop, &v->late, IDLE_NS);
-	else if (remembered(v))
-		loop_arm(loop, &v->late, LATE_NS);
-	else
+	else if (!v->declared && !remembered(v))
 		dial_server(v);
+	else if (!v->untold)
+		loop_arm(loop, &v->late, LATE_NS);
 }
 
 void serve_begin(struct site *at, const struct view_pod *pod, const struct view_service *s, const struct abi_conn *c,
@@ -604,7 +624,7 @@ void serve_edge(struct site *at, const struct view_pod *gate, const struct gatew
 	if (v->secure)
 		return; /* its deadline is the handshake's */
 	look(v);
-	if (v->state == SERVE_LISTENS)
+	if (v->state == SERVE_LISTENS && !v->untold)
 		loop_arm(at->thread->loop, &v->late, EDGE_IDLE_NS);
 }
 
