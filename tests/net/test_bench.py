@@ -50,6 +50,8 @@ def test_unknown_names_are_wrong_usage():
     for args in (["--rows", "nonsense"], ["--nonsense"], ["--runs"]):
         done = bench(*args, timeout=20)
         assert done.returncode == 2 and done.stderr.startswith("bench: "), args
+    done = bench("--help", timeout=20)
+    assert (done.returncode, done.stderr) == (0, "") and "--rows" in done.stdout
 
 
 def test_groups_and_rows_are_chosen_by_name():

@@ -23,6 +23,7 @@ trap 'exit 130' INT TERM HUP
 
 inside() { # inside COMMAND: in the fresh Debian, with mounts that end with it
 	unshare --mount --pid --fork --kill-child sh -euc '
+		mount --bind "$1" "$1" # "/" of the chroot is a mount then, as a lab expects
 		mount -t proc proc "$1/proc"
 		mount --rbind /sys "$1/sys"
 		mount --make-rslave "$1/sys"
@@ -91,6 +92,11 @@ exit 0" ] && case $said in *"lets new services start"*) rm /usr/sbin/policy-rc.d
 		set -- setpriv --reuid someone --regid someone --clear-groups
 		rc=0; said=$("$@" sh tools/setup.sh check-kernels 2>&1) || rc=$?
 		echo "$said"; [ $rc = 1 ] && case $said in *"there is no sudo"*) ;; *) exit 1 ;; esac'
+	expect "the demo" 'make demo'
+	expect "two nodes, certificates, HTTP, Gateways" '
+		make -j"$(nproc)" all bench-programs kernel-programs equivalence build/tests/net/soak
+		python3 -B -m pytest -q -p no:cacheprovider tests/net/test_tunnel.py tests/net/test_certs.py \
+			tests/net/test_http.py tests/net/test_gateway.py'
 	expect "unit tests" 'make -j"$(nproc)" test'
 	expect "lint" 'make lint'
 	expect "install and uninstall" '

@@ -26,7 +26,6 @@
 #define SLEEP_NS (10 * REST_NS)
 #define SHIFT_MOST 6
 
-/* NULL is an answer: nghttp2 ends the session then. */
 /* Those of which there may be many. */
 static bool sleeps(const struct http2 *h)
 {
