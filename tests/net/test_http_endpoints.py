@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which endpoint a request goes to: the client's own where the Service asks for that, the one already dialled."""
 
+import subprocess
+
 import labrun
 import pytest
 import routed
@@ -11,6 +13,7 @@ SPLICE = ("splice",)
 LAB = routed.LAB
 WHERE = {"near": "10.244.1.11", "near2": "10.244.1.12", "far": "10.244.2.10", "far2": "10.244.2.11"}
 STICKY, FRONT, FREE, SECOND = "10.96.17.1", "10.96.17.2", "10.96.17.3", "10.96.17.4"
+BURST, BURST_PORT = "10.96.17.5", 8099
 FOUND = {one: f"10.96.17.{n}" for n, one in enumerate(("near", "far", "many", "away"), 20)}
 
 
@@ -45,6 +48,9 @@ def detected(one):
 
 
 MANIFESTS = {"pods.json": routed.listed(*routed.of_pods()), "sticky.json": sticky(*WHERE),
+             "burst.json": routed.listed(
+                 routed.service("burst", BURST, [("http", 80, BURST_PORT, "kubernetes.io/h2c")], "near"),
+                 routed.route("burst", "burst", [rule({"name": "burst", "port": 80})])),
              "found.json": routed.listed(*(o for k in FOUND for o in detected(k)))}
 
 
@@ -134,3 +140,16 @@ def test_a_detected_port_of_a_pod_whose_policy_asks_for_http(lab, ready, origins
     finally:
         lab.manifest("policy.json", routed.listed())
         labrun.wait_for(lambda: status("/no", False) == 200, 20, "no policy")
+
+
+def test_the_connections_of_a_burst_are_used_again(lab, ready):  # noqa: ARG001
+    """256 requests at once need three connections, or four; whoever was full is asked again when it has room."""
+    lab.nginx_of("near", "origin-burst", f"""
+        server {{ listen {lab.ip("near")}:{BURST_PORT} http2; http2_max_concurrent_streams 1000;
+                  location / {{ return 200 "ok"; }} }}""", BURST_PORT)
+    load = lab.start("client", "h2load", "-n", 60000, "-c", 8, "-m", 32, f"http://{BURST}/",
+                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = load.communicate(timeout=120)[0].decode()
+    assert "60000 succeeded" in said, said
+    stand = lab.run("near", "ss", "-Htn", "state", "established", "sport", "=", f":{BURST_PORT}").stdout.splitlines()
+    assert 0 < len(stand) <= 12, len(stand)

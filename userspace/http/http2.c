@@ -117,7 +117,8 @@ static void on_settled(struct http2 *h)
 		if (all->c.events->free)
 			all->c.events->free(&all->c);
 	}
-	all->had_free = may_begin(h);
+	if (!may_begin(h))
+		all->had_free = false;
 }
 
 /* The codec answers by itself. */
@@ -547,9 +548,15 @@ static const struct http2_user user = {
 	.closed = on_closed,
 };
 
+/* Whoever hears that there is no room is told when there is: also when answers have come before on_settled() looks. */
 static unsigned free_of(const struct http_connection *c)
 {
-	return may_begin(&connection_of(c)->h);
+	struct messages *all = connection_of(c);
+	unsigned most = may_begin(&all->h);
+
+	if (!most)
+		all->had_free = false;
+	return most;
 }
 
 static unsigned active(const struct http_connection *c)

@@ -23,6 +23,7 @@ struct http_pool_group {
 	struct list conns[CONN_STATES]; /* struct conn; of CONN_FREE the one used last is the first */
 	struct list waits;		/* struct http_pool_wait */
 	unsigned count, dialling, waiting;
+	unsigned unsettled; /* they stand, and their server has not said yet how many requests it takes */
 	unsigned busy; /* calls that still look at it */
 	struct table_link link;
 };
@@ -36,6 +37,7 @@ struct conn {
 	uint32_t policy; /* of that pod, when it was asked last */
 	enum abi_reason ends; /* it is being ended, and why */
 	bool used;
+	bool unsettled; /* it counts among its group's */
 	struct list link;
 };
 
@@ -146,6 +148,12 @@ static void conn_drop(struct conn *c)
 
 static void serve(struct http_pool_group *g);
 
+static void set_settled(struct conn *c)
+{
+	c->group->unsettled -= c->unsettled;
+	c->unsettled = false;
+}
+
 static void conn_drain(struct conn *c)
 {
 	if (c->state == CONN_DIALS || c->state == CONN_DRAINS)
@@ -173,8 +181,9 @@ static void http_is_free(struct http_connection *http)
 
 static void http_settled(struct http_connection *http)
 {
-	const struct conn *c = http->owner;
+	struct conn *c = http->owner;
 
+	set_settled(c);
 	serve(c->group);
 }
 
@@ -201,6 +210,7 @@ static void http_closed(struct http_connection *http, const char *why)
 	if (log_wants(LOG_DEBUG))
 		log_debug("http connection to %s closed: %s", addr_port_text(&g->key.server, g->key.port, at),
 			  why ? why : "in order");
+	set_settled(c);
 	g->busy++;
 	if (!http->settled) /* and another one would not say it either */
 		refuse_unsettled(g, why ? why : "the backend has closed the connection");
@@ -224,6 +234,8 @@ static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reaso
 	if (s) {
 		c->http = (g->key.version == HTTP_2 ? http2_client : http1_client)(t, s, &limits, &events, c);
 		set_state(c, CONN_FREE);
+		c->unsettled = !c->http->settled;
+		g->unsettled += c->unsettled;
 	} else {
 		conn_drop(c);
 		if (g->waiting && g->key.version != HTTP_2)
@@ -285,7 +297,7 @@ static struct conn *conn_free(struct http_pool_group *g)
 
 static bool another(const struct http_pool_group *g)
 {
-	unsigned hoped = g->dialling * (g->key.version == HTTP_2 ? STREAMS_HOPED : 1);
+	unsigned hoped = g->key.version == HTTP_2 ? (g->dialling + g->unsettled) * STREAMS_HOPED : g->dialling;
 
 	return g->waiting > hoped && g->count < HTTP_POOL_CONNECTIONS;
 }
