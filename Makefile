@@ -39,7 +39,7 @@ MAKEFLAGS += -r
 # Bottom up: an object uses symbols only of objects before it (`make floors` proves it).
 
 FLOORS := \
-	base/mem base/clock base/random base/reason base/text base/table base/log base/addr base/buf base/pages base/doc base/doc_split \
+	base/mem base/clock base/random base/reason base/text base/table base/log base/addr base/buf base/pages base/slab base/doc base/doc_split \
 	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/stream io/sock_address io/sock_error io/sock \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/name http/head http/path http/detect http/grpc http/websocket \
@@ -64,10 +64,10 @@ FLOORS := \
 	control/forced control/cert_report control/report \
 	proxy/reply proxy/guard proxy/relay proxy/cors proxy/forwarded proxy/access proxy/filter \
 	proxy/exchange_pick proxy/exchange_mirror proxy/exchange_close proxy/exchange_stall proxy/exchange_body proxy/exchange_route \
-	proxy/exchange proxy/serve proxy/outbound proxy/inbound proxy/listener proxy/edge proxy/guests proxy/gather proxy/proxy \
+	proxy/exchange proxy/serve_close proxy/serve_http proxy/serve proxy/outbound proxy/inbound proxy/listener proxy/edge proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
-	proc/pins proc/reader proc/loader proc/spawn proc/takeover proc/netns proc/routes proc/podfile \
-	proc/vigil proc/inside proc/pods proc/watch proc/clients proc/edges proc/channel proc/options proc/supervisor proc/weftd \
+	proc/pins proc/reader proc/settings proc/loader proc/spawn proc/netns proc/takeover proc/routes proc/podfile \
+	proc/vigil proc/inside proc/pod_check proc/pods proc/watch proc/clients proc/edges proc/channel proc/options proc/supervisor proc/weftd \
 	proc/worker_process proc/worker_confine proc/worker_link proc/worker_certs proc/worker_told \
 	proc/worker_forbidden proc/worker_gateway proc/worker_proxy proc/worker_addresses proc/worker
 
@@ -77,7 +77,7 @@ ROOMS := base io http mesh identity upstream control proxy proc
 MAINS := proc/weftd proc/worker
 
 # The supervisor: nothing that parses, nothing that could be fooled by a network.
-WEFTD_OUT := base/doc base/doc_split base/buf base/pages io/thread io/stream io/sock_address io/sock $(filter io/tls%,$(FLOORS))
+WEFTD_OUT := base/doc base/doc_split base/buf base/pages base/slab io/thread io/stream io/sock_address io/sock $(filter io/tls%,$(FLOORS))
 WEFTD_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/%,$(SOURCES))) \
 	$(filter-out proc/worker%,$(filter proc/%,$(SOURCES)))
 
@@ -120,6 +120,8 @@ SEEN :=
 $(foreach f,$(LIBRARY),$(eval SEEN += $f)$(eval UPTO_$(notdir $f) := $(SEEN)))
 # Several programs of one file.
 $(foreach t,http2_hostile http2_memory http2_server http2_client,$(eval UPTO_$t := $(UPTO_http2)))
+# Parts of a request, played by whole ones.
+$(foreach t,exchange_mirror exchange_stall,$(eval UPTO_$t := $(UPTO_exchange)))
 
 # ------------------------------------------------------------------ flags
 
@@ -139,9 +141,10 @@ FUZZ_SANITIZE := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,u
 FUZZ_SECONDS ?= 60
 SOAK_GB ?= 100
 
-ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))
-BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -D__TARGET_ARCH_$(ARCH) -Ibpf -Iheaders \
-	-idirafter /usr/include/$(shell $(CC) -print-multiarch) \
+# Of the compiler: CC=aarch64-linux-gnu-gcc makes all for arm64.
+ARCH := $(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))))
+BPF_CFLAGS = -target bpf -mcpu=v3 -O2 -g -D__TARGET_ARCH_$(ARCH) -Ibpf -Iheaders \
+	-idirafter $(shell $(CC) -print-sysroot)/usr/include/$(shell $(CC) -print-multiarch) \
 	-Wall -Werror -Wno-unknown-attributes -Wno-address-of-packed-member -MMD -MP
 
 # ------------------------------------------------------------------ all
@@ -193,6 +196,13 @@ $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c
 	$(say) BPF $<
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
+
+# Do they compile for the machine that this one is not? `make check-arm64` does more.
+bpf-machines:
+	@mkdir -p $(BUILD)/bpf
+	$(Q)for arch in x86 arm64; do for file in bpf/*.bpf.c; do \
+		$(CLANG) $(filter-out -MMD -MP -D__TARGET_ARCH_%,$(BPF_CFLAGS)) -D__TARGET_ARCH_$$arch -fsyntax-only $$file || exit 1; \
+	done; done
 
 $(BUILD)/weft.bpf.o: $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(BPF))
 	$(say) GEN $@
@@ -399,14 +409,18 @@ $(BUILD)/obj/tests/%.o: tests/%.c
 check: all
 	$(Q)$(MAKE) lint
 	$(Q)$(MAKE) floors
-	$(Q)$(MAKE) test
-	$(Q)$(MAKE) bpf-native
+	$(Q)$(MAKE) -j2 test bpf-native bpf-machines
 	$(Q)$(MAKE) net
-	$(Q)$(MAKE) interop
-	$(Q)$(MAKE) check-kernels KERNELS=6.1 KERNEL_OPTIONS="--without equivalence"
+	$(Q)$(MAKE) -j2 interop check-kernels KERNELS=6.1 KERNEL_OPTIONS="--without equivalence"
 
 check-kernels: all kernel-programs
 	$(Q)sh tests/kernels/run.sh $(KERNEL_OPTIONS) $(BUILD) $(KERNELS)
+
+# With Debian's cross compiler against Debian's own packages for arm64, below the build folder.
+ARM64 := $(abspath $(BUILD))/arm64
+check-arm64:
+	$(Q)sh tests/kernels/sysroot.sh $(ARM64)/sysroot
+	$(Q)$(MAKE) BUILD=$(ARM64) CC="aarch64-linux-gnu-gcc --sysroot=$(ARM64)/sysroot/root" check-kernels
 
 check-setup:
 	$(Q)sh tests/setup/run.sh $(RELEASES)
@@ -476,6 +490,7 @@ help:
 #: make equivalence-document   plays the rows of tests/net/equivalence, writes docs/equivalence.md (root)
 #: make soak            SOAK_GB=100 of checked bytes while the splice is switched on and off; the same by tunnel (root)
 #: make check-kernels   weft with pods on the kernels we claim, in QEMU (KERNELS="6.1 newest")
+#: make check-arm64     the same on kernels for arm64, with a weft that was cross-compiled (KERNELS="6.1 newest")
 #: make check-setup     tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
 #: make peers           only installs the Envoy that `bench` and `interop` need, into the build folder
 #: make bench           the table of docs/performance.md (root; BENCH=row,row selects)
@@ -488,7 +503,8 @@ help:
 #:
 #: V=1 shows commands, BUILD=DIR builds elsewhere, -j works.
 
-.PHONY: all bpf tests test bpf-native interop origin requests h2spec equivalence equivalence-document net soak check check-kernels kernel-programs bench \
+.PHONY: all bpf tests test bpf-native interop origin requests h2spec equivalence equivalence-document net soak check check-kernels check-arm64 \
+	bpf-machines kernel-programs bench \
 	bench-programs bench-grpc peers demo fuzz check-setup lint format floors install uninstall clean help FORCE
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(addprefix $(BUILD)/,obj san fuzz bpf) -name '*.d' 2>/dev/null)

@@ -5,7 +5,7 @@
  * Asked at connect(), before a source port is chosen (kernel: pre_connect), of every process below the cgroup:
  *	1. is it TCP, and is the netns one of our pods?		else not our business
  *	2. is the socket weft's own?				pass: the worker has asked
- *	3. loopback, or the pod itself?				pass: not our business
+ *	3. loopback, 0.0.0.0, ::, or the pod itself?		pass: not our business
  *	4. is the destination a service?			pick an endpoint, or refuse; routes: to 7
  *	5. is it a port of weft's, or nobody of the mesh for a pod that may reach no other?	refuse
  *	6. is the destination a pod of this node?		ask its policy now: ECONNREFUSED costs no packet
@@ -210,7 +210,7 @@ static __always_inline enum abi_reason capture(struct ask *q, enum abi_reason wh
 
 	if (addr_loopback(&q->bound))
 		return ABI_NONE;
-	if (worker_gone()) {
+	if (worker_gone(q->pod.flags & ABI_POD_FAIL_OPEN)) {
 		q->why = ABI_FAIL_OPEN;
 		/* with routes and without an endpoint it has nowhere to go */
 		if (!(q->pod.flags & ABI_POD_FAIL_OPEN) || (q->asked_port && addr_same(&q->asked, &q->dst)))
@@ -258,7 +258,7 @@ static __always_inline enum abi_reason ask(struct ask *q)
 		reason_count(ABI_POLICY_UNSETTLED);
 		return ABI_POLICY_UNSETTLED;
 	}
-	if (addr_loopback(&q->dst) || addr_same(&q->dst, &q->pod.ipv4) ||
+	if (addr_loopback(&q->dst) || addr_unspecified(&q->dst) || addr_same(&q->dst, &q->pod.ipv4) ||
 	    addr_same(&q->dst, &q->pod.ipv6))
 		return ABI_NONE;
 	if (address_get(&q->dst, &to)) {

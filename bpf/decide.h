@@ -54,6 +54,28 @@ decide_policy(const struct abi_policy *p, const struct abi_bits *source,
 	return allow_l7 ? ABI_NEEDS_WORKER : ABI_NOT_ALLOWED;
 }
 
+/* ------------------------------------------------------------------ is the worker there */
+
+enum decide_beat {
+	DECIDE_BEAT_HERE,
+	DECIDE_BEAT_LATE, /* who fails closed gives it decide_beat_grace() and finds it here */
+	DECIDE_BEAT_GONE
+};
+
+/* What `beat` holds. */
+static __always_inline enum decide_beat decide_beat(__u64 seen, __u64 now)
+{
+	if ((__s64)(now - seen) <= ABI_BEAT_NS)
+		return DECIDE_BEAT_HERE;
+	return !seen || seen & ABI_BEAT_LATE ? DECIDE_BEAT_GONE : DECIDE_BEAT_LATE;
+}
+
+/* What it holds next, if it is late. */
+static __always_inline __u64 decide_beat_grace(__u64 now)
+{
+	return (now - ABI_BEAT_NS + ABI_BEAT_GRACE_NS) | ABI_BEAT_LATE;
+}
+
 /* ------------------------------------------------------------------ rows that the worker replaces */
 
 /*

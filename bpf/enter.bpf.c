@@ -33,6 +33,17 @@ static __always_inline struct bpf_sock *find(struct __sk_buff *skb, const struct
 	return bpf_skc_lookup_tcp(skb, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
 }
 
+static __always_inline void seat_take(__u64 cookie, const struct abi_errand *e)
+{
+	__u32 at = cookie & (ABI_MAX_SEATS - 1);
+	struct abi_seat *seat = bpf_map_lookup_elem(&seats, &at);
+
+	if (!seat)
+		return;
+	seat->conn = e->conn;
+	seat->seat = e->slot * 2 + (e->end & 1);
+}
+
 /* EBUSY and the like: somebody holds it, or its lock; the next pass of weft_watch asks again. */
 static __always_inline void enter(struct bpf_sock *sk, const struct abi_errand *e, struct abi_flow *me)
 {
@@ -50,6 +61,7 @@ static __always_inline void enter(struct bpf_sock *sk, const struct abi_errand *
 	s->conn = e->conn;
 	s->slot = e->slot;
 	s->flags |= ABI_SOCK_CONNECTED;
+	seat_take(key, e);
 	me->read_at = sock_read_at((const struct sock *)tp);
 	if (bpf_map_update_elem(&splices, &key, sk, BPF_NOEXIST))
 		return;

@@ -6,7 +6,8 @@
  *	1. is the local address one that the pod was enrolled with?	else pass, counted; but a link-local one, which
  *			every pod has and no policy can tell from another's, is refused
  *	2. who is it?	A local client is known by the record that its connect() made, whatever address it uses. One of
- *			the pod that is on its way to the worker, or from it, has such a record too: pass.
+ *			the pod that is on its way to the worker, or from it, has such a record too: pass. Not if the
+ *			server's socket has come already: then it is another one by the same ports.
  *	3. else: is it the pod itself?				pass
  *	4. is it a port of weft's own?				drop (own_port); that of HBONE is open to all: pass
  *	5. does it come from this node itself (kubelet, host)?	pass: probes must work under STRICT
@@ -21,7 +22,7 @@
 /* Question 7 */
 static __always_inline int to_worker(struct bpf_sk_lookup *ctx, const struct abi_address *to, int fail_open)
 {
-	struct bpf_sock *sk = worker_gone() ? NULL : bpf_map_lookup_elem(&listeners, &to->netns);
+	struct bpf_sock *sk = worker_gone(fail_open) ? NULL : bpf_map_lookup_elem(&listeners, &to->netns);
 	long err;
 
 	if (sk) {
@@ -44,7 +45,7 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 	struct abi_tuple t = {};
 	enum abi_reason why;
 	__u32 identity = 0, set;
-	int weft_port, node = 0;
+	int weft_port, joined, node = 0;
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return SK_PASS;
@@ -77,10 +78,11 @@ int weft_inbound(struct bpf_sk_lookup *ctx)
 	weft_port = t.dst_port == ABI_PORT_OUTBOUND || t.dst_port == ABI_PORT_INBOUND;
 	/* The record first: a pod that connects from an address of the node, or of `to`, is what its socket says. */
 	c = bpf_map_lookup_elem(&conns, &t);
-	if (c && c->client_netns) {
+	joined = c && c->end[ABI_SERVER].cookie;
+	if (c && c->client_netns && !(c->flags && joined)) {
 		if (c->flags)
 			return SK_PASS;
-		if (c->policy && c->policy == to.policy && !weft_port)
+		if (c->policy && c->policy == to.policy && !weft_port && !joined)
 			return SK_PASS; /* asked at connect(), and nothing changed since */
 		identity = c->source;
 	} else {

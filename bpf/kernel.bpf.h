@@ -182,7 +182,7 @@ struct pt_regs___x86 { /* arch/x86/include/asm/ptrace.h */
 	unsigned long r10, dx, si, orig_ax;
 };
 
-struct pt_regs___arm64 { /* arch/arm64/include/asm/ptrace.h */
+struct pt_regs___of_arm64 { /* arch/arm64/include/asm/ptrace.h */
 	__u64 regs[31];
 	__s32 syscallno;
 };

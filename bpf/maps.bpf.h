@@ -23,6 +23,18 @@ struct abi_ask {
 	struct abi_sock sock;
 };
 
+/*
+ * Where the pair of a spliced socket is, without the socket's storage, which costs a call for each message. The place
+ * is the low bits of its cookie, so it may be another socket's: it counts if the pair says that it has this connection,
+ * and this socket at this end. Whoever has lost its place asks its storage. Never cleared.
+ */
+#define ABI_MAX_SEATS ABI_MAX_SPLICES /* power of two */
+
+struct abi_seat {
+	__u32 conn; /* abi_pair.conn */
+	__u32 seat; /* slot in `pairs` * 2 + enum abi_end */
+};
+
 #define MAP(name, map_type, key_type, value_type, entries, flags)                                  \
 	struct {                                                                                   \
 		__uint(type, map_type);                                                            \
@@ -65,6 +77,8 @@ MAP(conns, BPF_MAP_TYPE_HASH, struct abi_tuple, struct abi_conn, ABI_MAX_CONNS, 
 MAP(asks, BPF_MAP_TYPE_ARRAY, __u32, struct abi_ask, ABI_MAX_ASKS, 0);
 /* connections that are spliced now */
 MAP(pairs, BPF_MAP_TYPE_ARRAY, __u32, struct abi_pair, ABI_MAX_PAIRS, 0);
+/* and where, by socket */
+MAP(seats, BPF_MAP_TYPE_ARRAY, __u32, struct abi_seat, ABI_MAX_SEATS, 0);
 /* pods of all instances on the machine */
 MAP(members, BPF_MAP_TYPE_LRU_HASH, __u64, __u32, ABI_MAX_READERS, 0);
 /* those that read by splice(2) or ask FIONREAD */

@@ -18,7 +18,6 @@
 #include "sock.bpf.h"
 
 #include <bpf/bpf_tracing.h>
-#include <linux/bpf_perf_event.h>
 
 #define SIOCINQ 0x541b /* linux/sockios.h: FIONREAD */
 
@@ -115,7 +114,7 @@ static __always_inline int in_splice(void)
 {
 	void *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	const struct pt_regs___x86 *x86 = regs;
-	const struct pt_regs___arm64 *arm64 = regs;
+	const struct pt_regs___of_arm64 *arm64 = regs;
 
 	if (bpf_core_field_exists(x86->orig_ax)) {
 		switch (x86->orig_ax & ~0x40000000ul) { /* the bit of x32 */
@@ -238,30 +237,30 @@ static __always_inline const struct sock *socket_at(__u64 at)
 	return sk;
 }
 
-#if defined(__TARGET_ARCH_x86)
-#define REGISTERS(X)                                                                               \
-	X(rdi) X(rbx) X(rbp) X(rsi) X(rdx) X(rcx) X(rax) X(r8) X(r9) X(r10) X(r11) X(r12) X(r13) X(r14) X(r15)
-#elif defined(__TARGET_ARCH_arm64)
-#define REGISTERS(X)                                                                               \
-	X(regs[0]) X(regs[1]) X(regs[2]) X(regs[3]) X(regs[4]) X(regs[5]) X(regs[6]) X(regs[7]) X(regs[8])         \
-	X(regs[9]) X(regs[10]) X(regs[11]) X(regs[12]) X(regs[13]) X(regs[14]) X(regs[15]) X(regs[16])         \
-	X(regs[17]) X(regs[18]) X(regs[19]) X(regs[20]) X(regs[21]) X(regs[22]) X(regs[23]) X(regs[24])        \
-	X(regs[25]) X(regs[26]) X(regs[27]) X(regs[28])
+/*
+ * What a program of a watchpoint is called with begins with the general registers of the machine: of x86-64 the first
+ * 15 words of struct pt_regs (asm/ptrace.h), but for rsp; of arm64 regs[0] to regs[28] of struct user_pt_regs.
+ */
+#ifdef __TARGET_ARCH_arm64
+#define REGISTERS 29
 #else
-#define REGISTERS(X)
+#define REGISTERS 15
 #endif
 
+struct loaded {
+	__u64 reg[REGISTERS];
+};
+
 /* The TCP socket whose ops were loaded. NULL: we do not know whose, so nobody is redirected into any more. */
-static __always_inline const struct sock *socket_of(struct bpf_perf_event_data *ctx)
+static __always_inline const struct sock *socket_of(struct loaded *ctx)
 {
 	const struct sock *sk = NULL;
 	struct abi_caught *c;
 
-#define TRY(name)                                                                                  \
-	if (!sk)                                                                                   \
-		sk = socket_at(ctx->regs.name);
-	REGISTERS(TRY)
-#undef TRY
+#pragma unroll
+	for (int i = 0; i < REGISTERS; i++)
+		if (!sk)
+			sk = socket_at(ctx->reg[i]);
 	if (sk)
 		return sk;
 	c = caught_get();
@@ -271,7 +270,7 @@ static __always_inline const struct sock *socket_of(struct bpf_perf_event_data *
 }
 
 SEC("perf_event")
-int weft_loaded(struct bpf_perf_event_data *ctx)
+int weft_loaded(struct loaded *ctx)
 {
 	const struct sock *sk = socket_of(ctx);
 
@@ -283,7 +282,7 @@ static __always_inline __u32 ioctl_command(void)
 {
 	void *regs = (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	const struct pt_regs___x86 *x86 = regs;
-	const struct pt_regs___arm64 *arm64 = regs;
+	const struct pt_regs___of_arm64 *arm64 = regs;
 
 	if (bpf_core_field_exists(x86->orig_ax))
 		return x86->orig_ax == 16 ? x86->si : SIOCINQ;
@@ -293,7 +292,7 @@ static __always_inline __u32 ioctl_command(void)
 }
 
 SEC("perf_event")
-int weft_asked(struct bpf_perf_event_data *ctx)
+int weft_asked(struct loaded *ctx)
 {
 	const struct sock *sk;
 

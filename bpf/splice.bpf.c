@@ -78,7 +78,7 @@ static __always_inline __u32 send_flags(const struct abi_pair *p)
 {
 	void *regs = call_regs(p);
 	const struct pt_regs___x86 *x86 = regs;
-	const struct pt_regs___arm64 *arm64 = regs;
+	const struct pt_regs___of_arm64 *arm64 = regs;
 
 	if (bpf_core_field_exists(x86->orig_ax)) {
 		switch (x86->orig_ax) {
@@ -148,6 +148,39 @@ static __always_inline int pair_overtakes(const struct abi_pair *p, const struct
 	       !flow_quiet(peer);
 }
 
+/* The pair of a spliced socket, by its place in `seats`; 6.1 cannot read a cookie here but by a call. */
+static __always_inline struct abi_pair *pair_seated(const struct bpf_sock *sk, __u32 *ret_end)
+{
+	const struct sock_common *common;
+	const struct abi_seat *seat;
+	struct abi_pair *p;
+	__u64 cookie;
+	__u32 at;
+
+	if (LINUX_KERNEL_VERSION < KERNEL_VERSION(6, 2, 0))
+		return NULL;
+	common = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct sock_common));
+	cookie = common->skc_cookie.counter;
+	at = cookie & (ABI_MAX_SEATS - 1);
+	seat = bpf_map_lookup_elem(&seats, &at);
+	if (!seat)
+		return NULL;
+	*ret_end = seat->seat & 1;
+	p = pair_get(seat->seat >> 1, seat->conn);
+	return p && p->conn && p->end[*ret_end & 1].cookie == cookie ? p : NULL;
+}
+
+/* And by what its storage says. */
+static __always_inline struct abi_pair *pair_stored(struct bpf_sock *sk, __u32 *ret_end)
+{
+	const struct abi_sock *s = bpf_sk_storage_get(&socks, sk, NULL, 0);
+
+	if (!s)
+		return NULL;
+	*ret_end = s->end & 1;
+	return pair_get(s->slot, s->conn);
+}
+
 SEC("sk_msg")
 int weft_msg(struct sk_msg_md *msg)
 {
@@ -156,20 +189,18 @@ int weft_msg(struct sk_msg_md *msg)
 	struct abi_flow *me, *peer;
 	enum decide_look look;
 	struct abi_pair *p;
-	struct abi_sock *s;
 	int redirect = 0;
-	__u32 end;
+	__u32 end = 0;
 	__u64 key;
 
 	if (!msg->sk || !set || !readers_now || !sock_speaks(msg->sk->state))
 		return SK_PASS;
-	s = bpf_sk_storage_get(&socks, msg->sk, NULL, 0);
-	if (!s)
-		return SK_PASS;
-	p = pair_get(s->slot, s->conn);
+	p = pair_seated(msg->sk, &end);
+	if (!p)
+		p = pair_stored(msg->sk, &end);
 	if (!p)
 		return SK_PASS;
-	end = s->end & 1;
+	end &= 1;
 	me = &p->end[end];
 	peer = &p->end[end ^ 1];
 	if (p->caught != readers_now->caught)

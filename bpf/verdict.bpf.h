@@ -53,6 +53,12 @@ static __always_inline int addr_loopback(const struct abi_addr *a)
 	       addr_word(a, 3) == bpf_htonl(1);
 }
 
+/* 0.0.0.0 or ::, which connect() takes for the host itself */
+static __always_inline int addr_unspecified(const struct abi_addr *a)
+{
+	return !addr_word(a, 3) && (addr_v4(a) || addr_zero(a));
+}
+
 /* fe80::/10: the same on every link, so it names no pod */
 static __always_inline int addr_link_local(const struct abi_addr *a)
 {
@@ -125,13 +131,27 @@ static __always_inline void refusal_count(__u32 source, __u32 service, __u32 pod
 		reason_count(ABI_MAP_FULL);
 }
 
-/* Nobody would take what is sent to the worker. */
-static __always_inline int worker_gone(void)
+/* Nobody would take what is sent to the worker. Who fails open does not wait to see. */
+static __always_inline int worker_gone(int fail_open)
 {
+	__u64 now = bpf_ktime_get_ns(), *at, seen;
 	__u32 zero = 0;
-	const volatile __u64 *seen = bpf_map_lookup_elem(&beat, &zero);
 
-	return !seen || (__s64)(bpf_ktime_get_ns() - *seen) > ABI_BEAT_NS;
+	at = bpf_map_lookup_elem(&beat, &zero);
+	if (!at)
+		return 1;
+	seen = *(volatile __u64 *)at;
+	switch (decide_beat(seen, now)) {
+	case DECIDE_BEAT_HERE:
+		return 0;
+	case DECIDE_BEAT_LATE:
+		if (fail_open)
+			return 1;
+		__sync_val_compare_and_swap(at, seen, decide_beat_grace(now));
+		return 0;
+	default:
+		return 1;
+	}
 }
 
 /* ------------------------------------------------------------------ rows that the worker replaces */

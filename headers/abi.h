@@ -2,9 +2,9 @@
 /*
  * abi.h: the contract between weft's BPF programs and user space.
  *
- * Compiled by clang for BPF (after vmlinux.h), by gcc for the daemon, the tools and the native tests.
- * Whoever changes the size or the meaning of anything here raises ABI_VERSION: the supervisor refuses
- * to adopt pins of another version and replaces them (connections that live then fall back to TCP).
+ * Compiled by clang for BPF (after vmlinux.h), by gcc for the daemon, the tools and the native tests. Whoever changes
+ * the size or the meaning of anything here raises ABI_VERSION: the supervisor refuses to adopt pins of another version
+ * and replaces them (connections that live then fall back to TCP).
  *
  * Conventions
  *   address   struct abi_addr, always 16 bytes; IPv4 is ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2),
@@ -31,9 +31,10 @@
  *   socks      sk_storage socket              abi_sock            connect, sockops, enter   watch, sk_msg, getpeername
  *   conns      hash       abi_tuple           abi_conn            sockops, watch     worker (connections)
  *   pairs      array      slot                abi_pair            watch, sk_msg      worker (connections)
+ *   seats      array      any                 abi_seat (maps.bpf.h)   enter        sk_msg
  *   splices    sockhash   socket cookie       socket              watch         sk_msg
  *   own        sk_storage socket              abi_own             supervisor, worker   connect, sockops
- *   beat       array      0                   nanoseconds         worker        connect, inbound
+ *   beat       array      0                   nanoseconds         worker, connect, inbound   connect, inbound
  *   listeners  sockhash   netns cookie        socket              supervisor    inbound
  *   members    lru hash   netns cookie        number              supervisor    reader
  *   misled     lru hash   socket cookie       number              reader        watch
@@ -92,9 +93,8 @@ struct abi_tuple {
 };
 
 /*
- * Reasons: why a connection takes its path, or why it was refused. One list for counters, the CLI,
- * logs, metrics and docs/reasons.md. X(number, SYMBOL, "name", "what it means and what to do").
- * Numbers are never reused.
+ * Reasons: why a connection takes its path, or why it was refused. One list for counters, the CLI, logs, metrics and
+ * docs/reasons.md. X(number, SYMBOL, "name", "what it means and what to do"). Numbers are never reused.
  */
 #define ABI_REASONS(X)                                                                             \
 	X(0, NONE, "none", "not decided yet")                                                      \
@@ -197,11 +197,13 @@ enum abi_reason {
 
 /* `beat` holds when the worker was last there; it writes at least four times a second. Older: it is gone. */
 #define ABI_BEAT_NS 3000000000ll
+#define ABI_BEAT_LATE 1ull /* this bit: or the machine itself stood still; it was given the grace to wake, once */
+#define ABI_BEAT_GRACE_NS 1000000000ll
 
 /*
- * A socket of weft's own in a pod's netns: never captured, no policy asked; its children (of a listener) are too.
- * The supervisor marks it, by fd, before the worker gets it. The worker may say, before it connects, whose
- * connection this socket delivers to the pod's app: counters and `weftctl connections` show it.
+ * A socket of weft's own in a pod's netns: never captured, no policy asked; its children (of a listener) are too. The
+ * supervisor marks it, by fd, before the worker gets it. The worker may say, before it connects, whose connection this
+ * socket delivers to the pod's app: counters and `weftctl connections` show it.
  */
 struct abi_own {
 	__u32 own;     /* 1 */
@@ -220,8 +222,8 @@ enum abi_splice { /* annotation weft.io/splice of pods and services; in life ord
 };
 
 /*
- * One entry. The supervisor writes it at start and at `weftctl splice on|off`; programs read it at each
- * decision, so that a switch takes effect with the next message of every live connection.
+ * One entry. The supervisor writes it at start and at `weftctl splice on|off`; programs read it at each decision, so
+ * that a switch takes effect with the next message of every live connection.
  */
 struct abi_settings {
 	__u32 version;	   /* ABI_VERSION */
@@ -247,10 +249,10 @@ struct abi_settings {
 #define ABI_POD_PLAIN 8u	 /* istio.io/dataplane-mode: none: it does not use tunnels */
 
 /*
- * Pod of this node. `policy` is the switch of the pod's policy: the worker first writes all entries of
- * a new set, then this value, then removes the old set. A program that finds `policy` changed after
- * its decision decides again. netns repeats the key: an element that the kernel recycled under the
- * reader shows by it. An entry is present from before `weftctl pod add` returns until the pod is gone.
+ * Pod of this node. `policy` is the switch of the pod's policy: the worker first writes all entries of a new set, then
+ * this value, then removes the old set. A program that finds `policy` changed after its decision decides again. netns
+ * repeats the key: an element that the kernel recycled under the reader shows by it. An entry is present from before
+ * `weftctl pod add` returns until the pod is gone.
  */
 struct abi_pod {
 	__u64 netns;
@@ -452,7 +454,6 @@ enum abi_end { /* index into abi_conn.end */
 #define ABI_SOCK_IN_MAP 1u	/* this socket is in `splices` */
 #define ABI_SOCK_CONNECTED 2u	/* `tuple` is valid */
 #define ABI_SOCK_REUSED 4u	/* was in `splices` for an earlier connection, and connected again: never enters more */
-
 #define ABI_SOCK_OWN 8u		/* weft's own: see struct abi_own */
 
 /* What one socket has sent by TCP. */

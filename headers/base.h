@@ -27,6 +27,7 @@ void *mem_alloc(size_t size) must_check __attribute__((malloc)); /* zeroed; neve
 void *mem_grow(void *p, size_t count, size_t size) must_check;	 /* realloc to count * size, overflow checked */
 char *mem_string(const char *s) must_check;			 /* strdup */
 char *mem_format(const char *fmt, ...) must_check printf_like(1, 2);
+char *mem_vformat(const char *fmt, va_list ap) must_check printf_like(1, 0);
 void mem_wipe(void *p, size_t size); /* zero that the compiler keeps */
 
 /* Arena: many small things that die together. A zeroed struct is a valid empty arena. */
@@ -107,10 +108,35 @@ struct table_link *table_walk(const struct table *t, const struct table_link *af
 bool text_equal(const char *a, const char *b); /* NULL equals only NULL */
 bool text_starts(const char *s, const char *prefix);
 bool text_ends(const char *s, const char *suffix);
+/*
+ * Bytes of the UTF-8 character at s (RFC 3629 section 4: no overlong forms, no surrogates, at most U+10FFFF), 0 if it
+ * is none. A NUL ends s, so a continuation byte is never read past the end.
+ */
+size_t text_utf8(const char *s);
+/*
+ * How many letters to put in, leave out, change or swap with their neighbour make one of the other: what was meant by a
+ * word that nobody knows. More than 2, or longer than TEXT_WORD: 3.
+ */
+#define TEXT_WORD 40
+unsigned text_distance(const char *a, const char *b);
+/* Which of some words was meant: .word, then text_guess() for each of them. The nearest, or NULL, is .meant. */
+struct text_guess {
+	const char *word, *meant;
+	unsigned away; /* of .meant */
+};
+void text_guess(struct text_guess *g, const char *name);
+const char *text_plural(uint64_t count); /* "" for one, "s" for any other number of things */
 /* Copy, cut to size, always NUL-terminated. Returns false if it was cut. */
 bool text_copy(char *to, size_t size, const char *from);
 /* Whole of s as a decimal number in [min, max]; 0 or -EINVAL / -ERANGE. */
 int text_number(const char *s, long long min, long long max, long long *ret) must_check;
+/*
+ * Digits of n at `to`, of which there are at most TEXT_DIGITS, without a NUL behind them. Gives the place behind the
+ * last one. For texts that each connection or request has: printf takes six times as long.
+ */
+#define TEXT_DIGITS 20
+char *text_decimal(char *to, uint64_t n);
+char *text_hex(char *to, uint64_t n, unsigned digits); /* the lowest ones, of 16 at most */
 
 /* Growing text. A zeroed struct is valid and empty; `data` is NUL-terminated once something was added. */
 struct text {

@@ -15,8 +15,11 @@ struct certdir {
 	bool told;   /* what is wrong with it is in the log */
 };
 
-/* Makes the folder if it is ours and not there. What fails is in the log; files cannot be opened then. */
-void certdir_open(struct certdir *d, const char *path, bool ours, bool follow);
+/*
+ * Makes the folder if it is ours and not there. What fails is in the log; files cannot be opened then. -ENOTDIR: a file
+ * is in its place, which no time will mend.
+ */
+int certdir_open(struct certdir *d, const char *path, bool ours, bool follow) must_check;
 /* inotify: an fd, or -errno. A folder that is not there is not watched: whoever wants its files asks again. */
 int certdir_watch(const struct certdir *d) must_check;
 /*

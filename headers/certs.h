@@ -28,6 +28,7 @@ bool spiffe_trust_domain(const char *s); /* is it one? */
 #define CERTS_NO_IDENTITY "the certificate has no SPIFFE identity"
 #define CERTS_MALFORMED "the certificate has a malformed SPIFFE identity"
 #define CERTS_TRUST_DOMAIN "the certificate is of another trust domain"
+#define CERTS_OF_A_CA "the certificate is of a CA, which is nobody's identity"
 #define CERTS_OTHER_IDENTITY "the certificate is not of the identity that was asked for"
 /* What certs_client(), certs_server() and certs_still_good() answer. */
 #define CERTS_UNKNOWN "no pod of this node has this identity"
@@ -155,10 +156,13 @@ void certs_wait_cancel(struct certs_wait *w); /* any time, the answer's too */
 /*
  * Roots or CRL changed: called in the control thread, with a number that rises. Connections whose peer certificate is
  * now revoked or has no root must end: certs_still_good() says it, from any thread. That a certificate has expired
- * meanwhile ends none.
+ * meanwhile ends none. A handshake goes on with the trust that it began with: whoever begins one asks for the number
+ * before he takes his SSL_CTX, and certs_good_since() when it is done.
  */
 void certs_on_trust(struct certs *c, void (*changed)(void *ctx, uint64_t number), void *ctx);
+uint64_t certs_trust_number(const struct certs *c);	   /* any thread */
 const char *certs_still_good(struct certs *c, void *x509); /* NULL: yes; else why not, a constant */
+const char *certs_good_since(struct certs *c, uint64_t number, void *x509); /* the same, if it is another one now */
 
 /* ------------------------------------------------------------------ for people; control thread */
 

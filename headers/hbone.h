@@ -14,6 +14,7 @@
 /* Reasons of a CONNECT that was not answered, after which it may be asked again: on what connection there is then. */
 #define HBONE_UNPROCESSED "hbone: the peer refuses the stream"
 #define HBONE_CLOSED "hbone: the peer has closed the connection"
+#define HBONE_SHUT "hbone: the peer allows no streams"
 #define HBONE_HEADER 1024 /* longest value of a header that we keep */
 
 struct hbone; /* one HTTP/2 connection */
@@ -48,6 +49,8 @@ struct hbone_events { /* of one connection */
 	 * not a CONNECT, or has no authority, was answered 400 before.
 	 */
 	void (*asked)(struct hbone *h, struct stream *s, const struct hbone_request *ask);
+	/* Client: the peer has said how many streams it takes, or another number: hbone_most(). May be NULL. */
+	void (*settled)(struct hbone *h);
 	/* No new streams any more: GOAWAY came or was sent, or stream ids ran out. Those that stand go on. Once. */
 	void (*draining)(struct hbone *h);
 	/*
@@ -67,6 +70,12 @@ struct stream *hbone_below(const struct hbone *h); /* borrowed */
 
 /* Client: a new tunnel, or NULL: hbone_free() is 0. STREAM_OPEN with 200; else STREAM_FAILED. */
 struct stream *hbone_connect(struct hbone *h, const struct hbone_request *ask) must_check;
+/*
+ * Client: streams that there may be at once; HBONE_UNSAID: the peer has not said it. 0: none for now; if it does not
+ * allow some within the time that it has for the answer to a PING, the connection ends.
+ */
+#define HBONE_UNSAID UINT32_MAX
+uint32_t hbone_most(const struct hbone *h);
 unsigned hbone_free(const struct hbone *h); /* streams that may be opened now; 0 too while its window is closed */
 unsigned hbone_streams(const struct hbone *h);
 int hbone_status(const struct stream *s); /* that was answered; 0: none yet */

@@ -158,6 +158,11 @@ struct http_text http_text_keep(struct arena *a, struct http_text t) must_check;
 bool http_text_equal(struct http_text a, struct http_text b);
 bool http_text_equal_nocase(struct http_text a, struct http_text b);
 bool http_is_grpc(const struct http_head *h); /* content-type application/grpc, with or without +proto */
+/*
+ * One protocol (RFC 9110 section 7.8: name[/version]) that requests may ask to switch to, by Upgrade or :protocol. Not
+ * HTTP/2 and TLS: of what is said behind one nobody could judge or count a request. http/http1_scan.c
+ */
+bool http_may_switch_to(struct http_text protocol);
 
 /* ------------------------------------------------------------------ exchanges and connections */
 
@@ -180,7 +185,10 @@ struct http_exchange {
 struct http_exchange_ops {
 	/* Server: 1xx, any number, then one final answer, which is followed by the body (or finish() at once). */
 	void (*answer)(struct http_exchange *x, const struct http_head *h);
-	/* Fields for after the body; before stream_finish(), which sends them. What the peer cannot take is dropped. */
+	/*
+	 * Fields for after the body; before stream_finish(), which sends them, or a stream_write() of the `last`, which
+	 * may. The first that are given count. What the peer cannot take is dropped.
+	 */
 	void (*trailers)(struct http_exchange *x, const struct http_field *field, unsigned fields);
 };
 static inline void http_answer(struct http_exchange *x, const struct http_head *h)
@@ -190,6 +198,12 @@ static inline void http_answer(struct http_exchange *x, const struct http_head *
 static inline void http_trailers(struct http_exchange *x, const struct http_field *field, unsigned fields)
 {
 	x->ops->trailers(x, field, fields);
+}
+/* Those that have come, if any. */
+static inline void http_pass_trailers(const struct http_exchange *from, struct http_exchange *to)
+{
+	if (from->trailers)
+		http_trailers(to, from->trailers->field, from->trailers->fields);
 }
 
 struct http_events { /* of one connection; called from the loop or a lower layer, never from within a call into it */
@@ -202,10 +216,15 @@ struct http_events { /* of one connection; called from the loop or a lower layer
 	void (*answer)(struct http_exchange *x, const struct http_head *h);
 	/* Client: it can take a request again (it was not free() for a while). */
 	void (*free)(struct http_connection *c);
-	/* Client, HTTP/2: the server's SETTINGS have come: c->settled. */
+	/* Client, HTTP/2: the server's SETTINGS have come: c->settled; again when c->shut has changed. */
 	void (*settled)(struct http_connection *c);
 	/* Server: the codec has refused something by itself: for counters and the log. `status` 0: none was sent. */
 	void (*refused)(struct http_connection *c, int status, const char *why);
+	/*
+	 * Server, HTTP/1, may be NULL: nothing has happened for limits.rest_ns, and nothing is held or under way:
+	 * http1_leave() may be called now, by which the owner keeps the transport alone until it says something.
+	 */
+	void (*rests)(struct http_connection *c);
 	/* No new requests any more; those under way go on. Once. */
 	void (*draining)(struct http_connection *c);
 	/* It is over; why NULL: in order. Every exchange has ended or failed before. Freed at the end of the turn. */
@@ -223,7 +242,9 @@ struct http_limits {
 	uint32_t informational;				       /* 1xx before one final answer: 16 */
 	uint64_t head_ns; /* server: from the first byte of a head (h1), or of a connection, to its end: 10 s */
 	uint64_t idle_ns; /* without an exchange: server 1 h, client 60 s */
-	uint64_t ping_ns, ping_timeout_ns; /* HTTP/2: 0 means none */
+	uint64_t rest_ns; /* the same, until events.rests, up to twice as long: 0 means never */
+	/* HTTP/2: 0 means none. Of a server that allows no requests: the same time later its connection ends. */
+	uint64_t ping_ns, ping_timeout_ns;
 };
 
 struct http_connection_ops {
@@ -244,6 +265,7 @@ struct http_connection {
 	enum http_version version; /* HTTP_1_1 or HTTP_2 */
 	bool server, secure;	   /* secure: below is TLS to the client (scheme https): set by the owner */
 	bool settled;		   /* client: what it can do is known; HTTP/1: from the start */
+	bool shut;		   /* client, HTTP/2: the server allows no request at all, for now */
 	bool extended_connect;	   /* client: the peer takes extended CONNECT */
 	/*
 	 * Server, HTTP/1, set by the owner before drain(): an idle client has this time: a request that is on its
@@ -263,6 +285,11 @@ static inline unsigned http_free(const struct http_connection *c)
 /* `below` is taken and must be open. No event comes from within this call, nor from any other of these. */
 struct http_connection *http1_server(struct thread *t, struct stream *below, const struct http_limits *l,
 				     const struct http_events *e, void *owner) must_check;
+/*
+ * In events.rests: the connection is given back without its end: it is freed when the turn ends, no event comes any
+ * more. What it gives is `below`, the caller's now: http1_server() goes on with it, whatever has come on it meanwhile.
+ */
+struct stream *http1_leave(struct http_connection *c) must_check;
 struct http_connection *http1_client(struct thread *t, struct stream *below, const struct http_limits *l,
 				     const struct http_events *e, void *owner) must_check;
 struct http_connection *http2_server(struct thread *t, struct stream *below, const struct http_limits *l,
@@ -294,6 +321,8 @@ int http_sni(const uint8_t *data, size_t len, char name[256]) must_check;
  */
 bool http_path_normalise(struct http_text path, bool merge, char *to, struct http_text *ret_path,
 			 struct http_text *ret_query, const char **ret_why) must_check;
+/* Of a pattern of paths, in place: its escapes in that form. What is no escape, or makes a path be refused, stays. */
+void http_path_escapes(char *pattern);
 /* host[:port] as RFC 3986 has it: lower case without the port and without a final dot. false: it is not one. */
 bool http_host(struct http_text authority, char to[256], struct http_text *ret_host, uint16_t *ret_port) must_check;
 

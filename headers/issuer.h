@@ -83,7 +83,8 @@ const char *trust_closed(const struct trust *t, int64_t now);
 int trust_verify(X509_STORE_CTX *ctx, void *trust);
 /* Any thread. Of a peer that was good under another trust. NULL, or why not. Its validity in time does not count. */
 const char *trust_still_good(struct trust *t, X509 *peer);
-void trust_learn(struct trust *t, struct trust *from); /* the intermediates that peers have shown */
+/* Takes the place of `was`, and knows the intermediates that peers have shown to that, also those that are to come. */
+void trust_follow(struct trust *t, struct trust *was);
 /*
  * What our own leaf is in the eyes of others: chain leads to a root, lasts, is for TLS of both sides, and its only
  * SPIFFE identity is this one. chain[0] is the leaf. false and why.

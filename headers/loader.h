@@ -64,6 +64,8 @@ bool loader_splice_on(const struct loader *l);
 /* Gives the netns its sk_lookup link, or takes the pinned one over. 0 or -errno. */
 int loader_inbound(struct loader *l, uint32_t pod, int netns) must_check;
 void loader_inbound_gone(struct loader *l, uint32_t pod); /* no error if there is none */
+/* All but those that are kept go: one of a weftd that was killed between a link and its name. 0 or -errno */
+int loader_inbound_rest(struct loader *l, bool (*stays)(void *ctx, uint32_t pod), void *ctx) must_check;
 
 /* -------- pins.c */
 
@@ -78,6 +80,10 @@ int pins_remove(const char *instance) must_check;
 int pins_replace(int fd, const char *dir, const char *name) must_check;
 /* Unlinks all that is pinned in a folder, but for folders in it; links are detached first. 0 or -errno */
 int pins_unlink(const char *dir, bool links) must_check;
+/* Detaches and unlinks one link, if it is there. */
+void pins_drop(const char *dir, const char *name);
+/* The same for each link in a folder that is not named by a number that is kept. 0 or -errno */
+int pins_rest(const char *dir, bool (*stays)(void *ctx, uint32_t number), void *ctx) must_check;
 int pins_folder(const char *path) must_check; /* mkdir, 0700; 0 if it is there */
 int pins_switch_off(int settings) must_check; /* splice_off = 1, whatever the version */
 

@@ -376,6 +376,8 @@ void k8s_broken(const char *bytes, size_t len, uint32_t first_line, const struct
 
 struct object *object_new(enum object_kind kind) must_check; /* in its own arena */
 void object_free(struct object *o);
+/* <0: a comes before b wherever two claim the same thing: it is older, or else first by namespace, then by name. */
+int object_by_age(const struct object *a, const struct object *b);
 
 /* ------------------------------------------------------------------ mesh/store.c: all objects, by name */
 

@@ -52,6 +52,9 @@ int netns_home_sockets(const struct wire_sockets *w, const struct netns_own *own
 int netns_run(int fd, int (*inside)(void *ctx), void *ctx) must_check;
 int netns_diag(int fd) must_check; /* sock_diag socket inside; fd or -errno */
 int netns_of(int sock) must_check; /* the netns of a socket; fd or -errno */
+/* A TCP socket of the netns with that cookie, which listens on the port at all addresses, as netns_listen()'s do? */
+bool netns_listens(int sock, uint64_t netns, uint16_t port);
+bool netns_home_listens(int sock, const struct abi_addr *addr, uint16_t port); /* as netns_home_listen()'s do? */
 
 /* Does the path still lead to that netns? (stat, no open: takes no reference) */
 bool netns_at(const char *path, uint64_t inode);

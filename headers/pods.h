@@ -71,6 +71,8 @@ int pods_adopt(struct pods *p) must_check;
 /* For --uninstall: what the pods of that folder have of ours in their netns goes. 0 or -errno */
 int pods_forget(int folder) must_check;
 
+/* The texts of a pod that is to be enrolled: 0, or -EINVAL and why, for people. */
+int pods_check(const struct wire_pod *a, char why[PODS_WHY]) must_check;
 /*
  * Enrol, or change the enrolment of the same pod in the same netns. `netns` is borrowed, -1 if only the path is given.
  * 0 and the pod (POD_NEW), or -errno and why, for people. Nothing is changed on error.
@@ -84,7 +86,9 @@ struct pod *pods_first(const struct pods *p, enum pod_state state); /* oldest, o
 struct pod *pods_by_netns(const struct pods *p, uint64_t netns, bool leaving);
 unsigned pods_count(const struct pods *p); /* not leaving */
 unsigned pods_waiting(const struct pods *p); /* not leaving, not enrolled */
-int pods_read(const struct pod *pod, struct wire_pod *ret) must_check; /* what is to be sent */
+/* What is to be sent: by its file; of one that leaves without it, what a release needs. */
+int pods_read(const struct pod *pod, struct wire_pod *ret) must_check;
+void pods_unreadable(struct pod *pod); /* its file is lost: back to what was accepted before, or LEAVING */
 int pods_diag(struct pod *pod) must_check; /* borrowed fd or -errno */
 void pods_sent(struct pod *pod, uint32_t seq); /* NEW to SENT, LEAVING to LEFT; seq of that message */
 void pods_accepted(struct pod *pod); /* SENT to ENROLLED */
@@ -107,6 +111,10 @@ void inside_forget(const struct wire_pod *info); /* what a weftd that was killed
 /* As WIRE_SOCKETS asks: w->count fds, or -errno and why, and none. */
 int inside_sockets(struct pod *pod, struct loader *l, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH],
 		   char why[PODS_WHY]) must_check;
+
+/* How sockets made in a netns are marked as weft's own, and how many the worker may ask for: */
+struct netns_own inside_own(struct loader *l);
+bool inside_share(uint64_t *used_ns, unsigned count); /* of one pod, or of all Gateways; 0 at first. False: too many */
 
 /* -------- vigil.c: one netns watched without holding it */
 

@@ -89,6 +89,7 @@ int proxy_tunnels(struct proxy *p, struct tunnel_row **ret, unsigned *ret_count)
 struct proxy_stats { /* of one thread */
 	unsigned thread;
 	unsigned relays, tunnels, spare_sockets;
+	unsigned resting; /* of the relays: HTTP/1.1 that has nothing to do, kept small */
 	unsigned http_connections; /* to endpoints */
 	uint64_t accepted, refused, requests;
 	size_t buffered; /* bytes of its buffers in use */

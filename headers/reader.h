@@ -15,7 +15,9 @@
 
 #define READER_TEXT(number) #number
 #define READER_NUMBER(number) READER_TEXT(number)
-#define READER_ROOT "/sys/fs/bpf/weft-readers-" READER_NUMBER(ABI_VERSION)
+#define READER_FOLDER "/sys/fs/bpf"
+#define READER_NAME "weft-readers-"
+#define READER_ROOT READER_FOLDER "/" READER_NAME READER_NUMBER(ABI_VERSION)
 
 struct reader_maps { /* fds, borrowed: of the main object, pinned there */
 	int members, readers, misled, caught;
@@ -28,7 +30,9 @@ struct reader_maps { /* fds, borrowed: of the main object, pinned there */
  */
 bool reader_open(struct probe *p, const struct reader_maps *m, bool count_fault) must_check;
 
-/* If no instance is left on the machine: nothing of it stays. 0 or -errno */
+/* For --uninstall: the netns is no pod's any more. */
+void reader_forget(uint64_t netns);
+/* If no instance is left on the machine: nothing of it stays, nor of what other versions left. 0 or -errno */
 int reader_remove(void) must_check;
 
 #endif

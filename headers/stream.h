@@ -13,7 +13,8 @@
  * stream's HTTP/2 window closes), and who has no room is not written to.
  *
  * Events are edges. After peek() gave 0, or write() took less than it was given, or room() said 0, the event comes when
- * that has changed; not before, and once.
+ * that has changed; not before, and once. A stream of HTTP/2 shows what comes behind bytes that nobody has consumed: so
+ * the event comes after consume(0) too. Others show no more until that was taken.
  */
 #ifndef WEFT_STREAM_H
 #define WEFT_STREAM_H
@@ -71,6 +72,7 @@ struct stream {
 	bool ends_after; /* what peek() has lent is all that will come; who cannot know it says false */
 	bool last;	 /* set by the owner: what is written is the last; finish or close, this turn, leave with it */
 	bool draining;	 /* a tunnel's that was told to end: nothing new should begin on it */
+	bool windowed;	 /* a message of HTTP/2: peek() asks nobody, and its end needs no window */
 	/* counted by each kind of stream */
 	uint64_t read_bytes, written_bytes;
 };

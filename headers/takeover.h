@@ -20,10 +20,14 @@ struct takeover { /* zeroed: nothing was taken over */
 	unsigned pods;
 };
 
+/* A worker may take so long to give all back: 4096 pods with 64 threads take about 5 s. Tests have less time. */
+extern uint64_t takeover_most_ns;
+
 /* Members .map and .folder: what ties a worker to the kernel's maps and to the manifest folder that it has. */
 int takeover_start(struct wire_start *start, const struct loader *l, int manifests) must_check;
 /*
- * Looks for such a worker; one that is there is taken over, or has ended when this returns (logged). Waits 5 s at most.
+ * Looks for such a worker; one that is there is taken over, or has ended when this returns (logged). Waits 20 s
+ * at most.
  */
 void takeover_try(struct takeover *ret, const struct folders *f, const struct wire_start *start);
 /*

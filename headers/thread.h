@@ -12,7 +12,7 @@
 
 #include "buf.h"
 #include "loop.h"
-#include "pages.h"
+#include "slab.h"
 
 #define THREAD_MAX 64
 #define THREAD_HEADROOM 64 /* free bytes before each scratch */
@@ -31,6 +31,13 @@ enum thread_scratch {
 	SCRATCH_COUNT
 };
 
+/* What is lent piece by piece, by who lends it. */
+enum thread_slab {
+	SLAB_HTTP1, /* http/http1.c: a connection's codec */
+	SLAB_SERVE, /* proxy/serve*.c: struct serve */
+	SLAB_COUNT
+};
+
 /* What outlives its owner for a while (a socket that lingers): ended with the thread at the latest. */
 struct thread_orphan {
 	void (*end)(struct thread_orphan *o);
@@ -42,6 +49,7 @@ struct thread {
 	struct loop *loop;
 	struct buf_pool pool;
 	struct pages pages;
+	struct slab slab[SLAB_COUNT];
 	uint8_t *scratch[SCRATCH_COUNT]; /* THREAD_SCRATCH bytes each, with 64 free bytes before them */
 	struct thread_inbox *inbox;
 	struct list orphans;

@@ -102,6 +102,12 @@ const struct view_service *view_backend(const struct view *v, const struct route
 enum abi_reason view_allows(const struct view_pod *to, const char *spiffe, const struct abi_addr *source,
 			    uint16_t port);
 /*
+ * May a connection go on that carries requests, each of which is judged by itself? *policy is that of `to` when it was
+ * asked last, and is kept.
+ */
+bool view_still_allows(const struct view_pod *to, uint32_t *policy, const char *spiffe, const struct abi_addr *source,
+		       uint16_t port);
+/*
  * NEEDS_WORKER of view_allows(): the answer differs from request to request. The same question of one request: `host`
  * of http_host(), `path` of http_path_normalise(), without the query. head NULL: the connection is no HTTP, once for
  * all of it. NEEDS_WORKER again: it depends on what weft does not know; refuse.

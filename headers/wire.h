@@ -260,5 +260,10 @@ const char *wire_type_name(unsigned type);
 const char *wire_pairs_next(const char pairs[WIRE_PAIRS], const char *after);
 /* false: no room, no "=" or no key; nothing was added then. */
 bool wire_pairs_add(char pairs[WIRE_PAIRS], const char *pair) must_check;
+/*
+ * What an annotation of weft's must be, in words, that says something else: a word that weft does not know would be
+ * taken for its absence. NULL: it is that, or another annotation.
+ */
+const char *wire_annotation_words(const char *key, const char *value);
 
 #endif

@@ -10,7 +10,6 @@ labrun: a lab from Python, for `make demo`, `make bench` and tests/net. docs/lab
 Everything that is started in a pod dies with the lab.
 """
 
-import array
 import contextlib
 import fcntl
 import importlib.machinery
@@ -28,6 +27,8 @@ import sys
 import tempfile
 import time
 
+from maker import Maker
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SIOCGSKNS = 0x894C  # linux/sockios.h: a file of a socket's netns
 
@@ -44,9 +45,16 @@ def load_lab():
 
 lab_module = load_lab()
 LabError = lab_module.LabError
+MAKER = Maker(lab_module.enter)
 
 
 GRACE = 6  # so many times slower may a machine be that others use; who waits for what comes in time loses nothing
+
+
+def is_entry(row):
+    """Of a map as bpftool dumps it: not one that went while it looked, which has an error in place of a value."""
+    value = row.get("value")
+    return not (isinstance(value, dict) and "error" in value)
 
 
 def wait_for(condition, seconds=10.0, what="the condition", every=0.01, grace=GRACE):
@@ -304,30 +312,9 @@ class Running:
     def sockets(self, name, count=1, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
         """
         Sockets that belong to a pod (netns and cgroup, as if an app there had made them), for use here.
-        A child makes them inside and hands them over.
+        A child makes them inside and hands them over (maker.py).
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
-        if not pid:
-            try:
-                lab_module.enter(*self.place(name))
-                for left in range(count, 0, -200):
-                    made = [socket.socket(family, kind, protocol) for _ in range(min(left, 200))]
-                    theirs.sendmsg([b"s"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
-                                             array.array("i", [s.fileno() for s in made]))])
-                    del made
-            finally:
-                os._exit(0)
-        theirs.close()
-        fds = []
-        while len(fds) < count:
-            data, control, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(200 * 4))
-            if not data:
-                break
-            for _, _, payload in control:
-                fds += array.array("i", payload).tolist()
-        ours.close()
-        os.waitpid(pid, 0)
+        fds = MAKER.sockets(self.place(name), count, family, kind, protocol)
         if len(fds) != count:
             raise LabError(f"{name}: got {len(fds)} of {count} sockets")
         return [socket.socket(fileno=fd) for fd in fds]
@@ -405,8 +392,7 @@ class Running:
         if done.returncode:
             raise LabError(f"bpftool map dump {path}: {done.stderr.strip() or done.stdout.strip()}")
         found = json.loads(done.stdout)
-        # what went while bpftool looked is no entry
-        return [e for e in found if "<no entry>" not in str(e)] if isinstance(found, list) else found
+        return [e for e in found if is_entry(e)] if isinstance(found, list) else found
 
     @property
     def manifests(self):

@@ -24,7 +24,7 @@ usage() {
 	cat >&2 <<'END'
 usage: sh tools/setup.sh TARGET		install what is missing, then make TARGET
        sh tools/setup.sh --packages TARGET	only print the packages
-targets: all demo check test bpf-native net interop bench lint floors fuzz check-kernels install bpf
+targets: all demo check test bpf-native net interop bench lint floors fuzz check-kernels check-arm64 install bpf
 END
 	exit 2
 }
@@ -40,8 +40,8 @@ BENCH="redis-server redis-tools postgresql haproxy nghttp2-client apache2-utils 
 	$(command -v go >/dev/null || echo golang-go)"
 # The other real programs of tests/net/programs.
 PROGRAMS="mariadb-server mariadb-client memcached openssh-server openssh-client rsync vsftpd mosquitto
-	mosquitto-clients socat git nodejs default-jdk-headless apache2-bin
-	python3-grpcio python3-websockets"
+	mosquitto-clients socat git nodejs default-jdk-headless apache2-bin systemd
+	python3-grpcio python3-websockets node-ws"
 KERNELS="qemu-system-x86 busybox-static cpio iproute2"
 
 packages() {
@@ -56,6 +56,7 @@ packages() {
 	check) echo "$BUILD $TEST $LINT $NET $BENCH $PROGRAMS $KERNELS python3-pytest groff-base" ;;
 	fuzz) echo "$BUILD libclang-rt-$(clang_version)-dev" ;;
 	check-kernels) echo "$BUILD $KERNELS" ;;
+	check-arm64) echo "$BUILD cpio gcc-aarch64-linux-gnu qemu-system-arm" ;;
 	*) usage ;;
 	esac
 }

@@ -345,6 +345,23 @@ static void what_needs_the_worker(void **state)
 	assert_int_equal(decide_path(ABI_ROUTES), ABI_PATH_PROXY);
 }
 
+static void a_late_beat_gets_one_grace(void **state)
+{
+	const uint64_t seen = 10000000000ull;
+	uint64_t now = seen + ABI_BEAT_NS, grace;
+
+	assert_int_equal(decide_beat(seen, now), DECIDE_BEAT_HERE);
+	assert_int_equal(decide_beat(seen + 1000, seen), DECIDE_BEAT_HERE); /* of another CPU */
+	assert_int_equal(decide_beat(0, now), DECIDE_BEAT_GONE);
+	now++;
+	assert_int_equal(decide_beat(seen, now), DECIDE_BEAT_LATE);
+	grace = decide_beat_grace(now);
+	assert_int_equal(decide_beat(grace, now), DECIDE_BEAT_HERE);
+	assert_int_equal(decide_beat(grace, now + ABI_BEAT_GRACE_NS - 1), DECIDE_BEAT_HERE);
+	assert_int_equal(decide_beat(grace, now + ABI_BEAT_GRACE_NS + 1), DECIDE_BEAT_GONE);
+	assert_int_equal(decide_beat(grace, now + 1000 * ABI_BEAT_NS), DECIDE_BEAT_GONE);
+}
+
 static void index_stays_below_count(void **state)
 {
 	(void)state;
@@ -369,6 +386,7 @@ int main(void)
 		cmocka_unit_test(who_leaves_often_stays_away_longer),
 		cmocka_unit_test(who_stays_out_is_looked_at_seldom),
 		cmocka_unit_test(what_needs_the_worker),
+		cmocka_unit_test(a_late_beat_gets_one_grace),
 		cmocka_unit_test(index_stays_below_count),
 	};
 

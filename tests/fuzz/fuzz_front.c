@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "documents.h"
 #include "front.h"
 #include "world.h"
 
@@ -19,12 +20,6 @@ struct seen {
 	struct object *object[MOST];
 	unsigned objects;
 };
-
-static void require(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static void on_emit(struct k8s_sink *sink, struct object *o)
 {
@@ -41,17 +36,6 @@ static void on_emit(struct k8s_sink *sink, struct object *o)
 		object_free(o);
 }
 
-static void on_reject(struct k8s_sink *sink, enum object_kind kind, const char *namespace, const char *name,
-		      struct object *stand_in)
-{
-	object_free(stand_in);
-}
-
-static void on_report(struct k8s_sink *sink, const struct problem *p)
-{
-	require(*p->reason);
-}
-
 /* The documents as a world; turned: the last object comes first. */
 static struct world *world_of(const char *all, size_t left, bool turned)
 {
@@ -59,18 +43,7 @@ static struct world *world_of(const char *all, size_t left, bool turned)
 	struct store *store = store_new();
 	struct world *w = world_new(store, "node1", "cluster.local", "istio-system");
 
-	while (left) {
-		size_t len = doc_split(all, left, false);
-		struct arena a = {0};
-		struct doc_error e;
-		struct doc *d;
-
-		if (!doc_parse(&a, all, len, false, 1, &d, &e))
-			k8s_decode(d, "f", &s.sink);
-		arena_free(&a);
-		all += len;
-		left -= len;
-	}
+	documents_decode(all, left, &s.sink);
 	for (unsigned i = 0; i < s.objects; i++)
 		store_put(store, s.object[turned ? s.objects - 1 - i : i]);
 	(void)world_update(w);

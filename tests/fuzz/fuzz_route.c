@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "documents.h"
 #include "route.h"
 
 #define MOST 64 /* objects */
@@ -19,12 +20,6 @@ struct seen {
 	unsigned objects;
 };
 
-static void require(bool ok)
-{
-	if (!ok)
-		abort();
-}
-
 static void on_emit(struct k8s_sink *sink, struct object *o)
 {
 	struct seen *s = container_of(sink, struct seen, sink);
@@ -34,17 +29,6 @@ static void on_emit(struct k8s_sink *sink, struct object *o)
 		s->object[s->objects++] = o;
 	else
 		object_free(o);
-}
-
-static void on_reject(struct k8s_sink *sink, enum object_kind kind, const char *namespace, const char *name,
-		      struct object *stand_in)
-{
-	object_free(stand_in);
-}
-
-static void on_report(struct k8s_sink *sink, const struct problem *p)
-{
-	require(*p->reason);
 }
 
 static bool service(void *ctx, const char *namespace, const char *name, uint16_t port)
@@ -247,18 +231,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		free(r.path);
 		return 0;
 	}
-	while (left) {
-		size_t len = doc_split(all, left, false);
-		struct arena a = {0};
-		struct doc_error e;
-		struct doc *d;
-
-		if (!doc_parse(&a, all, len, false, 1, &d, &e))
-			k8s_decode(d, "f", &s.sink);
-		arena_free(&a);
-		all += len;
-		left -= len;
-	}
+	documents_decode(all, left, &s.sink);
 	drop_doubles(&s);
 	each_parent(&s, &r);
 	for (unsigned i = 0; i < s.objects; i++)

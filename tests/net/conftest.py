@@ -37,6 +37,7 @@ def pytest_sessionstart(session):
         pytest.exit("the network tests need root: sudo make net", returncode=1)
     if missing:
         pytest.exit(f"not installed: {' '.join(missing)}; sh tools/setup.sh check installs it", returncode=1)
+    labrun.MAKER.start()  # while this process is small
     if not (BUILD / "bench/load").exists() or not (BUILD / "tests/kernels/guest").exists():
         pytest.exit(f"{BUILD} has no programs: run make all bench-programs kernel-programs first", returncode=1)
 
@@ -58,6 +59,32 @@ def pytest_collection_modifyitems(items):
         return modules.index(item.path), str(call.params.get("splice", "")) if call else ""
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """What weft says of a test that failed: its refusals and the end of its log, node by node."""
+    report = (yield).get_result()
+    running = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and isinstance(running, labrun.Running):
+        for node in running.nodes:
+            said = [f"{r['count']:6} {r['reason']}: {r['source']} -> {r['pod']}" for r in refusals(running, node)]
+            report.sections += [(f"refused on {node}", "\n".join(said)),
+                                (f"end of the log of {node}", end(running, node))]
+
+
+def end(running, node):
+    try:
+        return "\n".join(running.log(node).splitlines()[-20:])
+    except OSError:  # a fixture has failed behind the end of its lab
+        return ""
+
+
+def refusals(running, node):
+    try:
+        return running.weftctl("traffic", node=node)["refusals"]
+    except (labrun.LabError, ValueError, OSError):  # weftd may be what failed
+        return []
 
 
 @pytest.fixture(scope="module")

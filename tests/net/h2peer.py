@@ -49,10 +49,13 @@ class Stream:
 
 
 class Peer:
-    """`opens_windows`: tells the other side of every byte that it was read, as it comes."""
+    """
+    `opens_windows`: tells the other side of every byte that it was read, as it comes. `takes`: streams at once, all
+    others are refused; None: any number.
+    """
 
-    def __init__(self, sock, client, settings=None, opens_windows=True, answers_pings=True, hello=True):
-        self.sock, self.client = sock, client
+    def __init__(self, sock, client, settings=None, opens_windows=True, answers_pings=True, hello=True, takes=None):
+        self.sock, self.client, self.takes = sock, client, takes
         self.opens_windows, self.answers_pings = opens_windows, answers_pings
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
         self.received, self.fields, self.largest = bytearray(), None, 0
@@ -113,8 +116,15 @@ class Peer:
     def open_window(self, i, by):
         self.send(frames.WindowUpdateFrame(i, window_increment=by))
 
+    def allow(self, streams):
+        self.takes = streams
+        self.send(frames.SettingsFrame(0, settings={MAX_STREAMS: streams}))
+
     def leave(self, last, code=NO_ERROR):
         self.send(frames.GoAwayFrame(0, last_stream_id=last, error_code=code))
+
+    def live(self):
+        return sum(s.reset is None for s in self.streams.values())
 
     # ---- what is said to us
 
@@ -206,7 +216,11 @@ class Peer:
         elif isinstance(f, frames.HeadersFrame):
             if not stream:
                 stream = self.streams[f.stream_id] = Stream((self.settings or {}).get(WINDOW, 65535))
-                self.asked.append(f.stream_id)
+                if self.takes is None or self.live() <= self.takes:
+                    self.asked.append(f.stream_id)
+                else:
+                    self.reset(f.stream_id, REFUSED_STREAM)
+                    stream.reset = REFUSED_STREAM
             stream.headers = dict(self.decoder.decode(f.data))
             stream.ended |= "END_STREAM" in f.flags
         elif isinstance(f, frames.RstStreamFrame) and stream:

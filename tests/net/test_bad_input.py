@@ -108,6 +108,10 @@ def reaches(lab):
     return said.stdout == "web\n"
 
 
+def is_known(lab, service):
+    return lab.weftctl("services", service, check=False, text=True).returncode == 0
+
+
 def expect(lab, file, warning=False, since=0, **want):
     """The problem, in all places where it must be said. Gives it."""
     def found():
@@ -180,7 +184,7 @@ def test_a_wrong_document_harms_no_other_one(lab):
 def test_a_first_version_that_is_wrong_does_nothing_but_complain(lab):
     since = put(lab, "new.yaml", service("new", "10.96.0.300"))
     expect(lab, "new.yaml", since=since, line=5, object="Service default/new", field="spec.clusterIP")
-    assert not lab.weftctl("services", "default/new")["services"]
+    assert not is_known(lab, "default/new")
 
 
 def test_kinds_that_weft_does_not_read(lab):
@@ -330,6 +334,27 @@ def test_files_that_come_and_go_while_they_are_read(lab):
     assert lab.weftctl("status", check=False)["worker"]["restarts"] == 0
 
 
+def test_room_in_a_full_map(lab):
+    """What goes and what comes by one change need not fit into a map together: nobody hears that it was full."""
+    def room():
+        of = next(m for m in lab.weftctl("status")["control"]["maps"] if m["name"] == "services")
+        return of["max"] - of["used"]
+
+    def fill(first, count):
+        lab.manifest("full.yaml", "---\n".join(service(f"s{n}", f"10.{100 + (n >> 16)}.{n >> 8 & 255}.{n & 255}")
+                                               for n in range(first, first + count)))
+        labrun.wait_for(lambda: is_known(lab, f"default/s{first + count - 1}") and lab.weftctl(
+            "services", f"default/s{first + count - 1}")["services"][0]["in_kernel"], 30, "the last service")
+
+    since, count = len(lab.log()), room()
+    fill(0, count)
+    assert room() == 0
+    fill(1000, count)
+    assert room() == 0 and lab.ready() and "is full" not in lab.log()[since:]
+    (lab.manifests / "full.yaml").unlink()
+    labrun.wait_for(lambda: lab.ready() and room() == count, 10, "room again")
+
+
 def test_more_changes_than_the_kernel_keeps(lab):
     """The queue of inotify overflows; whatever was lost, all files are known in the end, and their end too."""
     with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as f:
@@ -358,7 +383,7 @@ def test_a_folder_that_only_root_may_enter(lab):
     try:
         put(lab, "more.yaml", service("more", OTHER_VIP, "  selector: { app: web }\n"))
         (lab.manifests / "more.yaml").chmod(0o600)
-        labrun.wait_for(lambda: lab.weftctl("services", "default/more")["services"], 10, "the Service")
+        labrun.wait_for(lambda: is_known(lab, "default/more"), 10, "the Service")
         since = put(lab, "more.yaml", service("more", "10.96.0.300"))
         expect(lab, "more.yaml", since=since, line=5, field="spec.clusterIP")
     finally:
@@ -408,7 +433,7 @@ def test_values_do_not_deceive(lab, text):
 def test_a_file_without_objects_is_no_mistake(lab, body):
     put(lab, "empty.yaml", body)
     put(lab, "more.yaml", service("more", OTHER_VIP))  # read after it
-    labrun.wait_for(lambda: lab.weftctl("services", "default/more")["services"], 10, "the other file")
+    labrun.wait_for(lambda: is_known(lab, "default/more"), 10, "the other file")
     assert lab.ready() and not [p for p in problems(lab) if p["file"] == "empty.yaml"]
 
 

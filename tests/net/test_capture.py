@@ -144,9 +144,11 @@ def greeters(lab):
 
 @pytest.fixture(autouse=True)
 def far(lab):
-    """The node knows that `far` is a pod of the mesh, on another node."""
+    """The node knows that `far` is a pod of the mesh, on another node, and no more: nothing STRICT is left."""
     know(lab, pod_object(lab, "far", node="n2"))
     labrun.wait_for(lambda: kind(lab, "far") == (2, 1), 5, "the address of far")
+    labrun.wait_for(lambda: all(p["in_kernel"] and p["mtls"] == "PERMISSIVE" for p in lab.weftctl("policy")["pods"]), 5,
+                    "plaintext allowed")
 
 
 def know(lab, *objects):
@@ -306,6 +308,27 @@ def test_without_the_worker(lab):
     assert sum(r["count"] for r in rows) >= 2 and {r["source"] for r in rows} == {"cluster.local/ns/default/sa/client"}
 
 
+def test_when_the_machine_stood_still(lab):
+    """The worker was seen long ago, but by who asks after the same long sleep: it is waited for, once, and answers."""
+    def seen():
+        return lab.map("beat")[0]["formatted"]["value"]
+
+    with still(lab, seen=2), connected(lab, "client", (lab.ip("b"), PORT)) as s:
+        assert record(lab, s)["flags"] == CAPTURED
+        assert seen() % 2 == 1  # the time that it was given
+        with connected(lab, "client", (lab.ip("b"), PORT)):  # within it
+            pass
+        put(lab, "beat", number(0, 4), *number(3, 8))  # it is over
+        refused(lab, "client", lab.ip("b"), PORT)
+        with connected(lab, "open", (lab.ip("far"), PORT)) as direct:
+            assert record(lab, direct)["reason"] == "fail_open"
+        os.kill(worker(lab), signal.SIGCONT)
+        assert read_all(s).startswith(b"b:8080")
+    labrun.wait_for(lambda: seen() > 3, 5, "a sign of life")
+    with connected(lab, "client", (lab.ip("b"), PORT)) as s:
+        assert read_all(s).startswith(b"b:8080")
+
+
 def test_ports_of_weft(lab):
     with still(lab):
         for pod in ("a", "far"):
@@ -336,8 +359,18 @@ def test_registry_only(lab, mesh):
         with lab.socket("closed") as s:  # by the service: nobody listens there, which is what it says
             s.settimeout(30)
             assert s.connect_ex((mesh.vip, 80)) == errno.ECONNREFUSED
+        for anywhere in ("0.0.0.0", "::", "::ffff:0.0.0.0"):  # which is the pod itself
+            with lab.socket("closed", socket.AF_INET6 if ":" in anywhere else socket.AF_INET) as s, \
+                    lab.socket("closed", socket.AF_INET6 if ":" in anywhere else socket.AF_INET) as server:
+                server.bind((anywhere, 0))
+                server.listen()
+                s.settimeout(30)
+                s.connect((anywhere, server.getsockname()[1]))
+                assert record(lab, s) is None
     rows = {(r["source"], r["reason"]): r["count"] for r in lab.weftctl("traffic")["refusals"]}
     assert rows["cluster.local/ns/default/sa/default", "egress"] == 1
+    for anywhere in ("0.0.0.0:1", "[::]:1"):
+        assert lab.weftctl("explain", "default/closed", anywhere)["reason"] == "same_pod"
 
 
 # ------------------------------------------------------------------ inbound
@@ -409,6 +442,24 @@ def test_the_worker_delivers(lab, way_back):  # noqa: ARG001
     labrun.wait_for(lambda: not conns(lab), 5, "the end of the records")
     after = {r["source"]: r["opened"] for r in lab.weftctl("traffic")["traffic"] if r["pod"] == "default/a"}
     assert sum(after.values()) - sum(before.values()) == 1
+
+
+def test_a_record_lends_itself_to_nobody(lab, way_back):  # noqa: ARG001
+    """The app has ended, the worker's socket still stands: who comes by its address and port is asked."""
+    know(lab, strict())
+    labrun.wait_for(lambda: lab.socket("n2").connect_ex((lab.ip("a"), PORT)) == errno.ECONNREFUSED, 5, "STRICT")
+    lab.run("a", "sysctl", "-qw", "net.ipv4.tcp_fin_timeout=1")
+    with still(lab), deliver(lab, lab.ip("stranger"), source=2, path=4) as s:
+        s.connect((lab.ip("a"), PORT))
+        assert read_all(s)
+        port = s.getsockname()[1]
+        child = f"sport = :{PORT} and dport = :{port}"
+        labrun.wait_for(lambda: not lab.run("a", "ss", "-Htan", child).stdout, 10, "the end of the app's socket")
+        assert record(lab, s)["flags"] == DELIVERED
+        with lab.socket("stranger") as other:
+            other.settimeout(30)
+            other.bind((lab.ip("stranger"), port))
+            assert other.connect_ex((lab.ip("a"), PORT)) == errno.ECONNREFUSED
 
 
 def test_plaintext_for_a_pod_that_wants_the_worker(lab):

@@ -9,6 +9,7 @@ import pathlib
 import signal
 import ssl
 import sys
+import time
 
 import labrun
 import pytest
@@ -266,6 +267,77 @@ def test_a_certificate_for_a_peer(lab, tmp_path):
         with pytest.raises((ssl.SSLError, ConnectionResetError)):
             handshake(lab, "far", "far", tmp_path, **options)
     assert "peer sent no certificate" in lab.log("n2")
+
+
+def hello(lab, name, to, folder, who):
+    """A client of Python's whose last flight is still to be sent: its end of TLS, what waits, and the socket."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(folder / "roots.pem")
+    context.load_cert_chain(folder / f"default.{who}.pem", folder / f"default.{who}.key")
+    context.set_alpn_protocols(["h2"])
+    got, says = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(got, says)
+    raw = lab.socket(name)
+    raw.settimeout(30)
+    raw.connect((lab.ip(to), 15008))
+    while True:
+        try:
+            tls.do_handshake()
+            return tls, got, says, raw
+        except ssl.SSLWantReadError:
+            raw.sendall(says.read())
+            got.write(raw.recv(1 << 16))
+
+
+def first_words(tls, got, raw):
+    """Of the server behind the handshake; b"": an alert, or the end."""
+    while True:
+        try:
+            return tls.read(100)
+        except ssl.SSLWantReadError:
+            more = raw.recv(1 << 16)
+            if not more:
+                return b""
+            got.write(more)
+        except ssl.SSLError:
+            return b""
+
+
+def test_revoked_while_it_shakes_hands(lab, clean_ca, tmp_path):
+    """Who is revoked between his hello and his certificate does not get in by what was believed before."""
+    lab.weftctl("issue", "default/envoy", "--to", str(tmp_path), node="n1", text=True)
+    serial = certificates.openssl("x509", "-in", tmp_path / "default.envoy.pem", "-noout", "-serial").strip()
+    tls, got, says, raw = hello(lab, "far", "far", tmp_path, "envoy")
+    with raw:
+        put(lab.ca_dir(), "ca-crl.pem", crl_of(lab, tmp_path, serial.partition("=")[2]))
+        labrun.wait_for(lambda: certs(lab, "n2")["crl"] == "valid", 5, "the CRL")
+        raw.sendall(says.read())
+        try:
+            assert not first_words(tls, got, raw)
+        except ConnectionResetError:
+            pass
+    labrun.wait_for(lambda: "the certificate was revoked" in lab.log("n2"), 10, "n2 says so")
+
+
+def test_revoked_while_it_stands(lab, clean_ca, tmp_path):
+    """The server's side: its client was revoked."""
+    lab.weftctl("issue", "default/envoy", "--to", str(tmp_path), node="n1", text=True)
+    serial = certificates.openssl("x509", "-in", tmp_path / "default.envoy.pem", "-noout", "-serial").strip()
+    tls, got, says, raw = hello(lab, "far", "far", tmp_path, "envoy")
+    with raw:
+        tls.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+        raw.sendall(says.read())
+        assert first_words(tls, got, raw)[3:4] == b"\4"
+        put(lab.ca_dir(), "ca-crl.pem", crl_of(lab, tmp_path, serial.partition("=")[2]))
+        start = time.monotonic()
+        try:
+            while first_words(tls, got, raw):  # until it ends
+                pass
+        except ConnectionResetError:
+            pass
+    assert time.monotonic() - start < 15  # 30: that we answer no PING
+    assert certs(lab, "n2")["crl"] == "valid"
 
 
 # ------------------------------------------------------------------ files in place of a CA

@@ -14,6 +14,7 @@ import re
 import signal
 import socket
 import subprocess
+import termios
 
 import labrun
 import pytest
@@ -115,7 +116,11 @@ def test_wrong_usage_of_each_command(name, words):
 
 
 @pytest.mark.parametrize("args, says", [
-    ((), "weftctl help"), (("nothing",), "nothing"), (("pod",), "add or del"), (("splice", "maybe"), "on or off"),
+    ((), "weftctl help"), (("nothing",), "nothing"), (("stauts",), "did you mean `weftctl status`?"),
+    (("route",), "`weftctl routes`?"), (("complete", "bash"), "unknown command \"complete\": see `weftctl help`"),
+    (("polcy", "a/b"), "`weftctl policy`?"), (("help", "gateway"), "`weftctl gateways`?"),
+    (("cert",), "`weftctl certs`?"), (("xx",), "unknown command \"xx\": see"),
+    (("pod",), "add or del"), (("splice", "maybe"), "on or off"),
     (("-o",), "--output"), (("status", "--wait"), "--wait"), (("status", "--wait", "soon"), "soon"),
     (("--watch=0.01", "pods"), "0.1"), (("--instance", "../x", "pods"), "a-z"), (("completion", "ksh"), "bash"),
     (("names", "--of", "socks"), "pods or services"), (("help", "nothing"), "nothing"),
@@ -128,6 +133,8 @@ def test_wrong_usage_of_each_command(name, words):
     (("pod", "add", "a/b", "--netns", "x", "--ip", ",".join(f"10.0.0.{n}" for n in range(9))), "more than 8"),
     (("pod", "add", "a/b", "--netns", "x", "--ip", "10.0.0.1", "--label", "app"), "KEY=VALUE"),
     (("pod", "add", "a/b", "--netns", "x", "--ip", "10.0.0.1", "--service-account", "s" * 300), "longer"),
+    (("pods", "a/b\udcff"), "characters that no name has"), (("explain", "a/b", "\udcff"), "that no name has"),
+    (("services", "a/\x1b[2Jb"), "a/?[2Jb"), (("routes", "a/\u202eb"), "characters that no name has"),
     (("splice", "on", "--watch"), "cannot be watched"), (("pods", *["--watch=1"] * 300), "options"),
 ])
 def test_wrong_words(args, says):
@@ -249,6 +256,26 @@ def test_watch_ends_with_ctrl_c(lab, options):
         assert p.returncode == -signal.SIGINT and not err
 
 
+def test_watch_fits_into_the_terminal(lab):
+    """The head of the screen stays: what has no room is counted, not scrolled through."""
+    rows, columns = 8, 60
+    leader, follower = os.openpty()
+    termios.tcsetwinsize(follower, (rows, columns))
+    with subprocess.Popen([BUILD / "weftctl", "--instance", lab.instance(), "--watch", "0.1", "status"],
+                          stdout=follower, stderr=follower, env={**os.environ, "TERM": "xterm"}) as p:
+        os.close(follower)
+        shown = b""
+        while shown.count(b"\033[H\033[J") < 3:
+            shown += os.read(leader, 65536)
+        p.send_signal(signal.SIGINT)
+    os.close(leader)
+    screen = shown.split(b"\033[H\033[J")[1].decode()
+    lines = re.sub(r"\033\[[0-9]*m", "", screen).split("\r\n")
+    assert lines.pop() == ""  # the cursor, in the last row
+    assert sum(max(-(-len(line) // columns), 1) for line in lines) < rows, lines
+    assert lines[0].startswith("weftd") and re.fullmatch(r"\d+ more lines: make the terminal higher", lines[-1]), lines
+
+
 def completed(lab, *words):
     script = 'source <(weftctl completion bash); COMP_WORDS=(weftctl "$@"); COMP_CWORD=$#; _weftctl; ' \
         'printf "%s\\n" "${COMPREPLY[@]}"'
@@ -333,9 +360,10 @@ def test_pins_are_those_of_the_document(lab):
 # ---------------------------------------------------------------- pods that cannot be enrolled
 
 
-@pytest.mark.parametrize("command", ["pods", "services", "routes", "connections", "tunnels", "policy"])
-def test_what_was_named_and_is_not_there(lab, command):
-    done = lab.weftctl(command, "default/nobody", check=False, text=True)
+@pytest.mark.parametrize("output", ["table", "json"])
+@pytest.mark.parametrize("command", [name for name, words in COMMANDS if "".join(words).startswith("[NAMESPACE/")])
+def test_what_was_named_and_is_not_there(lab, command, output):
+    done = lab.weftctl("-o", output, command, "default/nobody", check=False, text=True)
     assert done.returncode == 1 and not done.stdout, done
     assert "default/nobody" in done.stderr and done.stderr.count("\n") == 1
 
@@ -362,9 +390,14 @@ def test_pods_that_cannot_be_enrolled(lab, tmp_path):
             ("default/spare", spare, "0.0.0.0", 2, "not an address"),
             ("Default/spare", spare, "10.1.1.1", 1, "not a Kubernetes name"),
             ("default/sp are", spare, "10.1.1.1", 1, "not a Kubernetes name"),
-            ("default/spare\n", spare, "10.1.1.1", 1, "not a Kubernetes name")):
+            ("default/spare\n", spare, "10.1.1.1", 2, "characters that no name has")):
         done = program("pod", "add", name, "--netns", netns, "--ip", ip, instance=lab.instance())
         assert says in one_line(done, code), (name, netns, ip)
+    for annotation, says in (("weft.io/egress=registry_only", 'weft.io/egress must be "any" or "registry-only"'),
+                             ("weft.io/splice=", 'weft.io/splice must be "auto", "always" or "off", not ""')):
+        done = program("pod", "add", "default/spare", "--netns", spare, "--ip", "10.1.1.1", "--annotation", annotation,
+                       instance=lab.instance())
+        assert says in one_line(done, 1)
     assert {p["pod"] for p in lab.weftctl("pods")["pods"]} == {"default/client", "default/web"}
     done = program("pod", "del", "default/spare", instance=lab.instance())
     assert "default/spare is not enrolled" in one_line(done, 1)

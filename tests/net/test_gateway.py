@@ -70,7 +70,8 @@ class Edge:
                 "type": "kubernetes.io/tls", "data": data}
 
     def listeners(self, name="default/edge"):
-        gates = self.lab.weftctl("gateways", name, node="n1")["gateways"]
+        found = self.lab.weftctl("gateways", name, node="n1", check=False)  # not yet, no more
+        gates = found["gateways"] if found else []
         return {listener["name"]: listener for gate in gates for listener in gate["listeners"]}
 
     def wait(self, condition, what, name="default/edge"):
@@ -148,8 +149,12 @@ def test_routes_by_name(edge, version):
 
 def test_what_the_backend_is_told(edge):
     _, _, body, _ = edge.https("a.example", "/", "-H", "X-Forwarded-For: 1.2.3.4", "-H", "X-Forwarded-Proto: gopher",
-                               "-H", "Forwarded: for=1.2.3.4", "-H", "X-Request-Id: mine")
+                               "-H", "Forwarded: for=1.2.3.4", "-H", "X-Request-Id: mine",
+                               "-H", "X-Forwarded-Port: 22", "-H", "X-Forwarded-User: root",
+                               "-H", "X_Forwarded_For: 1.2.3.4", "-H", "X-Real_IP: 1.2.3.4")
     told = seen(body)
+    hops = {n.lower() for n, _ in told["fields"] if n.lower()[:7] in ("x-forwa", "x_forwa", "x-real_", "x-real-")}
+    assert hops == {"x-forwarded-for", "x-forwarded-proto"}
     assert field(told, "x-forwarded-for") == [edge.source]
     assert field(told, "x-forwarded-proto") == ["https"]
     assert not field(told, "forwarded")
@@ -209,6 +214,28 @@ def test_a_session_is_resumed(edge):
         assert second.session_reused
         for _ in range(3):
             assert ask(second, "a.example")[0] == 200
+
+
+@pytest.mark.parametrize("said", [0, 1])
+def test_a_connection_that_rests(edge, said):
+    """A second without a request: then the worker has little of it left, and forgets nothing. Not before the first."""
+    def resting():
+        return sum(t["resting"] for t in edge.lab.weftctl("status", node="n1", check=False)["control"]["threads"])
+
+    labrun.wait_for(lambda: not resting(), 30, "the end of earlier ones")
+    with connect(edge, "a.example") as tls, edge.lab.socket("n2") as plain_one:
+        plain_one.settimeout(20)
+        plain_one.connect((edge.address, HTTP))
+        for _ in range(said):
+            assert ask(tls, "a.example")[0] == ask(plain_one, "a.example")[0] == 200
+        labrun.wait_for(lambda: resting() == 2 * said, 30, "rest", 0.1)
+        for s, scheme in ((tls, "https"), (plain_one, "http")):
+            status, body = ask(s, "a.example")
+            assert status == 200 and seen(body)["who"] == "near"
+            assert field(seen(body), "x-forwarded-for") == [edge.source]
+            assert field(seen(body), "x-forwarded-proto") == [scheme]
+        labrun.wait_for(lambda: resting() == 2, 30, "rest", 0.1)
+        assert ask(tls, "b.example")[0] == 421  # whose certificate it was shown, too
 
 
 def test_a_certificate_is_replaced(edge):
@@ -278,6 +305,18 @@ def test_a_port_in_use(edge):
               "default/zlater")
     edge.put("port2.json")
     edge.put("port.json")
+
+
+def test_the_ports_of_a_browser(edge):
+    """80 and 443, below what anybody may listen on, also after weftd has dropped its privileges."""
+    first = edge.lab.run("n1", "sysctl", "-n", "net.ipv4.ip_unprivileged_port_start").stdout
+    assert int(first) > 443
+    edge.put("low.json", gateway("low", [plain(port=80), secure("tls", "a", "a.example", 443)]),
+             http_route("low", [rule(backend("near2"))], gate="low"))
+    edge.open("http", "tls", name="default/low")
+    edge.answers("a.example", "near2", port=443)
+    assert edge.http("a.example", port=80)[0] == 200
+    edge.put("low.json")
 
 
 def test_who_may_attach(edge):

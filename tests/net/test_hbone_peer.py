@@ -7,6 +7,7 @@ bystanders who talk through the same worker notice nothing.
 
 import hashlib
 import json
+import os
 import pathlib
 import random
 import re
@@ -629,6 +630,28 @@ def test_server_of_few_streams(server, app):
         server.serves(app())
     assert len(server.peers) >= 4
     assert all(len(p.streams) <= 2 for p in server.peers)
+
+
+def test_many_at_once_to_a_server_of_few_streams(server, app):
+    """What is more than it takes comes back, and goes by further connections: nobody is refused."""
+    server.options = {"settings": {MAX_STREAMS: 2}, "takes": 2}
+    apps = [app() for _ in range(40)]
+    for c in apps:
+        server.serves(c)
+    assert all(p.live() <= 2 for p in server.peers)
+
+
+def test_server_of_no_streams(server, app):
+    """MAX_CONCURRENT_STREAMS 0: who comes waits, and one connection for each thread is all that is tried."""
+    server.options = {"settings": {MAX_STREAMS: 0}, "takes": 0}
+    apps = [app() for _ in range(40)]
+    with pytest.raises(TimeoutError):
+        server.asked(apps[-1], 3)
+    assert len(server.peers) <= os.cpu_count(), len(server.peers)
+    for p in server.peers:
+        p.allow(100)
+    for c in apps:
+        server.serves(c)
 
 
 def test_server_that_stalls(server, app):

@@ -256,6 +256,23 @@ def test_the_head_of_an_answer_does_not_wait_for_its_body(way):
         assert c1.rest() == b""
 
 
+@way_of(version="h2", spoken="h2")
+@pytest.mark.parametrize("trailers", [[], [("grpc-status", "0")]], ids=["none", "some"])
+def test_the_end_of_an_answer_needs_no_window(way, trailers):
+    """The body has used up all of it: RFC 9113 section 6.9.1."""
+    path, held = way.held()
+    with way.client(settings={http_peers.WINDOW: 10}) as c:
+        c1 = c.begin("GET", path)
+        x = held.next()
+        x.start(200)
+        x.write(b"0123456789")
+        c.until(lambda: sum(len(data) for data, _ in c1.data) == 10)
+        x.end(trailers)
+        x.released.set()
+        c.until(lambda: c1.ended)
+        assert (c1.rest(), c1.message.trailers) == (b"0123456789", trailers)
+
+
 def test_a_request_and_its_answer_flow_at_once(way):
     """Full duplex: each piece is answered before the next is sent."""
     path, held = way.held()
@@ -369,11 +386,12 @@ def test_a_client_that_goes_is_heard_of(way):
     c.close()
 
 
-def test_an_upload_that_is_cut_is_not_an_upload(way):
+@pytest.mark.parametrize("length", [1000, None], ids=["length", "stream"])
+def test_an_upload_that_is_cut_is_not_an_upload(way, length):
     """An end of the connection, not a reset, in the middle of a body."""
     path, held = way.held()
     c = way.client()
-    c1 = c.begin("POST", path, body=STREAM, length=1000)
+    c1 = c.begin("POST", path, body=STREAM, length=length)
     c1.write(b"x" * 500)
     x = held.next()
     got = x.read()
@@ -407,12 +425,13 @@ def test_an_answer_that_is_cut_is_not_an_answer(way, length):
         assert c.ask("GET", way.prefix).status == 200
 
 
+@pytest.mark.parametrize("body", [b"x", b""])
 @pytest.mark.parametrize("how", ["reset", "close"])
 @through_weft
-def test_no_answer_at_all_is_502(way, how):
+def test_no_answer_at_all_is_502(way, how, body):
     path, held = way.held()
     with way.client() as c:
-        c1 = c.begin("POST", path, body=b"x")
+        c1 = c.begin("POST", path, body=body)
         x = held.next()
         x.reset() if how == "reset" else x.c.close()
         x.released.set()
@@ -535,9 +554,7 @@ def test_upgrade(way):
     def answer(x):
         assert (x.message.method, x.message.get("upgrade")) == ("GET", "websocket")
         x.start(101, [("Upgrade", "websocket"), ("Connection", "Upgrade")])
-        while piece := x.read():
-            x.write(piece.upper())
-        x.end()
+        http_peers.say_capitals(x)
 
     path = way.on(answer)
     with way.client() as c:
@@ -545,14 +562,7 @@ def test_upgrade(way):
                                   ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")])
         m = x.head()
         assert (m.status, m.get("upgrade")) == (101, "websocket")
-        for word in (b"one", b"two", b"three" * 10000):
-            x.write(word)
-            got = b""
-            while len(got) < len(word):
-                got += x.read()
-            assert got == word.upper()
-        x.end()
-        assert x.rest() == b""
+        http_peers.hear_capitals(x, b"one", b"two", b"three" * 10000)
 
 
 @through_weft

@@ -6,6 +6,7 @@ origin that dies behind its head. Nobody gets an empty answer, or half of one th
 
 import collections
 import contextlib
+import itertools
 import os
 import pathlib
 import signal
@@ -277,29 +278,32 @@ def test_a_backend_that_takes_nothing(lab, ready, origins, version, spoken):  # 
             held.next().released.set()
 
 
-@pytest.mark.parametrize("spoken", VERSIONS)
-@pytest.mark.parametrize("version", VERSIONS)
-def test_who_is_quiet_stalls_nothing(lab, ready, origins, version, spoken):  # noqa: F811
+def test_who_is_quiet_stalls_nothing(lab, ready, origins):  # noqa: F811
     """Neither an origin that thinks, nor a stream without a message, though it is far longer than the time."""
-    held = Held()
-    path = f"/near/{spoken}/quiet-{version}"
-    origins["near", spoken].on[path] = held
-    with client(lab, "client", (SHORT, 80), version) as c:
-        x = c.begin("POST", path, body=http_peers.STREAM)
-        o = held.next()
+    ways = []  # of all versions at once: the client's end, the origin's
+    with contextlib.ExitStack() as clients:
+        for version, spoken in itertools.product(VERSIONS, VERSIONS):
+            held = Held()
+            path = f"/near/{spoken}/quiet-{version}"
+            origins["near", spoken].on[path] = held
+            c = clients.enter_context(client(lab, "client", (SHORT, 80), version))
+            ways.append((c.begin("POST", path, body=http_peers.STREAM), held.next()))
         time.sleep(2.5)  # longer than the time of a stall
-        o.start(200)
+        for _, o in ways:
+            o.start(200)
         for word in (b"one", b"two"):
             time.sleep(2.5)  # the same
-            x.write(word)
-            assert o.read() == word
-            o.write(word)
-            assert x.read() == word
-        x.end()
-        assert o.read() == b""
-        o.end()
-        o.released.set()
-        assert x.rest() == b""
+            for x, o in ways:
+                x.write(word)
+                assert o.read() == word
+                o.write(word)
+                assert x.read() == word
+        for x, o in ways:
+            x.end()
+            assert o.read() == b""
+            o.end()
+            o.released.set()
+            assert x.rest() == b""
 
 
 def test_a_slow_reader_is_no_stalled_one(lab, ready, origins):  # noqa: F811

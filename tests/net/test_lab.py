@@ -227,6 +227,23 @@ def test_a_lab_whose_file_went_wrong_is_taken_down(tmp_path):
     assert tool("down", str(path)).returncode == 1
 
 
+def test_a_lab_is_taken_down_by_its_name(tmp_path):
+    path = tmp_path / "named.lab"
+    path.write_text("prefix = 'labtest-'\n[nodes.n]\n[pods.p]\n")
+    assert tool("up", "--no-weft", str(path)).returncode == 0
+    name = next(line.split()[0] for line in tool("list").stdout.splitlines() if "labtest-p" in line)
+    done = tool("down", name)
+    assert done.returncode == 0, done.stderr
+    assert not os.path.exists("/run/netns/labtest-p")
+    assert tool("down", name).returncode == 1
+
+
+@pytest.mark.parametrize("args", [("--help",), ("down", "--help"), ("up", "-h"), ("help",)], ids=" ".join)
+def test_help(args):
+    done = tool(*args)
+    assert (done.returncode, done.stderr) == (0, "") and "tools/lab up FILE" in done.stdout
+
+
 def test_a_netns_of_somebody_else_is_not_touched(tmp_path, file):
     subprocess.run(["ip", "netns", "add", "labtest-db"], check=True)
     try:

@@ -15,8 +15,8 @@ import sys
 import pytest
 
 from labrun import wait_for
-from test_lifecycle import (INSTANCE, LISTENERS, WEFTD, Netns, alone, as_nobody, bpftool,  # noqa: F401
-                            daemon, ended, left, pin, run)
+from own_daemon import (INSTANCE, LISTENERS, WEFTD, Netns, alone, as_nobody, bpftool,  # noqa: F401
+                        daemon, ended, left, pin, run)
 
 RUN = pathlib.Path("/run/weft", INSTANCE)
 POLICY = """
@@ -152,6 +152,26 @@ def test_enrolment_that_is_lost(enrolled):
     assert enrolled.worker() == worker
     wait_for(lambda: not pods(enrolled), 10)
     assert enrolled.pod.listening() == [] and bpftool("map", "dump", "pinned", pin("pods")) == []
+
+
+@pytest.mark.parametrize("when", ["kept", "leaving"])
+def test_enrolment_that_is_lost_while_weftd_runs(enrolled, when):
+    """One file that cannot be read costs its pod, and not all others their worker."""
+    b = Netns("b")
+    enrolled.add("b", "--ip", "10.250.0.2")
+    worker = enrolled.worker()
+    if when == "leaving":
+        os.kill(worker, signal.SIGSTOP)  # it does not answer: the release is asked for again of the next one
+        enrolled.ctl("pod", "del", "default/a", code=None)
+    (RUN / "pods" / ("1" if when == "kept" else "1-leaving")).unlink()
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: enrolled.worker() != worker, 10)
+    enrolled.ctl("status", "--wait", "20s")
+    wait_for(lambda: pods(enrolled) == ["default/b"], 10)
+    assert enrolled.status()["worker"]["restarts"] == 1
+    assert enrolled.pod.listening() == [] and b.listening() == LISTENERS
+    wait_for(lambda: len(bpftool("map", "dump", "pinned", pin("pods"))) == 1, 10)
+    assert os.listdir(RUN / "pods") == ["2"] or sorted(os.listdir(RUN / "pods")) == ["2", "next"]
 
 
 def test_policy_takes_effect_without_a_supervisor(daemon, tmp_path):  # noqa: F811

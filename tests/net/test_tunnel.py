@@ -76,8 +76,10 @@ def listen(lab, name, port, family=socket.AF_INET, backlog=512):
     return s
 
 
-def dial(lab, name, to, family=socket.AF_INET):
+def dial(lab, name, to, family=socket.AF_INET, source=None):
     s = lab.socket(name, family)
+    if source:
+        s.bind((source, 0))
     s.settimeout(60)
     s.connect(to)
     return s
@@ -156,6 +158,24 @@ def test_both_ends_see_who_they_talk_with(lab, family):
         assert there[0]["identity"] == "cluster.local/ns/default/sa/near"
         for c in here + there:
             assert (c["bytes_sent"], c["bytes_received"]) == (2, 3), c
+
+
+def test_from_another_address_of_the_pod(lab):
+    """It is not the one that the connection was sent to, so the record is not where the worker looks first."""
+    port, own = next(PORTS), "10.244.1.210"
+    lab.run("near", "ip", "address", "add", f"{own}/32", "dev", "lo")
+    try:
+        with listen(lab, "far", port) as listener, dial(lab, "near", (lab.ip("far"), port), source=own) as c:
+            assert c.getsockname()[0] == own
+            server, _ = listener.accept()
+            c.sendall(b"to")
+            assert server.recv(10) == b"to"
+            server.sendall(b"fro")
+            assert c.recv(10) == b"fro"
+            assert [r["path"] for r in of_port(lab, "n1", port)] == ["tunnel"]
+            server.close()
+    finally:
+        lab.run("near", "ip", "address", "del", f"{own}/32", "dev", "lo")
 
 
 def test_a_server_that_speaks_first(lab):
@@ -261,14 +281,21 @@ def test_a_hundred_at_once(lab):
         p.server.close()
 
 
-def test_more_streams_than_one_connection_carries(lab):
-    port, servers = next(PORTS), []
+def connections(lab, port, count):
+    """From near to far: the sockets of both ends."""
+    servers = []
     with listen(lab, "far", port) as listener:
-        clients = lab.sockets("near", 260)
+        clients = lab.sockets("near", count)
         for c in clients:
             c.settimeout(60)
             c.connect((lab.ip("far"), port))
             servers.append(listener.accept()[0])
+    return clients, servers
+
+
+def test_more_streams_than_one_connection_carries(lab):
+    port = next(PORTS)
+    clients, servers = connections(lab, port, 260)
     rows = [t for t in lab.weftctl("tunnels", node="n1")["tunnels"] if t["streams"]]
     assert sum(t["streams"] for t in rows) == 260
     assert len(rows) >= 3 and max(t["streams"] for t in rows) <= 100
@@ -290,13 +317,8 @@ def one_core():
 
 def test_connections_of_one_core_stay_on_it_until_they_are_many(lab, one_core):
     """`threads_near` and who hands on: the first have one thread, and not all of 200 have."""
-    port, servers = next(PORTS), []
-    with listen(lab, "far", port) as listener:
-        clients = lab.sockets("near", 200)
-        for c in clients:
-            c.settimeout(60)
-            c.connect((lab.ip("far"), port))
-            servers.append(listener.accept()[0])
+    port = next(PORTS)
+    clients, servers = connections(lab, port, 200)
     of = {c["source"]["port"]: c["thread"] for c in of_port(lab, "n1", port)}
     threads = [of[c.getsockname()[1]] for c in clients]
     assert len(set(threads[:20])) == 1

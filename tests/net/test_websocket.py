@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-WebSocket through a routed Service: python3-websockets at both ends, over HTTP/1; and extended CONNECT (RFC 8441) for
-HTTP/2 clients toward HTTP/1 servers and the other ways round.
+WebSocket through a routed Service: python3-websockets and Node's ws at either end, over HTTP/1; and extended CONNECT
+(RFC 8441) for HTTP/2 clients toward HTTP/1 servers and the other ways round.
 """
 
 import base64
@@ -16,32 +16,40 @@ from http_peers import client
 from routed import origins, origins_are_content  # noqa: F401
 
 LAB = routed.LAB
-VIP, LIBRARY = "10.96.16.1", 8095
-PEER = pathlib.Path(__file__).parent / "websocket_peer.py"
+VIP = "10.96.16.1"
+HERE = pathlib.Path(__file__).parent
+LIBRARIES = {"websockets": (8095, (sys.executable, "-B", HERE / "websocket_peer.py")),  # {library: (port, program)}
+             "ws": (8096, ("env", "NODE_PATH=/usr/share/nodejs", "node", HERE / "websocket_peer.js"))}
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 MANIFESTS = {"ws.json": routed.listed(
     *routed.of_pods(), routed.service("ws", VIP, [("http", 80, 8081, None)], "near"),
-    *(routed.service(f"lib-{name}", f"10.96.16.{n}", [("ws", LIBRARY, LIBRARY, "kubernetes.io/ws")], name)
+    *(routed.service(f"lib-{name}", f"10.96.16.{n}", [(library, port, port, "kubernetes.io/ws")
+                                                      for library, (port, _) in LIBRARIES.items()], name)
       for n, name in enumerate(("near", "far"), 2)),
     routed.route("ws", "ws", [routed.rule(routed.backend(place, version), path=f"/{place}/{version}")
                               for place in ("near", "far") for version in routed.PORTS]
-                 + [routed.rule({"name": f"lib-{name}", "port": LIBRARY}, path=f"/lib/{name}")
-                    for name in ("near", "far")]))}
+                 + [routed.rule({"name": f"lib-{name}", "port": port}, path=f"/{library}/{name}")
+                    for library, (port, _) in LIBRARIES.items() for name in ("near", "far")]))}
 
 
 @pytest.fixture(scope="module")
 def ready(lab, origins):  # noqa: F811
     for name in ("near", "far"):
-        lab.start(name, sys.executable, "-B", PEER, "server", LIBRARY, name, ready=LIBRARY)
+        for port, program in LIBRARIES.values():
+            lab.start(name, *program, "server", port, name, ready=port)
         for version in routed.PORTS:
             routed.until_answered(lab, VIP, f"/{name}/{version}")
-    routed.until_answered(lab, VIP, "/lib/near", status=426)  # what the library says to a request without Upgrade
+    for library in LIBRARIES:
+        routed.until_answered(lab, VIP, f"/{library}/near", status=426)  # what they say to a request without Upgrade
 
 
 @pytest.mark.parametrize("place", ["near", "far"])
-def test_the_library_at_both_ends(lab, ready, place):
+@pytest.mark.parametrize("server_of", LIBRARIES)
+@pytest.mark.parametrize("client_of", LIBRARIES)
+def test_libraries_at_both_ends(lab, ready, client_of, server_of, place):
     """Texts, binaries of 1 to 2^20 bytes, fragments, pings, both close handshakes, subprotocol and compression."""
-    done = lab.run("client", sys.executable, "-B", PEER, "client", f"ws://{VIP}/lib/{place}/chat", place, timeout=60)
+    done = lab.run("client", *LIBRARIES[client_of][1], "client", f"ws://{VIP}/{server_of}/{place}/chat", place,
+                   timeout=60)
     assert done.stdout.strip() == "all right"
 
 
@@ -59,9 +67,7 @@ def server(x):
         accept = hashlib.sha1(m.get("sec-websocket-key").encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
         x.start(101, [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Protocol", "chat"),
                       ("Sec-WebSocket-Accept", base64.b64encode(accept).decode())])
-    while piece := x.read():
-        x.write(piece.upper())
-    x.end()
+    http_peers.say_capitals(x)
 
 
 def begin(c, path):
@@ -96,14 +102,7 @@ def test_any_to_any(lab, ready, origins, version, spoken, place):  # noqa: F811
     o.on[path] = server
     with client(lab, "client", (VIP, 80), version) as c:
         x = begin(c, path)
-        for word in (b"a", b"bc", b"d" * 100_000):
-            x.write(word)
-            got = b""
-            while len(got) < len(word):
-                got += x.read()
-            assert got == word.upper()
-        x.end()
-        assert x.rest() == b""
+        http_peers.hear_capitals(x, b"a", b"bc", b"d" * 100_000)
     o.check()
 
 

@@ -301,10 +301,28 @@ def patched(lab, entry, was, now):
     return {**entry, "value": value.replace(old, new).split()}
 
 
-def update(lab, entry):
-    path = f"/sys/fs/bpf/weft/{lab.instance()}/conns"
+def update(lab, entry, name="conns"):
+    path = f"/sys/fs/bpf/weft/{lab.instance()}/{name}"
     subprocess.run(["bpftool", "map", "update", "pinned", path, "key", "hex", *(b[2:] for b in entry["key"]), "value",
                     "hex", *(b[2:] for b in entry["value"])], check=True, capture_output=True)
+
+
+STAGE, SLOT = 22, 68  # where they stand in struct abi_conn
+LAST = 16383  # of pairs
+
+
+def last_pair(lab):
+    return lab.map("pairs")[LAST]
+
+
+def spliced(lab, entry):
+    """As a record that is spliced has them, with the last pair."""
+    pair_, value = last_pair(lab), list(entry["value"])
+    assert not pair_["formatted"]["value"]["conn"]
+    update(lab, {**pair_, "value": entry["value"][:4] + pair_["value"][4:]}, "pairs")
+    value[STAGE] = "0x02"
+    value[SLOT:SLOT + 4] = [f"0x{b:02x}" for b in LAST.to_bytes(4, "little")]
+    return {**entry, "value": value}
 
 
 def test_a_record_without_a_socket_is_swept_and_a_live_one_is_not(lab):
@@ -320,13 +338,14 @@ def test_a_record_without_a_socket_is_swept_and_a_live_one_is_not(lab):
     key = bytearray(int(b, 16) for b in entry["key"])
     at = bytes(key).index(port.to_bytes(2, "little"), 32)
     key[at:at + 2] = (1).to_bytes(2, "little")
-    stale = {**stale, "key": [f"0x{b:02x}" for b in key]}
+    stale = spliced(lab, {**stale, "key": [f"0x{b:02x}" for b in key]})
     update(lab, old)
     update(lab, stale)
     assert {e["formatted"]["key"]["src_port"] for e in lab.map("conns")} >= {1, port}
     os.kill(worker_pid(lab), signal.SIGKILL)  # it sweeps when it starts
     labrun.wait_for(lambda: 1 not in {e["formatted"]["key"]["src_port"] for e in lab.map("conns")}, 10,
                     "the stale record gone")
+    labrun.wait_for(lambda: not last_pair(lab)["formatted"]["value"]["conn"], 10, "and its pair given back")
     labrun.wait_for(lab.ready, 10, "ready again")
     assert shown(lab, c)["age_ms"] > 10000
     talk(c, s)

@@ -32,6 +32,7 @@ struct raw { /* the other end of a pair */
 	unsigned count[F_TYPES];
 	uint32_t rst_id, rst_code, goaway_last, goaway_code, status_id;
 	uint64_t data_bytes;
+	unsigned ends; /* END_STREAM */
 	unsigned rsts[16]; /* by code */
 	uint8_t status[4]; /* of the last HEADERS: its first bytes */
 	bool ended, failed;
@@ -51,10 +52,11 @@ static inline void put32(uint8_t *p, uint32_t v)
 	p[3] = (uint8_t)v;
 }
 
-static void raw_seen(struct raw *r, unsigned type, uint32_t id, const uint8_t *p, size_t len)
+static void raw_seen(struct raw *r, unsigned type, unsigned flags, uint32_t id, const uint8_t *p, size_t len)
 {
 	size_t i;
 
+	r->ends += (type == F_DATA || type == F_HEADERS) && flags & END_STREAM;
 	r->count[type < F_TYPES ? type : F_TYPES - 1]++;
 	if (type == F_RST_STREAM) {
 		r->rst_id = id;
@@ -103,7 +105,7 @@ static void raw_read(struct raw *r)
 
 		if (r->len - at < 9 + len)
 			break;
-		raw_seen(r, r->in[at + 3], get32(r->in + at + 5), r->in + at + 9, len);
+		raw_seen(r, r->in[at + 3], r->in[at + 4], get32(r->in + at + 5), r->in + at + 9, len);
 		at += 9 + len;
 	}
 	if (r->len > at)

@@ -34,7 +34,9 @@ struct ends {
 	struct http_connection *c;
 	enum ends_mode mode;
 	struct ends_app app;
-	unsigned requests, answers, frees, drainings, refusals;
+	unsigned requests, answers, frees, drainings, refusals, rests;
+	struct stream *left; /* by http1_leave() */
+	bool leaves;	     /* at the next rest */
 	int refused;
 	const char *refused_why, *why;
 	bool over, peer_reset, peer_ended;
@@ -258,6 +260,18 @@ static void ends_refused(struct http_connection *c, int status, const char *why)
 	s->refused_why = why;
 }
 
+static void ends_rests(struct http_connection *c)
+{
+	struct ends *s = c->owner;
+
+	s->rests++;
+	if (!s->leaves)
+		return;
+	s->left = http1_leave(c);
+	s->leaves = false;
+	s->c = NULL;
+}
+
 static void ends_draining(struct http_connection *c)
 {
 	struct ends *s = c->owner;
@@ -280,6 +294,7 @@ static const struct http_events ends_events = {
 	.answer = ends_got_answer,
 	.free = ends_free_again,
 	.refused = ends_refused,
+	.rests = ends_rests,
 	.draining = ends_draining,
 	.closed = ends_closed,
 };

@@ -77,6 +77,7 @@ static void pair_consume(struct stream *s, size_t len)
 
 	buf_consume(&e->in, &s->thread->pool, len);
 	s->read_bytes += len;
+	e->want_read |= !len; /* what comes behind them can be seen */
 	if (len && e->other && e->other->want_write) {
 		e->other->want_write = false;
 		pair_event(e->other, STREAM_WRITABLE);

@@ -500,6 +500,8 @@ SITE_FN int site_begin(void (*answered)(struct http_exchange *x, const struct ht
 	site = (struct site){.thread = thread, .view = view, .conns = -1, .affinity = -1};
 	list_init(&site.relays);
 	list_init(&site.serves);
+	list_init(&site.rests);
+	thread->proxy = &site;
 	list_init(&site.guards);
 	list_init(&site.exchanges);
 	list_init(&site.mirrors);

@@ -237,6 +237,41 @@ static void crl_counts_whatever_is_wrong_with_the_rest(void **state)
 	end(&f);
 }
 
+/* Without the file nothing is revoked, but a folder that has gone, or of which some files have, is no such wish. */
+static void crl_that_goes_with_the_folder(void **state)
+{
+	static const char *const gone[] = {
+		"ca-crl.pem", "root-cert.pem", "ca-cert.pem", "ca-key.pem", "cert-chain.pem"};
+	struct ca_pair root = pki_root("root");
+	char *crl = pki_crl(&root, NULL, 0, NOON - HOUR, NOON + HOUR), *read;
+	struct fixture f;
+
+	begin(&f);
+	dir_put_ca(&f.dir, &root.cert, 1, &root, NULL, 0);
+	dir_put(&f.dir, "ca-crl.pem", crl, 0644);
+	open_ca(&f);
+	for (int all = 0; all < 2; all++) {
+		for (size_t i = 0; i < (all ? array_size(gone) : 2); i++)
+			assert_int_equal(unlinkat(f.dir.fd, gone[i], 0), 0);
+		settle(&f);
+		assert_problem(&f, all ? "are gone" : "root-cert.pem is missing");
+		read = f.source->crl(f.source);
+		assert_non_null(read);
+		assert_string_equal(read, crl);
+		free(read);
+		dir_put_ca(&f.dir, &root.cert, 1, &root, NULL, 0);
+		dir_put(&f.dir, "ca-crl.pem", crl, 0644);
+		settle(&f);
+		assert_null(f.source->problem);
+	}
+	assert_int_equal(unlinkat(f.dir.fd, "ca-crl.pem", 0), 0);
+	settle(&f);
+	assert_null(f.source->crl(f.source));
+	free(crl);
+	pki_free(&root);
+	end(&f);
+}
+
 /* A change while an answer is due is not lost, and asks once. */
 static void changes_while_it_reads(void **state)
 {
@@ -289,6 +324,7 @@ int main(void)
 		cmocka_unit_test(files_of_no_sense),
 		cmocka_unit_test(replaced_while_it_runs),
 		cmocka_unit_test(crl_counts_whatever_is_wrong_with_the_rest),
+		cmocka_unit_test(crl_that_goes_with_the_folder),
 		cmocka_unit_test(changes_while_it_reads),
 		cmocka_unit_test(closed_while_it_reads),
 	};

@@ -28,8 +28,7 @@ static int setup(void **state)
 	snprintf(path, sizeof(path), "/tmp/weft-certdir-%d-%u", (int)getpid(), count++);
 	asked = wire_new(WIRE_CERTS);
 	answer = wire_new(WIRE_CERTS);
-	certdir_open(&dir, path, true, false);
-	return 0;
+	return certdir_open(&dir, path, true, false);
 }
 
 static int teardown(void **state)
@@ -216,9 +215,9 @@ static void folders_of_others_are_refused(void **state)
 	/* a link only where the operator wrote the path */
 	snprintf(link, sizeof(link), "%s-link", path);
 	assert_int_equal(symlink(path, link), 0);
-	certdir_open(&dir, link, true, false);
+	assert_int_equal(certdir_open(&dir, link, true, false), 0);
 	assert_int_equal(open_two("a.pem", NULL), 0);
-	certdir_open(&dir, link, true, true);
+	assert_int_equal(certdir_open(&dir, link, true, true), 0);
 	assert_int_equal(open_two("a.pem", NULL), 1);
 	close_all(1);
 	assert_int_equal(unlink(link), 0);
@@ -229,7 +228,7 @@ static void folder_that_is_not_ours_is_not_made(void **state)
 	char other[80];
 
 	snprintf(other, sizeof(other), "%s-not", path);
-	certdir_open(&dir, other, false, true);
+	assert_int_equal(certdir_open(&dir, other, false, true), 0);
 	assert_int_equal(open_two("a.pem", NULL), 0);
 	assert_int_equal(answer->files.error[0], -ENOENT);
 	assert_int_equal(make_two("a", "b"), 0);
@@ -239,6 +238,52 @@ static void folder_that_is_not_ours_is_not_made(void **state)
 
 	assert_true(fd >= 0);
 	close(fd);
+}
+
+/* No time mends it: whoever asked for that does not get a weftd that waits for certificates for ever. */
+static void a_file_is_no_folder(void **state)
+{
+	char file[96], below[112], link[112];
+
+	put("file", "x");
+	snprintf(file, sizeof(file), "%s/file", path);
+	snprintf(below, sizeof(below), "%s/ca", file);
+	snprintf(link, sizeof(link), "%s/link", path);
+	assert_int_equal(symlink("file", link), 0);
+	for (int ours = 0; ours < 2; ours++) {
+		assert_int_equal(certdir_open(&dir, file, ours, true), -ENOTDIR);
+		assert_int_equal(certdir_open(&dir, file, ours, false), -ENOTDIR);
+		assert_int_equal(certdir_open(&dir, below, ours, true), -ENOTDIR);
+		assert_int_equal(certdir_open(&dir, link, ours, true), -ENOTDIR);
+	}
+}
+
+/* A volume of a Secret: files are links into ..data, which is a link that is renamed over. */
+static void a_secret_that_is_replaced(void **state)
+{
+	int fd = certdir_watch(&dir), at = open(path, O_RDONLY | O_DIRECTORY);
+	char buf[4096], name[16];
+
+	assert_true(fd >= 0);
+	for (int i = 0; i < 2; i++) {
+		snprintf(name, sizeof(name), "..%d", i);
+		assert_int_equal(mkdirat(at, name, 0755), 0);
+		snprintf(name, sizeof(name), "..%d/a.pem", i);
+		put(name, i ? "new" : "old");
+	}
+	assert_int_equal(symlinkat("..0", at, "..data") | symlinkat("..data/a.pem", at, "a.pem"), 0);
+	assert_true(read(fd, buf, sizeof(buf)) > 0);
+	assert_int_equal(open_two("a.pem", NULL), 1);
+	assert_holds(fds[0], "old");
+	close_all(1);
+	assert_int_equal(read(fd, buf, sizeof(buf)), -1);
+	assert_int_equal(symlinkat("..1", at, "..tmp") | renameat(at, "..tmp", at, "..data"), 0);
+	assert_true(read(fd, buf, sizeof(buf)) > 0);
+	assert_int_equal(open_two("a.pem", NULL), 1);
+	assert_holds(fds[0], "new");
+	close_all(1);
+	close(fd);
+	close(at);
 }
 
 static void changes_are_noticed(void **state)
@@ -266,6 +311,8 @@ int main(void)
 		TEST(large_texts_are_refused),
 		TEST(folders_of_others_are_refused),
 		TEST(folder_that_is_not_ours_is_not_made),
+		TEST(a_file_is_no_folder),
+		TEST(a_secret_that_is_replaced),
 		TEST(changes_are_noticed),
 	};
 

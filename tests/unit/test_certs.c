@@ -135,6 +135,44 @@ static void clock_that_goes_back(void **state)
 	asked = f.fake.asked;
 	later(&f, -DAY / 2);
 	assert_true(f.fake.asked > asked);
+	f.fake.error = NULL;
+	later(&f, DAY / 2);
+	assert_string_equal(view(&f).state, "valid");
+	/* by less than a life: no peer whose clock is right believes it before the hour at which it was made */
+	asked = f.fake.asked;
+	later(&f, -30);
+	assert_int_equal(f.fake.asked, asked);
+	later(&f, -HOUR);
+	assert_int_equal(f.fake.asked, asked + 1);
+	assert_true(view(&f).not_before <= pki_now);
+	later(&f, 0);
+	assert_int_equal(f.fake.asked, asked + 1);
+	/* a source that cannot do it is not asked all the time, and what it gave stays for when the clock comes back */
+	f.fake.error = "the CA is away";
+	later(&f, -HOUR);
+	later(&f, 0);
+	assert_int_equal(f.fake.asked, asked + 2);
+	assert_string_equal(view(&f).state, "valid");
+	end(&f);
+}
+
+/* A source whose certificates somebody else renews. */
+static void begin_files(struct fixture *f)
+{
+	begin_source(f);
+	f->fake.source.renews = false;
+	f->certs = certs_new(f->loop, &f->fake.source, TD, pki_clock);
+	need(f, WEB);
+}
+
+/* Files are somebody else's to renew: they are not asked for anew. */
+static void clock_that_goes_back_before_files(void **state)
+{
+	struct fixture f;
+
+	begin_files(&f);
+	later(&f, -HOUR);
+	assert_int_equal(f.fake.asked, 1);
 	end(&f);
 }
 
@@ -179,10 +217,7 @@ static void source_that_does_not_renew(void **state)
 {
 	struct fixture f;
 
-	begin_source(&f);
-	f.fake.source.renews = false;
-	f.certs = certs_new(f.loop, &f.fake.source, TD, pki_clock);
-	need(&f, WEB);
+	begin_files(&f);
 	assert_int_equal(view(&f).renew_at, 0);
 	later(&f, DAY * 4 / 5);
 	assert_int_equal(f.fake.asked, 1);
@@ -596,6 +631,7 @@ int main(void)
 		cmocka_unit_test(renewals_are_spread),
 		cmocka_unit_test(failures_back_off),
 		cmocka_unit_test(clock_that_goes_back),
+		cmocka_unit_test(clock_that_goes_back_before_files),
 		cmocka_unit_test(bad_certificates_are_refused_by_name),
 		cmocka_unit_test(source_that_does_not_renew),
 		cmocka_unit_test(many_are_made_a_few_at_a_time),

@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* One request at a time, from a client's connection to an endpoint's: where it goes, who else is asked, how it ends. */
-#include "../../userspace/proxy/exchange.h"
-#include "site.h"
-
-#define PORT 8080
-#define OK(body) "HTTP/1.1 200 OK\r\nContent-Length: " body "\r\n\r\n"
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: web.shop\r\n\r\n"
-#define POST(path, length) "POST " path " HTTP/1.1\r\nHost: web.shop\r\nContent-Length: " length "\r\n\r\n"
+#include "exchanges.h"
 
 static const char world[] =
 	"apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: web}\n"
@@ -29,13 +23,6 @@ static const char world[] =
 	"metadata: {namespace: shop, name: two-1, labels: {kubernetes.io/service-name: two}}\naddressType: IPv4\n"
 	"endpoints: [{addresses: [10.3.0.1]}, {addresses: [10.3.0.2]}]\nports: [{name: http, port: 8080}]\n"
 	"---\n"
-	"apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: copy}\n"
-	"spec: {clusterIPs: [None], ports: [{name: http, port: 80, targetPort: 8080}]}\n"
-	"---\n"
-	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
-	"metadata: {namespace: shop, name: copy-1, labels: {kubernetes.io/service-name: copy}}\naddressType: IPv4\n"
-	"endpoints: [{addresses: [10.3.0.2]}]\nports: [{name: http, port: 8080}]\n"
-	"---\n"
 	"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
 	"metadata: {namespace: shop, name: app-1, labels: {kubernetes.io/service-name: app}}\naddressType: IPv4\n"
 	"endpoints: [{addresses: [10.1.0.2]}]\nports: [{name: http, port: 8080}]\n"
@@ -52,70 +39,12 @@ static const char world[] =
 	"  - {matches: [{path: {value: /late}}], backendRefs: [{name: web, port: 80}], timeouts: {request: 150ms}}\n"
 	"  - {matches: [{path: {value: /try}}], backendRefs: [{name: web, port: 80}],\n"
 	"     timeouts: {request: 5s, backendRequest: 150ms}}\n"
-	"  - matches: [{path: {value: /copy}}]\n"
-	"    filters:\n"
-	"    - {type: RequestMirror, requestMirror: {backendRef: {name: copy, port: 80}}}\n"
-	"    - {type: RequestMirror, requestMirror: {backendRef: {name: app, port: 80}}}\n"
-	"    backendRefs: [{name: web, port: 80}]\n"
 	"  - {matches: [{path: {value: /a}}], backendRefs: [{name: web, port: 80}]}\n";
-
-static struct serve serve;
-static int listening; /* 10.3.0.1 */
-
-static void requested(struct http_connection *c, struct http_exchange *x, const struct http_head *h)
-{
-	exchange_begin(c->owner, x, h);
-}
-
-static void closed(struct http_connection *c, const char *why)
-{
-	((struct serve *)c->owner)->http = NULL;
-}
-
-static void draining(struct http_connection *c)
-{
-}
-
-static const struct http_events events = {.request = requested, .draining = draining, .closed = closed};
-
-/* A client's connection to shop/web:80; its far end. */
-static int client_fd(bool http2)
-{
-	static const struct http_limits limits;
-	struct abi_addr vip = scene_addr("10.96.0.1");
-	struct stream *s;
-	int fd[2];
-
-	pair(fd);
-	serve = (struct serve){.site = &site,
-			       .state = SERVE_HTTP,
-			       .netns = 1001,
-			       .service = world_front(scene.world, &vip, 80)->number,
-			       .client = scene_addr("10.1.0.1"),
-			       .client_port = 4711,
-			       .asked = vip,
-			       .asked_port = 80};
-	list_init(&serve.exchanges);
-	s = sock_stream(thread, fd[0]);
-	serve.http = (http2 ? http2_server : http1_server)(thread, s, &limits, &events, &serve);
-	return fd[1];
-}
-
-static struct raw client(void)
-{
-	return raw_of(client_fd(false));
-}
-
-static struct raw endpoint(int at)
-{
-	return raw_of(site_accept(at));
-}
 
 /* Nothing of it is left: no exchange, no load. */
 static void over(struct raw *r)
 {
-	raw_close(r);
-	UNTIL(!serve.http && list_empty(&serve.exchanges) && list_empty(&site.mirrors));
+	exchanges_over(r);
 	for (unsigned i = 0; i < 3; i++) {
 		static const char *const names[] = {"web", "two", "app"};
 		const struct view_service *s =
@@ -127,11 +56,6 @@ static void over(struct raw *r)
 		for (unsigned k = 0; s && k < s->endpoints; k++)
 			assert_int_equal(s->endpoint[k].load->active, 0);
 	}
-}
-
-static uint64_t counted(enum abi_reason reason)
-{
-	return site.reasons[reason];
 }
 
 /* ------------------------------------------------------------------ where it goes */
@@ -196,31 +120,6 @@ static void test_own_answers(void **state)
 		over(&c);
 	}
 	assert_true(accept4(listening, NULL, NULL, SOCK_CLOEXEC) < 0);
-}
-
-/* Copies go too; not to a pod that does not allow it; nobody waits for their answers. */
-static void test_mirrored(void **state)
-{
-	int app = site_listen("10.1.0.2", PORT), two = site_listen("10.3.0.2", PORT);
-	struct raw c = client(), e, first;
-
-	site_policy("DENY", "{to: [{operation: {methods: [POST]}}]}");
-	raw_say(&c, POST("/copy", "6") "abc");
-	e = endpoint(listening);
-	HEARS(&e, "abc");
-	raw_say(&c, "def");
-	HEARS(&e, "def");
-	raw_say(&e, OK("2") "ok");
-	HEARS(&c, "\r\n\r\nok");
-	first = endpoint(two); /* which answers nothing, and goes */
-	HEARS(&first, "abcdef");
-	raw_reset(&first);
-	rest();
-	assert_true(accept4(app, NULL, NULL, SOCK_CLOEXEC) < 0);
-	raw_close(&e);
-	close(app);
-	close(two);
-	over(&c);
 }
 
 /* A pod of this node is asked for its policy, request by request. */
@@ -581,29 +480,12 @@ static void test_large_heads(void **state)
 
 static int each_setup(void **state)
 {
-	int r = site_begin(exchange_answered);
-
-	stalls_start(&site);
-	site_yaml("%s", world);
-	listening = site_listen("10.3.0.1", PORT);
-	return r;
-}
-
-static void clear(void)
-{
-	exchanges_end(&serve.exchanges, ABI_RESET, "the test is over");
-	if (serve.http)
-		serve.http->ops->close(serve.http, "the test is over");
-	mirrors_close(&site);
-	loop_disarm(loop, &site.stalls);
-	rest();
-	exchanges_free(&site);
-	close(listening);
+	return exchanges_begin(world);
 }
 
 static int each_teardown(void **state)
 {
-	return site_end(clear);
+	return site_end(exchanges_clear);
 }
 
 int main(void)
@@ -611,7 +493,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SITE_TEST(test_routed),
 		SITE_TEST(test_own_answers),
-		SITE_TEST(test_mirrored),
 		SITE_TEST(test_judged),
 		SITE_TEST(test_another),
 		SITE_TEST(test_nobody),

@@ -20,7 +20,7 @@ static struct http_head *request(struct arena *a)
 {
 	struct http_head h = {.version = HTTP_1_1};
 
-	return http_head_keep(a, &h, 12);
+	return http_head_keep(a, &h, 24);
 }
 
 static void add(struct http_head *h, const char *name, const char *value)
@@ -133,8 +133,11 @@ static void of_several_ids_the_first_good_one_stays(void **state)
 static void nobody_says_who_he_is(void **state)
 {
 	static const char *const names[] = {"x-forwarded-client-cert", "X-Forwarded-Client-Cert", "l5d-client-id",
-					    "L5D-Client-Id", "x-weft-source", "X-WEFT-", "x-weft-anything"};
-	static const char *const others[] = {"x-weft", "x-wefty", "l5d-client", "l5d-ctx-deadline",
+					    "L5D-Client-Id", "x-weft-source", "X-WEFT-", "x-weft-anything",
+					    "X_Forwarded_Client_Cert", "x-forwarded_client-cert", "l5d_client_id",
+					    "x_weft_source"};
+	static const char *const others[] = {"x-weft", "x-wefty", "x_weft", "x-forwarded-client-certs",
+					     "l5d-client", "l5d-ctx-deadline",
 					     "x-envoy-max-retries", "traceparent", "tracestate",
 					     "x-forwarded-for", "authorization", "x-b3-traceid", "baggage"};
 
@@ -240,10 +243,15 @@ static void an_edge_believes_nothing(void **state)
 	add(h, "x-forwarded-host", "evil");
 	add(h, "x-forwarded-proto", "http");
 	add(h, "X-Real-IP", "127.0.0.1");
+	add(h, "X-Forwarded-Port", "22");
+	add(h, "x-forwarded-user", "root");
+	add(h, "X_Forwarded_For", "127.0.0.1");
+	add(h, "x_real_ip", "127.0.0.1");
 	add(h, "x-request-id", "7");
 	add(h, "traceparent", "00-1-2-00");
+	add(h, "x-forwarded", "for");
 	forwarded_apply(&a, h, &edge);
-	assert_int_equal(h->fields, 4);
+	assert_int_equal(h->fields, 5);
 	assert_string_equal(value(&a, h, "x-forwarded-for"), "203.0.113.9");
 	assert_string_equal(value(&a, h, "x-forwarded-proto"), "https");
 	assert_string_equal(value(&a, h, "traceparent"), "00-1-2-00");

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Connections to a pod whose policy asks for what HTTP says: each request is judged before the app hears of it. */
-#include "site.h"
+#include "guards.h"
 
-#define SPIFFE "spiffe://cluster.local/ns/shop/sa/client"
-#define POD 1002
 #define READ "{to: [{operation: {methods: [GET, CONNECT], paths: [/a, '/public/*', '/pkg.Echo/*']}}]}"
 #define HOST "{to: [{operation: {hosts: [web.example]}}]}"
 #define HOSTS "{to: [{operation: {hosts: [web.example, '*.shop']}}]}"
@@ -19,25 +17,6 @@
 struct ends {
 	struct raw client, app;
 };
-
-static void guard(int fd[2])
-{
-	const struct guard_plan plan = {.kind = RELAY_LOCAL,
-					.netns = 1001,
-					.to = POD,
-					.spiffe = SPIFFE,
-					.client = scene_addr("10.1.0.1"),
-					.server = scene_addr("10.1.0.2"),
-					.client_port = 4711,
-					.server_port = 80};
-	int client[2], app[2];
-
-	pair(client);
-	pair(app);
-	guard_begin(&site, sock_stream(thread, client[0]), sock_stream(thread, app[0]), &plan);
-	fd[0] = client[1];
-	fd[1] = app[1];
-}
 
 static struct ends begin(void)
 {
@@ -647,20 +626,7 @@ static void test_large_heads(void **state)
 
 static int each_setup(void **state)
 {
-	int r = site_begin(NULL);
-
-	site_policy("ALLOW", READ);
-	return r;
-}
-
-static void clear(void)
-{
-	guards_end(&site, 0, ABI_RESET, "the test has failed");
-}
-
-static int each_teardown(void **state)
-{
-	return site_end(clear);
+	return guards_setup(READ);
 }
 
 int main(void)

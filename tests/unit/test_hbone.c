@@ -278,6 +278,43 @@ static void answered_later(void **state)
 	scene_end(&s);
 }
 
+static unsigned glances;
+
+/* Looks, and takes nothing. */
+static void glance(struct stream *b, unsigned events)
+{
+	struct stream_bytes run[STREAM_RUNS];
+
+	glances += !!(events & STREAM_READABLE);
+	if (stream_peek(b, run, 1000))
+		stream_consume(b, 0);
+}
+
+/* Who has looked at the first bytes, which did not tell him enough, hears of those that follow. */
+static void looked_at(void **state)
+{
+	struct stream_bytes run[STREAM_RUNS];
+	struct app *c;
+
+	scene_start(&s, 1 << 20, 0, NULL, NULL);
+	s.server.sleeping = true;
+	c = scene_connect(&s, 1);
+	assert_true(scene_until(&s, first_opened));
+	s.server.app[0].s->ready = glance;
+	glance(s.server.app[0].s, 0);
+	for (unsigned i = 1; i <= 3; i++) {
+		c->send += 10;
+		app_send(c);
+		scene_turns(&s);
+		assert_int_equal(glances, i);
+		assert_int_equal(stream_peek(s.server.app[0].s, run, 1000), 1);
+		assert_int_equal(run[0].len, 10 * i);
+		stream_consume(s.server.app[0].s, 0);
+	}
+	s.server.app[0].s->ready = app_ready;
+	scene_end(&s);
+}
+
 /* Readers that sleep cost a window each and stall nobody. */
 static void sleeping_readers(void **state)
 {
@@ -534,6 +571,7 @@ int main(void)
 		cmocka_unit_test(closing_in_order_is_an_end),
 		cmocka_unit_test(closing_with_a_reason_is_a_failure),
 		cmocka_unit_test(answered_later),
+		cmocka_unit_test(looked_at),
 		cmocka_unit_test(sleeping_readers),
 		cmocka_unit_test(windows_grow),
 		cmocka_unit_test(drains),

@@ -419,12 +419,14 @@ static bool chatter(uint64_t patience)
 {
 	uint64_t start = clock_ns(), last = start, now;
 
-	for (; (now = clock_ns()) - start < 60000000; last = now) {
-		if (now - last > patience / 2)
-			return false;
+	do {
 		raw_frame(&r, F_DATA, 0, 1, ".", 1);
 		scene_turns(&s);
-	}
+		now = clock_ns();
+		if (now - last > patience / 2)
+			return false;
+		last = now;
+	} while (now - start < 60000000);
 	return true;
 }
 

@@ -212,6 +212,11 @@ static int of(const char *s)
 
 static void meaning(void **state)
 {
+	static const char *const never[] = {"h2c", "H2C", "h2", "HTTP/2.0", "TLS/1.2", "tls", "a b", "/1", "a/",
+					    "a/1/2", "websocket, h2c", "\"a\"", "\xe9", ""};
+	char text[128];
+	size_t i;
+
 	assert_true(of("GET http://B.x:8/p?q HTTP/1.1\r\nHost: other\r\n\r\n") > 0);
 	assert_true(is(head.h.authority, "B.x:8") && is(head.h.path, "/p?q") && is(head.h.scheme, "http"));
 	assert_true(of("GET https://b HTTP/1.1\r\nHost: other\r\n\r\n") > 0);
@@ -238,6 +243,12 @@ static void meaning(void **state)
 	assert_true(is(head.h.upgrade, "websocket") && head.h.body == HTTP_TUNNEL);
 	assert_true(of(GET H "Upgrade: websocket\r\n\r\n") > 0 && !head.h.upgrade.len); /* Connection does not say so */
 	assert_true(of(POST "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n") > 0 && !head.h.upgrade.len);
+	assert_true(of(GET H "Upgrade: chat/2.0\r\nConnection: Upgrade\r\n\r\n") > 0);
+	assert_true(is(head.h.upgrade, "chat/2.0") && head.h.body == HTTP_TUNNEL);
+	for (i = 0; i < array_size(never); i++) {
+		snprintf(text, sizeof(text), GET H "Connection: Upgrade\r\nUpgrade: %s\r\n\r\n", never[i]);
+		assert_true(of(text) > 0 && !head.h.upgrade.len);
+	}
 	assert_true(of(GET H "Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 3\r\n\r\n") > 0);
 	assert_true(!head.h.upgrade.len && head.h.body == HTTP_LENGTH);
 	assert_true(of("GET / HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -9,40 +9,21 @@
 #include <cmocka.h>
 
 #include "../../userspace/http/http2_parts.h"
-#include "frames.h"
-#include "messages.h"
+#include "by_hand.h"
 
 #define GET "\x82\x86\x84\x41\x01" "a" /* of HPACK's static table: GET http / and whose */
 #define WAIT "\x83\x86\x04\x05/wait\x41\x01" "a"
 
 #define PING_FRAME (HTTP2_FRAME_HEAD + 8)
 
-static struct meeting m;
-static struct raw r;
 static struct http2 *served;
 static unsigned pings; /* asked */
 
 static void start(void)
 {
-	struct pair_end *ends[2];
-
-	meeting_thread(&m);
-	pair_make(&m.s.thread, ends, 1 << 20, 0, 1);
-	raw_take(&m.s, &r, ends[0], false);
-	m.server.c = http2_server(&m.s.thread, &ends[1]->s, NULL, &party_events, &m.server);
-	served = ends[1]->s.owner;
-	raw_bytes(&r, PREFACE, sizeof(PREFACE) - 1);
-	raw_frame(&r, F_SETTINGS, 0, 0, NULL, 0);
-	raw_frame(&r, F_SETTINGS, ACK, 0, NULL, 0);
-	scene_turns(&m.s);
+	by_hand_client(NULL);
+	served = m.server.c->below->owner;
 	pings = 0;
-}
-
-static void leave(void)
-{
-	party_end(&m.client);
-	party_end(&m.server);
-	raw_end(&m.s, &r);
 }
 
 static void ping(void)
@@ -89,7 +70,7 @@ static void without_streams_at_once(void **state)
 	ping();
 	scene_turns(&m.s);
 	assert_true(answered(&m.s));
-	leave();
+	by_hand_leave();
 }
 
 static void with_what_is_said_next(void **state)
@@ -104,7 +85,7 @@ static void with_what_is_said_next(void **state)
 		scene_turns(&m.s);
 	assert_true(answered(&m.s));
 	assert_int_equal(served->acks, 0);
-	leave();
+	by_hand_leave();
 }
 
 static void not_for_long(void **state)
@@ -118,7 +99,7 @@ static void not_for_long(void **state)
 		assert_int_equal(served->acks, 0);
 		assert_int_equal(served->corked.len, 0);
 	}
-	leave();
+	by_hand_leave();
 }
 
 /* Closed while one waits: it has left before. */
@@ -132,7 +113,7 @@ static void before_the_end(void **state)
 	scene_turns(&m.s);
 	assert_true(answered(&m.s));
 	assert_int_equal(r.count[F_GOAWAY], 1);
-	leave();
+	by_hand_leave();
 }
 
 int main(void)

@@ -10,54 +10,14 @@
 #include <malloc.h>
 #include <nghttp2/nghttp2.h>
 
-#include "frames.h"
-#include "messages.h"
+#include "by_hand.h"
 
 enum { NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED = 5, REFUSED_STREAM = 7, CANCEL,
        COMPRESSION_ERROR, CONNECT_ERROR, ENHANCE_YOUR_CALM };
 
-static struct meeting m;
-static struct raw r;
-
 static void turns(void)
 {
 	scene_turns(&m.s);
-}
-
-/* A client by hand toward our server. */
-static void by_hand(const struct http_limits *l)
-{
-	struct pair_end *ends[2];
-
-	meeting_thread(&m);
-	pair_make(&m.s.thread, ends, 1 << 20, 0, 1);
-	raw_take(&m.s, &r, ends[0], false);
-	m.server.c = http2_server(&m.s.thread, &ends[1]->s, l, &party_events, &m.server);
-	raw_bytes(&r, PREFACE, sizeof(PREFACE) - 1);
-	raw_frame(&r, F_SETTINGS, 0, 0, NULL, 0);
-	raw_frame(&r, F_SETTINGS, ACK, 0, NULL, 0);
-	turns();
-}
-
-/* A server by hand toward our client. */
-static void serve_by_hand(void)
-{
-	struct pair_end *ends[2];
-
-	meeting_thread(&m);
-	pair_make(&m.s.thread, ends, 1 << 20, 0, 1);
-	raw_take(&m.s, &r, ends[0], true);
-	m.client.c = http2_client(&m.s.thread, &ends[1]->s, NULL, &party_events, &m.client);
-	raw_frame(&r, F_SETTINGS, 0, 0, NULL, 0);
-	raw_frame(&r, F_SETTINGS, ACK, 0, NULL, 0);
-	turns();
-}
-
-static void leave(void)
-{
-	party_end(&m.client);
-	party_end(&m.server);
-	raw_end(&m.s, &r);
 }
 
 static struct talk *ask(const char *path, bool end)
@@ -94,6 +54,7 @@ static size_t block_of(uint8_t *to, const char *lines)
 
 #define GET ":method GET\n:scheme http\n:path /\n:authority a\n"
 #define POST ":method POST\n:scheme http\n:path /wait\n:authority a\n"
+#define SWITCH ":method CONNECT\n:scheme http\n:path /\n:authority a\n:protocol "
 
 static void say(uint32_t id, unsigned flags, const char *lines)
 {
@@ -138,11 +99,13 @@ static void malformed_requests(void **state)
 		{":method GET\n:scheme ftp\n:path /\n:authority a\n", 400},
 		{GET "host: b\n", 400},
 		{":method GET\n:scheme http\n:path /\n:authority u@a\n", 400},
+		{SWITCH "h2c\n", 400},	     {SWITCH "HTTP/2.0\n", 400},	   {SWITCH "TLS/1.2\n", 400},
+		{SWITCH "websocket, h2c\n", 400}, {SWITCH "web socket\n", 400}, {SWITCH "x/1/2\n", 400},
 	};
 	uint32_t id = 1;
 	size_t i;
 
-	by_hand(NULL);
+	by_hand_client(NULL);
 	for (i = 0; i < array_size(all); i++, id += 2) {
 		unsigned rsts = r.count[F_RST_STREAM];
 
@@ -171,12 +134,12 @@ static void malformed_requests(void **state)
 	assert_string_equal(m.server.talk[0].head, "GET http a /\n(te)\n");
 	assert_string_equal(m.server.talk[1].head, "OPTIONS https b *\n");
 	assert_int_equal(m.server.closed, 0);
-	leave();
+	by_hand_leave();
 }
 
 static void bodies_of_another_length(void **state)
 {
-	by_hand(NULL);
+	by_hand_client(NULL);
 	say(1, 0, POST "content-length: 5\n");
 	turns();
 	raw_frame(&r, F_DATA, END_STREAM, 1, "four", 4);
@@ -199,7 +162,7 @@ static void bodies_of_another_length(void **state)
 	assert_int_equal(r.count[F_RST_STREAM], 3);
 	assert_false(m.server.talk[m.server.talks - 1].ended);
 	assert_int_equal(m.server.closed, 0);
-	leave();
+	by_hand_leave();
 }
 
 static void trailers(void **state)
@@ -208,7 +171,7 @@ static void trailers(void **state)
 	uint32_t id = 3;
 	size_t i;
 
-	by_hand(NULL);
+	by_hand_client(NULL);
 	say(1, 0, POST);
 	raw_frame(&r, F_DATA, 0, 1, "x", 1);
 	say(1, END_STREAM, "one: 1\ncookie: a\ncookie: b\n");
@@ -223,7 +186,7 @@ static void trailers(void **state)
 		if (r.rst_id != id || r.rst_code != PROTOCOL_ERROR || m.server.talk[i + 1].ended)
 			fail_msg("row %zu", i);
 	}
-	leave();
+	by_hand_leave();
 }
 
 /* ------------------------------------------------------------------ sizes */
@@ -260,7 +223,7 @@ static void bombs(void **state)
 	for (k = 0; k < array_size(name); k++) {
 		size_t before, len, few;
 
-		by_hand(NULL);
+		by_hand_client(NULL);
 		m.server.serve = say_nothing;
 		raw_frame(&r, F_SETTINGS, 0, 0, closed_window, sizeof(closed_window));
 		turns();
@@ -291,7 +254,7 @@ static void bombs(void **state)
 		assert_int_equal(m.server.closed, 1);
 		assert_int_equal(r.goaway_code, ENHANCE_YOUR_CALM);
 		assert_string_equal(m.server.why, "http2: headers too large");
-		leave();
+		by_hand_leave();
 	}
 }
 
@@ -301,7 +264,7 @@ static void fields_without_end(void **state)
 	size_t len = block_of(block, GET);
 	unsigned i;
 
-	by_hand(NULL);
+	by_hand_client(NULL);
 	for (i = 0; i < 200; i++) /* crumbs count as well: 431 */
 		len += raw_field(block + len, i % 2 ? "cookie" : "a", "b");
 	raw_frame(&r, F_HEADERS, END_HEADERS | END_STREAM, 1, block, len);
@@ -315,7 +278,7 @@ static void fields_without_end(void **state)
 	assert_int_equal(m.server.closed, 1);
 	assert_in_range(i, 5, 20);
 	assert_int_equal(m.server.talks, 0);
-	leave();
+	by_hand_leave();
 }
 
 /* ------------------------------------------------------------------ floods */
@@ -408,7 +371,7 @@ static void floods(void **state)
 	uint32_t i, n;
 
 	for (i = 0; i < array_size(all); i++) {
-		by_hand(NULL);
+		by_hand_client(NULL);
 		say(1, 0, POST);
 		turns();
 		for (n = 0; n < 5000 && !m.server.closed; n++)
@@ -421,7 +384,7 @@ static void floods(void **state)
 		if (all[i].one == slow_reset && (n < 1000 || n > 1100))
 			fail_msg("%s: %u", all[i].name, n);
 		assert_true(m.server.talks <= 1100);
-		leave();
+		by_hand_leave();
 	}
 }
 
@@ -430,7 +393,7 @@ static void busy_is_no_flood(void **state)
 {
 	uint32_t i;
 
-	by_hand(NULL);
+	by_hand_client(NULL);
 	for (i = 0; i < 2000; i++) {
 		say(1 + 2 * i, END_STREAM, GET);
 		turns();
@@ -442,7 +405,7 @@ static void busy_is_no_flood(void **state)
 	assert_int_equal(m.server.talks, 2000);
 	assert_int_equal(m.server.closed, 0);
 	assert_int_equal(r.count[F_GOAWAY], 0);
-	leave();
+	by_hand_leave();
 }
 
 /* It opens no window: what we hold is bounded, the others go on. */
@@ -451,7 +414,7 @@ static void dribble(void **state)
 	struct talk *t;
 	unsigned i;
 
-	by_hand(NULL);
+	by_hand_client(NULL);
 	say(1, 0, POST);
 	turns();
 	m.server.talk[0].sleeping = true;
@@ -464,29 +427,29 @@ static void dribble(void **state)
 	t->sleeping = false;
 	talk_read(t);
 	assert_int_equal(t->got, 30000);
-	leave();
+	by_hand_leave();
 }
 
 static void closed_streams(void **state)
 {
-	by_hand(NULL);
+	by_hand_client(NULL);
 	say(1, END_STREAM, GET);
 	turns();
 	raw_frame(&r, F_DATA, 0, 1, "x", 1); /* it has ended */
 	turns();
 	assert_int_equal(r.goaway_code, STREAM_CLOSED);
 	assert_string_equal(m.server.why, "http2: frames of a stream that has ended");
-	leave();
+	by_hand_leave();
 
-	by_hand(NULL); /* the same in one piece */
+	by_hand_client(NULL); /* the same in one piece */
 	say(1, 0, POST);
 	raw_rst(&r, 1, CANCEL);
 	say(1, END_STREAM, "a: b\n");
 	turns();
 	assert_int_equal(r.goaway_code, STREAM_CLOSED);
-	leave();
+	by_hand_leave();
 
-	by_hand(NULL); /* we have reset it: what was on its way is ignored */
+	by_hand_client(NULL); /* we have reset it: what was on its way is ignored */
 	say(1, 0, POST);
 	turns();
 	talk_close(&m.server.talk[0], "no");
@@ -497,7 +460,7 @@ static void closed_streams(void **state)
 	turns();
 	assert_int_equal(m.server.closed, 0);
 	assert_int_equal(m.server.talks, 2);
-	leave();
+	by_hand_leave();
 }
 
 static bool closed(struct scene *x)
@@ -510,11 +473,11 @@ static void a_head_that_does_not_end(void **state)
 	const struct http_limits limit = {.head_ns = 20000000};
 	uint8_t block[512];
 
-	by_hand(&limit);
+	by_hand_client(&limit);
 	raw_frame(&r, F_HEADERS, 0, 1, block, block_of(block, GET));
 	assert_true(scene_until(&m.s, closed));
 	assert_string_equal(m.server.why, "http2: headers do not end in time");
-	leave();
+	by_hand_leave();
 }
 
 /* ------------------------------------------------------------------ as a server */
@@ -545,7 +508,7 @@ static void bad_answers(void **state)
 	};
 	size_t i;
 
-	serve_by_hand();
+	by_hand_server(NULL);
 	for (i = 0; i < array_size(all); i++) {
 		struct talk *t = ask("/", true);
 
@@ -557,7 +520,7 @@ static void bad_answers(void **state)
 		assert_false(t->unprocessed);
 	}
 	assert_int_equal(m.client.closed, 0);
-	leave();
+	by_hand_leave();
 }
 
 static void answers_that_lie(void **state)
@@ -565,7 +528,7 @@ static void answers_that_lie(void **state)
 	struct talk *t[4];
 	int i;
 
-	serve_by_hand();
+	by_hand_server(NULL);
 	for (i = 0; i < 4; i++)
 		t[i] = ask("/", true);
 	turns();
@@ -585,14 +548,14 @@ static void answers_that_lie(void **state)
 	assert_true(t[3]->failed);
 	assert_int_equal(t[3]->got, 0);
 	assert_int_equal(m.client.closed, 1);
-	leave();
+	by_hand_leave();
 }
 
 static void answers_are_cut(void **state)
 {
 	struct talk *a, *b;
 
-	serve_by_hand();
+	by_hand_server(NULL);
 	a = ask("/", true);
 	b = ask("/", false);
 	turns();
@@ -615,7 +578,7 @@ static void answers_are_cut(void **state)
 	turns();
 	assert_true(a->failed);
 	assert_false(a->unprocessed);
-	leave();
+	by_hand_leave();
 }
 
 static void what_was_not_processed(void **state)
@@ -624,7 +587,7 @@ static void what_was_not_processed(void **state)
 	uint8_t payload[8];
 	int i;
 
-	serve_by_hand();
+	by_hand_server(NULL);
 	for (i = 0; i < 3; i++)
 		t[i] = ask("/", true);
 	turns();
@@ -643,7 +606,7 @@ static void what_was_not_processed(void **state)
 	assert_true(t[1]->ended);
 	assert_int_equal(m.client.closed, 1);
 	assert_null(m.client.why);
-	leave();
+	by_hand_leave();
 }
 
 static void heads_of_servers_too_large(void **state)
@@ -652,7 +615,7 @@ static void heads_of_servers_too_large(void **state)
 	size_t len = 0;
 	struct talk *t;
 
-	serve_by_hand();
+	by_hand_server(NULL);
 	t = ask("/", true);
 	turns();
 	block[len++] = 0x88;
@@ -663,7 +626,7 @@ static void heads_of_servers_too_large(void **state)
 	assert_true(t->failed);
 	assert_string_equal(t->why, "http2: headers too large");
 	assert_int_equal(m.client.closed, 0);
-	leave();
+	by_hand_leave();
 }
 
 int main(void)

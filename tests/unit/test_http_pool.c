@@ -64,17 +64,22 @@ static void done(struct http_pool_wait *w, struct http_connection *c, bool fresh
 	a->x->s.owner = a;
 }
 
-static void take(struct asker *a, uint64_t netns)
+static void take_by(struct asker *a, uint64_t netns, enum http_version version)
 {
 	const struct http_pool_key key = {.netns = netns,
 					  .client = scene_addr("10.1.0.1"),
 					  .server = server,
 					  .identity = view_pod(view, netns) ? view_pod(view, netns)->identity : 0,
 					  .port = port,
-					  .version = HTTP_1_1};
+					  .version = version};
 
 	*a = (struct asker){.wait.done = done};
 	http_pool_take(pool, &key, &a->wait);
+}
+
+static void take(struct asker *a, uint64_t netns)
+{
+	take_by(a, netns, HTTP_1_1);
 }
 
 static int accepted(void)
@@ -286,6 +291,66 @@ static void test_another_identity(void **state)
 	close(fd);
 }
 
+/* SETTINGS of a server of HTTP/2, with the requests that it takes at once. */
+static void allow(int fd, uint8_t requests)
+{
+	const uint8_t text[] = {0, 0, 6, 4, 0, 0, 0, 0, 0, /**/ 0, 3, 0, 0, 0, requests};
+
+	assert_int_equal(send(fd, text, sizeof(text), MSG_NOSIGNAL), sizeof(text));
+}
+
+/*
+ * A backend that takes no requests for now: they wait on the connection that there is, and not each on one more. They
+ * go on when it takes some; where it ends instead they are refused, and the next one asks again.
+ */
+static void test_shut(void **state)
+{
+	struct asker a, more[3];
+	int fd;
+
+	take_by(&a, 1001, HTTP_2);
+	fd = accepted();
+	UNTIL(a.calls);
+	allow(fd, 0);
+	UNTIL(a.connection->shut);
+	for (int i = 0; i < 3; i++)
+		take_by(&more[i], 1001, HTTP_2);
+	rest();
+	assert_int_equal(accept4(listening, NULL, NULL, SOCK_CLOEXEC), -1);
+	assert_int_equal(http_pool_count(pool), 1);
+	assert_int_equal(more[0].calls, 0);
+	allow(fd, 3);
+	UNTIL(more[1].calls && a.connection->shut == false);
+	assert_ptr_equal(more[1].connection, a.connection);
+	UNTIL(http_pool_count(pool) == 2); /* the third one is too many for it */
+	close(accepted());
+	for (int i = 0; i < 3; i++) {
+		UNTIL(more[i].calls);
+		if (more[i].x)
+			stream_close(&more[i].x->s, "test");
+	}
+	allow(fd, 0);
+	UNTIL(a.connection->shut);
+	for (int i = 0; i < 2; i++)
+		take_by(&more[i], 1001, HTTP_2);
+	close(fd);
+	for (int i = 0; i < 2; i++) {
+		UNTIL(more[i].calls);
+		assert_int_equal(more[i].reason, ABI_OVERLOADED);
+	}
+	UNTIL(a.failed);
+	stream_close(&a.x->s, "test");
+	UNTIL(!http_pool_count(pool));
+	take_by(&a, 1001, HTTP_2);
+	fd = accepted();
+	UNTIL(a.calls);
+	assert_true(a.fresh);
+	close(fd);
+	UNTIL(a.failed);
+	stream_close(&a.x->s, "test");
+	UNTIL(!http_pool_count(pool));
+}
+
 static void take_in(void)
 {
 	world_update(scene.world);
@@ -334,6 +399,7 @@ int main(void)
 		cmocka_unit_test(test_used_again),	cmocka_unit_test(test_two_pods),
 		cmocka_unit_test(test_nobody),		cmocka_unit_test(test_cancelled),
 		cmocka_unit_test(test_closed_by_the_server), cmocka_unit_test(test_another_identity),
+		cmocka_unit_test(test_shut),
 		cmocka_unit_test(test_drain), /* the last: for ever */
 	};
 

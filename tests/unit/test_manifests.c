@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A real folder with real events. */
 #include <pthread.h>
+#include <sys/ioctl.h>
 
 #include "folder.h"
 
@@ -185,6 +186,68 @@ static void config_map(void **state)
 	assert_int_equal(symlinkat("..2", f.fd, "..tmp") | renameat(f.fd, "..tmp", f.fd, "..data"), 0);
 	expect_changes(&f, false, "new old");
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	end(&f);
+}
+
+/* The kubelet removes the link of a file that is gone behind the rename, when the source may have seen that. */
+static void *remove_link(void *arg)
+{
+	const struct folder *f = arg;
+	int unread = 1;
+
+	while (unread)
+		assert_int_equal(ioctl(f->source->fd, FIONREAD, &unread), 0);
+	assert_int_equal(unlinkat(f->fd, "b.yaml", 0), 0);
+	return NULL;
+}
+
+static void config_map_that_shrinks(void **state)
+{
+	struct folder f;
+	pthread_t thread;
+
+	begin(&f);
+	assert_int_equal(mkdirat(f.fd, "..1", 0755) | mkdirat(f.fd, "..2", 0755), 0);
+	put(&f, "..1/a.yaml", NS("a"));
+	put(&f, "..1/b.yaml", NS("b"));
+	put(&f, "..2/a.yaml", NS("a"));
+	assert_int_equal(symlinkat("..1", f.fd, "..data") | symlinkat("..data/a.yaml", f.fd, "a.yaml") |
+				 symlinkat("..data/b.yaml", f.fd, "b.yaml"), 0);
+	expect_changes(&f, true, "a b");
+	expect_changes(&f, false, "");
+	assert_int_equal(symlinkat("..2", f.fd, "..tmp") | renameat(f.fd, "..tmp", f.fd, "..data"), 0);
+	assert_int_equal(pthread_create(&thread, NULL, remove_link, &f), 0);
+	expect_changes(&f, false, "b");
+	expect_problems(&f, "");
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	/* one that stays is told all the same */
+	assert_int_equal(symlinkat("..data/b.yaml", f.fd, "b.yaml"), 0);
+	expect_changes(&f, false, "");
+	expect_problems(&f, "b.yaml:0  |  | is a link that leads nowhere\n");
+	end(&f);
+}
+
+/* All in one batch: what was deleted is known, and nothing is waited for. */
+static void deleted_beside_a_config_map(void **state)
+{
+	uint64_t least = UINT64_MAX;
+	struct folder f;
+
+	begin(&f);
+	for (unsigned i = 0; i < 20 && least > 100000000; i++) {
+		uint64_t start, took;
+
+		put(&f, "b.yaml", NS("b"));
+		expect_changes(&f, false, "b");
+		assert_int_equal(unlinkat(f.fd, "b.yaml", 0) | symlinkat("x", f.fd, "..tmp") |
+					 renameat(f.fd, "..tmp", f.fd, "..data"), 0);
+		start = clock_ns();
+		expect_changes(&f, false, "b");
+		took = clock_ns() - start;
+		least = took < least ? took : least;
+	}
+	assert_true(least <= 100000000);
 	end(&f);
 }
 
@@ -561,6 +624,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(load_and_follow),
 		cmocka_unit_test(rename_interrupted),
+		cmocka_unit_test(config_map_that_shrinks),
+		cmocka_unit_test(deleted_beside_a_config_map),
 		cmocka_unit_test(writers_and_links),
 		cmocka_unit_test(config_map),
 		cmocka_unit_test(last_good),

@@ -92,6 +92,10 @@ static void wrong(void **state)
 	assert_int_equal(parse("word", NULL), 2);
 	assert_int_equal(parse("--node", NULL), 2);
 	assert_int_equal(parse("--node", "", NULL), 2);
+	assert_int_equal(parse("--node", "a b", NULL), 2);
+	assert_int_equal(parse("--node", "a\n", NULL), 2);
+	assert_int_equal(parse("--node", "a/b", NULL), 2);
+	assert_int_equal(parse("--node", "Worker_1.example", NULL), 0);
 	assert_int_equal(parse("--trust-domain", "Cluster.local", NULL), 2);
 	assert_int_equal(parse("--trust-domain", "a/b", NULL), 2);
 	assert_int_equal(parse("--trust-domain", ".a", NULL), 2);
@@ -102,12 +106,24 @@ static void wrong(void **state)
 	assert_int_equal(parse("--threads", "4x", NULL), 2);
 	assert_int_equal(parse("--log-level", "loud", NULL), 2);
 	assert_int_equal(parse("--log-format", "xml", NULL), 2);
-	assert_int_equal(parse("--manifests", "no/such/folder", NULL), 2);
+	assert_int_equal(parse("--manifests", "", NULL), 2);
 	assert_int_equal(parse("--config", "/nonexistent", NULL), 2);
 	assert_int_equal(parse("--uninstall=1", NULL), 2);
 	assert_int_equal(parse("--probe", "--uninstall", NULL), 2);
 	assert_int_equal(parse("--uninstall", "--probe", NULL), 2);
 	assert_int_equal(parse("--uninstall", "--uninstall", NULL), 0);
+}
+
+/* A folder that is not there is no mistake of the command line: some are made. */
+static void relative(void **state)
+{
+	char here[WIRE_PATH], want[2 * WIRE_PATH];
+
+	assert_non_null(getcwd(here, sizeof(here)));
+	assert_int_equal(parse("--ca-dir", "no/such/folder", "--manifests", ".", NULL), 0);
+	(void)snprintf(want, sizeof(want), "%s/no/such/folder", here);
+	assert_string_equal(o.ca_dir, want);
+	assert_string_equal(o.manifests, here);
 }
 
 static void too_long(void **state)
@@ -158,6 +174,7 @@ int main(void)
 		cmocka_unit_test(words),
 		cmocka_unit_test(names_of_instances),
 		cmocka_unit_test(wrong),
+		cmocka_unit_test(relative),
 		cmocka_unit_test(too_long),
 		cmocka_unit_test(file),
 	};

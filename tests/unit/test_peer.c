@@ -164,6 +164,51 @@ static void server_is_one_that_was_asked_for(void **state)
 	assert_string_equal(verify_server(none, 1, web, 2), CERTS_NO_IDENTITY);
 }
 
+/* A CA in the middle whose certificate has somebody's identity is not him; nor is who may sign certificates or CRLs. */
+static void a_ca_is_nobody(void **state)
+{
+	static const struct {
+		bool constraints, ca; /* basicConstraints: there, CA:TRUE */
+		int usage;	      /* KU_...; 0: no keyUsage */
+		bool leaf;
+	} row[] = {
+		{false, false, 0, true},
+		{true, false, 0, true},
+		{true, false, KU_DIGITAL_SIGNATURE, true},
+		{true, true, 0, false},
+		{true, true, KU_DIGITAL_SIGNATURE, false},
+		{true, true, KU_KEY_CERT_SIGN | KU_CRL_SIGN, false},
+		{false, false, KU_DIGITAL_SIGNATURE | KU_KEY_CERT_SIGN, false},
+		{true, false, KU_DIGITAL_SIGNATURE | KU_CRL_SIGN, false},
+	};
+	const struct san web[] = {{GEN_URI, WEB}};
+	const char *const want[] = {WEB};
+	char id[CERTS_ID];
+
+	for (size_t i = 0; i < array_size(row); i++) {
+		BASIC_CONSTRAINTS *constraints = BASIC_CONSTRAINTS_new();
+		ASN1_BIT_STRING *usage = ASN1_BIT_STRING_new();
+		X509 *x = certificate(web, 1);
+		const char *client, *server;
+
+		constraints->ca = row[i].ca ? 0xff : 0;
+		if (row[i].constraints)
+			assert_int_equal(X509_add1_ext_i2d(x, NID_basic_constraints, constraints, 1, 0), 1);
+		for (int bit = 0; bit < 8; bit++)
+			assert_int_equal(ASN1_BIT_STRING_set_bit(usage, bit, row[i].usage >> (7 - bit) & 1), 1);
+		if (row[i].usage)
+			assert_int_equal(X509_add1_ext_i2d(x, NID_key_usage, usage, 1, 0), 1);
+		client = certs_verify_client(x, TD, id);
+		server = certs_verify_server(x, want, 1);
+		if (!text_equal(client, row[i].leaf ? NULL : CERTS_OF_A_CA) || !text_equal(server, client))
+			fail_msg("row %zu: %s, %s", i, client ? client : "taken", server ? server : "taken");
+		assert_string_equal(id, row[i].leaf ? WEB : "");
+		BASIC_CONSTRAINTS_free(constraints);
+		ASN1_BIT_STRING_free(usage);
+		X509_free(x);
+	}
+}
+
 static void first_identity(void **state)
 {
 	const struct san san[] = {{GEN_URI, "urn:x"}, {GEN_URI, FAR}, {GEN_URI, WEB}};
@@ -184,6 +229,7 @@ int main(void)
 		cmocka_unit_test(extension_twice_is_refused),
 		cmocka_unit_test(extension_that_is_no_names_is_refused),
 		cmocka_unit_test(server_is_one_that_was_asked_for),
+		cmocka_unit_test(a_ca_is_nobody),
 		cmocka_unit_test(first_identity),
 	};
 

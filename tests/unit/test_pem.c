@@ -162,6 +162,30 @@ static void changes_ask_again(void **state)
 	end(&f);
 }
 
+/* Without the file nothing is revoked, but a folder that has gone is no such wish. */
+static void crl_that_goes_with_the_folder(void **state)
+{
+	struct fixture f;
+	char *crl, *read;
+
+	begin_pem(&f);
+	put_roots(&f);
+	crl = pki_crl(&f.root, NULL, 0, NOON - HOUR, NOON + HOUR);
+	dir_put(&f.dir, "crl.pem", crl, 0644);
+	open_pem(&f);
+	assert_int_equal(unlinkat(f.dir.fd, "crl.pem", 0) | unlinkat(f.dir.fd, "roots.pem", 0), 0);
+	settle(&f);
+	read = f.source->crl(f.source);
+	assert_non_null(read);
+	assert_string_equal(read, crl);
+	free(read);
+	put_roots(&f);
+	settle(&f);
+	assert_null(f.source->crl(f.source));
+	free(crl);
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -169,6 +193,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_read_is_named),
 		cmocka_unit_test(one_question_at_a_time),
 		cmocka_unit_test(changes_ask_again),
+		cmocka_unit_test(crl_that_goes_with_the_folder),
 	};
 
 	log_open("test_pem", false, LOG_ERROR);

@@ -23,7 +23,7 @@ static struct scene begin(void)
 	return s;
 }
 
-/* "GET shop.example:80 /path x-a:1 x-a:2"; NULL: it is no HTTP */
+/* "GET shop.example:80 /path x-a:1 x-a:2"; "-" for the host: there is none (HTTP/1.0); NULL: it is no HTTP */
 static enum abi_reason ask(const struct scene *s, const char *line)
 {
 	const struct policy_set *set = world_pod_named(s->world, "shop", "web")->set;
@@ -41,8 +41,8 @@ static enum abi_reason ask(const struct scene *s, const char *line)
 		at = strtok_r(copy, " ", &save);
 		head.method_text = (struct http_text){at, strlen(at)};
 		at = strtok_r(NULL, " ", &save);
-		head.authority = (struct http_text){at, strlen(at)};
-		assert_true(http_host(head.authority, host, &q.host, &port));
+		head.authority = (struct http_text){at, strcmp(at, "-") ? strlen(at) : 0};
+		assert_true(!head.authority.len || http_host(head.authority, host, &q.host, &port));
 		at = strtok_r(NULL, " ", &save);
 		q.path = (struct http_text){at, strlen(at)};
 		while ((at = strtok_r(NULL, " ", &save))) {
@@ -83,6 +83,25 @@ static void operations(void **state)
 	assert_int_equal(ask(&s, "DELETE admin.shop /x"), ABI_DENIED); /* DENY first */
 	assert_int_equal(ask(&s, "GET web /a"), ABI_NONE);
 	assert_int_equal(ask(&s, NULL), ABI_DENIED); /* no HTTP: closed rather than open */
+	scene_free(&s);
+}
+
+/* A request's path comes in one form: so the patterns must, or what they deny would pass. */
+static void escapes(void **state)
+{
+	struct scene s = begin();
+
+	policy(&s, "DENY", "{to: [{operation: {paths: ['/caf%c3%a9', '/%61dmin*', '*%7e', '/u/{*}/%e2%82%ac', '/%', "
+			   "'/a%2fb', '/%zz']}}]}");
+	assert_int_equal(ask(&s, "GET web /caf%C3%A9"), ABI_DENIED);
+	assert_int_equal(ask(&s, "GET web /admin/x"), ABI_DENIED);
+	assert_int_equal(ask(&s, "GET web /home/~"), ABI_DENIED);
+	assert_int_equal(ask(&s, "GET web /u/7/%E2%82%AC"), ABI_DENIED);
+	assert_int_equal(ask(&s, "GET web /caf%C3%A8"), ABI_NONE);
+	policy(&s, "DENY", "{to: [{operation: {methods: [PUT], notPaths: ['/open/%c3%a9', '/plain%']}}]}");
+	assert_int_equal(ask(&s, "PUT web /open/%C3%A9"), ABI_NONE);
+	assert_int_equal(ask(&s, "PUT web /open/%C3%A8"), ABI_DENIED);
+	assert_int_equal(ask(&s, "PUT web /plain%"), ABI_NONE); /* no path of a request, but compared as it is */
 	scene_free(&s);
 }
 
@@ -128,6 +147,17 @@ static void headers(void **state)
 	policy(&s, "DENY", "{when: [{key: 'request.headers[host]', values: [evil]}]}");
 	assert_int_equal(ask(&s, "GET evil / x-team:blue"), ABI_DENIED);
 	assert_int_equal(ask(&s, "GET web / x-team:blue"), ABI_NONE);
+	assert_int_equal(ask(&s, "GET - / x-team:blue"), ABI_NONE);
+	policy(&s, "DENY", "{when: [{key: 'request.headers[host]', notValues: ['*']}]}");
+	assert_int_equal(ask(&s, "GET - / x-team:blue"), ABI_DENIED); /* as with any field that is not there */
+	assert_int_equal(ask(&s, "GET web / x-team:blue"), ABI_NONE);
+	policy(&s, "DENY", "{when: [{key: 'request.headers[nobody]', values: [x]}]}");
+	policy(&s, "ALLOW", "{when: [{key: 'request.headers[host]', values: ['*']}]}");
+	assert_int_equal(ask(&s, "GET - /"), ABI_NOT_ALLOWED);
+	assert_int_equal(ask(&s, "GET web /"), ABI_NONE);
+	policy(&s, "ALLOW", "{when: [{key: 'request.headers[host]', values: ['*']}]}, "
+			    "{to: [{operation: {hosts: ['*']}}]}");
+	assert_int_equal(ask(&s, "GET - /"), ABI_NOT_ALLOWED);
 	scene_free(&s);
 }
 
@@ -183,8 +213,12 @@ static void changes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(operations), cmocka_unit_test(templates), cmocka_unit_test(headers),
-		cmocka_unit_test(unknown),    cmocka_unit_test(changes),
+		cmocka_unit_test(operations),
+		cmocka_unit_test(escapes),
+		cmocka_unit_test(templates),
+		cmocka_unit_test(headers),
+		cmocka_unit_test(unknown),
+		cmocka_unit_test(changes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

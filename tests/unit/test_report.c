@@ -84,14 +84,13 @@ static int teardown(void **state)
 	return 0;
 }
 
-static json_t *ask(struct stage *g, const char *command, const char *key, const char *value)
+/* `request` is taken. */
+static json_t *asked(struct stage *g, const char *command, json_t *request)
 {
-	json_t *request = json_object(), *ret;
 	struct text t = {0};
 	struct answer *a;
+	json_t *ret;
 
-	if (key)
-		json_object_set_new(request, key, json_string(value));
 	a = report_ask(&g->report, command, request);
 	while (a->more(a, &t) > 0)
 		;
@@ -102,6 +101,15 @@ static json_t *ask(struct stage *g, const char *command, const char *key, const 
 		fail_msg("not JSON: %s", t.data);
 	text_free(&t);
 	return ret;
+}
+
+static json_t *ask(struct stage *g, const char *command, const char *key, const char *value)
+{
+	json_t *request = json_object();
+
+	if (key)
+		json_object_set_new(request, key, json_string(value));
+	return asked(g, command, request);
 }
 
 static const char *string_of(const json_t *o, const char *key)
@@ -133,6 +141,10 @@ static json_t *list_of(const json_t *o, const char *key, size_t size)
 
 static void pods(void **state)
 {
+	static const struct {
+		const char *command, *key;
+	} no_names[] = {{"pods", "pod"},	 {"policy", "pod"},  {"connections", "pod"},
+			{"services", "service"}, {"routes", "route"}, {"gateways", "gateway"}};
 	json_t *a = ask(*state, "pods", NULL, NULL), *p = json_array_get(list_of(a, "pods", 3), 1);
 
 	assert_string_equal(string_of(p, "pod"), "shop/web1");
@@ -153,6 +165,11 @@ static void pods(void **state)
 	a = ask(*state, "pods", "pod", "shop/nobody");
 	assert_non_null(strstr(string_of(a, "error"), "no pod shop/nobody"));
 	json_decref(a);
+	for (size_t i = 0; i < array_size(no_names); i++) {
+		a = asked(*state, no_names[i].command, json_pack("{s:o}", no_names[i].key, json_integer(7)));
+		assert_non_null(strstr(string_of(a, "error"), "must be a text"));
+		json_decref(a);
+	}
 }
 
 static void services(void **state)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A client's connection to a Service that is looked into: what is spoken on it, and who serves it then. */
-#include "site.h"
+#include "serves.h"
 
 #define PORT 8080
 #define OK(body) "HTTP/1.1 200 OK\r\nContent-Length: " body "\r\n\r\n"
@@ -339,6 +339,163 @@ static void test_tcp_route(void **state)
 	assert_true(nobody_dialled(one));
 }
 
+/* ------------------------------------------------------------------ rest */
+
+static struct rest *resting(void)
+{
+	return container_of(site.rests.next, struct rest, link);
+}
+
+/* A client that was answered once and says nothing any more. */
+static struct raw rests(struct raw *s)
+{
+	struct raw c;
+
+	service("http", false);
+	c = client();
+	*s = asks(&c, one);
+	UNTIL(site.rest_count == 1);
+	rest();
+	return c;
+}
+
+/* What stays of it says the same; what it says next is heard as ever, however it comes. */
+static void test_rests_and_wakes(void **state)
+{
+	static const char *const said[][2] = {{GET("/a"), ""}, {"GE", "T /a HTTP/1.1\r\nHost: web.shop\r\n\r\n"}};
+	struct relay_row row;
+	struct raw c, s;
+	uint64_t opened = 0;
+
+	c = rests(&s);
+	for (unsigned i = 0; i < array_size(said); i++) {
+		assert_true(list_empty(&site.serves));
+		assert_int_equal(site.relay_count, 1);
+		rest_row(resting(), &row);
+		opened = i ? opened : row.opened_ns;
+		assert_true(row.kind == RELAY_HTTP && row.open && row.opened_ns && row.opened_ns == opened);
+		assert_int_equal(row.netns, 1001);
+		assert_int_equal(row.client_port, 4711);
+		assert_int_equal(row.tuple.src_port, 4711);
+		assert_int_equal(row.server_port, 80);
+		assert_int_equal(row.requests, i + 1);
+		assert_int_equal(row.received, 2 * (i + 1));
+		assert_string_equal(row.waits, "nothing");
+		raw_forget(&c);
+		raw_forget(&s);
+		raw_say(&c, said[i][0]);
+		UNTIL(!site.rest_count);
+		raw_say(&c, said[i][1]);
+		answers(&s, &c);
+		rest();
+		serve_row(first(), &row);
+		assert_int_equal(row.requests, i + 2);
+		assert_int_equal(row.received, 2 * (i + 2));
+		assert_true(row.opened_ns == opened && row.service == first()->caller.service && row.service);
+		UNTIL(site.rest_count == 1);
+	}
+	raw_close(&s);
+	over(&c);
+	assert_int_equal(site.rest_count, 0);
+	assert_int_equal(site.requests, 3);
+}
+
+/* Its end, from whichever side it comes, and time. */
+static void test_ends_at_rest(void **state)
+{
+	uint64_t gone = site.reasons[ABI_POD_GONE], was_reset = site.reasons[ABI_RESET];
+	struct raw c, s;
+
+	c = rests(&s); /* its FIN */
+	assert_int_equal(shutdown(c.fd, SHUT_WR), 0);
+	UNTIL(raw_over(&c));
+	assert_true(c.ended);
+	over(&c);
+	raw_close(&s);
+	assert_int_equal(site.reasons[ABI_RESET], was_reset);
+	c = rests(&s); /* its reset */
+	raw_reset(&c);
+	UNTIL(!site.relay_count);
+	raw_close(&s);
+	assert_int_equal(site.reasons[ABI_RESET], was_reset + 1);
+	c = rests(&s); /* its pod goes, not another's */
+	serves_end(&site, 4711, ABI_POD_GONE, NULL);
+	rest();
+	assert_int_equal(site.rest_count, 1);
+	serves_end(&site, 1001, ABI_POD_GONE, NULL);
+	assert_int_equal(site.rest_count, 0);
+	assert_int_equal(site.reasons[ABI_POD_GONE], gone + 1);
+	UNTIL(raw_over(&c));
+	assert_true(c.reset);
+	raw_close(&s);
+	over(&c);
+	c = rests(&s); /* too long */
+	site.rests_over.due(&site.rests_over);
+	rest();
+	assert_int_equal(site.rest_count, 1);
+	resting()->until_ns = 1;
+	site.rests_over.due(&site.rests_over);
+	UNTIL(raw_over(&c));
+	assert_true(c.ended);
+	assert_int_equal(site.rest_count, 0);
+	raw_close(&s);
+	over(&c);
+}
+
+/* As one that does not rest: it ends, but a request that crosses it is answered. */
+static void test_drain_at_rest(void **state)
+{
+	struct raw c, s;
+
+	for (int asks_once_more = 0; asks_once_more < 2; asks_once_more++) {
+		c = rests(&s);
+		raw_forget(&c);
+		raw_forget(&s);
+		serves_drain(&site);
+		assert_int_equal(site.rest_count, 0);
+		if (asks_once_more) {
+			raw_say(&c, GET("/a"));
+			answers(&s, &c);
+			assert_true(strcasestr(c.text, "connection: close") != NULL);
+		}
+		UNTIL(raw_over(&c));
+		assert_true(c.ended);
+		raw_close(&s);
+		over(&c);
+	}
+}
+
+/* Before its first byte, with a part of a head, with a request under way. */
+static void test_does_not_rest(void **state)
+{
+	uint64_t until = clock_ns() + 2500 * MS;
+	struct raw c[3], s;
+
+	service("http", false);
+	c[0] = client(); /* says nothing */
+	c[1] = client();
+	raw_say(&c[1], "GET /half HTTP/1.1\r\n");
+	c[2] = client();
+	raw_say(&c[2], GET("/a"));
+	s = server(one);
+	HEARS(&s, "GET /a ");
+	while (clock_ns() < until)
+		turn(MS);
+	assert_int_equal(site.rest_count, 0);
+	assert_int_equal(site.relay_count, 3);
+	answers(&s, &c[2]);
+	UNTIL(site.rest_count == 1);
+	raw_say(&c[1], "Host: web.shop\r\n\r\n");
+	HEARS(&s, "GET /half ");
+	raw_say(&s, OK("4") "half");
+	HEARS(&c[1], "\r\n\r\nhalf");
+	raw_close(&s);
+	for (unsigned i = 0; i < 3; i++)
+		raw_close(&c[i]);
+	UNTIL(!site.relay_count);
+	rest();
+}
+
 /* ------------------------------------------------------------------ all of them */
 
 static void test_ends(void **state)
@@ -411,18 +568,9 @@ static int each_setup(void **state)
 	return r;
 }
 
-static void relay_end_one(struct list *l, void *arg)
-{
-	relay_close(container_of(l, struct relay, link), ABI_RESET, "the test is over");
-}
-
 static void clear(void)
 {
-	serves_end(&site, 0, ABI_RESET, "the test is over");
-	list_visit(&site.relays, relay_end_one, NULL);
-	loop_disarm(loop, &site.stalls);
-	rest();
-	exchanges_free(&site);
+	serves_over();
 	close(one);
 	if (two >= 0)
 		close(two);
@@ -445,6 +593,10 @@ int main(void)
 		SITE_TEST(test_untold),
 		SITE_TEST(test_another),
 		SITE_TEST(test_tcp_route),
+		SITE_TEST(test_rests_and_wakes),
+		SITE_TEST(test_ends_at_rest),
+		SITE_TEST(test_drain_at_rest),
+		SITE_TEST(test_does_not_rest),
 		SITE_TEST(test_ends),
 		SITE_TEST(test_drain),
 		SITE_TEST(test_service_goes),

@@ -19,6 +19,10 @@ struct server {
 	uint16_t port;
 	unsigned accepted, asked, closed;
 	bool refuses; /* RST instead of a handshake */
+	unsigned most;	/* streams of a connection; 0: 200 */
+	bool by_hand;	/* no HTTP/2 of ours: tls[] says what a test wants, and hears nothing */
+	bool waits;   /* with the handshake, until it is told */
+	int waiting;  /* who has come meanwhile; -1: nobody */
 	const char *identity;
 	struct stream *tls[16];
 	struct hbone *hbone[16];
@@ -60,28 +64,47 @@ static void tls_ready(struct stream *s, unsigned happened)
 {
 	if (happened & STREAM_FAILED)
 		stream_close(s, s->why);
+	else if (happened & STREAM_OPEN && server.by_hand)
+		server.tls[server.count++] = s;
 	else if (happened & STREAM_OPEN)
-		server.hbone[server.count++] = hbone_server(thread, s, NULL, &events, NULL);
+		server.hbone[server.count++] =
+			hbone_server(thread, s, &(struct hbone_limits){.streams = server.most}, &events, NULL);
 }
 
-static void accept_ready(struct loop_watch *w, uint32_t happened)
+/* SETTINGS by hand, with the streams that it takes. */
+static void allow(unsigned char streams)
+{
+	uint8_t text[] = {0, 0, 6, 4, 0, 0, 0, 0, 0, /**/ 0, 3, 0, 0, 0, streams};
+	struct stream_bytes run = {.data = text, .len = sizeof(text)};
+
+	assert_int_equal(stream_write(server.tls[server.count - 1], &run, 1), sizeof(text));
+}
+
+static void welcome(int fd)
 {
 	struct tls_plan plan = {.server = true, .deadline_ns = 10000 * MS};
 	const char *why;
-	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC);
 	struct stream *s;
 
-	assert_true(fd >= 0);
-	server.accepted++;
-	if (server.refuses) {
-		reset(fd);
-		return;
-	}
 	plan.ctx = certs_server(f.certs, server.identity, &why);
 	assert_non_null(plan.ctx);
 	s = tls_stream(thread, sock_stream(thread, fd), &plan);
 	SSL_CTX_free(plan.ctx);
 	s->ready = tls_ready;
+}
+
+static void accept_ready(struct loop_watch *w, uint32_t happened)
+{
+	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC);
+
+	assert_true(fd >= 0);
+	server.accepted++;
+	if (server.refuses)
+		reset(fd);
+	else if (server.waits)
+		server.waiting = fd;
+	else
+		welcome(fd);
 }
 
 /* ------------------------------------------------------------------ this node */
@@ -166,7 +189,7 @@ static int test_setup(void **state)
 	thread = plan.control = thread_control(loop);
 	need(&f, WEB);
 	need(&f, DB);
-	server = (struct server){.identity = DB};
+	server = (struct server){.identity = DB, .waiting = -1};
 	server.watch = (struct loop_watch){.fd = listener(AF_INET, &server.addr, &server.port, 64),
 					   .events = EPOLLIN,
 					   .ready = accept_ready};
@@ -218,23 +241,31 @@ static void test_one_connection_for_all(void **state)
 	assert_int_equal(tunnels_count(tunnels), 1);
 }
 
-/* Two identities, two generations of an address, two source addresses: never one connection. */
+/* Two identities, generations of an address, source addresses, pods that speak: never one connection. */
 static void test_what_is_not_shared(void **state)
 {
-	struct tunnel_key key = key_of(WEB), other = key_of(DB), next = key_of(WEB), from = key_of(WEB);
+	struct tunnel_key key = key_of(WEB), other = key_of(DB), next = key_of(WEB), from = key_of(WEB),
+			  pod = key_of(WEB), server_is = key_of(WEB);
 
 	next.generation = 2;
 	assert_int_equal(addr_parse("127.0.0.77", &from.from), 0);
+	pod.netns = NETNS + 1;
 	ask(0, &key);
 	ask(1, &other);
 	ask(2, &next);
 	ask(3, &from);
-	for (unsigned i = 0; i < 4; i++)
+	ask(4, &pod);
+	for (unsigned i = 0; i < 5; i++)
 		UNTIL(waiter[i].open);
-	assert_int_equal(server.accepted, 4);
-	for (unsigned i = 0; i < 4; i++)
+	assert_int_equal(server.accepted, 5);
+	for (unsigned i = 0; i < 5; i++)
 		for (unsigned k = 0; k < i; k++)
 			assert_ptr_not_equal(hbone_of(waiter[i].stream), hbone_of(waiter[k].stream));
+	/* who expects somebody else there does not take what stands */
+	server_is.server = WEB;
+	ask(5, &server_is);
+	UNTIL(waiter[5].why);
+	assert_string_equal(waiter[5].why, CERTS_OTHER_IDENTITY);
 }
 
 static void test_more_streams_than_one_carries(void **state)
@@ -247,6 +278,76 @@ static void test_more_streams_than_one_carries(void **state)
 		UNTIL(waiter[i].open);
 	assert_int_equal(server.accepted, 2);
 	assert_int_equal(tunnels_count(tunnels), 2);
+}
+
+/* What is too many comes back, once: whoever asks then is put where there is room. */
+static void test_a_server_of_few_streams(void **state)
+{
+	struct tunnel_key key = key_of(WEB);
+	unsigned stand = 0;
+
+	server.most = 2;
+	for (unsigned i = 0; i < 12; i++)
+		ask(i, &key);
+	for (unsigned i = 0; i < 12; i++) {
+		UNTIL(waiter[i].open || waiter[i].failed);
+		stand += waiter[i].open;
+		if (waiter[i].open)
+			continue;
+		assert_string_equal(waiter[i].why, HBONE_UNPROCESSED);
+		stream_close(waiter[i].stream, NULL);
+		ask(i, &key);
+	}
+	assert_int_equal(stand, 2);
+	for (unsigned i = 0; i < 12; i++)
+		UNTIL(waiter[i].open || waiter[i].failed);
+	assert_int_equal(server.accepted, 6);
+	for (unsigned i = 12; i < 18; i++)
+		ask(i, &key);
+	assert_int_equal(tunnels_count(tunnels), 9); /* all that are needed at once */
+	for (unsigned i = 0; i < 18; i++) {
+		UNTIL(waiter[i].open || waiter[i].failed);
+		assert_true(waiter[i].open);
+	}
+	assert_int_equal(server.accepted, 9);
+}
+
+/*
+ * It takes none for now: who comes waits, on no other connection, and is served when it takes some again. Where it ends
+ * instead he is refused; the next one is asked by one connection, whoever waits.
+ */
+static void test_a_server_of_no_streams(void **state)
+{
+	struct tunnel_key key = key_of(WEB);
+
+	server.by_hand = true;
+	ask(0, &key);
+	UNTIL(server.count == 1);
+	assert_non_null(waiter[0].stream);
+	allow(0);
+	UNTIL(!hbone_free(hbone_of(waiter[0].stream)));
+	for (unsigned i = 1; i < 20; i++)
+		ask(i, &key);
+	rest();
+	assert_int_equal(server.accepted, 1);
+	assert_null(waiter[1].stream);
+	assert_null(waiter[1].why);
+	allow(20);
+	for (unsigned i = 1; i < 20; i++)
+		UNTIL(waiter[i].stream);
+	assert_int_equal(server.accepted, 1);
+	let_go(20);
+	allow(0);
+	rest();
+	for (unsigned i = 0; i < 5; i++)
+		ask(i, &key);
+	stream_close(server.tls[0], NULL);
+	for (unsigned i = 0; i < 5; i++) {
+		UNTIL(waiter[i].why);
+		assert_string_equal(waiter[i].why, HBONE_SHUT);
+	}
+	assert_int_equal(server.accepted, 1);
+	UNTIL(!tunnels_count(tunnels));
 }
 
 /* All who wait hear why; nothing is left of the attempt, and the next one tries again. */
@@ -278,6 +379,57 @@ static void test_the_wrong_server(void **state)
 	assert_null(waiter[0].stream);
 	assert_string_equal(waiter[0].why, CERTS_OTHER_IDENTITY);
 	assert_int_equal(server.asked, 0);
+}
+
+/* The control thread reads other roots, or a CRL. */
+static void believe(X509 *root, char *crl)
+{
+	if (root)
+		f.fake.roots[f.fake.root_count++] = root;
+	free(f.fake.crl);
+	f.fake.crl = crl;
+	f.fake.source.changed(&f.fake.source);
+	tunnels_trust_changed(tunnels);
+}
+
+static char *revoked(const char *spiffe)
+{
+	const char *why;
+	SSL_CTX *ctx = certs_server(f.certs, spiffe, &why);
+	const X509 *leaf = SSL_CTX_get0_certificate(ctx);
+	char *crl = pki_crl(&f.fake.ca, &leaf, 1, NOON - HOUR, NOON + HOUR);
+
+	SSL_CTX_free(ctx);
+	return crl;
+}
+
+/*
+ * What is believed changes while the server makes us wait in the handshake, which goes on with what was believed when
+ * it began. Who is good gets in, though his intermediate was never seen before; who was revoked meanwhile does not.
+ */
+static void test_trust_changes_in_the_handshake(void **state)
+{
+	struct ca_pair second = pki_root("second");
+	struct tunnel_key key = key_of(WEB);
+
+	for (unsigned i = 0; i < 2; i++) {
+		server.waits = true;
+		ask(i, &key);
+		UNTIL(server.waiting >= 0);
+		believe(i ? NULL : second.cert, i ? revoked(DB) : NULL);
+		server.waits = false;
+		welcome(server.waiting);
+		server.waiting = -1;
+		UNTIL(waiter[i].open || waiter[i].why);
+		assert_true(i || waiter[i].open);
+		if (!i)
+			let_go(1);
+		tunnels_pod_gone(tunnels, NETNS);
+		UNTIL(!tunnels_count(tunnels) && server.count == i + 1 && server.closed == i + 1);
+	}
+	assert_null(waiter[1].stream);
+	assert_string_equal(waiter[1].why, CERTS_REVOKED);
+	pki_free(&second);
 }
 
 /* A pod that has just come: its certificate is waited for, for a while. */
@@ -369,8 +521,11 @@ int main(void)
 		TEST(test_one_connection_for_all),
 		TEST(test_what_is_not_shared),
 		TEST(test_more_streams_than_one_carries),
+		TEST(test_a_server_of_few_streams),
+		TEST(test_a_server_of_no_streams),
 		TEST(test_failure_is_everybodys),
 		TEST(test_the_wrong_server),
+		TEST(test_trust_changes_in_the_handshake),
 		TEST(test_no_certificate_yet),
 		TEST(test_the_pod_has_gone),
 		TEST(test_the_source_has_gone),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* weftctl: command line, tables, units; and that help, completion files, man page and docs follow the one table. */
 #include <errno.h>
+#include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -128,6 +129,10 @@ static void bad_lines(void **state)
 		"issue --to x",
 		"certs x",
 		"version now",
+		"pods a/b\xff",
+		"services a/\x1b[2J",
+		"explain a/b \xff",
+		"explain a/b \xe2\x80\xae:1",
 	};
 
 	/* one line each on stderr, seen in the log of a failing run only */
@@ -353,6 +358,18 @@ static void fill_odd(struct grid *g)
 	grid_add(g, "\xc3\xa4");
 }
 
+static void fill_wide(struct grid *g)
+{
+	grid_add(g, "\u4e16\u754c\u4e16\u754c\u4e16\u754c"); /* two columns each */
+	grid_add(g, "1");
+	grid_add(g, "e\u0301"); /* an accent of its own has none */
+	grid_add(g, "x");
+	grid_add(g, "\u202egnp\u202c");
+	grid_add(g, "2");
+	grid_add(g, "a\u200bb");
+	grid_add(g, "x");
+}
+
 static void expect_table(unsigned width, bool utf8, void (*fill)(struct grid *g), const char *expected)
 {
 	char *got = print(width, utf8, fill);
@@ -380,6 +397,44 @@ static void tables(void **state)
 	expect_table(0, true, fill_odd,
 		     "NAME      N  WHERE        X\n"
 		     "tab?here  1  ?[2Jgone???  \xc3\xa4\n");
+}
+
+static void odd_widths(void **state)
+{
+	assert_non_null(setlocale(LC_CTYPE, "C.UTF-8"));
+	expect_table(0, true, fill_wide,
+		     "NAME          N  WHERE  X\n"
+		     "\u4e16\u754c\u4e16\u754c\u4e16\u754c  1  e\u0301      x\n"
+		     "???gnp???     2  a???b  x\n");
+	expect_table(23, true, fill_wide,
+		     "NAME        N  WHERE  X\n"
+		     "\u4e16\u754c\u4e16\u754c\u2026   1  e\u0301      x\n"
+		     "???gnp???   2  a???b  x\n");
+	setlocale(LC_CTYPE, "C");
+}
+
+static void expect_screen(unsigned width, unsigned height, const char *text, const char *expected)
+{
+	char *data = NULL;
+	size_t len;
+	struct ctl c = {.width = width, .height = height, .out = open_memstream(&data, &len)};
+
+	screen_print(&c, text, strlen(text));
+	fclose(c.out);
+	assert_string_equal(data, expected);
+	free(data);
+}
+
+static void screens(void **state)
+{
+	expect_screen(80, 0, "a\nb\nc\nd\n", "a\nb\nc\nd\n");
+	expect_screen(80, 5, "a\nb\nc\nd\n", "a\nb\nc\nd\n");
+	expect_screen(80, 4, "a\nb\nc\nd\n", "a\nb\n2 more lines: make the terminal higher\n");
+	expect_screen(80, 1, "a\nb\nc\n", "3 more lines: make the terminal higher\n");
+	expect_screen(4, 4, "\033[H\033[J\033[1mabcd\033[0m\nb\nc\n", "\033[H\033[J\033[1mabcd\033[0m\nb\nc\n");
+	expect_screen(4, 4, "abcd\nefghi\nc\n", "abcd\n2 more lines: make the terminal higher\n");
+	expect_screen(4, 4, "a\nb\nefghijklmnop\n", "a\nb\n1 more line: make the terminal higher\n");
+	expect_screen(80, 24, "", "");
 }
 
 /* Whatever the width: no line is wider, unless all is at its least; and the columns stand one below the other. */
@@ -468,6 +523,8 @@ int main(void)
 		cmocka_unit_test(not_running),
 		cmocka_unit_test(nothing_forgotten),
 		cmocka_unit_test(tables),
+		cmocka_unit_test(odd_widths),
+		cmocka_unit_test(screens),
 		cmocka_unit_test(widths),
 		cmocka_unit_test(units),
 		cmocka_unit_test(durations),

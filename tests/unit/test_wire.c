@@ -412,6 +412,15 @@ static void bad_pairs(void **state)
 	assert_null(wire_pairs_next(got->pod.labels, NULL));
 }
 
+static void annotations(void **state)
+{
+	assert_null(wire_annotation_words("weft.io/splice", "off"));
+	assert_null(wire_annotation_words("weft.io/other", "x"));
+	assert_string_equal(wire_annotation_words("weft.io/proxy", "off"), "\"auto\" or \"always\"");
+	assert_string_equal(wire_annotation_words("weft.io/fail-open", ""), "\"true\" or \"false\"");
+	assert_string_equal(wire_annotation_words("weft.io/egress", "registry_only"), "\"any\" or \"registry-only\"");
+}
+
 static void pairs_are_walked(void **state)
 {
 	const char *s;
@@ -485,6 +494,7 @@ int main(void)
 		TEST(texts_that_do_not_end),
 		TEST(counts_that_are_too_large),
 		TEST(bad_pairs),
+		TEST(annotations),
 		TEST(pairs_are_walked),
 		TEST(pairs_fill_to_the_brim),
 	};

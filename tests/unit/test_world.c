@@ -281,6 +281,13 @@ static void services_by_pods(void **state)
 	assert_int_equal(front(&s, "fd00:96::1", 80)->count, 1);
 	assert_string_equal(problem(&s), "");
 	assert_int_not_equal(f->number, front(&s, "fd00:96::1", 80)->number);
+	/* it has finished, and nobody has released it yet */
+	scene_yaml(s.store,
+		   "apiVersion: v1\nkind: Pod\nmetadata: {name: bare, namespace: shop, labels: {app: web, tier: '1'}}\n"
+		   "spec: {containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}\n"
+		   "status: {phase: Succeeded, podIP: 10.1.0.1}\n");
+	update(&s);
+	assert_int_equal(f->count, 0);
 	/* another label: selected no more */
 	scene_yaml(s.store,
 		   "apiVersion: v1\nkind: Pod\nmetadata: {name: bare, namespace: shop, labels: {app: web, tier: '2'}}\n"

@@ -33,7 +33,7 @@ struct side {
 	unsigned apps;
 	struct hbone_request ask; /* the last one: texts below */
 	char text[4][HBONE_HEADER + 1];
-	unsigned asked, draining, closed;
+	unsigned asked, draining, closed, settled;
 	int answer; /* of asked(): 200, another status, 0: later */
 	uint64_t send;
 	bool finish, sleeping;
@@ -195,6 +195,11 @@ static void on_draining(struct hbone *h)
 	((struct side *)hbone_owner(h))->draining++;
 }
 
+static void on_settled(struct hbone *h)
+{
+	((struct side *)hbone_owner(h))->settled++;
+}
+
 static void on_closed(struct hbone *h, const char *why)
 {
 	struct side *side = hbone_owner(h);
@@ -205,7 +210,8 @@ static void on_closed(struct hbone *h, const char *why)
 	side->h = NULL;
 }
 
-static const struct hbone_events side_events = {.asked = on_asked, .draining = on_draining, .closed = on_closed};
+static const struct hbone_events side_events = {
+	.asked = on_asked, .settled = on_settled, .draining = on_draining, .closed = on_closed};
 
 /* Opens tunnel `number`; the first is 1. */
 static inline struct app *scene_connect(struct scene *s, unsigned number)
@@ -306,6 +312,8 @@ static inline void scene_end(struct scene *s)
 	side_end(&s->server);
 	scene_turns(s);
 	buf_pool_free(&s->thread.pool); /* asserts that nothing is lent */
+	for (unsigned i = 0; i < SLAB_COUNT; i++)
+		slab_end(&s->thread.slab[i], &s->thread.pages);
 	pages_free(&s->thread.pages);	/* the same */
 	free(s->thread.scratch[SCRATCH_FRAME]);
 	loop_free(s->thread.loop);

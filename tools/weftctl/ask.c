@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "grid.h"
 #include "wire.h"
 
 #define SUPERVISOR_MS 15000 /* it gives the worker 5 s to enrol a pod */
@@ -19,17 +20,15 @@
 
 void ctl_error(const char *fmt, ...)
 {
-	char *text = NULL;
+	char *text, *safe;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	text = mem_vformat(fmt, ap);
 	va_end(ap);
-	for (char *p = text; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = ' ';
-	fprintf(stderr, "weftctl: %s\n", text);
+	safe = grid_safe(text);
+	fprintf(stderr, "weftctl: %s\n", safe);
+	free(safe);
 	free(text);
 }
 
@@ -237,16 +236,36 @@ json_t *ask_request(const char *command, const char *key, const struct args *a)
 	return r;
 }
 
-int ask_fetch(const struct ctl *c, json_t *request, json_t **ret)
+static int printed(const struct ctl *c, json_t **ret)
 {
-	int err = ask_worker_said(c, request, ret);
-
-	if (err || !c->json)
-		return err;
+	if (!c->json)
+		return CTL_DONE;
 	ask_print_json(c, *ret);
 	json_decref(*ret);
 	*ret = NULL;
 	return CTL_DONE;
+}
+
+int ask_fetch(const struct ctl *c, json_t *request, json_t **ret)
+{
+	int err = ask_worker_said(c, request, ret);
+
+	return err ? err : printed(c, ret);
+}
+
+int ask_named(const struct ctl *c, const struct ask_name *n, json_t *request, json_t **ret)
+{
+	int err = ask_worker_said(c, request, ret);
+
+	if (err)
+		return err;
+	if (n->name && !json_array_size(json_object_get(*ret, n->array))) {
+		ctl_error("there is no %s %s%s See `weftctl status`", n->what, n->name, n->doubt);
+		json_decref(*ret);
+		*ret = NULL;
+		return CTL_FAILED;
+	}
+	return printed(c, ret);
 }
 
 const char *string_of(const json_t *o, const char *key)

@@ -4,6 +4,7 @@
  * drift; docs/man/weftctl.1 is compared with it by a unit test.
  */
 #include "ctl.h"
+#include "grid.h"
 #include "unit.h"
 
 #include <stdlib.h>
@@ -194,6 +195,7 @@ static unsigned resolve(char *const *word, unsigned words, const struct command 
 
 static int unknown(const char *word, const char *next)
 {
+	struct text_guess guess = {.word = word};
 	size_t len = strlen(word);
 
 	for (const struct command *k = commands; k->name; k++) {
@@ -203,7 +205,14 @@ static int unknown(const char *word, const char *next)
 			  text_equal(word, "pod") ? "add or del" : "on or off", word);
 		return CTL_USAGE;
 	}
-	ctl_error("unknown command \"%s\": see `weftctl help`", word);
+	for (const struct command *k = commands; k->name; k++)
+		if (!strchr(k->name, ' ') && !k->hidden)
+			text_guess(&guess, k->name);
+	if (guess.meant)
+		ctl_error("unknown command \"%s\": did you mean `weftctl %s`? See `weftctl help`", word,
+			  guess.meant);
+	else
+		ctl_error("unknown command \"%s\": see `weftctl help`", word);
 	return CTL_USAGE;
 }
 
@@ -328,6 +337,20 @@ static int take_option(struct ctl *c, struct args *a, struct reader *r, char *wo
 	return CTL_DONE;
 }
 
+/* A name that is no text cannot be asked for: it would not get into the question, which then asks for all. */
+static const char *no_text(const struct args *a)
+{
+	for (unsigned i = 0; i < a->words; i++) {
+		char *safe = grid_safe(a->word[i]);
+		bool same = text_equal(safe, a->word[i]);
+
+		free(safe);
+		if (!same)
+			return a->word[i];
+	}
+	return NULL;
+}
+
 /* "NAMESPACE/NAME", where the command's first word is one. */
 static bool well_named(const struct args *a)
 {
@@ -342,6 +365,7 @@ static bool well_named(const struct args *a)
 static int complete_enough(const struct ctl *c, const struct args *a)
 {
 	const struct command *k = a->command;
+	const char *wrong = no_text(a);
 
 	if (a->words < k->least) {
 		ctl_error("%s needs %s: see `weftctl help %s`", k->name, k->words, k->name);
@@ -350,6 +374,10 @@ static int complete_enough(const struct ctl *c, const struct args *a)
 	if (a->words > k->most) {
 		ctl_error("%s: \"%s\" is one word too many: see `weftctl help %s`", k->name, a->word[k->most],
 			  k->name);
+		return CTL_USAGE;
+	}
+	if (wrong) {
+		ctl_error("%s: \"%s\" has characters that no name has; see `weftctl help %s`", k->name, wrong, k->name);
 		return CTL_USAGE;
 	}
 	if (!well_named(a)) {

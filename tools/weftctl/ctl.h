@@ -29,6 +29,7 @@ struct ctl {
 	bool colour;	/* the output is a terminal that wants it */
 	bool utf8;	/* it shows UTF-8 */
 	unsigned width; /* columns; 0: lines are not cut */
+	unsigned height; /* rows; 0: as many as there are */
 	FILE *out;
 };
 
@@ -114,6 +115,11 @@ int pod_splice_on(const struct ctl *c, const struct args *a);
 int pod_splice_off(const struct ctl *c, const struct args *a);
 int completion_run(const struct ctl *c, const struct args *a);
 
+/* ------------------------------------------------------------------ screen.c */
+
+/* As many whole lines as the terminal has rows for, and how many are left out; all, where it has no height. */
+void screen_print(const struct ctl *c, const char *data, size_t len);
+
 /* ------------------------------------------------------------------ ask.c: the two sockets */
 
 struct wire;
@@ -138,6 +144,13 @@ void ask_print_json(const struct ctl *c, const json_t *answer); /* as it is */
 json_t *ask_request(const char *command, const char *key, const struct args *a);
 /* As ask_worker_said; with -o json it prints as well. CTL_DONE with *ret NULL: there is nothing left to do. */
 int ask_fetch(const struct ctl *c, json_t *request, json_t **ret) must_check;
+/* The same of what may have been named: where it is not there that is an error, with -o json too. */
+struct ask_name {
+	const char *name;  /* NULL: all are asked for */
+	const char *array; /* of the answer, which is empty then */
+	const char *what, *doubt; /* "there is no WHAT NAME DOUBT" */
+};
+int ask_named(const struct ctl *c, const struct ask_name *n, json_t *request, json_t **ret) must_check;
 const char *string_of(const json_t *o, const char *key); /* "": none */
 uint64_t number_of(const json_t *o, const char *key);	 /* 0: none, or less */
 

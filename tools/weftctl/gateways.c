@@ -43,19 +43,18 @@ int gateways_list(const struct ctl *c, const struct args *a)
 		{"PROTOCOL", GRID_LEFT},   {"ACCEPTED", GRID_LEFT},   {"RESOLVED", GRID_LEFT},
 		{"PROGRAMMED", GRID_LEFT}, {"ROUTES", GRID_RIGHT},    {"MESSAGE", GRID_CUT},
 	};
+	const struct ask_name name = {.name = a->words ? a->word[0] : NULL,
+				      .array = "gateways",
+				      .what = "Gateway",
+				      .doubt = ": was it rejected?"};
 	json_t *answer, *gateway, *listener;
 	struct grid g;
 	size_t i, k;
 	int err;
 
-	err = ask_fetch(c, ask_request("gateways", "gateway", a), &answer);
+	err = ask_named(c, &name, ask_request("gateways", "gateway", a), &answer);
 	if (err || !answer)
 		return err;
-	if (a->words && !json_array_size(json_object_get(answer, "gateways"))) {
-		ctl_error("there is no Gateway %s: was it rejected? See `weftctl status`", a->word[0]);
-		json_decref(answer);
-		return CTL_FAILED;
-	}
 	grid_open(&g, column, array_size(column));
 	json_array_foreach(json_object_get(answer, "gateways"), i, gateway)
 	{

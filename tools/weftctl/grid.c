@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 
 #define GAP 2
 #define CUT_LEAST 8 /* a column is not cut below this */
@@ -13,37 +14,45 @@ void grid_open(struct grid *g, const struct grid_column *column, unsigned column
 	*g = (struct grid){.column = column, .columns = columns};
 }
 
-/* Length of the UTF-8 sequence at s, 0 if it is none that a terminal should see. */
-static unsigned sequence(const unsigned char *s)
+/* What turns the direction of text around, or is not seen: one name would look like another. */
+static bool deceives(uint32_t code)
 {
-	unsigned n = s[0] < 0x80   ? 1
-		     : s[0] < 0xc2 ? 0
-		     : s[0] < 0xe0 ? 2
-		     : s[0] < 0xf0 ? 3
-		     : s[0] < 0xf5 ? 4
-				   : 0;
+	static const struct {
+		uint32_t first, last;
+	} table[] = {{0x061c, 0x061c}, {0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f}, {0xfeff, 0xfeff},
+		     {0xe0000, 0xe007f}};
 
-	if (n == 1)
-		return s[0] >= 0x20 && s[0] != 0x7f;
-	for (unsigned i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if (n == 2 && s[0] == 0xc2 && s[1] < 0xa0)
-		return 0; /* C1 controls */
-	if (n == 3 && ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)))
-		return 0; /* too long, or half of a surrogate pair: JSON takes neither */
-	if (n == 4 && ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)))
-		return 0;
-	return n;
+	for (size_t i = 0; i < array_size(table); i++)
+		if (code >= table[i].first && code <= table[i].last)
+			return true;
+	return false;
+}
+
+/* Of a character of n bytes. */
+static uint32_t code_of(const char *s, size_t n)
+{
+	uint32_t code = (unsigned char)s[0] & (n == 1 ? 0x7f : 0x7f >> n);
+
+	for (size_t i = 1; i < n; i++)
+		code = code << 6 | (s[i] & 0x3f);
+	return code;
+}
+
+/* Bytes of the character at s, 0 if it is none that a terminal should see: it obeys C1 controls, too. */
+static size_t visible(const char *s)
+{
+	size_t n = text_utf8(s);
+	uint32_t code = n ? code_of(s, n) : 0;
+
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) || deceives(code) ? 0 : n;
 }
 
 char *grid_safe(const char *s)
 {
-	char *copy = mem_string(s);
-	unsigned char *p = (unsigned char *)copy;
+	char *copy = mem_string(s), *p = copy;
 
 	while (*p) {
-		unsigned n = sequence(p);
+		size_t n = visible(p);
 
 		if (!n) {
 			*p = '?';
@@ -54,23 +63,34 @@ char *grid_safe(const char *s)
 	return copy;
 }
 
+/* The character at s: its bytes, and the columns it takes: none for an accent, two for an ideograph. */
+static size_t character(const char *s, unsigned *ret_columns)
+{
+	size_t n = visible(s);
+	int columns = n > 1 ? wcwidth((wchar_t)code_of(s, n)) : 1;
+
+	*ret_columns = columns < 0 ? 1 : (unsigned)columns; /* the locale does not know it */
+	return n ? n : 1;
+}
+
 unsigned grid_columns_of(const char *s)
 {
-	unsigned n = 0;
+	unsigned n = 0, columns;
 
-	for (; *s; s++)
-		n += ((unsigned char)*s & 0xc0) != 0x80;
+	while (*s) {
+		s += character(s, &columns);
+		n += columns;
+	}
 	return n;
 }
 
 void grid_add(struct grid *g, const char *fmt, ...)
 {
-	char *text = NULL;
+	char *text;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	text = mem_vformat(fmt, ap);
 	va_end(ap);
 	if (g->cells == g->size) {
 		g->size = g->size ? g->size * 2 : 64;
@@ -101,16 +121,21 @@ static void squeeze(const struct grid *g, unsigned *width, unsigned limit)
 	}
 }
 
-/* Bytes of the first `columns` columns of s. */
-static int bytes_of(const char *s, unsigned columns)
+/* Bytes of what fits into the first `columns` columns of s; *ret_left of them stay empty, before a wide one. */
+static int bytes_of(const char *s, unsigned columns, unsigned *ret_left)
 {
 	const char *p = s;
 
-	while (*p && (columns || ((unsigned char)*p & 0xc0) == 0x80)) {
-		if (((unsigned char)*p & 0xc0) != 0x80)
-			columns--;
-		p++;
+	while (*p) {
+		unsigned takes;
+		size_t n = character(p, &takes);
+
+		if (takes > columns)
+			break;
+		columns -= takes;
+		p += n;
 	}
+	*ret_left = columns;
 	return (int)(p - s);
 }
 
@@ -122,14 +147,17 @@ static void print_cell(const struct ctl *c, const char *s, unsigned width, enum 
 
 	if (kind == GRID_RIGHT)
 		*owed += pad;
-	if (len) {
+	if (*s) {
 		fprintf(c->out, "%*s", (int)*owed, "");
 		*owed = 0;
 	}
-	if (len > width)
-		fprintf(c->out, "%.*s%s", bytes_of(s, width - 1), s, c->utf8 ? "\u2026" : "~");
-	else
+	if (len > width) {
+		int bytes = bytes_of(s, width - 1, &pad);
+
+		fprintf(c->out, "%.*s%s", bytes, s, c->utf8 ? "\u2026" : "~");
+	} else {
 		fputs(s, c->out);
+	}
 	*owed += (kind == GRID_RIGHT ? 0 : pad) + GAP;
 }
 

@@ -30,8 +30,8 @@ void grid_open(struct grid *g, const struct grid_column *column, unsigned column
 void grid_add(struct grid *g, const char *fmt, ...) printf_like(2, 3); /* next cell, left to right */
 /* Prints title line and rows (`empty` instead, if there is none), then frees the cells. */
 void grid_print(struct grid *g, const struct ctl *c, const char *empty);
-unsigned grid_columns_of(const char *s); /* columns that UTF-8 text takes; wide characters count one */
-/* Text with control bytes replaced by '?' and invalid UTF-8 as well; free it. */
+unsigned grid_columns_of(const char *s); /* columns that UTF-8 text takes, as the locale has it */
+/* Text with '?' for each byte of controls, of what hides or turns text around, and of invalid UTF-8; free it. */
 char *grid_safe(const char *s) must_check;
 
 #endif

@@ -77,7 +77,7 @@ static void add_vip(struct grid *g, const json_t *service)
 			 (unsigned long long)number_of(service, "port"));
 }
 
-static int endpoints_of_one(const struct ctl *c, const json_t *answer, const char *name)
+static int endpoints_of_one(const struct ctl *c, const json_t *answer)
 {
 	static const struct grid_column column[] = {
 		{"SERVICE", GRID_CUT},
@@ -91,10 +91,6 @@ static int endpoints_of_one(const struct ctl *c, const json_t *answer, const cha
 	json_t *s, *e;
 	size_t i, j;
 
-	if (!json_array_size(json_object_get(answer, "services"))) {
-		ctl_error("service %s is not in the kernel: has it a clusterIP? See `weftctl status`", name);
-		return CTL_FAILED;
-	}
 	grid_open(&g, column, array_size(column));
 	json_array_foreach(json_object_get(answer, "services"), i, s)
 	{
@@ -128,6 +124,10 @@ int list_services(const struct ctl *c, const struct args *a)
 		{"AFFINITY", GRID_RIGHT},
 		{"SPLICE", GRID_LEFT},
 	};
+	const struct ask_name name = {.name = a->words ? a->word[0] : NULL,
+				      .array = "services",
+				      .what = "service",
+				      .doubt = " in the kernel: has it a clusterIP?"};
 	struct grid g;
 	json_t *answer, *s;
 	char affinity[UNIT_TEXT];
@@ -137,12 +137,11 @@ int list_services(const struct ctl *c, const struct args *a)
 
 	if (!c->json && !a->words)
 		json_object_set_new(r, "endpoints", json_false()); /* only their number is shown */
-	err = ask_fetch(c, r, &answer);
-
+	err = ask_named(c, &name, r, &answer);
 	if (err || !answer)
 		return err;
 	if (a->words) {
-		err = endpoints_of_one(c, answer, a->word[0]);
+		err = endpoints_of_one(c, answer);
 		json_decref(answer);
 		return err;
 	}
@@ -293,17 +292,27 @@ int list_policy(const struct ctl *c, const struct args *a)
 		const char *from = string_of(p, "mtls_from");
 
 		grid_add(&g, "%s", string_of(p, "pod"));
-		grid_add(&g, "%s", *from ? "PeerAuthentication" : "-");
-		grid_add(&g, "%s", *from ? from : "none says so");
+		grid_add(&g, "PeerAuthentication");
+		grid_add(&g, "%s", *from ? from : "(default)");
 		grid_add(&g, "%s", string_of(p, "mtls"));
 		grid_add(&g, "%s", "");
 		grid_add(&g, "%s", string_of(p, "mtls_place"));
+		json_array_foreach(json_object_get(p, "mtls_ports"), j, k)
+		{
+			grid_add(&g, "%s", "");
+			grid_add(&g, "PeerAuthentication");
+			grid_add(&g, "%s", string_of(p, "mtls_ports_from"));
+			grid_add(&g, "%s :%llu", string_of(k, "mtls"), (unsigned long long)number_of(k, "port"));
+			grid_add(&g, "%s", "");
+			grid_add(&g, "%s", "");
+		}
 		json_array_foreach(json_object_get(p, "policies"), j, k)
 		{
 			grid_add(&g, "%s", "");
 			grid_add(&g, "%s", "AuthorizationPolicy");
 			grid_add(&g, "%s", string_of(k, "policy"));
-			grid_add(&g, "%s", string_of(k, "action"));
+			grid_add(&g, "%s%s", string_of(k, "action"),
+				 json_is_true(json_object_get(k, "stand_in")) ? " (stand-in)" : "");
 			grid_add(&g, "%llu", (unsigned long long)number_of(k, "rules"));
 			grid_add(&g, "%s", string_of(k, "place"));
 		}

@@ -94,19 +94,18 @@ int routes_list(const struct ctl *c, const struct args *a)
 		{"BACKENDS", GRID_RIGHT},
 		{"MESSAGE", GRID_CUT},
 	};
+	const struct ask_name name = {.name = a->words ? a->word[0] : NULL,
+				      .array = "routes",
+				      .what = "route",
+				      .doubt = ": was it rejected?"};
 	json_t *answer, *route;
 	struct grid g;
 	size_t i;
 	int err;
 
-	err = ask_fetch(c, ask_request("routes", "route", a), &answer);
+	err = ask_named(c, &name, ask_request("routes", "route", a), &answer);
 	if (err || !answer)
 		return err;
-	if (a->words && !json_array_size(json_object_get(answer, "routes"))) {
-		ctl_error("there is no route %s: was it rejected? See `weftctl status`", a->word[0]);
-		json_decref(answer);
-		return CTL_FAILED;
-	}
 	grid_open(&g, column, array_size(column));
 	json_array_foreach(json_object_get(answer, "routes"), i, route) add_route(&g, route);
 	grid_print(&g, c, "no routes");

@@ -113,12 +113,11 @@ static json_t *status_json(const struct ctl *c, const struct wire_status *s, jso
 static void line(const struct ctl *c, const char *name, const char *fmt, ...) printf_like(3, 4);
 static void line(const struct ctl *c, const char *name, const char *fmt, ...)
 {
-	char *text = NULL, *safe;
+	char *text, *safe;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	text = mem_vformat(fmt, ap);
 	va_end(ap);
 	safe = grid_safe(text);
 	fprintf(c->out, "%-10s %s\n", name, safe);
@@ -134,7 +133,7 @@ static void print_process(const struct ctl *c, const struct wire_status *s)
 		(void)snprintf(pid, sizeof(pid), "pid %u", s->worker_pid);
 	if (s->worker_ended_ns)
 		line(c, "worker", "%s, %u restart%s; the last one %s ago: %s", pid, s->worker_restarts,
-		     s->worker_restarts == 1 ? "" : "s", unit_time(clock_ns() - s->worker_ended_ns, age),
+		     text_plural(s->worker_restarts), unit_time(clock_ns() - s->worker_ended_ns, age),
 		     s->worker_end);
 	else
 		line(c, "worker", "%s, 0 restarts", pid);
@@ -249,14 +248,15 @@ static void print_threads(const struct ctl *c, const json_t *threads)
 	if (!count)
 		line(c, "threads", "do not answer");
 	else
-		line(c, "threads", "%zu: %llu connections, %llu tunnels; %llu accepted, %llu refused so far", count,
-		     (unsigned long long)conns, (unsigned long long)tunnels, (unsigned long long)accepted,
-		     (unsigned long long)refused);
+		line(c, "threads", "%zu: %llu connection%s, %llu tunnel%s; %llu accepted, %llu refused so far", count,
+		     (unsigned long long)conns, text_plural(conns), (unsigned long long)tunnels, text_plural(tunnels),
+		     (unsigned long long)accepted, (unsigned long long)refused);
 }
 
 static void print_worker(const struct ctl *c, const json_t *worker, const char *why)
 {
 	char services[UNIT_TEXT], endpoints[UNIT_TEXT], conns[UNIT_TEXT];
+	uint64_t warnings = number_of(worker, "warnings");
 	const json_t *n;
 
 	if (!worker) {
@@ -264,20 +264,22 @@ static void print_worker(const struct ctl *c, const json_t *worker, const char *
 		return;
 	}
 	n = json_object_get(worker, "counts");
-	line(c, "control", "%s: %s service ports, %s endpoints, %llu policy sets, %s connections",
+	line(c, "control", "%s: %s service port%s, %s endpoint%s, %llu policy set%s, %s connection%s",
 	     string_of(worker, "source"), unit_count(number_of(n, "services"), services),
-	     unit_count(number_of(n, "endpoints"), endpoints),
-	     (unsigned long long)number_of(n, "policy_sets"), unit_count(number_of(n, "connections"), conns));
+	     text_plural(number_of(n, "services")), unit_count(number_of(n, "endpoints"), endpoints),
+	     text_plural(number_of(n, "endpoints")), (unsigned long long)number_of(n, "policy_sets"),
+	     text_plural(number_of(n, "policy_sets")), unit_count(number_of(n, "connections"), conns),
+	     text_plural(number_of(n, "connections")));
 	n = json_object_get(worker, "certs");
 	if (json_is_object(n))
 		line(c, "certs", "%s: %llu of %llu identities have one, %llu root%s, CRL: %s", string_of(n, "source"),
 		     (unsigned long long)number_of(n, "valid"), (unsigned long long)number_of(n, "identities"),
-		     (unsigned long long)number_of(n, "roots"), number_of(n, "roots") == 1 ? "" : "s",
+		     (unsigned long long)number_of(n, "roots"), text_plural(number_of(n, "roots")),
 		     string_of(n, "crl"));
 	print_threads(c, json_object_get(worker, "threads"));
 	n = json_object_get(worker, "counts");
-	line(c, "objects", "%llu read, %llu rejected, %llu warnings", (unsigned long long)number_of(n, "objects"),
-	     (unsigned long long)number_of(worker, "errors"), (unsigned long long)number_of(worker, "warnings"));
+	line(c, "objects", "%llu read, %llu rejected, %llu warning%s", (unsigned long long)number_of(n, "objects"),
+	     (unsigned long long)number_of(worker, "errors"), (unsigned long long)warnings, text_plural(warnings));
 }
 
 int status_run(const struct ctl *c, const struct args *a)

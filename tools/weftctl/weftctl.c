@@ -20,8 +20,10 @@ static void terminal(struct ctl *c)
 	if (!isatty(STDOUT_FILENO))
 		return;
 	c->colour = !getenv("NO_COLOR") && term && !text_equal(term, "dumb");
-	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &w))
-		c->width = w.ws_col;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w))
+		return;
+	c->width = w.ws_col;
+	c->height = w.ws_row;
 }
 
 /* One screen: made in memory and written at once, so that it does not flicker. */
@@ -29,18 +31,22 @@ static int screen(struct ctl *c, const struct args *a)
 {
 	char *data = NULL;
 	size_t len = 0;
+	bool clears;
 	int code;
 
 	c->out = open_memstream(&data, &len);
 	if (!c->out)
 		abort();
 	terminal(c);
-	if (c->colour && !c->json)
+	clears = c->colour && !c->json;
+	if (clears)
 		fputs("\033[H\033[J", c->out);
 	code = a->command->run(c, a);
 	fclose(c->out);
 	c->out = stdout;
-	fwrite(data, 1, len, stdout);
+	if (!clears)
+		c->height = 0;
+	screen_print(c, data, len);
 	free(data);
 	return code;
 }

@@ -101,17 +101,6 @@ bool addr_in_block(const struct abi_addr *a, const struct abi_addr *block, unsig
 	return !rest || !((a->byte[bytes] ^ block->byte[bytes]) & (0xff00 >> rest) & 0xff);
 }
 
-/* Behind the digits. By hand: each new connection has some four of these texts, and printf takes six times as long. */
-static char *decimal(char *to, unsigned n)
-{
-	char digits[10], *at = digits + sizeof(digits);
-
-	do
-		*--at = (char)('0' + n % 10);
-	while (n /= 10);
-	return mempcpy(to, at, (size_t)(digits + sizeof(digits) - at));
-}
-
 /* Behind the text, which does not end with a 0 yet. */
 static char *put(const struct abi_addr *a, char *to)
 {
@@ -120,7 +109,7 @@ static char *put(const struct abi_addr *a, char *to)
 		return to + strlen(to);
 	}
 	for (size_t i = sizeof(v4_prefix); i < sizeof(a->byte); i++) {
-		to = decimal(to, a->byte[i]);
+		to = text_decimal(to, a->byte[i]);
 		*to++ = '.';
 	}
 	return to - 1;
@@ -143,7 +132,7 @@ const char *addr_port_text(const struct abi_addr *a, uint16_t port, char buf[ADD
 	if (v6)
 		*to++ = ']';
 	*to++ = ':';
-	*decimal(to, port) = 0;
+	*text_decimal(to, port) = 0;
 	return buf;
 }
 

@@ -30,34 +30,6 @@ struct line {
 	size_t len;
 };
 
-/*
- * Bytes of the UTF-8 character at s (RFC 3629 section 4: no overlong forms, no surrogates, at most U+10FFFF),
- * 0 if it is none. A NUL ends s, so a continuation byte is never read past the end.
- */
-static size_t utf8_len(const unsigned char *s)
-{
-	unsigned char low = 0x80, high = 0xbf;
-	size_t len, i;
-
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] < 0xc2 || s[0] > 0xf4)
-		return 0;
-	len = 2 + (s[0] >= 0xe0) + (s[0] >= 0xf0);
-	if (s[0] == 0xe0)
-		low = 0xa0;
-	if (s[0] == 0xed)
-		high = 0x9f;
-	if (s[0] == 0xf0)
-		low = 0x90;
-	if (s[0] == 0xf4)
-		high = 0x8f;
-	for (i = 1; i < len; i++, low = 0x80, high = 0xbf)
-		if (s[i] < low || s[i] > high)
-			return 0;
-	return len;
-}
-
 static void put(struct line *l, const char *s, size_t len)
 {
 	if (len > sizeof(l->byte) - l->len)
@@ -83,7 +55,7 @@ static void put_escaped(struct line *l, const char *text)
 	char code[8];
 
 	while (*s) {
-		size_t i, len = utf8_len(s);
+		size_t i, len = text_utf8((const char *)s);
 
 		if (len && !is_control(s)) {
 			if (as_json && (*s == '"' || *s == '\\'))

@@ -85,42 +85,22 @@ struct answer *answer_json(json_t *value)
 	return &w->answer;
 }
 
-/* Length of the UTF-8 sequence at s as jansson takes it, 0 if it is none. */
-static unsigned sequence(const unsigned char *s)
-{
-	unsigned n = s[0] < 0x80   ? 1
-		     : s[0] < 0xc2 ? 0
-		     : s[0] < 0xe0 ? 2
-		     : s[0] < 0xf0 ? 3
-		     : s[0] < 0xf5 ? 4
-				   : 0;
-
-	for (unsigned i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if (n == 3 && ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f)))
-		return 0; /* too long, or half of a surrogate pair */
-	if (n == 4 && ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)))
-		return 0;
-	return n;
-}
-
 json_t *answer_text(const char *s)
 {
 	json_t *ret = json_string(s);
-	unsigned char *copy, *p;
+	char *copy, *p;
 
 	if (ret)
 		return ret;
-	copy = (unsigned char *)mem_string(s);
+	copy = mem_string(s);
 	for (p = copy; *p;) {
-		unsigned n = sequence(p);
+		size_t n = text_utf8(p);
 
 		if (!n)
 			*p = '?';
 		p += n ? n : 1;
 	}
-	ret = json_string((char *)copy);
+	ret = json_string(copy);
 	free(copy);
 	if (!ret)
 		abort();
@@ -130,12 +110,11 @@ json_t *answer_text(const char *s)
 struct answer *answer_error(const char *fmt, ...)
 {
 	struct answer *a;
-	char *text = NULL;
+	char *text;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	text = mem_vformat(fmt, ap);
 	va_end(ap);
 	a = answer_json(json_pack("{s:o}", "error", answer_text(text)));
 	free(text);

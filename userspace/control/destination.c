@@ -122,8 +122,12 @@ static bool take_name(struct destination *x, const char *namespace, const char *
 		return take_pod(x, p);
 	if (s && s->object)
 		return take_service(x, s);
-	snprintf(x->why, sizeof(x->why), "there is no %sservice %.100s in namespace %.100s",
-		 service_only ? "" : "pod or ", name, namespace);
+	if (!*name || !*namespace)
+		snprintf(x->why, sizeof(x->why),
+			 "no destination is named: give NAME.NAMESPACE, NAMESPACE/NAME or an address");
+	else
+		snprintf(x->why, sizeof(x->why), "there is no %sservice %.64s in namespace %.64s: %s",
+			 service_only ? "" : "pod or ", name, namespace, "see weftctl services and weftctl pods");
 	return false;
 }
 
@@ -183,7 +187,10 @@ bool destination_parse(struct destination *x, const char *text)
 
 	if (!addr_parse(copy, &x->addr)) {
 		colon = NULL; /* a bare address: colons are its own */
-	} else if (copy[0] == '[' && close) {
+	} else if (copy[0] == '[' && !close) {
+		snprintf(x->why, sizeof(x->why), "\"%.100s\" has no \"]\": give [ADDRESS]:PORT", text);
+		ok = false;
+	} else if (copy[0] == '[') {
 		host = copy + 1;
 		*close = '\0';
 		if (close[1] && close[1] != ':') {

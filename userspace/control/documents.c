@@ -456,7 +456,8 @@ static void resolve_rejects(struct reading *r)
 	if (r->unreadable)
 		kept += keep_all(r);
 	if (kept)
-		log_warning("%s: the last good version of %u objects stays in force", r->documents->file, kept);
+		log_warning("%s: the last good version of %u object%s stays in force", r->documents->file, kept,
+			    text_plural(kept));
 	list_each_safe(pos, next, &r->rejects)
 		free(container_of(pos, struct reject, list));
 	table_free(&good);
@@ -609,7 +610,8 @@ bool documents_commit(struct reading *r)
 	d->list = r->list;
 	d->lists = r->lists;
 	if (r->logged > LOGGED)
-		log_warning("%s: %u more problems: weftctl status", d->file, r->logged - LOGGED);
+		log_warning("%s: %u more problem%s: weftctl status", d->file, r->logged - LOGGED,
+			    text_plural(r->logged - LOGGED));
 	resolve_rejects(r);
 	list_each_safe(pos, next, &r->old)
 		document_free(d, r->claims, container_of(pos, struct document, list), r->room);

@@ -31,12 +31,11 @@ static void step(struct explain *x, const char *name, const char *object, json_t
 	printf_like(5, 6);
 static void step(struct explain *x, const char *name, const char *object, json_t *place, const char *fmt, ...)
 {
-	char *text = NULL;
+	char *text;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	text = mem_vformat(fmt, ap);
 	va_end(ap);
 	json_array_append_new(x->steps,
 			      json_pack("{s:s, s:o, s:o, s:o}", "step", name, "text", answer_text(text),
@@ -159,7 +158,7 @@ static enum abi_reason explain_service(struct explain *x)
 	}
 	names = endpoint_names(x, f);
 	text = mem_format("%s is service %s/%s; connect() picks one of %u endpoint%s%s: %s", buf,
-			  s->namespace, s->name, f->count, f->count == 1 ? "" : "s",
+			  s->namespace, s->name, f->count, text_plural(f->count),
 			  f->flags & ABI_SERVICE_AFFINITY ? ", the same for each client" : "", names);
 	step_object(x, "service", s->object, text);
 	free(text);
@@ -399,7 +398,7 @@ static void explain_live(struct explain *x, const struct world_pod *to)
 				 i ? path_name(i) : "connecting");
 	if (count)
 		step(x, "live", NULL, NULL, "%u live connection%s between the two%s", count,
-		     count == 1 ? "" : "s", t.data);
+		     text_plural(count), t.data);
 	text_free(&t);
 }
 
@@ -414,7 +413,7 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 
 	addr_text(to, buf);
 	*ret_pod = a ? a->pod : NULL;
-	if (addr_is_loopback(to) || *ret_pod == x->source) {
+	if (addr_is_loopback(to) || addr_is_zero(to) || *ret_pod == x->source) {
 		*ret_why = ABI_SAME_POD;
 		step(x, "destination", NULL, NULL, "%s is the pod itself: not weft's business", buf);
 	} else if (*ret_pod) {
@@ -455,13 +454,15 @@ static bool explain_worker(struct explain *x)
 {
 	uint32_t zero = 0;
 	uint64_t seen = 0;
-	int err = kernel_lookup(x->report->fd[WIRE_FD_BEAT], &zero, &seen);
+	bool open = x->source->flags & ABI_POD_FAIL_OPEN;
+	enum decide_beat there = DECIDE_BEAT_GONE;
 
-	if (!err && (int64_t)(clock_ns() - seen) <= ABI_BEAT_NS)
+	if (!kernel_lookup(x->report->fd[WIRE_FD_BEAT], &zero, &seen))
+		there = decide_beat(seen, clock_ns());
+	if (there == DECIDE_BEAT_HERE || (there == DECIDE_BEAT_LATE && !open))
 		return true;
 	step(x, "capture", NULL, NULL, "the worker that it needs has not been seen for 3 seconds: %s",
-	     x->source->flags & ABI_POD_FAIL_OPEN ? "it passes directly (weft.io/fail-open: true)"
-						  : "refused (worker_gone)");
+	     open ? "it passes directly (weft.io/fail-open: true)" : "refused (worker_gone)");
 	return false;
 }
 

@@ -196,6 +196,19 @@ static int suspects_left(int iterator, struct live_row *row, unsigned *count)
 	return 0;
 }
 
+/* The pair of a connection whose end was not seen: nobody else would ever give it back. */
+static void free_pair(int pairs, const struct abi_conn *c)
+{
+	struct abi_pair p;
+
+	if (c->stage == ABI_STAGE_OUT || kernel_lookup(pairs, &c->slot, &p) || p.conn != c->conn)
+		return;
+	p.conn = 0;
+	p.leaving_ns = clock_ns();
+	if (kernel_update(pairs, &c->slot, &p))
+		log_debug("a pair of the splice is lost");
+}
+
 int live_sweep(int conns, int pairs, int iterator, uint64_t now_ns, unsigned *ret_count)
 {
 	struct live_rows rows;
@@ -219,8 +232,10 @@ int live_sweep(int conns, int pairs, int iterator, uint64_t now_ns, unsigned *re
 		/* The tuple may be another connection's by now. */
 		if (kernel_lookup(conns, &rows.row[i].tuple, &now) || now.conn != rows.row[i].conn.conn)
 			continue;
-		if (!kernel_delete(conns, &rows.row[i].tuple))
-			++*ret_count;
+		if (kernel_delete(conns, &rows.row[i].tuple))
+			continue;
+		++*ret_count;
+		free_pair(pairs, &now);
 	}
 	free(rows.row);
 	return err;

@@ -37,6 +37,7 @@ struct file {
 	struct documents documents;
 	bool waiting;		 /* for manifests_opened */
 	bool explained;		 /* that it is not there: it was deleted, or its other name is known */
+	bool dangles;		 /* a link that led nowhere when it was looked at last */
 	bool again;		 /* look at it once more after that */
 	bool read;		 /* stamp is valid, and was old enough: a later write has another time */
 	uint64_t bytes;		 /* counted in manifests.bytes */
@@ -51,6 +52,7 @@ struct manifests {
 	struct claims *claims;
 	struct table files;
 	struct list dirty, troubled;
+	struct list dangling; /* file.dirty: looked at once more before that is said */
 	unsigned waiting;
 	uint64_t bytes; /* of all files */
 	int room;	/* for problems */
@@ -130,6 +132,8 @@ static void mark(struct manifests *m, const char *name, bool explained)
 	if (!f)
 		f = file_new(m, name);
 	f->explained = explained;
+	if (f->dangles)
+		list_del(&f->dirty);
 	if (list_empty(&f->dirty))
 		list_add(&m->dirty, &f->dirty);
 }
@@ -258,9 +262,18 @@ static bool dangles(const struct manifests *m, const char *name)
 /* `fd` is taken, or -errno. May free the file. */
 static void look(struct manifests *m, struct file *f, int fd)
 {
-	if (fd == -ENOENT && !dangles(m, f->name)) {
+	bool dangled = f->dangles;
+
+	f->dangles = fd == -ENOENT && dangles(m, f->name);
+	if (fd == -ENOENT && !f->dangles) {
 		m->missed = m->missed || !f->explained;
 		file_free(m, f);
+		return;
+	}
+	/* The kubelet renames ..data and then removes the links of files that are gone. */
+	if (f->dangles && !dangled && m->source.loaded) {
+		m->missed = true;
+		list_add(&m->dangling, &f->dirty);
 		return;
 	}
 	if (fd >= 0) {
@@ -345,6 +358,18 @@ static bool missed_more(struct manifests *m)
 	return missed && p.fd >= 0 && poll(&p, 1, RENAME_MS) > 0 && !read_events(m);
 }
 
+/* Links that no event has explained meanwhile. */
+static bool look_again(struct manifests *m)
+{
+	bool any = !list_empty(&m->dangling);
+
+	list_each_safe(pos, next, &m->dangling) {
+		list_del(pos);
+		list_add(&m->dirty, pos);
+	}
+	return any;
+}
+
 /* >0 changed, 0 not, or not yet. */
 static int settle(struct manifests *m)
 {
@@ -355,7 +380,7 @@ static int settle(struct manifests *m)
 		look_at_dirty(m);
 		if (m->waiting)
 			return 0;
-	} while (turns++ < READS_MAX && missed_more(m));
+	} while ((turns++ < READS_MAX && missed_more(m)) || look_again(m));
 	m->source.loaded = true;
 	changed = claims_settle(m->claims) || m->changed;
 	if (changed)
@@ -421,8 +446,11 @@ static int list_folder(struct manifests *m)
 		free(name[i]);
 	}
 	free(name);
-	for (struct table_link *l = table_walk(&m->files, NULL); l; l = table_walk(&m->files, l))
-		mark(m, container_of(l, struct file, link)->name, false);
+	for (struct table_link *l = table_walk(&m->files, NULL); l; l = table_walk(&m->files, l)) {
+		const struct file *f = container_of(l, struct file, link);
+
+		mark(m, f->name, f->explained && !list_empty(&f->dirty)); /* as the event of this batch has it */
+	}
 	return 0;
 }
 
@@ -663,6 +691,7 @@ struct source *manifests_source(const struct manifests_config *c)
 	m->room = SOURCE_PROBLEMS;
 	list_init(&m->dirty);
 	list_init(&m->troubled);
+	list_init(&m->dangling);
 	m->source.name = mem_format("folder %s", c->path);
 	m->source.fd = c->notify;
 	m->source.ops = &ops;

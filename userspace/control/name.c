@@ -8,13 +8,12 @@
 static json_t *formatted(const char *fmt, ...) printf_like(1, 2);
 static json_t *formatted(const char *fmt, ...)
 {
-	char *text = NULL;
+	char *text;
 	json_t *ret;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	text = mem_vformat(fmt, ap);
 	va_end(ap);
 	ret = answer_text(text);
 	free(text);

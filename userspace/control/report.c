@@ -110,8 +110,11 @@ static struct totals totals_of(const struct world *w)
 	return t;
 }
 
+/* `used`: what is wanted there. */
 static void add_map(json_t *list, const char *name, size_t used, unsigned max)
 {
+	if (used > max)
+		used = max;
 	json_array_append_new(list, json_pack("{s:s, s:I, s:i}", "name", name, "used", (json_int_t)used,
 					      "max", (int)max));
 }
@@ -454,6 +457,20 @@ static struct answer *services(struct report *r, const json_t *request)
 
 /* ------------------------------------------------------------------ which command */
 
+/* What names something and is no text: taken for its absence, it would ask for all. NULL: nothing. */
+static const char *no_text(const json_t *request)
+{
+	static const char *const names[] = {"pod", "service", "route", "gateway"};
+
+	for (size_t i = 0; i < array_size(names); i++) {
+		const json_t *name = json_object_get(request, names[i]);
+
+		if (name && !json_is_string(name))
+			return names[i];
+	}
+	return NULL;
+}
+
 struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 {
 	static const struct {
@@ -473,6 +490,7 @@ struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 		{"issue", cert_report_issue},
 		{"explain", explain_answer},
 	};
+	const char *wrong = no_text(request);
 	struct report *r = ctx;
 	struct text names = {0};
 	struct answer *error;
@@ -482,6 +500,8 @@ struct answer *report_ask(void *ctx, const char *command, const json_t *request)
 			continue;
 		if (!r->publish)
 			return answer_error("the worker is starting: its first world is not made yet");
+		if (wrong)
+			return answer_error("\"%s\" must be a text: NAMESPACE/NAME", wrong);
 		return table[i].answer(r, request);
 	}
 	for (size_t i = 0; i < array_size(table); i++)

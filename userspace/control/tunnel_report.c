@@ -64,8 +64,9 @@ json_t *tunnel_report_threads(const struct report *r)
 	if (r->stats && r->stats(r->proxy, &row, &count))
 		count = 0; /* one does not answer: the list is empty, and says so by it */
 	for (unsigned i = 0; i < count; i++)
-		json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:i, s:I, s:I, s:I}", "thread",
+		json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I}", "thread",
 						      (int)row[i].thread, "connections", (int)row[i].relays,
+						      "resting", (int)row[i].resting,
 						      "tunnels", (int)row[i].tunnels, "spare_sockets",
 						      (int)row[i].spare_sockets, "accepted",
 						      (json_int_t)row[i].accepted, "refused",

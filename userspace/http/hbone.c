@@ -15,6 +15,7 @@ struct hbone {
 	const struct hbone_events *events;
 	void *owner;
 	uint64_t answer_ns;
+	uint32_t most; /* client: hbone_most(), as its owner was told */
 	struct list asking; /* struct tunnel: client, until it is answered */
 	struct loop_timer answer; /* of the first in `asking` */
 };
@@ -86,10 +87,10 @@ static bool is(nghttp2_vec v, const char *want)
 	return v.len == strlen(want) && !memcmp(v.base, want, v.len);
 }
 
-static int on_field(struct http2_stream *x, const nghttp2_frame *frame, nghttp2_rcbuf *name_of,
-		    nghttp2_rcbuf *value_of, uint8_t flags, bool trouble)
+static int on_field(struct http2_stream *x, const struct http2_text *name_of, const struct http2_text *value_of,
+		    uint8_t flags, bool trouble)
 {
-	nghttp2_vec name = nghttp2_rcbuf_get_buf(name_of), value = nghttp2_rcbuf_get_buf(value_of);
+	nghttp2_vec name = name_of->v, value = value_of->v;
 	struct tunnel *t = tunnel_up(x);
 	struct ask *ask;
 
@@ -297,6 +298,18 @@ static void on_answer_due(struct loop_timer *timer)
 
 /* ------------------------------------------------------------------ connections */
 
+static void on_settled(struct http2 *c)
+{
+	struct hbone *h = hbone_up(c);
+	uint32_t most = hbone_most(h);
+
+	if (c->server || h->most == most)
+		return;
+	h->most = most;
+	if (h->events->settled)
+		h->events->settled(h);
+}
+
 static void on_draining(struct http2 *c)
 {
 	struct hbone *h = hbone_up(c);
@@ -331,6 +344,7 @@ static const struct http2_user user = {
 	.drop = on_drop,
 	.write_cut = on_write_cut,
 	.close = on_close,
+	.settled = on_settled,
 	.draining = on_draining,
 	.closed = on_closed,
 };
@@ -358,6 +372,7 @@ static struct hbone *start(struct thread *t, struct stream *below, const struct 
 	h->events = e;
 	h->owner = owner;
 	h->answer.due = on_answer_due;
+	h->most = HBONE_UNSAID;
 	list_init(&h->asking);
 	http2_start(&h->h, t, below, &user, &limit, server);
 	return h;
@@ -390,6 +405,16 @@ struct stream *hbone_below(const struct hbone *h)
 unsigned hbone_streams(const struct hbone *h)
 {
 	return h->h.streams;
+}
+
+uint32_t hbone_most(const struct hbone *h)
+{
+	uint32_t peer;
+
+	if (!h->h.settings || h->h.over)
+		return h->most;
+	peer = nghttp2_session_get_remote_settings(h->h.session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+	return h->h.limit.streams < peer ? h->h.limit.streams : peer;
 }
 
 unsigned hbone_free(const struct hbone *h)

@@ -7,8 +7,8 @@
  *	client:	idle --http_request()--> exchange --the same--> idle, or the end
  *
  * Everything is done in settle(): when the transport tells something, or as the turn ends; so no event comes from
- * within a call of the owner's. An idle connection is a struct and nothing else. A request that came before the
- * exchange has ended waits in the transport.
+ * within a call of the owner's. An idle connection is a struct and nothing else, and a server's owner may do without
+ * that one too. A request that came before the exchange has ended waits in the transport.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -172,6 +172,17 @@ static void write_more(struct http1 *h)
 		m->x.s.ready(&m->x.s, STREAM_WRITABLE);
 }
 
+/* Time runs from now, without an exchange. Its timer is that of the rest, where there is one: see on_timer(). */
+static void begin_idle(struct http1 *h)
+{
+	struct loop *l = h->c.thread->loop;
+
+	h->idle_since_ns = loop_now(l);
+	if (h->rest_ns && (!h->timer.armed || h->timer.due_ns > h->idle_since_ns + 2 * h->rest_ns))
+		loop_arm(l, &h->timer, h->rest_ns);
+	http1_deadline(h, h->draining ? h->c.last_ns : h->idle_ns);
+}
+
 /* The exchange is over: the connection is free for another, or has done its work. */
 static void retire(struct http1 *h)
 {
@@ -186,8 +197,7 @@ static void retire(struct http1 *h)
 		h->closing = true;
 		return;
 	}
-	h->idle_since_ns = loop_now(h->c.thread->loop);
-	http1_deadline(h, h->draining ? h->c.last_ns : h->idle_ns);
+	begin_idle(h);
 	h->readable = true;
 	h->told_free = false;
 }
@@ -243,6 +253,8 @@ static void rest(struct http1 *h)
 		http1_end(h, NULL, false);
 	else if (!h->over && answered_for_good(h))
 		http1_end(h, "http1: the server closed before the request was complete", true);
+	if (h->closing && !h->over && !h->deadline_ns) /* who takes the rest has no less time than who is idle */
+		http1_deadline(h, h->idle_ns);
 }
 
 /* The one door out. */
@@ -323,7 +335,7 @@ static void on_task(struct loop_task *task)
 	if (h->dead) /* since then */
 		loop_defer(h->c.thread->loop, &h->task);
 	else if (!h->task.waiting)
-		free(h);
+		slab_give(&h->c.thread->slab[SLAB_HTTP1], &h->c.thread->pages, h);
 }
 
 /* ------------------------------------------------------------------ the transport, time */
@@ -347,6 +359,27 @@ static void on_below(struct stream *below, unsigned events)
 	settle(h);
 }
 
+/* `below` alone knows all there is to know, and tells of whatever comes. */
+static bool may_rest(const struct http1 *h)
+{
+	return h->rest_ns && h->c.events->rests && !h->m && !h->held && !h->out.len && !h->dead && h->armed &&
+	       !h->readable && !h->peer_ended && !h->refused_why && !h->draining && !h->closing && !h->over &&
+	       !h->task.waiting;
+}
+
+/* It is early: of a rest, or of a deadline that has moved. */
+static void look_at_time(struct http1 *h, uint64_t now)
+{
+	uint64_t idle = now - h->idle_since_ns, left = h->deadline_ns - now;
+	bool rests = may_rest(h);
+
+	if (rests && idle < h->rest_ns && h->rest_ns - idle < left)
+		left = h->rest_ns - idle;
+	loop_arm(h->c.thread->loop, &h->timer, left);
+	if (rests && idle >= h->rest_ns)
+		h->c.events->rests(&h->c);
+}
+
 static void on_timer(struct loop_timer *timer)
 {
 	struct http1 *h = container_of(timer, struct http1, timer);
@@ -355,7 +388,7 @@ static void on_timer(struct loop_timer *timer)
 	if (!h->deadline_ns)
 		return;
 	if (h->deadline_ns > now) {
-		loop_arm(h->c.thread->loop, timer, h->deadline_ns - now);
+		look_at_time(h, now);
 		return;
 	}
 	h->deadline_ns = 0;
@@ -424,6 +457,20 @@ static void close_connection(struct http_connection *c, const char *why)
 	http1_end(of(c), why, why);
 }
 
+struct stream *http1_leave(struct http_connection *c)
+{
+	struct http1 *h = of(c);
+	struct stream *below = c->below;
+
+	assert(c->server && may_rest(h));
+	h->over = h->closed = true;
+	loop_disarm(c->thread->loop, &h->timer);
+	c->below = NULL;
+	below->ready = NULL;
+	loop_defer(c->thread->loop, &h->task);
+	return below;
+}
+
 /* ------------------------------------------------------------------ the start */
 
 static const struct http_connection_ops ops = {
@@ -458,12 +505,13 @@ static void set_limits(struct http1 *h, const struct http_limits *l)
 	h->informational = or_default(l->informational, 16);
 	h->head_ns = or_ns(l->head_ns, 10000000000ull);
 	h->idle_ns = or_ns(l->idle_ns, h->c.server ? 3600000000000ull : 60000000000ull);
+	h->rest_ns = h->c.server ? l->rest_ns : 0;
 }
 
 static struct http_connection *start(struct thread *t, struct stream *below, const struct http_limits *l,
 				     const struct http_events *e, void *owner, bool server)
 {
-	struct http1 *h = mem_alloc(sizeof(*h));
+	struct http1 *h = slab_take(&t->slab[SLAB_HTTP1], &t->pages, sizeof(*h));
 
 	h->c = (struct http_connection){
 		.ops = &ops,
@@ -481,8 +529,7 @@ static struct http_connection *start(struct thread *t, struct stream *below, con
 	h->readable = true;  /* of what came before, no event will tell */
 	h->task.run = on_task;
 	h->timer.due = on_timer;
-	h->idle_since_ns = loop_now(t->loop);
-	http1_deadline(h, h->idle_ns);
+	begin_idle(h);
 	below->owner = h;
 	below->ready = on_below;
 	loop_defer(t->loop, &h->task);

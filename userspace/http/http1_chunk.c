@@ -120,11 +120,9 @@ void http1_chunk_data(struct http1_chunk *c, uint64_t len)
 
 size_t http1_chunk_head(uint64_t len, uint8_t to[HTTP1_CHUNK_HEAD])
 {
-	static const char hexadecimal[] = "0123456789abcdef";
-	size_t digits = (size_t)(64 - __builtin_clzll(len) + 3) / 4, i;
+	unsigned digits = (64 - (unsigned)__builtin_clzll(len) + 3) / 4;
 
-	for (i = digits; i-- > 0; len >>= 4)
-		to[i] = (uint8_t)hexadecimal[len & 15];
+	(void)text_hex((char *)to, len, digits);
 	to[digits] = '\r';
 	to[digits + 1] = '\n';
 	return digits + 2;

@@ -479,13 +479,13 @@ static int request_line(struct parse *p)
 	return r > 0 ? line_end(p) : r;
 }
 
-/* A switch of protocols: RFC 9110 section 7.8. HTTP/2 and TLS are not spoken behind one. */
+/* What else is asked for is not passed on; who asks may go on with HTTP/1. */
 static bool may_upgrade(const struct parse *p)
 {
 	const struct http_head *h = &p->ret->h;
 
 	return p->upgrades == 1 && p->said_upgrade && h->version == HTTP_1_1 && h->method == HTTP_GET &&
-	       h->body == HTTP_NO_BODY && http1_is_token(p->upgrade.at, p->upgrade.len) && !same(p->upgrade, "h2c");
+	       h->body == HTTP_NO_BODY && http_may_switch_to(p->upgrade);
 }
 
 static int request_body(struct parse *p)

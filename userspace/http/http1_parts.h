@@ -201,7 +201,7 @@ struct http1 {
 	struct loop_timer timer;   /* may be early: deadline_ns counts */
 	uint64_t deadline_ns;	   /* 0: none */
 	uint64_t idle_since_ns;
-	uint64_t head_ns, idle_ns; /* limits */
+	uint64_t head_ns, idle_ns, rest_ns; /* limits */
 	struct http1_limit limit;
 	uint32_t informational;
 	const char *why;

@@ -470,12 +470,22 @@ static void consume_chunks(struct http1_message *m, size_t len)
 
 /* ------------------------------------------------------------------ bodies */
 
+static bool ends(const struct http1_message *m, const struct stream_bytes *run, unsigned runs)
+{
+	uint64_t all = 0;
+
+	for (unsigned i = 0; i < runs; i++)
+		all += run[i].len;
+	return all == m->read_left;
+}
+
 unsigned http1_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS], size_t most)
 {
 	struct http1_message *m = of(s);
 	struct http1 *h = m->h;
 	unsigned n = 0;
 
+	s->ends_after = false;
 	if (h->over || m->failed || s->ended || !most)
 		return 0;
 	if (m->reading == READ_CHUNKED) {
@@ -483,6 +493,7 @@ unsigned http1_peek(struct stream *s, struct stream_bytes run[STREAM_RUNS], size
 			n = m->lents;
 	} else if (m->reading == READ_LENGTH) {
 		n = raw_peek(h, run, most < m->read_left ? most : (size_t)m->read_left);
+		s->ends_after = ends(m, run, n);
 		if (!n && !h->batch && !h->over && h->c.below->ended)
 			cut(h);
 	} else if (m->reading == READ_TO_END || m->reading == READ_TUNNEL) {

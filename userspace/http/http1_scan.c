@@ -26,6 +26,20 @@ bool http1_is_token(const char *data, size_t len)
 	return len;
 }
 
+bool http_may_switch_to(struct http_text protocol)
+{
+	static const struct http_text never[] = {HTTP_TEXT("h2c"), HTTP_TEXT("h2"), HTTP_TEXT("HTTP"),
+						 HTTP_TEXT("TLS")};
+	const char *slash = protocol.len ? memchr(protocol.at, '/', protocol.len) : NULL;
+	struct http_text name = {protocol.at, slash ? (size_t)(slash - protocol.at) : protocol.len};
+
+	for (size_t i = 0; i < array_size(never); i++)
+		if (http_text_equal_nocase(name, never[i]))
+			return false;
+	return http1_is_token(name.at, name.len) &&
+	       (!slash || http1_is_token(slash + 1, protocol.len - name.len - 1));
+}
+
 static bool is_control(uint8_t c)
 {
 	return (c < ' ' && c != '\t') || c == 0x7f;

@@ -247,9 +247,8 @@ void http1_trailers(struct http_exchange *x, const struct http_field *field, uns
 {
 	struct http1_message *m = http1_of(x);
 
-	if (m->writing != FRAME_CHUNKED || x->s.finished || !fields)
+	if (m->writing != FRAME_CHUNKED || x->s.finished || !fields || m->trailers)
 		return;
-	free(m->trailers);
 	m->trailers = mem_grow(NULL, http1_trailers_size(field, fields), 1);
 	m->trailers_len = http1_write_trailers(field, fields, m->trailers);
 }

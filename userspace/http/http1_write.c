@@ -20,17 +20,6 @@ static char *put(char *to, struct http_text t)
 }
 #define PUT(to, literal) ((char *)memcpy(to, literal, sizeof(literal) - 1) + sizeof(literal) - 1)
 
-static char *put_number(char *to, uint64_t n)
-{
-	char digits[20];
-	size_t i = sizeof(digits);
-
-	do
-		digits[--i] = (char)('0' + n % 10);
-	while (n /= 10);
-	return put(to, (struct http_text){digits + i, sizeof(digits) - i});
-}
-
 static char *put_field(char *to, struct http_text name, struct http_text value)
 {
 	to = put(to, name);
@@ -75,7 +64,7 @@ static char *put_plan(char *to, const struct http1_plan *p)
 {
 	if (p->framing == FRAME_LENGTH || (p->framing == FRAME_NONE && p->say_length)) {
 		to = PUT(to, "Content-Length: ");
-		to = put_number(to, p->length);
+		to = text_decimal(to, p->length);
 		to = PUT(to, "\r\n");
 	}
 	if (p->framing == FRAME_CHUNKED)
@@ -159,7 +148,7 @@ static char *put_status(char *to, unsigned status, struct http_text reason)
 	if (!reason.len || http1_scan_value(reason.at, reason.len) != reason.len)
 		reason = reason_of(status);
 	to = PUT(to, "HTTP/1.1 ");
-	to = put_number(to, status);
+	to = text_decimal(to, status);
 	to = PUT(to, " ");
 	to = put(to, reason);
 	return PUT(to, "\r\n");
@@ -180,7 +169,7 @@ size_t http1_write_refusal(int status, const char *why, bool body, char to[HTTP1
 	char *at = put_status(to, (unsigned)status, (struct http_text){NULL, 0});
 
 	at = PUT(at, "Content-Type: text/plain\r\nContent-Length: ");
-	at = put_number(at, len + 1);
+	at = text_decimal(at, len + 1);
 	at = PUT(at, "\r\nConnection: close\r\n\r\n");
 	if (body) {
 		at = put(at, (struct http_text){why, len});

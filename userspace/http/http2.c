@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "http2_head.h"
-#include "http2_parts.h"
 
+#define HTTP2_FEW_FIELDS 40 /* of a usual head, with ours */
 #define REFUSALS 8 /* different ones that may wait to be told */
 
 struct messages { /* one connection */
@@ -107,8 +107,9 @@ static void on_settled(struct http2 *h)
 		else
 			all->refusals--;
 	}
-	if (h->settings && !h->server && !all->c.settled) {
+	if (h->settings && !h->server && (!all->c.settled || all->c.shut != (h->shut_ns != 0))) {
 		all->c.settled = true;
+		all->c.shut = h->shut_ns != 0;
 		if (all->c.events->settled)
 			all->c.events->settled(&all->c);
 	}
@@ -146,7 +147,7 @@ static void on_begin(struct http2 *h)
 	all->coming = NULL;
 }
 
-static int on_field(struct http2_stream *x, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
+static int on_field(struct http2_stream *x, const struct http2_text *name, const struct http2_text *value,
 		    uint8_t flags, bool large)
 {
 	struct messages *all = messages_of(x->h);
@@ -282,6 +283,14 @@ static void on_tell(struct http2_stream *x)
 
 /* ------------------------------------------------------------------ what is sent */
 
+/* `few` are nearly always enough. */
+static nghttp2_nv *room_for(unsigned fields, nghttp2_nv few[HTTP2_FEW_FIELDS])
+{
+	size_t all = (size_t)fields + HTTP2_OWN_FIELDS;
+
+	return all <= HTTP2_FEW_FIELDS ? few : mem_grow(NULL, all, sizeof(*few));
+}
+
 static void say_length(struct message *m, const struct http_head *h)
 {
 	m->has_length = h->body == HTTP_LENGTH && h->has_length;
@@ -296,15 +305,15 @@ static void answer(struct http_exchange *e, const struct http_head *head)
 	bool agreed = m->upgrade && head->status == 101, end = head->body == HTTP_NO_BODY;
 	/* It would be a yes to extended CONNECT, and was said to a GET that asked to switch. */
 	bool lost = m->upgrade && head->status >= 200 && head->status < 300;
+	nghttp2_nv few[HTTP2_FEW_FIELDS], *field;
 	char number[HTTP2_NUMBER];
 	struct http2 *h = x->h;
-	nghttp2_nv *field;
 	size_t n;
 	int r;
 
 	if (x->s.why || x->gone || h->over)
 		return; /* he will hear of it */
-	field = mem_grow(NULL, head->fields + HTTP2_OWN_FIELDS, sizeof(*field));
+	field = room_for(head->fields, few);
 	n = http2_head_say(head, agreed ? 200 : lost ? 502 : head->status, field, number);
 	if (head->status < 200 && !agreed) {
 		r = nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, x->id, NULL, field, n, NULL);
@@ -318,7 +327,8 @@ static void answer(struct http_exchange *e, const struct http_head *head)
 		h->glitches -= HTTP2_ANSWERED;
 		r = nghttp2_submit_response(h->session, x->id, field, n, end ? NULL : &data);
 	}
-	free(field);
+	if (field != few)
+		free(field);
 	if (r)
 		http2_stream_fail(x, reasons[HTTP2_WHY_CANNOT_ANSWER]);
 	http2_settle_later(h);
@@ -329,13 +339,13 @@ static void trailers(struct http_exchange *e, const struct http_field *field, un
 {
 	struct http2_stream *x = http2_stream_of(&e->s);
 	struct message *m = message_of(x);
+	nghttp2_nv few[HTTP2_FEW_FIELDS], *all;
 	size_t bytes = 0, i, n;
-	nghttp2_nv *all;
 	uint8_t *to;
 
-	if (!fields || m->trail || m->tunnel || x->s.finished)
+	if (!fields || m->trail || m->tunnel || x->s.finished || x->end_said)
 		return;
-	all = mem_grow(NULL, fields, sizeof(*all));
+	all = room_for(fields, few);
 	n = http2_head_fields(field, fields, all);
 	for (i = 0; i < n; i++)
 		bytes += all[i].namelen + all[i].valuelen;
@@ -352,13 +362,14 @@ static void trailers(struct http_exchange *e, const struct http_field *field, un
 			memcpy(to, all[i].value, all[i].valuelen);
 		to += all[i].valuelen;
 	}
-	free(all);
+	if (all != few)
+		free(all);
 }
 
-static bool on_trail(struct http2_stream *x)
+static bool on_trail(struct http2_stream *x, bool any)
 {
 	struct message *m = message_of(x);
-	bool some = m->trails;
+	bool some = m->trails || (any && !m->tunnel);
 
 	if (some)
 		some = !nghttp2_submit_trailer(x->h->session, x->id, m->trail, m->trails);
@@ -384,9 +395,9 @@ static struct http_exchange *request(struct http_connection *c, const struct htt
 	struct http2 *h = &all->h;
 	nghttp2_data_provider data = {.read_callback = http2_on_read};
 	bool extended = head->upgrade.len && c->extended_connect;
+	nghttp2_nv few[HTTP2_FEW_FIELDS], *field;
 	char number[HTTP2_NUMBER];
 	struct http2_stream *x;
-	nghttp2_nv *field;
 	struct message *m;
 	size_t n;
 
@@ -397,10 +408,11 @@ static struct http_exchange *request(struct http_connection *c, const struct htt
 	x = http2_stream_new(h, 0);
 	m = message_of(x);
 	data.source.ptr = x;
-	field = mem_grow(NULL, head->fields + HTTP2_OWN_FIELDS, sizeof(*field));
+	field = room_for(head->fields, few);
 	n = http2_head_ask(head, extended, field, number);
 	x->id = nghttp2_submit_request(h->session, NULL, field, n, end ? NULL : &data, x);
-	free(field);
+	if (field != few)
+		free(field);
 	if (x->id < 0) { /* stream ids have run out, which takes 2^30 of them */
 		h->draining = true;
 		http2_stream_never(x);
@@ -414,12 +426,11 @@ static struct http_exchange *request(struct http_connection *c, const struct htt
 	m->asked = (uint8_t)head->method;
 	m->upgrade = extended;
 	say_length(m, head);
-	if (end)
-		http2_settle_later(h);
-	else
-		http2_flush(h); /* there is room for its body from now on */
-	if (h->below->draining) /* the last one, then */
+	http2_settle_later(h); /* it leaves with the first of its body, or when the turn ends */
+	if (h->below->draining) { /* the last one, then */
+		http2_flush(h);
 		http2_drain(h);
+	}
 	return &x->exchange;
 }
 

@@ -45,11 +45,9 @@ void http2_head_free(struct http2_head *in)
 
 /* ------------------------------------------------------------------ what comes */
 
-static struct http_text hold(struct http2_head *in, nghttp2_rcbuf *text)
+static struct http_text hold(struct http2_head *in, const struct http2_text *text)
 {
-	nghttp2_vec v = nghttp2_rcbuf_get_buf(text);
-
-	if (!nghttp2_rcbuf_is_static(text)) {
+	if (!nghttp2_rcbuf_is_static(text->of)) {
 		if (in->texts == in->text_room) {
 			in->text_room *= 2;
 			if (in->text == in->first_text) {
@@ -59,10 +57,10 @@ static struct http_text hold(struct http2_head *in, nghttp2_rcbuf *text)
 				in->text = mem_grow(in->text, in->text_room, sizeof(*in->text));
 			}
 		}
-		nghttp2_rcbuf_incref(text);
-		in->text[in->texts++] = text;
+		nghttp2_rcbuf_incref(text->of);
+		in->text[in->texts++] = text->of;
 	}
-	return (struct http_text){(const char *)v.base, v.len};
+	return (struct http_text){(const char *)text->v.base, text->v.len};
 }
 
 static struct http_field *next_field(struct http2_head *in)
@@ -102,7 +100,7 @@ static enum http_method method_of(struct http_text t)
 	return HTTP_METHOD_OTHER;
 }
 
-static void add_pseudo(struct http2_head *in, nghttp2_vec name, nghttp2_rcbuf *text)
+static void add_pseudo(struct http2_head *in, nghttp2_vec name, const struct http2_text *text)
 {
 	struct http_text value = hold(in, text);
 
@@ -139,9 +137,10 @@ static void add_cookie(struct http2_head *in, size_t len)
 	in->crumb_bytes += len + 2;
 }
 
-void http2_head_add(struct http2_head *in, nghttp2_rcbuf *name_of, nghttp2_rcbuf *value_of, uint8_t flags, bool large)
+void http2_head_add(struct http2_head *in, const struct http2_text *name_of, const struct http2_text *value_of,
+		    uint8_t flags, bool large)
 {
-	nghttp2_vec name = nghttp2_rcbuf_get_buf(name_of), value = nghttp2_rcbuf_get_buf(value_of);
+	nghttp2_vec name = name_of->v, value = value_of->v;
 	struct http_field *f;
 	enum http_name id;
 
@@ -196,7 +195,9 @@ int http2_head_request(struct http2_head *in, bool ended)
 		if (!h->path.len)
 			return 400;
 	}
-	if (in->protocol.len) { /* RFC 8441 */
+	if (in->protocol.len) { /* RFC 8441; HTTP/1 would read a list as one to choose from */
+		if (!http_may_switch_to(in->protocol))
+			return 400;
 		h->upgrade = in->protocol;
 		h->method = HTTP_GET;
 		h->method_text = HTTP_TEXT("GET");

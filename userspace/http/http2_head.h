@@ -9,9 +9,7 @@
 #ifndef WEFT_HTTP2_HEAD_H
 #define WEFT_HTTP2_HEAD_H
 
-#include <nghttp2/nghttp2.h>
-
-#include "http.h"
+#include "http2_parts.h"
 
 #define HTTP2_HEAD_FIELDS 14 /* of which there is room at once: so many that malloc() has its size at hand */
 #define HTTP2_HEAD_TEXTS 24  /* the same: of texts that are not in HPACK's static table */
@@ -36,7 +34,8 @@ struct http2_head {
 struct http2_head *http2_head_new(void) must_check;
 void http2_head_free(struct http2_head *in); /* NULL: nothing */
 /* A field that nghttp2 has found valid, pseudo fields too. `large`: nothing of it is kept any more. */
-void http2_head_add(struct http2_head *in, nghttp2_rcbuf *name, nghttp2_rcbuf *value, uint8_t flags, bool large);
+void http2_head_add(struct http2_head *in, const struct http2_text *name, const struct http2_text *value, uint8_t flags,
+		    bool large);
 /* It has come: fills in what follows from its fields. 0, or the status of the answer that refuses it. */
 int http2_head_request(struct http2_head *in, bool ended) must_check;
 /* `asked`: the method of the request, upgrade: it was extended CONNECT. false: no answer to it. */

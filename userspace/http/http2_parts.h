@@ -83,6 +83,7 @@
 	X(GOAWAY, "the peer has sent GOAWAY with an error")                \
 	X(NO_HTTP2, "the peer does not speak HTTP/2")                      \
 	X(UNPROCESSED, "the peer refuses the stream")                      \
+	X(SHUT, "the peer allows no streams")                              \
 	X(RESET, "reset by the peer")                                      \
 	X(MALFORMED, "malformed message")                                  \
 	X(STREAMS, "more streams than there may be")                       \
@@ -144,6 +145,7 @@ struct http2_stream { /* the first member of what a user makes of it */
 	bool peer_ended;   /* END_STREAM, or RST_STREAM that says as much: nothing comes any more */
 	bool gone;	   /* nghttp2 has no such stream any more */
 	bool cut;	   /* gone by RST_STREAM: what the owner writes reaches nobody */
+	bool end_said;	   /* nghttp2 knows that nothing follows but trailers, and has these */
 	bool end_sent;	   /* END_STREAM has left */
 	bool reset_sent;   /* RST_STREAM has left: what follows is our doing */
 	bool ticked;	   /* HTTP2_LEFT: has seen one tick already */
@@ -159,6 +161,11 @@ struct http2_limits {
 	uint64_t ping_ns, ping_timeout_ns, idle_ns, head_ns;
 };
 
+struct http2_text { /* of a field that has come: who keeps it, holds it */
+	nghttp2_rcbuf *of;
+	nghttp2_vec v;
+};
+
 /* What the streams are for. Of these none may call an owner but tell(), draining() and closed(). */
 struct http2_user {
 	const char *const *reason; /* by enum http2_why */
@@ -168,7 +175,7 @@ struct http2_user {
 	bool extended_connect; /* server: SETTINGS_ENABLE_CONNECT_PROTOCOL */
 	void (*begin)(struct http2 *h); /* a head or trailers begin: one at a time. NULL: nothing */
 	/* A field of the head that is coming on x; `trouble`: it is too large already. 0, or an error of nghttp2 */
-	int (*field)(struct http2_stream *x, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
+	int (*field)(struct http2_stream *x, const struct http2_text *name, const struct http2_text *value,
 		     uint8_t flags, bool trouble);
 	/* It has come whole, HEADERS with END_STREAM perhaps: x->peer_ended. */
 	void (*head)(struct http2_stream *x, const nghttp2_frame *frame, bool trouble);
@@ -178,7 +185,8 @@ struct http2_user {
 	void (*drop)(struct http2_stream *x);		    /* nobody asks for it any more: frees what it has */
 	size_t (*write_cut)(struct http2_stream *x, size_t all);
 	bool (*complete)(struct http2_stream *x); /* may it end as it is? NULL: yes */
-	bool (*trail)(struct http2_stream *x);	  /* submits trailers. false: there are none. NULL: never */
+	/* Submits trailers; `any`: also if there are none. false: not. NULL: never */
+	bool (*trail)(struct http2_stream *x, bool any);
 	void (*close)(struct stream *s, const char *why);
 	void (*refused)(struct http2 *h, int status, enum http2_why why); /* to be noted. NULL: not */
 	void (*settled)(struct http2 *h);				      /* may tell of that. NULL */
@@ -194,7 +202,9 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	const struct http2_user *user;
 	struct http2_limits limit;
 	uint32_t window_start; /* of a stream */
+	uint32_t frame_most;   /* payload of the largest DATA frame that we send */
 	struct list all, touched, waiting, free;
+	struct http2_stream *found; /* the last that http2_stream_find() gave; it has not gone */
 	struct loop_timer tick;	     /* PING, idle, streams that do not end */
 	struct loop_timer again;     /* `more`; `acks` */
 	struct loop_timer rest;	     /* http2_memory.c: nothing happens */
@@ -223,6 +233,7 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 		const struct stream_bytes *run;
 		size_t at;   /* in *run */
 		size_t left; /* bytes */
+		bool ends;   /* they are the last of the stream */
 	} give;
 	unsigned streams; /* that nghttp2 has */
 	unsigned held;	  /* streams that exist */
@@ -232,6 +243,7 @@ struct http2 { /* the first member of what a user makes of it: freed as one */
 	uint64_t ping_ns, rtt_ns; /* sent, 0: none on its way */
 	uint64_t pinged_ns, drain_ns, tick_ns;
 	uint64_t head_ns;     /* since when a head is coming; 0: none is */
+	uint64_t shut_ns;     /* client: since when the peer allows no stream at all; 0: it allows some */
 	int glitches;	      /* below zero: saved */
 	int resets;
 	int32_t last_id;   /* server: the newest stream */
@@ -276,7 +288,7 @@ void http2_end(struct http2 *h, const char *why);	/* over; NULL: in order. close
 void http2_doom(struct http2 *h, uint32_t error, enum http2_why why); /* GOAWAY, and no more */
 void http2_seen_reset(struct http2 *h);			/* one more of HTTP2_RESETS */
 bool http2_was_reset(const struct http2 *h, int32_t id); /* by us, lately */
-size_t http2_frame_most(struct http2 *h);		/* payload of the largest DATA frame that we send */
+void http2_frame_limit(struct http2 *h);		/* the peer's SETTINGS have come, or none yet: `frame_most` */
 ssize_t http2_on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len, uint32_t *flags,
 		      nghttp2_data_source *source, void *arg);
 void http2_send_callbacks(nghttp2_session_callbacks *c);
@@ -294,6 +306,13 @@ void http2_stream_take(struct http2_stream *x, uint8_t *data, size_t len, size_t
 void http2_stream_keep(struct http2_stream *x); /* copies what is left of the batch */
 bool http2_stream_may_write(struct http2_stream *x);
 void http2_stream_set_state(struct http2_stream *x, enum http2_state state);
+/* Of nghttp2's, which is asked once for a row of fields and frames of one stream. NULL: it has none of ours. */
+static inline struct http2_stream *http2_stream_find(struct http2 *h, int32_t id)
+{
+	if (!h->found || h->found->id != id)
+		h->found = nghttp2_session_get_stream_user_data(h->session, id);
+	return h->found;
+}
 static inline struct http2_stream *http2_stream_of(const struct stream *s)
 {
 	return container_of(s, struct http2_stream, s);

@@ -49,7 +49,11 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 
 static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error, void *arg)
 {
-	glitch(arg, 1);
+	struct http2 *h = arg;
+
+	glitch(h, 1);
+	if (frame->hd.type == NGHTTP2_HEADERS)
+		h->head_ns = 0; /* as in drop_head() */
 	return 0;
 }
 
@@ -144,7 +148,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 {
 	struct http2 *h = arg;
 	struct http2_batch *b = h->batch;
-	struct http2_stream *x = nghttp2_session_get_stream_user_data(session, id);
+	struct http2_stream *x = http2_stream_find(h, id);
 	bool whole = b->head && (size_t)(data - b->slice) >= HTTP2_FRAME_HEAD; /* its header lies before it */
 
 	if (b->head)
@@ -164,6 +168,13 @@ static bool too_large(const struct http2 *h)
 	return h->head_bytes > h->limit.head_bytes || (h->limit.fields && h->head_fields > h->limit.fields);
 }
 
+/* Of what is left of it, and of its end, nghttp2 says nothing: it is not one that is awaited. */
+static int drop_head(struct http2 *h)
+{
+	h->head_ns = 0;
+	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	struct http2 *h = arg;
@@ -177,7 +188,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 		return 0;
 	if (h->streams >= h->limit.streams) {
 		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
-		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+		return drop_head(h);
 	}
 	x = http2_stream_new(h, frame->hd.stream_id);
 	nghttp2_session_set_stream_user_data(session, x->id, x);
@@ -189,27 +200,44 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
 		     uint8_t flags, void *arg)
 {
 	struct http2 *h = arg;
-	struct http2_stream *x = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+	struct http2_text n = {name, nghttp2_rcbuf_get_buf(name)}, v = {value, nghttp2_rcbuf_get_buf(value)};
+	struct http2_stream *x = http2_stream_find(h, frame->hd.stream_id);
 
-	h->head_bytes += (uint32_t)(nghttp2_rcbuf_get_buf(name).len + nghttp2_rcbuf_get_buf(value).len + 32);
+	h->head_bytes += (uint32_t)(n.v.len + v.v.len + 32);
 	h->head_fields++;
 	if (h->head_bytes > 4 * h->limit.head_bytes) { /* an answer is not worth what the rest costs */
 		http2_doom(h, NGHTTP2_ENHANCE_YOUR_CALM, HTTP2_WHY_HEADERS);
-		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+		return drop_head(h);
 	}
 	if (!x || x->state >= HTTP2_LEFT)
 		return 0;
-	return h->user->field(x, frame, name, value, flags, too_large(h));
+	return h->user->field(x, &n, &v, flags, too_large(h));
 }
 
 /* nghttp2 would leave it out and go on. */
 static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
 			     nghttp2_rcbuf *value, uint8_t flags, void *arg)
 {
-	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+	return drop_head(arg);
 }
 
 /* ------------------------------------------------------------------ frames */
+
+static void on_settings(struct http2 *h)
+{
+	bool shut = !h->server &&
+		    !nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+
+	h->settings = true;
+	h->may_write = true;
+	http2_frame_limit(h);
+	if (!shut)
+		h->shut_ns = 0;
+	else if (!h->shut_ns)
+		h->shut_ns = clock_ns();
+	if (h->user->settings)
+		h->user->settings(h);
+}
 
 static void on_ping_ack(struct http2 *h, const uint8_t *opaque)
 {
@@ -230,7 +258,7 @@ static void on_ping_ack(struct http2 *h, const uint8_t *opaque)
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	struct http2 *h = arg;
-	struct http2_stream *x = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+	struct http2_stream *x = http2_stream_find(h, frame->hd.stream_id);
 	bool end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
 
 	switch (frame->hd.type) {
@@ -251,10 +279,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 			http2_stream_ended(x);
 		break;
 	case NGHTTP2_SETTINGS:
-		h->settings = true;
-		h->may_write = true;
-		if (h->user->settings)
-			h->user->settings(h);
+		on_settings(h);
 		break;
 	case NGHTTP2_RST_STREAM:
 		if (h->server && x && !x->end_sent)
@@ -280,7 +305,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 
 static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error, void *arg)
 {
-	struct http2_stream *x = nghttp2_session_get_stream_user_data(session, id);
+	struct http2_stream *x = http2_stream_find(arg, id);
 
 	if (x)
 		http2_stream_gone(x, error);

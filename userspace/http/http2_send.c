@@ -252,6 +252,16 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
 	return 0;
 }
 
+static void say_end(struct http2_stream *x, uint32_t *flags)
+{
+	const struct http2_user *user = x->h->user;
+
+	x->end_said = true;
+	*flags |= NGHTTP2_DATA_FLAG_EOF;
+	if (user->trail && user->trail(x, false))
+		*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+}
+
 /* Asked of each stream that may send: only the one whose owner is calling has bytes. */
 ssize_t http2_on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len, uint32_t *flags,
 		      nghttp2_data_source *source, void *arg)
@@ -261,12 +271,14 @@ ssize_t http2_on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t
 
 	if (h->give.x == x && h->give.left && !h->out.len) {
 		*flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-		return (ssize_t)(len < h->give.left ? len : h->give.left);
+		if (len > h->give.left)
+			len = h->give.left;
+		if (h->give.ends && len == h->give.left)
+			say_end(x, flags);
+		return (ssize_t)len;
 	}
-	if (x->s.finished && x->writable) {
-		*flags |= NGHTTP2_DATA_FLAG_EOF;
-		if (h->user->trail && h->user->trail(x))
-			*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+	if (x->s.finished && x->writable && !x->end_said) {
+		say_end(x, flags);
 		return 0;
 	}
 	return NGHTTP2_ERR_DEFERRED;
@@ -276,20 +288,20 @@ ssize_t http2_on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t
  * With its header it fills whole TLS records, so that no record of a few bytes follows. The floor: every peer takes
  * frames of 16384 (RFC 9113 section 4.2).
  */
-size_t http2_frame_most(struct http2 *h)
+void http2_frame_limit(struct http2 *h)
 {
 	size_t most = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_FRAME_SIZE);
 
 	most += HTTP2_FRAME_HEAD;
 	if (most > THREAD_SCRATCH)
 		most = THREAD_SCRATCH;
-	return most - most % HTTP2_RECORD - HTTP2_FRAME_HEAD;
+	h->frame_most = (uint32_t)(most - most % HTTP2_RECORD - HTTP2_FRAME_HEAD);
 }
 
 static ssize_t on_frame_most(nghttp2_session *session, uint8_t type, int32_t id, int32_t connection_window,
 			     int32_t stream_window, uint32_t most, void *arg)
 {
-	return (ssize_t)http2_frame_most(arg);
+	return ((struct http2 *)arg)->frame_most;
 }
 
 static void seen_wrong(struct http2 *h, uint32_t error)
@@ -314,7 +326,7 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *a
 	if (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS &&
 	    frame->hd.type != NGHTTP2_RST_STREAM)
 		return 0;
-	x = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+	x = http2_stream_find(h, frame->hd.stream_id);
 	if (frame->hd.type == NGHTTP2_RST_STREAM) {
 		if (h->server)
 			keep_reset(h, frame->hd.stream_id);

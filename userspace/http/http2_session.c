@@ -173,6 +173,22 @@ static void tick_streams(struct http2 *h)
 	}
 }
 
+/*
+ * RFC 9113 section 6.5.2: a peer that allows no streams does so for a short time, and one that wants no more ends the
+ * connection. So we wait for it, and then do that ourselves. What has not left yet would never leave.
+ */
+static void tick_shut(struct http2 *h)
+{
+	bool under_way = false;
+
+	list_each(at, &h->all)
+		under_way |= container_of(at, struct http2_stream, link)->exchange.head_sent;
+	if (under_way)
+		http2_drain(h);
+	else
+		http2_doom(h, NGHTTP2_NO_ERROR, HTTP2_WHY_SHUT);
+}
+
 static void ping(struct http2 *h, uint64_t now)
 {
 	uint64_t heard = h->heard_ns > h->ping_ns ? h->heard_ns : h->ping_ns;
@@ -210,6 +226,8 @@ static void on_tick(struct loop_timer *timer)
 		h->doomed_ticks = true;
 	}
 	tick_streams(h);
+	if (h->shut_ns && now - h->shut_ns >= h->limit.ping_timeout_ns)
+		tick_shut(h);
 	ping(h, now);
 	if (h->limit.idle_ns && !h->streams && now - h->idle_ns >= h->limit.idle_ns)
 		leave(h);
@@ -250,6 +268,8 @@ static void start_session(struct http2 *h)
 	/* Ours is glitch(), which knows a stream that served from one that was only opened. */
 	nghttp2_option_set_stream_reset_rate_limit(option, HTTP2_GLITCHES_SAVED, HTTP2_GLITCHES_SAVED);
 	r = http2_memory_session(h, calls, option);
+	if (!r)
+		http2_frame_limit(h);
 	nghttp2_option_del(option);
 	nghttp2_session_callbacks_del(calls);
 	if (r)

@@ -135,8 +135,10 @@ static void consume(struct stream *s, size_t len)
 	struct http2 *h = x->h;
 	size_t left = len, n = len < x->kept.len ? len : x->kept.len;
 
-	if (!len)
+	if (!len) {
+		x->want_read = true;
 		return;
+	}
 	if (n)
 		buf_consume(&x->kept, &h->thread->pool, n);
 	for (left -= n; left; left -= n) {
@@ -166,6 +168,16 @@ static void consume(struct stream *s, size_t len)
 
 /* ------------------------------------------------------------------ bytes down */
 
+/* Of a request that is still to leave: what its stream will have. */
+static int32_t peer_window(const struct http2_stream *x)
+{
+	nghttp2_session *session = x->h->session;
+
+	if (!x->h->server && !x->exchange.head_sent)
+		return (int32_t)nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
+	return nghttp2_session_get_stream_remote_window_size(session, x->id);
+}
+
 static size_t space(struct http2_stream *x)
 {
 	struct http2 *h = x->h;
@@ -178,12 +190,12 @@ static size_t space(struct http2_stream *x)
 		return THREAD_SCRATCH;
 	if (h->over || h->doomed || h->out.len || x->gone)
 		return 0;
-	stream = nghttp2_session_get_stream_remote_window_size(h->session, x->id);
+	stream = peer_window(x);
 	connection = nghttp2_session_get_remote_window_size(h->session);
 	if (stream <= 0 || connection <= 0)
 		return 0;
 	room = (size_t)(stream < connection ? stream : connection);
-	most = http2_frame_most(h);
+	most = h->frame_most;
 	below = stream_room(h->below);
 	if (below < SIZE_MAX / 2) {
 		size_t heads = (below / most + 1) * HTTP2_FRAME_HEAD;
@@ -224,6 +236,11 @@ static size_t room(struct stream *s)
 	return n;
 }
 
+static bool is_complete(struct http2_stream *x)
+{
+	return !x->h->user->complete || x->h->user->complete(x);
+}
+
 static size_t write_runs(struct stream *s, const struct stream_bytes *run, unsigned runs)
 {
 	struct http2_stream *x = http2_stream_of(s);
@@ -244,10 +261,13 @@ static size_t write_runs(struct stream *s, const struct stream_bytes *run, unsig
 		h->give.run = run;
 		h->give.at = 0;
 		h->give.left = most;
-		/* Not deferred yet if 200 is still in nghttp2's queue: then it comes to the data by itself. */
+		s->written_bytes += most;
+		h->give.ends = s->last && most == all && is_complete(x);
+		/* Not deferred yet if the head is still in nghttp2's queue: then it comes to the data by itself. */
 		nghttp2_session_resume_data(h->session, x->id);
 		http2_flush(h);
 		took = most - h->give.left;
+		s->written_bytes -= h->give.left;
 		h->give.x = NULL;
 		h->give.left = 0;
 	} else {
@@ -255,19 +275,33 @@ static size_t write_runs(struct stream *s, const struct stream_bytes *run, unsig
 	}
 	if (took < all)
 		wait_room(x);
-	s->written_bytes += took;
 	return took;
+}
+
+/*
+ * The end of a stream needs no window (RFC 9113 section 6.9.1), but nghttp2 sends no DATA without one, none without
+ * bytes either: a peer that opens it no more would wait for ever. Trailers are no DATA; there may be none of them.
+ */
+static bool end_without_window(struct http2_stream *x)
+{
+	struct http2 *h = x->h;
+
+	if (!h->user->trail || (!h->server && !x->exchange.head_sent) ||
+	    (peer_window(x) > 0 && nghttp2_session_get_remote_window_size(h->session) > 0))
+		return false;
+	x->end_said = h->user->trail(x, true);
+	return x->end_said;
 }
 
 static void finish(struct stream *s)
 {
 	struct http2_stream *x = http2_stream_of(s);
 
-	if (!x->writable || x->gone || x->h->over)
-		return; /* on its way when it opens */
-	if (x->h->user->complete && !x->h->user->complete(x))
+	if (!x->writable || x->gone || x->h->over || x->end_said)
+		return; /* on its way when it opens, or already */
+	if (!is_complete(x))
 		http2_stream_reset(x, NGHTTP2_INTERNAL_ERROR);
-	else
+	else if (!end_without_window(x))
 		nghttp2_session_resume_data(x->h->session, x->id);
 	http2_settle_later(x->h);
 }
@@ -309,6 +343,8 @@ void http2_stream_gone(struct http2_stream *x, uint32_t error)
 	struct http2 *h = x->h;
 
 	x->gone = true;
+	if (h->found == x)
+		h->found = NULL;
 	h->streams--;
 	h->grown -= x->window - h->window_start;
 	x->window = h->window_start;
@@ -347,6 +383,7 @@ struct http2_stream *http2_stream_new(struct http2 *h, int32_t id)
 
 	x->s.ops = &ops;
 	x->s.thread = h->thread;
+	x->s.windowed = h->user->trail;
 	x->h = h;
 	x->id = id;
 	x->window = h->window_start;

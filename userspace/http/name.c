@@ -2,7 +2,7 @@
 /*
  * name.c: what a field is, by its name.
  *
- * At most four names have the same length. So: the length, then one comparison of 32 bytes for each; no hash, nothing
+ * At most four names have the same length. So: the length, then one comparison of its words for each; no hash, nothing
  * that a peer could aim at.
  */
 #include <string.h>
@@ -20,7 +20,7 @@ static const char text[HTTP_NAME_COUNT][LONGEST] __attribute__((aligned(LONGEST)
 };
 
 /* Each name at its length; tests/unit/test_name.c asks for all of them. */
-static const uint8_t by_length[LONGEST][4] = {
+static const uint8_t by_length[LONGEST + 1][4] = {
 	[2] = {HTTP_NAME_TE},
 	[3] = {HTTP_NAME_VIA},
 	[4] = {HTTP_NAME_HOST, HTTP_NAME_DATE, HTTP_NAME_VARY},
@@ -52,18 +52,30 @@ static uint64_t lower(uint64_t x)
 	return x | ((from_a & ~above_z & ~x & 0x80 * ones) >> 2);
 }
 
+static uint64_t differs(const uint64_t word[2], const char *is)
+{
+	uint64_t is_word[2];
+
+	memcpy(is_word, is, sizeof(is_word));
+	return (word[0] ^ is_word[0]) | (word[1] ^ is_word[1]);
+}
+
 enum http_name http_name(const char *at, size_t len)
 {
 	uint64_t word[WORDS] = {0};
-	unsigned i;
+	const uint8_t *name;
 
 	if (len >= LONGEST || !by_length[len][0])
 		return HTTP_NAME_OTHER;
 	memcpy(word, at, len);
-	for (i = 0; i < WORDS; i++)
-		word[i] = lower(word[i]);
-	for (i = 0; i < array_size(by_length[len]) && by_length[len][i]; i++)
-		if (!memcmp(word, text[by_length[len][i]], LONGEST))
-			return by_length[len][i];
+	word[0] = lower(word[0]);
+	word[1] = lower(word[1]);
+	if (len > 16) {
+		word[2] = lower(word[2]);
+		word[3] = lower(word[3]);
+	}
+	for (name = by_length[len]; name < by_length[len + 1] && *name; name++)
+		if (!differs(word, text[*name]) && (len <= 16 || !differs(word + 2, text[*name] + 16)))
+			return *name;
 	return HTTP_NAME_OTHER;
 }

@@ -61,6 +61,23 @@ static unsigned escape(const char *s, size_t left, char to[3], const char **ret_
 	return 3;
 }
 
+void http_path_escapes(char *pattern)
+{
+	const char *s = pattern, *end = s + strlen(s), *why;
+	char *to = pattern;
+
+	while (s < end) {
+		unsigned n = *s == '%' ? escape(s, (size_t)(end - s), to, &why) : 0;
+
+		if (n)
+			s += 3;
+		else
+			*to++ = *s++;
+		to += n;
+	}
+	*to = 0;
+}
+
 /* A segment's characters from s to the next "/" or the end: written to `to`; where they end, or NULL: refused. */
 static const char *segment(const char *s, const char *end, char *to, size_t *ret_len, const char **ret_why)
 {

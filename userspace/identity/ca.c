@@ -181,11 +181,17 @@ static bool take(struct ca *c, struct set *set, char why[WHY])
 	return true;
 }
 
-/* The CRL counts at once, whatever is wrong with the rest: what it says must not wait for a key. */
-static bool take_crl(struct ca *c, struct set *set)
+/*
+ * The CRL counts at once, whatever is wrong with the rest: what it says must not wait for a key. But that it is not
+ * there says nothing where others are not there either: a folder that has gone, or is being replaced, revokes no less.
+ */
+static bool take_crl(struct ca *c, struct set *set, const int *fd)
 {
 	char *was = c->set.text[CRL];
 
+	for (enum file i = ROOT; i < CRL; i++)
+		if (fd[i] == -ENOENT && fd[CRL] == -ENOENT)
+			return false;
 	c->set.text[CRL] = set->text[CRL];
 	set->text[CRL] = was;
 	return !text_equal(was, c->set.text[CRL]);
@@ -223,7 +229,7 @@ static void judge(struct ca *c, const int *fd)
 			log_info("CA in %s: %s", c->folder->path, c->made ? "made just now" : "read");
 	}
 	if (why[0])
-		changed = take_crl(c, &set);
+		changed = take_crl(c, &set, fd);
 	set_free(&set);
 	changed |= set_problem(c, why[0] ? why : NULL);
 	if (changed && c->source.changed)

@@ -48,6 +48,7 @@ struct entry {
 	SSL_CTX *ctx;		   /* under the lock; NULL: there is no good certificate */
 	const char *why;	   /* if so; under the lock */
 	int64_t not_after_ms;	   /* under the lock */
+	int64_t from_ms;	   /* when it begins to be valid */
 	int64_t issued_ms, due_ms; /* due: to ask again; INT64_MAX: never */
 	int64_t late_ms;	   /* if somebody else renews it: by then he should have */
 	int64_t retry_ms;	   /* the last wait */
@@ -213,9 +214,10 @@ static void take(struct certs *c, struct entry *e, const struct cert *cert)
 	e->not_after_ms = not_after > INT64_MAX / 1000 ? INT64_MAX : not_after * 1000;
 	pthread_mutex_unlock(&c->lock);
 	publish(c, e, ctx, NULL);
+	e->from_ms = not_before * 1000;
 	e->issued_ms = c->now();
 	e->due_ms = renewal(c, e);
-	e->late_ms = e->not_after_ms - (e->not_after_ms - not_before * 1000) / LATE;
+	e->late_ms = e->not_after_ms - (e->not_after_ms - e->from_ms) / LATE;
 	e->retry_ms = 0;
 	e->state = VALID;
 	set_problem(c, e, NULL);
@@ -274,13 +276,17 @@ static void remind(const struct certs *c, struct entry *e)
 	free(text);
 }
 
-/* The wall clock may have gone back: no wait is longer than it would be from now. */
+/*
+ * The wall clock may have gone back: no wait is longer than it would be from now, and what was made in what is the
+ * future now is made anew: nobody whose clock was right all the time believes it yet.
+ */
 static void bound(const struct certs *c, struct entry *e)
 {
-	int64_t most = e->ctx && !e->retry_ms ? e->not_after_ms - e->issued_ms : 2 * RETRY_MAX_MS;
+	bool good = e->ctx && !e->retry_ms;
+	int64_t most = good ? e->not_after_ms - e->issued_ms : 2 * RETRY_MAX_MS, now = c->now();
 
-	if (e->due_ms != INT64_MAX && e->due_ms - c->now() > most)
-		e->due_ms = c->now();
+	if (e->due_ms != INT64_MAX && (e->due_ms - now > most || (good && now < e->from_ms)))
+		e->due_ms = now;
 }
 
 static void tick_due(struct loop_timer *t)
@@ -382,7 +388,7 @@ static bool replace_trust(struct certs *c, const char *roots, const char *crl)
 	if (!trust)
 		return false;
 	if (was)
-		trust_learn(trust, was);
+		trust_follow(trust, was);
 	pthread_mutex_lock(&c->lock);
 	c->trust = trust;
 	pthread_mutex_unlock(&c->lock);
@@ -423,8 +429,8 @@ static void read_trust(struct certs *c)
 	c->roots = roots;
 	c->crl = crl;
 	log_info("roots and CRL read: %d root%s, %s", sk_X509_num(trust_roots(c->trust)),
-		 sk_X509_num(trust_roots(c->trust)) == 1 ? "" : "s", crl ? "a CRL" : "no CRL");
-	c->number++;
+		 text_plural((uint64_t)sk_X509_num(trust_roots(c->trust))), crl ? "a CRL" : "no CRL");
+	__atomic_store_n(&c->number, c->number + 1, __ATOMIC_RELEASE); /* `trust` is there already */
 	if (c->changed)
 		c->changed(c->ctx, c->number);
 }
@@ -524,6 +530,11 @@ void certs_on_trust(struct certs *c, void (*changed)(void *ctx, uint64_t number)
 	c->ctx = ctx;
 }
 
+uint64_t certs_trust_number(const struct certs *c)
+{
+	return __atomic_load_n(&c->number, __ATOMIC_ACQUIRE);
+}
+
 const char *certs_still_good(struct certs *c, void *x509)
 {
 	struct trust *t;
@@ -537,6 +548,11 @@ const char *certs_still_good(struct certs *c, void *x509)
 	why = trust_still_good(t, x509);
 	trust_unref(t);
 	return why;
+}
+
+const char *certs_good_since(struct certs *c, uint64_t number, void *x509)
+{
+	return certs_trust_number(c) == number ? NULL : certs_still_good(c, x509);
 }
 
 /* ------------------------------------------------------------------ for people */

@@ -69,6 +69,18 @@ int certs_peer(void *x509, char ret[CERTS_ID])
 	return uris(x509, take_first, ret) ? -EINVAL : 0;
 }
 
+/*
+ * X.509-SVID section 5.2: who signs for others is not one of them. OpenSSL takes a CA's certificate for a leaf's, if
+ * its purpose fits.
+ */
+static bool is_ca(X509 *x)
+{
+	uint32_t flags = X509_get_extension_flags(x);
+
+	return flags & EXFLAG_CA ||
+	       (flags & EXFLAG_KUSAGE && X509_get_key_usage(x) & (KU_KEY_CERT_SIGN | KU_CRL_SIGN));
+}
+
 /* ------------------------------------------------------------------ a client, seen by its server */
 
 struct client {
@@ -93,6 +105,8 @@ const char *certs_verify_client(void *x509, const char *trust_domain, char ret[C
 	int err;
 
 	ret[0] = '\0';
+	if (is_ca(x509))
+		return CERTS_OF_A_CA;
 	err = uris(x509, look_at_client, &c);
 	if (!err && c.ours)
 		return NULL;
@@ -121,8 +135,11 @@ static bool look_at_server(void *ctx, const char *uri, const struct spiffe *id)
 const char *certs_verify_server(void *x509, const char *const *want, unsigned count)
 {
 	struct server s = {.want = want, .count = count};
-	int err = uris(x509, look_at_server, &s);
+	int err;
 
+	if (is_ca(x509))
+		return CERTS_OF_A_CA;
+	err = uris(x509, look_at_server, &s);
 	if (err)
 		return err == -ENOENT ? CERTS_NO_IDENTITY : CERTS_MALFORMED;
 	return s.found ? NULL : CERTS_OTHER_IDENTITY;

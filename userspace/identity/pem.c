@@ -106,8 +106,11 @@ static void take_trust(struct pem *p, const int *fd)
 		free(p->roots);
 		p->roots = roots;
 	}
-	free(p->crl);
-	p->crl = crl;
+	/* Both are gone: the folder is, or is being replaced. That revokes no less. */
+	if (fd[FIRST] != -ENOENT || fd[SECOND] != -ENOENT) {
+		free(p->crl);
+		p->crl = crl;
+	}
 	text_copy(p->problem, sizeof(p->problem), why);
 	p->source.problem = why[0] ? p->problem : NULL;
 	if (!same && why[0])

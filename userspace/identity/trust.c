@@ -27,8 +27,9 @@ struct trust {
 	bool crl_unreadable;
 	int64_t crl_from, crl_until; /* within which all CRLs are good */
 	int64_t roots_until;	     /* the last of them */
-	pthread_mutex_t lock;	     /* of `learned` */
+	pthread_mutex_t lock;	     /* of `learned` and `next` */
 	STACK_OF(X509) * learned;
+	struct trust *next; /* that took its place; handshakes that began before go on with this one */
 };
 
 /* ------------------------------------------------------------------ made of texts */
@@ -105,14 +106,17 @@ struct trust *trust_ref(struct trust *t)
 
 void trust_unref(struct trust *t)
 {
-	if (!t || __atomic_sub_fetch(&t->references, 1, __ATOMIC_ACQ_REL))
-		return;
-	X509_STORE_free(t->store);
-	x509_free(t->roots);
-	x509_free(t->learned);
-	sk_X509_CRL_pop_free(t->crls, X509_CRL_free);
-	pthread_mutex_destroy(&t->lock);
-	free(t);
+	struct trust *next;
+
+	for (; t && !__atomic_sub_fetch(&t->references, 1, __ATOMIC_ACQ_REL); t = next) {
+		next = t->next;
+		X509_STORE_free(t->store);
+		x509_free(t->roots);
+		x509_free(t->learned);
+		sk_X509_CRL_pop_free(t->crls, X509_CRL_free);
+		pthread_mutex_destroy(&t->lock);
+		free(t);
+	}
 }
 
 X509_STORE *trust_store(const struct trust *t)
@@ -181,32 +185,40 @@ static int verify(const struct trust *t, X509_STORE_CTX *ctx, unsigned long flag
 
 /* ------------------------------------------------------------------ peers */
 
-/*
- * A certificate that is looked at again later comes without its intermediates. They were verified, so that only our own
- * CAs can fill the list.
- */
-static void remember(struct trust *t, X509 *x)
+static void add(struct trust *t, X509 *x)
 {
-	pthread_mutex_lock(&t->lock);
-	for (int i = 0; i < sk_X509_num(t->learned); i++) {
-		if (X509_cmp(sk_X509_value(t->learned, i), x))
-			continue;
-		pthread_mutex_unlock(&t->lock);
-		return;
-	}
+	for (int i = 0; i < sk_X509_num(t->learned); i++)
+		if (!X509_cmp(sk_X509_value(t->learned, i), x))
+			return;
 	if (sk_X509_num(t->learned) == LEARNED)
 		X509_free(sk_X509_shift(t->learned));
 	if (X509_up_ref(x) != 1 || sk_X509_push(t->learned, x) <= 0)
 		abort(); /* out of memory */
-	pthread_mutex_unlock(&t->lock);
 }
 
-void trust_learn(struct trust *t, struct trust *from)
+/*
+ * A certificate that is looked at again later comes without its intermediates. They were verified, so that only our own
+ * CAs can fill the list. It is the trust of that time that looks.
+ */
+static void remember(struct trust *t, X509 *x)
 {
-	pthread_mutex_lock(&from->lock);
-	for (int i = 0; i < sk_X509_num(from->learned); i++)
-		remember(t, sk_X509_value(from->learned, i));
-	pthread_mutex_unlock(&from->lock);
+	struct trust *next;
+
+	for (; t; t = next) {
+		pthread_mutex_lock(&t->lock);
+		add(t, x);
+		next = t->next;
+		pthread_mutex_unlock(&t->lock);
+	}
+}
+
+void trust_follow(struct trust *t, struct trust *was)
+{
+	pthread_mutex_lock(&was->lock);
+	for (int i = 0; i < sk_X509_num(was->learned); i++)
+		add(t, sk_X509_value(was->learned, i)); /* nobody else has it yet */
+	was->next = trust_ref(t);
+	pthread_mutex_unlock(&was->lock);
 }
 
 int trust_verify(X509_STORE_CTX *ctx, void *arg)
@@ -263,28 +275,29 @@ const char *trust_still_good(struct trust *t, X509 *peer)
 
 /* ------------------------------------------------------------------ ourselves */
 
-static bool same(void *x509, const char *spiffe)
+/* NULL: others see this identity, and no other before it. */
+static const char *not_ours(void *x509, const char *spiffe, char id[CERTS_ID])
 {
-	const char *const want[] = {spiffe};
-	char id[CERTS_ID];
+	const char *const want[] = {spiffe}, *why = certs_verify_server(x509, want, 1);
 
-	return !certs_verify_server(x509, want, 1) && !certs_peer(x509, id) && text_equal(id, spiffe);
+	if (certs_peer(x509, id))
+		text_copy(id, CERTS_ID, "nobody");
+	return why ? why : text_equal(id, spiffe) ? NULL : CERTS_OTHER_IDENTITY;
 }
 
 bool trust_own(struct trust *t, STACK_OF(X509) * chain, const char *spiffe, int64_t now, char why[WHY])
 {
 	X509 *leaf = sk_X509_value(chain, 0);
-	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-	char id[CERTS_ID];
+	char id[CERTS_ID] = "no certificate";
+	const char *wrong = leaf ? not_ours(leaf, spiffe, id) : CERTS_NO_IDENTITY;
+	X509_STORE_CTX *ctx;
 	bool good;
 
-	if (!leaf || !same(leaf, spiffe)) {
-		if (!leaf || certs_peer(leaf, id))
-			text_copy(id, sizeof(id), leaf ? "nobody" : "no certificate");
-		X509_STORE_CTX_free(ctx);
-		snprintf(why, WHY, "it is of %.180s", id);
+	if (wrong) {
+		snprintf(why, WHY, "it is of %.180s", text_equal(wrong, CERTS_OF_A_CA) ? "a CA" : id);
 		return false;
 	}
+	ctx = X509_STORE_CTX_new();
 	if (!ctx || X509_STORE_CTX_init(ctx, t->store, leaf, chain) != 1)
 		abort(); /* out of memory */
 	X509_STORE_CTX_set_time(ctx, 0, (time_t)now);

@@ -36,6 +36,16 @@ bool stream_drain(struct stream *to, struct buf *from)
 	return true;
 }
 
+/* To say that this was all needs no room: who can hear of it for nothing does, since it may be all that is to come. */
+static enum stream_pump no_room(struct stream *in, const struct stream *out)
+{
+	struct stream_bytes run[STREAM_RUNS];
+
+	if (in->windowed && out->windowed && stream_peek(in, run, 1))
+		stream_consume(in, 0);
+	return in->ended && !out->finished ? STREAM_PUMP_ENDED : STREAM_PUMP_WAITS;
+}
+
 enum stream_pump stream_pump_heard(struct stream *in, struct stream *out, uint64_t *count,
 				   void (*hear)(void *ctx, const struct stream_bytes *run, size_t len), void *ctx)
 {
@@ -46,7 +56,7 @@ enum stream_pump stream_pump_heard(struct stream *in, struct stream *out, uint64
 		unsigned runs;
 
 		if (!room)
-			return STREAM_PUMP_WAITS;
+			return no_room(in, out);
 		runs = stream_peek(in, run, room < PUMP_BYTES ? room : PUMP_BYTES);
 		if (!runs)
 			return in->ended && !out->finished ? STREAM_PUMP_ENDED : STREAM_PUMP_WAITS;
@@ -56,6 +66,8 @@ enum stream_pump stream_pump_heard(struct stream *in, struct stream *out, uint64
 			hear(ctx, run, took);
 		stream_consume(in, took);
 		*count += took;
+		if (in->ended && !out->finished)
+			return STREAM_PUMP_ENDED;
 	}
 	return STREAM_PUMP_MORE;
 }

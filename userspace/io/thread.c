@@ -114,6 +114,8 @@ static void unmake(struct thread *t)
 	loop_unwatch(t->loop, &t->inbox->watch);
 	munmap(t->scratch[0] - THREAD_HEADROOM, SCRATCH_COUNT * SCRATCH_STEP);
 	buf_pool_free(&t->pool);
+	for (unsigned i = 0; i < SLAB_COUNT; i++)
+		slab_end(&t->slab[i], &t->pages);
 	pages_free(&t->pages);
 	close(t->inbox->event);
 	free(t->inbox);

@@ -15,7 +15,7 @@
 
 #define DEADLINE_NS 10000000000ull
 #define SHAKES_A_TURN 8	       /* a step costs up to a millisecond, and others wait */
-#define DRAIN_NS 2000000000ull /* for what is not sent when the owner has closed it */
+#define DRAIN_NS 10000000000ull /* without a byte sent of what waits when the owner has closed it */
 
 static struct tls *of(const struct stream *s)
 {
@@ -273,6 +273,15 @@ static void too_late(struct loop_timer *t)
 
 /* ------------------------------------------------------------------ events of below */
 
+/* A slow peer has his time anew with each byte that he takes: to cut him then would take back what is on its way. */
+static void drain_more(struct tls *c, size_t waited)
+{
+	if (!c->out.len)
+		end(c, NULL);
+	else if (c->out.len < waited)
+		loop_arm(c->stream.thread->loop, &c->deadline, DRAIN_NS);
+}
+
 static void below_failed(struct tls *c)
 {
 	c->alerted = false; /* nobody hears it */
@@ -285,14 +294,17 @@ static void below_failed(struct tls *c)
 static void below_ready(struct stream *below, unsigned events)
 {
 	struct tls *c = below->owner;
+	size_t waited = c->out.len;
 	unsigned tell = 0;
 
 	if (events & STREAM_FAILED) {
 		below_failed(c);
 		return;
 	}
-	if ((events & STREAM_WRITABLE) && tls_push(c) && c->state == TLS_DRAINS) {
-		end(c, NULL);
+	if (events & STREAM_WRITABLE)
+		tls_push(c);
+	if (c->state == TLS_DRAINS) {
+		drain_more(c, waited);
 		return;
 	}
 	if (c->state == TLS_SHAKES) {

@@ -332,3 +332,25 @@ bool wire_pairs_add(char pairs[WIRE_PAIRS], const char *pair)
 	pairs[at + len + 1] = 0;
 	return true;
 }
+
+const char *wire_annotation_words(const char *key, const char *value)
+{
+	static const struct {
+		const char *key, *word[3], *text;
+	} known[] = {
+		{"weft.io/splice", {"auto", "always", "off"}, "\"auto\", \"always\" or \"off\""},
+		{"weft.io/proxy", {"auto", "always"}, "\"auto\" or \"always\""},
+		{"weft.io/egress", {"any", "registry-only"}, "\"any\" or \"registry-only\""},
+		{"weft.io/fail-open", {"true", "false"}, "\"true\" or \"false\""},
+	};
+
+	for (size_t i = 0; i < array_size(known); i++) {
+		if (strcmp(key, known[i].key))
+			continue;
+		for (size_t k = 0; k < array_size(known[i].word); k++)
+			if (text_equal(value, known[i].word[k]))
+				return NULL;
+		return known[i].text;
+	}
+	return NULL;
+}

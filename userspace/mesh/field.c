@@ -191,6 +191,14 @@ void field_known(const struct field *map, const char *const *names, size_t count
 			field_warning(&i, "weft does not know this field: ignored");
 }
 
+void field_unsupported(const struct field *map, const char *key, const char *why)
+{
+	struct field f = field_get(map, key);
+
+	if (field_given(&f))
+		field_error(&f, "is not supported: %s", why);
+}
+
 /* ------------------------------------------------------------------ values */
 
 const char *field_text(const struct field *f)

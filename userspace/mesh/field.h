@@ -46,6 +46,9 @@ void field_only(const struct field *map, const char *const *names, size_t count)
 /* The same as a warning: for objects that a newer version of their API may have more fields of. */
 void field_known(const struct field *map, const char *const *names, size_t count);
 
+/* An error if the map has that key: the API knows the field, and weft cannot do it. */
+void field_unsupported(const struct field *map, const char *key, const char *why);
+
 const char *field_string(const struct field *f); /* in the object's arena; NULL if absent or wrong (reported) */
 const char *field_text(const struct field *f);	 /* the same, in the document */
 bool field_bool(const struct field *f, bool absent);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "k8s_kinds.h"
+#include "wire.h"
 
 /* Of one object; Kubernetes has two addresses and fewer ports. They bound loops over all pairs. */
 #define MAX_ADDRS 16
@@ -31,7 +32,7 @@ static bool usable_address(const struct field *f, struct abi_addr *ret)
 
 	if (!field_address(f, ret))
 		return false;
-	if (addr_is_zero(ret) || (addr_is_v4(ret) && !memcmp(&ret->byte[12], "\0\0\0\0", 4)))
+	if (addr_is_zero(ret))
 		what = "the unspecified address";
 	else if (addr_is_loopback(ret))
 		what = "a loopback address";
@@ -170,28 +171,17 @@ static void pod_status(const struct field *root)
 	}
 }
 
-/* An annotation with a word that weft does not know would be taken for its absence. */
 static void check_annotations(const struct field *root)
 {
-	static const struct {
-		const char *key, *word[3], *text;
-	} known[] = {
-		{"weft.io/splice", {"auto", "always", "off"}, "\"auto\", \"always\" or \"off\""},
-		{"weft.io/proxy", {"auto", "always"}, "\"auto\" or \"always\""},
-		{"weft.io/egress", {"any", "registry-only"}, "\"any\" or \"registry-only\""},
-		{"weft.io/fail-open", {"true", "false"}, "\"true\" or \"false\""},
-	};
+	const struct pairs *given = &root->d->object->annotations;
 	struct field metadata = field_get(root, "metadata"), list = field_get(&metadata, "annotations");
 
-	for (size_t i = 0; i < array_size(known); i++) {
-		const char *s = pairs_get(&root->d->object->annotations, known[i].key);
-		struct field f = field_get(&list, known[i].key);
-		bool good = !s;
+	for (unsigned i = 0; i < given->count; i++) {
+		const char *words = wire_annotation_words(given->item[i].key, given->item[i].value);
+		struct field f = field_get(&list, given->item[i].key);
 
-		for (size_t k = 0; !good && k < array_size(known[i].word); k++)
-			good = text_equal(s, known[i].word[k]);
-		if (!good)
-			field_error(&f, "must be %s, not \"%.40s\"", known[i].text, s);
+		if (words)
+			field_error(&f, "must be %s, not \"%.40s\"", words, given->item[i].value);
 	}
 }
 

@@ -19,14 +19,6 @@
 #define MAX_PEM (256 * 1024) /* Kubernetes: a Secret is at most 1 MiB */
 #define ACCOUNT "weft-gateway"
 
-static void unsupported(const struct field *map, const char *key, const char *why)
-{
-	struct field f = field_get(map, key);
-
-	if (field_given(&f))
-		field_error(&f, "is not supported: %s", why);
-}
-
 const char *k8s_edge_hostname(const struct field *f)
 {
 	const char *s = field_string(f), *rest, *ret;
@@ -187,8 +179,8 @@ static void decode_tls(const struct field *f, struct object_gateway_listener *l)
 	}
 	if (!field_is_map(f))
 		return;
-	unsupported(f, "frontendValidation", "weft asks clients for no certificate");
-	unsupported(f, "options", "weft chooses TLS 1.3 and its suites by itself");
+	field_unsupported(f, "frontendValidation", "weft asks clients for no certificate");
+	field_unsupported(f, "options", "weft chooses TLS 1.3 and its suites by itself");
 	field_only(f, names, array_size(names));
 	if (s && strcmp(s, "Terminate"))
 		field_error(&mode, "must be Terminate for HTTPS, not \"%.40s\"", s);
@@ -311,10 +303,11 @@ void k8s_edge_gateway(const struct field *root)
 	g->ours = !strcmp(g->class, GATEWAY_CLASS);
 	if (!g->ours)
 		return;
-	unsupported(&spec, "infrastructure", "weft makes no other objects for a Gateway");
-	unsupported(&spec, "tls", "weft asks clients for no certificate, and has none of its own for backends here");
-	unsupported(&spec, "allowedListeners", "listeners are those of the Gateway itself");
-	unsupported(&spec, "defaultScope", "routes name their Gateway");
+	field_unsupported(&spec, "infrastructure", "weft makes no other objects for a Gateway");
+	field_unsupported(&spec, "tls",
+			  "weft asks clients for no certificate, and has none of its own for backends here");
+	field_unsupported(&spec, "allowedListeners", "listeners are those of the Gateway itself");
+	field_unsupported(&spec, "defaultScope", "routes name their Gateway");
 	field_known(&spec, names, array_size(names));
 	decode_addresses(&addresses, g);
 	decode_account(root, g);

@@ -35,15 +35,6 @@ static bool is_grpc(const struct field *f)
 	return f->d->object->kind == KIND_GRPC_ROUTE;
 }
 
-/* Fields that the API has and weft has not. */
-static void unsupported(const struct field *map, const char *key, const char *why)
-{
-	struct field f = field_get(map, key);
-
-	if (field_given(&f))
-		field_error(&f, "is not supported: %s", why);
-}
-
 /* ------------------------------------------------------------------ parents */
 
 static void decode_parent(const struct field *f, struct object_route_parent *p)
@@ -399,11 +390,11 @@ static void decode_rule(const struct field *f, struct object_route_rule *r)
 	if (is_http(f) || is_grpc(f)) {
 		decode_matches(f, r);
 		r->filter = k8s_route_filters(&filters, is_grpc(f), &r->filters);
-		unsupported(f, "sessionPersistence", "every request is balanced on its own");
+		field_unsupported(f, "sessionPersistence", "every request is balanced on its own");
 	}
 	if (is_http(f)) {
 		decode_timeouts(f, r);
-		unsupported(f, "retry", "weft does not retry requests yet");
+		field_unsupported(f, "retry", "weft does not retry requests yet");
 	}
 	decode_backends(f, r);
 	if (is_http(f)) {

@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "http.h"
 #include "k8s_kinds.h"
 
 #define MAX_ITEMS 65536 /* of one list of a policy */
@@ -92,6 +93,15 @@ static void check_shape(const struct field *i, const char *s, enum shape shape)
 		field_error(i, "must be NAME or NAMESPACE/NAME");
 }
 
+/* As the paths of requests have it, or a DENY rule with %c3 would let every %C3 pass. */
+static const char *one_form(const struct field *i, const char *s)
+{
+	char *copy = arena_string(&i->d->object->arena, s, strlen(s));
+
+	http_path_escapes(copy);
+	return copy;
+}
+
 static void decode_strings(const struct field *map, const char *key, enum shape shape,
 			   struct match_strings *ret)
 {
@@ -106,6 +116,8 @@ static void decode_strings(const struct field *map, const char *key, enum shape 
 		if (!s)
 			continue;
 		check_shape(&i, s, shape);
+		if (shape == PATH)
+			s = one_form(&i, s);
 		ret->values.item[ret->values.count++] = s;
 	}
 }
@@ -347,10 +359,17 @@ static bool begin_parts(const struct field *list, unsigned *ret_count)
 	return true;
 }
 
+/* What an item of from[] or to[] has under its one key. */
+static struct field sole(const struct field *item, const char *key)
+{
+	if (field_is_map(item))
+		field_only(item, &key, 1);
+	return field_get(item, key);
+}
+
 static void decode_rule(const struct field *f, struct policy_rule *r)
 {
 	static const char *const names[] = {"from", "to", "when"};
-	static const char *const source[] = {"source"}, *const operation[] = {"operation"};
 	struct field from = field_get(f, "from"), to = field_get(f, "to"), when = field_get(f, "when");
 
 	if (!field_is_map(f)) {
@@ -362,20 +381,16 @@ static void decode_rule(const struct field *f, struct policy_rule *r)
 	if (begin_parts(&from, &r->froms)) {
 		r->from = field_alloc(&from, r->froms, sizeof(*r->from));
 		for (struct field i = field_first_item(&from); i.doc; field_next(&i)) {
-			struct field s = field_get(&i, "source");
+			struct field s = sole(&i, "source");
 
-			if (field_is_map(&i))
-				field_only(&i, source, array_size(source));
 			decode_source(&s, &r->from[i.index]);
 		}
 	}
 	if (begin_parts(&to, &r->tos)) {
 		r->to = field_alloc(&to, r->tos, sizeof(*r->to));
 		for (struct field i = field_first_item(&to); i.doc; field_next(&i)) {
-			struct field o = field_get(&i, "operation");
+			struct field o = sole(&i, "operation");
 
-			if (field_is_map(&i))
-				field_only(&i, operation, array_size(operation));
 			decode_operation(&o, &r->to[i.index]);
 		}
 	}

@@ -61,3 +61,12 @@ void object_free(struct object *o)
 	a = o->arena; /* the arena holds the struct that holds it */
 	arena_free(&a);
 }
+
+int object_by_age(const struct object *a, const struct object *b)
+{
+	int c = strcmp(a->namespace, b->namespace);
+
+	if (a->created != b->created)
+		return a->created < b->created ? -1 : 1;
+	return c ? c : strcmp(a->name, b->name);
+}

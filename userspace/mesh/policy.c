@@ -43,9 +43,7 @@ bool policy_selects(const struct object *policy, const char *root_namespace, con
 /* Of two PeerAuthentications of one scope the older counts, then the first by name. */
 static const struct object *older(const struct object *a, const struct object *b)
 {
-	if (!a || a->created != b->created)
-		return !a || b->created < a->created ? b : a;
-	return strcmp(b->name, a->name) < 0 ? b : a;
+	return a && object_by_age(a, b) <= 0 ? a : b;
 }
 
 void policy_mtls(const struct object *const *object, unsigned count, const char *root_namespace,

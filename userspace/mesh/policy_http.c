@@ -320,6 +320,8 @@ static bool header_holds(const struct condition *c, bool deny, const struct poli
 	if (!q->head)
 		return deny;
 	if (!strcmp(c->header, "host")) { /* it is no field any more */
+		if (!q->host.len && !q->head->authority.len)
+			return !c->values.given;
 		one = (!c->values.given || some_host(&c->values, q)) &&
 		      (!c->not_values.given || !some_host(&c->not_values, q));
 		return one;

@@ -56,31 +56,21 @@ void route_no_parent(const struct object *route, unsigned parent, struct route_s
 
 /* ------------------------------------------------------------------ order */
 
-/* By namespace, then by age, then by name: the routes of one set stand together, in the order of precedence. */
+/* By age, then by namespace, name and kind. */
 static int by_age(const void *pa, const void *pb)
 {
 	const struct object *a = ((const struct item *)pa)->object, *b = ((const struct item *)pb)->object;
-	int c = strcmp(a->namespace, b->namespace);
+	int c = object_by_age(a, b);
 
-	if (c)
-		return c;
-	if (a->created != b->created)
-		return a->created < b->created ? -1 : 1;
-	c = strcmp(a->name, b->name);
 	return c ? c : (int)a->kind - (int)b->kind;
 }
 
-/* Of a Gateway: by age, then by namespace and name. */
-static int by_age_alone(const void *pa, const void *pb)
+/* By namespace first: the routes of one set stand together, in the order of precedence. */
+static int by_namespace(const void *pa, const void *pb)
 {
-	const struct object *a = ((const struct item *)pa)->object, *b = ((const struct item *)pb)->object;
-	int c = strcmp(a->namespace, b->namespace);
+	int c = strcmp(((const struct item *)pa)->object->namespace, ((const struct item *)pb)->object->namespace);
 
-	if (a->created != b->created)
-		return a->created < b->created ? -1 : 1;
-	if (!c)
-		c = strcmp(a->name, b->name);
-	return c ? c : (int)a->kind - (int)b->kind;
+	return c ? c : by_age(pa, pb);
 }
 
 static enum route_kind best_kind(const struct item *item, unsigned count)
@@ -195,12 +185,12 @@ struct route_table *route_compile(const struct object *const *route, unsigned ro
 		item[i].rules = route_rules(&t->arena, route[i], parent, world, &ret_status[i]);
 	}
 	if (!*parent->service) { /* a Gateway: all clients are strangers */
-		qsort(item, routes, sizeof(*item), by_age_alone);
+		qsort(item, routes, sizeof(*item), by_age);
 		t->producer = make_set(t, item, routes, item[0].kind);
 		free(item);
 		return t;
 	}
-	qsort(item, routes, sizeof(*item), by_age);
+	qsort(item, routes, sizeof(*item), by_namespace);
 	for (unsigned i = 0; i < routes; i = end) {
 		const char *namespace = item[i].object->namespace;
 		struct route_set *s;

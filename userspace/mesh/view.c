@@ -151,6 +151,18 @@ enum abi_reason view_allows(const struct view_pod *to, const char *spiffe, const
 	return policy_judge(to->set, &who, source, port);
 }
 
+bool view_still_allows(const struct view_pod *to, uint32_t *policy, const char *spiffe, const struct abi_addr *source,
+		       uint16_t port)
+{
+	enum abi_reason reason;
+
+	if (to->policy == *policy)
+		return true;
+	*policy = to->policy;
+	reason = view_allows(to, spiffe, source, port);
+	return !reason || reason == ABI_NEEDS_WORKER;
+}
+
 enum abi_reason view_allows_request(const struct view_pod *to, const char *spiffe, const struct abi_addr *source,
 				    uint16_t port, const struct http_head *head, struct http_text host,
 				    struct http_text path)

@@ -9,7 +9,8 @@
 #include "world_edge.h"
 
 struct place { /* a route under one name of one listener */
-	struct gateway_listener *listener;
+	struct gateway *plan;
+	struct gateway_listener *listener; /* of it */
 	const char *host;
 	struct world_route *route;
 	unsigned parent; /* by which of its parentRefs */
@@ -80,29 +81,31 @@ static bool allows(const struct world *w, const struct world_gateway *g, const s
 								       : !strcmp(r->namespace, g->namespace));
 }
 
-static void add(struct places *f, struct gateway_listener *l, const char *host, struct world_route *r,
-		unsigned parent)
+static void add(struct places *f, struct gateway *plan, struct gateway_listener *l, const char *host,
+		struct world_route *r, unsigned parent)
 {
 	if (f->count == f->size) {
 		f->size = f->size ? 2 * f->size : 64;
 		f->place = mem_grow(f->place, f->size, sizeof(*f->place));
 	}
-	f->place[f->count++] = (struct place){.listener = l, .host = host, .route = r, .parent = parent};
+	f->place[f->count++] = (struct place){
+		.plan = plan, .listener = l, .host = host, .route = r, .parent = parent};
 }
 
 /* Names that both have; false: none. */
-static bool meet(struct places *f, struct gateway_listener *l, struct world_route *r, unsigned parent)
+static bool meet(struct places *f, struct gateway *plan, struct gateway_listener *l, struct world_route *r,
+		 unsigned parent)
 {
 	const struct strings *names = &r->object->route.hostnames;
 	bool any = false;
 
 	if (!names->count)
-		add(f, l, l->hostname, r, parent);
+		add(f, plan, l, l->hostname, r, parent);
 	for (unsigned i = 0; i < names->count; i++) {
 		const char *both = gateway_name_both(names->item[i], l->hostname);
 
 		if (both)
-			add(f, l, both, r, parent);
+			add(f, plan, l, both, r, parent);
 		any |= both != NULL;
 	}
 	return any || !names->count;
@@ -138,7 +141,7 @@ static void attach_parent(struct places *f, struct world_gateway *g, struct worl
 		if (!allows(f->world, g, &o->listener[l->number], r))
 			continue;
 		allowed = true;
-		here = meet(f, l, r, parent);
+		here = meet(f, g->plan, l, r, parent);
 		g->listener[l->number].routes += here;
 		met |= here;
 	}
@@ -173,13 +176,13 @@ static int by_place(const void *pa, const void *pb)
 }
 
 /* All of one name of one listener. */
-static void compile(struct world *w, struct gateway *plan, const struct place *place, unsigned count)
+static void compile(struct world *w, const struct place *place, unsigned count)
 {
 	static const struct route_target none = {.namespace = "", .service = ""};
 	const struct object **object = mem_alloc(count * sizeof(*object));
 	struct route_status *status = mem_alloc(count * sizeof(*status));
 	struct route_world questions = world_route_questions;
-	struct gateway_host *h = arena_alloc(&plan->arena, sizeof(*h));
+	struct gateway_host *h = arena_alloc(&place->plan->arena, sizeof(*h));
 	unsigned n = 0;
 
 	questions.ctx = w;
@@ -187,7 +190,7 @@ static void compile(struct world *w, struct gateway *plan, const struct place *p
 		if (!n || object[n - 1] != place[i].route->object)
 			object[n++] = place[i].route->object;
 	h->routes = route_compile(object, n, &none, &questions, status);
-	h->name = arena_string(&plan->arena, place->host, strlen(place->host));
+	h->name = arena_string(&place->plan->arena, place->host, strlen(place->host));
 	table_add(&place->listener->hosts, &h->link, table_hash(h->name, strlen(h->name)));
 	for (unsigned i = 0, at = 0; i < count; i++) {
 		struct route_status *to = &place[i].route->status[place[i].parent];
@@ -223,15 +226,11 @@ void world_edge_routes(struct world *w)
 	if (f.count)
 		qsort(f.place, f.count, sizeof(*f.place), by_place);
 	for (unsigned i = 0, end; i < f.count; i = end) {
-		struct world_gateway *g;
-
 		for (end = i + 1; end < f.count && f.place[end].listener == f.place[i].listener &&
 				  !strcmp(f.place[end].host, f.place[i].host);
 		     end++)
 			;
-		g = world_gateway_named(w, f.place[i].route->object->route.parent[f.place[i].parent].namespace,
-					f.place[i].route->object->route.parent[f.place[i].parent].name);
-		compile(w, g->plan, &f.place[i], end - i);
+		compile(w, &f.place[i], end - i);
 	}
 	list_each(l, &w->edge_routes)
 		world_route_judge(w, container_of(l, struct world_route, edge_link));

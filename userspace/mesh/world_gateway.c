@@ -270,14 +270,9 @@ static void gone(struct world_gateway *g)
 	g->dirty = true;
 }
 
-static int by_age(const void *pa, const void *pb)
+static int by_age(const void *a, const void *b)
 {
-	const struct object *a = *(const struct object *const *)pa, *b = *(const struct object *const *)pb;
-	int c = strcmp(a->namespace, b->namespace);
-
-	if (a->created != b->created)
-		return a->created < b->created ? -1 : 1;
-	return c ? c : strcmp(a->name, b->name);
+	return object_by_age(*(const struct object *const *)a, *(const struct object *const *)b);
 }
 
 /* Those of our class, the oldest first. *ret_count of them; free() it. */

@@ -128,17 +128,6 @@ void world_front_drop(struct world *w, struct world_front *f)
 	free(f);
 }
 
-/* a before b: the older Service, then the first by namespace and name. */
-static bool before(const struct world_service *a, const struct world_service *b)
-{
-	int c;
-
-	if (a->object->created != b->object->created)
-		return a->object->created < b->object->created;
-	c = strcmp(a->namespace, b->namespace);
-	return c ? c < 0 : strcmp(a->name, b->name) < 0;
-}
-
 static const struct world_claim *strongest(const struct world_front *f)
 {
 	const struct world_claim *best = NULL;
@@ -146,7 +135,8 @@ static const struct world_claim *strongest(const struct world_front *f)
 	list_each(l, &f->claims) {
 		const struct world_claim *c = container_of(l, struct world_claim, front_link);
 
-		if (!best || (c->service == best->service ? c->port < best->port : before(c->service, best->service)))
+		if (!best || (c->service == best->service ? c->port < best->port :
+			      object_by_age(c->service->object, best->service->object) < 0))
 			best = c;
 	}
 	return best;
@@ -196,7 +186,7 @@ static void pick_pod(struct service_picks *picks, const struct world_pod *p, con
 {
 	struct service_pick one = {.port = target_port(p, port), .weight = 1, .ready = true};
 
-	if (!one.port)
+	if (!one.port || (p->object && p->object->pod.finished))
 		return;
 	if (p->object) {
 		one.serving = !p->object->pod.unready;

@@ -23,6 +23,11 @@
 
 /* ------------------------------------------------------------------ the folder */
 
+static const char *option(const struct certdir *d)
+{
+	return d->ours ? "--ca-dir" : "--certs-dir";
+}
+
 static bool of_root(const struct stat *st)
 {
 	return !st->st_uid || st->st_uid == geteuid();
@@ -46,9 +51,11 @@ static int folder(struct certdir *d, char text[WIRE_TEXT])
 			       d->path);
 		err = -EPERM;
 	}
-	if (err && err != -ENOENT && !d->told)
-		log_error("certificate folder: %s%s%s", text[0] ? text : d->path, text[0] ? "" : ": ",
-			  text[0] ? "" : strerror(-err));
+	if (err && err != -ENOENT && !d->told && text[0])
+		log_error("certificate folder: %s", text);
+	else if (err && err != -ENOENT && !d->told)
+		log_error("certificate folder %s cannot be read: %s; put a folder there, or give %s another one",
+			  d->path, strerror(-err), option(d));
 	d->told = err != 0;
 	if (!err)
 		return fd;
@@ -57,12 +64,22 @@ static int folder(struct certdir *d, char text[WIRE_TEXT])
 	return err;
 }
 
-void certdir_open(struct certdir *d, const char *path, bool ours, bool follow)
+int certdir_open(struct certdir *d, const char *path, bool ours, bool follow)
 {
+	struct stat st;
+	bool there;
+
 	*d = (struct certdir){.ours = ours, .follow = follow};
 	text_copy(d->path, sizeof(d->path), path);
+	there = !fstatat(AT_FDCWD, d->path, &st, follow ? 0 : AT_SYMLINK_NOFOLLOW);
+	if (there ? !S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode) : errno == ENOTDIR) {
+		log_error("certificate folder %s is a file, or lies below one: give %s a folder", d->path, option(d));
+		return -ENOTDIR;
+	}
 	if (ours && mkdir(d->path, 0700) && errno != EEXIST)
-		log_error("certificate folder %s cannot be made: %s", d->path, strerror(errno));
+		log_error("certificate folder %s cannot be made: %s; give --ca-dir another one", d->path,
+			  strerror(errno));
+	return 0;
 }
 
 int certdir_watch(const struct certdir *d)

@@ -106,6 +106,13 @@ static int send_pod(struct channel *c, struct pod *pod)
 	int err = pods_read(pod, &m->pod);
 
 	m->seq = ++c->seq;
+	if (err == -ENOENT || err == -EBADMSG) { /* it will not come back: one pod less, and not the worker */
+		log_error("pod %s/%s: its file in the run folder is lost (%s): enrol it again", pod->namespace,
+			  pod->name, strerror(-err));
+		free(m);
+		pods_unreadable(pod);
+		return 0;
+	}
 	if (err)
 		log_error("pod %s/%s: its file cannot be read: %s", pod->namespace, pod->name, strerror(-err));
 	else
@@ -377,9 +384,11 @@ static void destroy_some(struct channel *c, const struct wire_destroy *d, unsign
 		failed++;
 		err = result[i];
 	}
+	if (diag < 0)
+		failed = count;
 	if (err)
-		log_warning("pod %s/%s: %u connections that policy forbids cannot be ended: %s", pod->namespace,
-			    pod->name, diag < 0 ? count : failed, strerror(-err));
+		log_warning("pod %s/%s: policy forbids %u connection%s, which cannot be ended: %s", pod->namespace,
+			    pod->name, failed, text_plural(failed), strerror(-err));
 }
 
 static void got_destroy(struct channel *c, const struct wire *m)

@@ -8,11 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "netns.h"
-
-/* As in inside.c, for all Gateways together. */
-#define EACH_NS 50000ull
-#define BURST 4096
+#include "pods.h"
 
 struct edge {
 	struct abi_addr addr;
@@ -26,13 +22,8 @@ struct edges {
 	struct loader *loader;
 	unsigned threads, count;
 	struct list all;
-	uint64_t sockets_ns;
+	uint64_t sockets_ns; /* of inside_share(): for all Gateways together */
 };
-
-static int mark(void *ctx, int sock, enum abi_path path)
-{
-	return loader_own(ctx, sock, path);
-}
 
 struct edges *edges_new(struct loader *l, unsigned threads)
 {
@@ -140,7 +131,7 @@ static void keep(struct edge *i, const struct wire_edge *w, const int *fds, unsi
 int edges_open(struct edges *e, const struct wire_edge *w, const int *fds, unsigned nfds, int ret[WIRE_FDS],
 	       unsigned *ret_nfds, char *why, size_t size)
 {
-	const struct netns_own own = {.mark = mark, .ctx = e->loader};
+	const struct netns_own own = inside_own(e->loader);
 	struct edge *i = find(e, w);
 	int err = 0;
 
@@ -148,6 +139,10 @@ int edges_open(struct edges *e, const struct wire_edge *w, const int *fds, unsig
 	if (!w->port || w->first >= e->threads || w->count > e->threads - w->first || w->count > WIRE_FDS ||
 	    (nfds && nfds != w->count))
 		return refuse(w, -EINVAL, why, size);
+	/* The worker may be hostile: the next one would take clients of another port for the Gateway's. */
+	for (unsigned k = 0; k < nfds; k++)
+		if (!netns_home_listens(fds[k], &w->addr, w->port))
+			return refuse(w, -EINVAL, why, size);
 	if (!i && e->count == EDGES_MOST)
 		return refuse(w, -ENOSPC, why, size);
 	if (!i)
@@ -171,15 +166,13 @@ int edges_open(struct edges *e, const struct wire_edge *w, const int *fds, unsig
 
 int edges_sockets(struct edges *e, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH], char *why, size_t size)
 {
-	const struct netns_own own = {.mark = mark, .ctx = e->loader};
-	uint64_t now = clock_ns(), used = e->sockets_ns > now ? e->sockets_ns : now;
+	const struct netns_own own = inside_own(e->loader);
 	int err;
 
 	if (!w->count || w->kind != WIRE_SOCKET_OUT)
 		return -EINVAL;
-	if (used + w->count * EACH_NS > now + BURST * EACH_NS)
+	if (!inside_share(&e->sockets_ns, w->count))
 		return -EBUSY;
-	e->sockets_ns = used + w->count * EACH_NS;
 	err = netns_home_sockets(w, &own, ret);
 	if (err)
 		snprintf(why, size, "no socket for a Gateway: %s", strerror(-err));

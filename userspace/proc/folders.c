@@ -8,7 +8,6 @@
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -39,9 +38,14 @@ static pid_t holder(int lock)
 	return text_number(text, 1, INT32_MAX, &pid) ? 0 : (pid_t)pid;
 }
 
-/* flock, then look whether the file is still the one in the folder: --uninstall may have removed it meanwhile. */
+/*
+ * Lock, then look whether the file is still the one in the folder: --uninstall may have removed it meanwhile. A lock of
+ * POSIX, which is the process's own and ends with it: one of flock() would be its children's too, who end a little
+ * later (the self-test) or run another program. Whoever opens and closes the file again in this process loses it.
+ */
 static int lock_take(int run, const char *instance)
 {
+	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	struct stat held, there;
 	int fd, err;
 
@@ -49,9 +53,9 @@ static int lock_take(int run, const char *instance)
 		fd = openat(run, LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (fd < 0)
 			return -errno;
-		if (flock(fd, LOCK_EX | LOCK_NB)) {
+		if (fcntl(fd, F_SETLK, &whole)) {
 			err = -errno;
-			if (err == -EWOULDBLOCK) {
+			if (err == -EAGAIN || err == -EACCES) {
 				log_error("weftd of instance %s is running already (pid %d): stop it "
 					  "first, or give this one another --instance",
 					  instance, (int)holder(fd));
@@ -119,12 +123,13 @@ int folders_open(struct folders *ret, const char *instance, uid_t uid, gid_t gid
 	(void)snprintf(f.path, sizeof(f.path), FOLDERS_RUN "/%s", instance);
 	err = run_open(&f, instance);
 	if (err && err != -EBUSY)
-		log_error("run folder %s cannot be made: %s", f.path, strerror(-err));
+		log_error("run folder %s cannot be made: %s; give weftd a file system there that it may write to",
+			  f.path, strerror(-err));
 	if (!err) {
 		err = state_open(&f, instance, uid, gid);
 		if (err)
-			log_error("state folder " FOLDERS_STATE "/%s cannot be made: %s", instance,
-				  strerror(-err));
+			log_error("state folder " FOLDERS_STATE "/%s cannot be made: %s; give weftd a file system "
+				  "there that it may write to", instance, strerror(-err));
 	}
 	if (err) {
 		folders_close(&f);

@@ -22,6 +22,21 @@ static int mark(void *ctx, int sock, enum abi_path path)
 	return loader_own(ctx, sock, path);
 }
 
+struct netns_own inside_own(struct loader *l)
+{
+	return (struct netns_own){.mark = mark, .ctx = l};
+}
+
+bool inside_share(uint64_t *used_ns, unsigned count)
+{
+	uint64_t now = clock_ns(), used = *used_ns > now ? *used_ns : now;
+
+	if (used + count * EACH_NS > now + BURST * EACH_NS)
+		return false;
+	*used_ns = used + count * EACH_NS;
+	return true;
+}
+
 /* ------------------------------------------------------------------ entering and leaving */
 
 /*
@@ -50,7 +65,7 @@ static void remove_routes(const char *namespace, const char *name, int netns)
 
 static int listen_inside(struct pod *pod, struct loader *l, unsigned threads, int netns, char why[PODS_WHY])
 {
-	const struct netns_own own = {.mark = mark, .ctx = l};
+	const struct netns_own own = inside_own(l);
 	int *listener = mem_alloc(threads * WIRE_LISTENERS * sizeof(*listener)), err;
 	uint16_t port;
 
@@ -136,16 +151,6 @@ void inside_forget(const struct wire_pod *info)
 
 /* ------------------------------------------------------------------ sockets for the worker */
 
-static bool within_share(struct pod *pod, unsigned count)
-{
-	uint64_t now = clock_ns(), used = pod->sockets_ns > now ? pod->sockets_ns : now;
-
-	if (used + count * EACH_NS > now + BURST * EACH_NS)
-		return false;
-	pod->sockets_ns = used + count * EACH_NS;
-	return true;
-}
-
 static int refuse(const struct pod *pod, int err, char why[PODS_WHY])
 {
 	const char *what = strerror(-err);
@@ -159,7 +164,7 @@ static int refuse(const struct pod *pod, int err, char why[PODS_WHY])
 
 static int make(struct pod *pod, struct loader *l, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH])
 {
-	const struct netns_own own = {.mark = mark, .ctx = l};
+	const struct netns_own own = inside_own(l);
 	int netns = netns_of(pod->listener[0]), err;
 
 	if (netns < 0)
@@ -178,7 +183,7 @@ int inside_sockets(struct pod *pod, struct loader *l, const struct wire_sockets 
 
 	if (!w->count || !pod->listeners)
 		return -EINVAL;
-	if (!within_share(pod, w->count))
+	if (!inside_share(&pod->sockets_ns, w->count))
 		return -EBUSY;
 	err = make(pod, l, w, ret);
 	return err ? refuse(pod, err, why) : 0;

@@ -12,13 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "decide.h"
 #include "reader.h"
+#include "settings.h"
 #include "weft.skel.h"
 
 #define PATH (WIRE_PATH / 2)
-
-static const struct abi_settings first_settings = {.version = ABI_VERSION, DECIDE_LIMITS};
 
 /* Maps that the worker gets, by place in WIRE_START. `splices` and `socks` stay with the programs. */
 static const char *const map_name[] = {
@@ -74,6 +72,7 @@ static const struct program {
 struct loader {
 	char root[PATH]; /* PINS_ROOT/INSTANCE */
 	int fd[WIRE_FD_LIVE + 1];
+	int settings; /* to write; the worker's only reads */
 	int inbound; /* program weft_inbound */
 	int listeners;
 	bool live; /* fd[WIRE_FD_LIVE] is an iterator */
@@ -447,48 +446,19 @@ static bool works(const struct probe *p, const char *row)
 	return false;
 }
 
-/* Before anything is attached. The operator's switch is kept over restarts. */
-static int settle(int map, const struct probe *p, bool reader_seen)
-{
-	struct abi_settings was = {0}, now = first_settings;
-	__u32 key = 0;
-
-	if (!bpf_map_lookup_elem(map, &key, &was) && was.version == ABI_VERSION)
-		now.splice_off = was.splice_off;
-	now.kernel_safe = p->kernel_safe;
-	now.reader_seen = reader_seen;
-	now.count_fault = !p->counts_tcp;
-	return bpf_map_update_elem(map, &key, &now, BPF_ANY);
-}
-
 int loader_reader_lost(struct loader *l)
 {
-	struct abi_settings s;
-	__u32 key = 0;
-	int err = bpf_map_lookup_elem(l->fd[WIRE_FD_SETTINGS], &key, &s);
-
-	s.reader_seen = 0;
-	return err ? err : bpf_map_update_elem(l->fd[WIRE_FD_SETTINGS], &key, &s, BPF_EXIST);
+	return settings_reader_lost(l->settings);
 }
 
 int loader_splice(struct loader *l, bool on)
 {
-	struct abi_settings s;
-	__u32 key = 0;
-	int err = bpf_map_lookup_elem(l->fd[WIRE_FD_SETTINGS], &key, &s);
-
-	if (err)
-		return err;
-	s.splice_off = !on;
-	return bpf_map_update_elem(l->fd[WIRE_FD_SETTINGS], &key, &s, BPF_EXIST);
+	return settings_splice(l->settings, on);
 }
 
 bool loader_splice_on(const struct loader *l)
 {
-	struct abi_settings s = {0};
-	__u32 key = 0;
-
-	return !bpf_map_lookup_elem(l->fd[WIRE_FD_SETTINGS], &key, &s) && !s.splice_off;
+	return settings_splice_on(l->settings);
 }
 
 /* ------------------------------------------------------------------ open, close */
@@ -506,8 +476,25 @@ static int folders(const struct loader *l)
 	for (unsigned i = 0; i < array_size(below) && !err; i++)
 		err = pins_folder(in(path, l, "", below[i]));
 	if (err)
-		log_error("pin folder %s cannot be made: %s", l->root, strerror(-err));
+		log_error("pin folder %s cannot be made: %s; weftd must write there", l->root, strerror(-err));
 	return err;
+}
+
+/* An fd by which nothing can be changed: the worker reads strangers' bytes, and decides nothing by these. */
+static int keep_readable(int map, int *ret)
+{
+	LIBBPF_OPTS(bpf_get_fd_by_id_opts, opts, .open_flags = BPF_F_RDONLY);
+	struct bpf_map_info info = {0};
+	__u32 size = sizeof(info);
+	int err = bpf_obj_get_info_by_fd(map, &info, &size);
+
+	*ret = err ? -1 : bpf_map_get_fd_by_id_opts(info.id, &opts);
+	return err ? err : *ret < 0 ? *ret : 0;
+}
+
+static bool reads_only(unsigned which)
+{
+	return which == WIRE_FD_SETTINGS || which == WIRE_FD_READERS;
 }
 
 /* The fds that are kept; libbpf's object goes, with its megabytes. */
@@ -518,7 +505,8 @@ static int keep(struct loader *l, const struct weft_bpf *skel)
 		int *to;
 	} own[] = {{skel->maps.watches, &l->watch.watches}, {skel->maps.wake, &l->watch.wake},
 		   {skel->maps.caught, &l->watch.caught}, {skel->maps.members, &l->watch.members},
-		   {skel->maps.misled, &l->watch.misled}, {skel->maps.listeners, &l->listeners}};
+		   {skel->maps.misled, &l->watch.misled}, {skel->maps.listeners, &l->listeners},
+		   {skel->maps.settings, &l->settings}};
 	int err = 0;
 
 	for (unsigned i = 0; !err && i < array_size(own); i++)
@@ -528,9 +516,10 @@ static int keep(struct loader *l, const struct weft_bpf *skel)
 	for (unsigned i = 0; i < array_size(map_name); i++) {
 		const struct bpf_map *map = bpf_object__find_map_by_name(skel->obj, map_name[i]);
 
-		l->fd[i] = map ? fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 0) : -1;
-		if (l->fd[i] < 0)
-			return map ? -errno : -ENOENT;
+		err = !map ? -ENOENT : reads_only(i) ? keep_readable(bpf_map__fd(map), &l->fd[i])
+						     : keep_fd(bpf_map__fd(map), &l->fd[i]);
+		if (err)
+			return err;
 	}
 	return 0;
 }
@@ -544,7 +533,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	libbpf_set_print(hear);
 	for (unsigned i = 0; i < array_size(l->fd); i++)
 		l->fd[i] = -1;
-	l->inbound = l->listeners = -1;
+	l->inbound = l->listeners = l->settings = -1;
 	l->watch = (struct loader_watch){
 		.link = -1, .enter = -1, .watches = -1, .wake = -1, .caught = -1, .members = -1, .misled = -1};
 	(void)snprintf(l->root, sizeof(l->root), PINS_ROOT "/%s", instance);
@@ -557,12 +546,12 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 		bool reader_seen = p->iterates && reader_open(
 			p,
 			&(struct reader_maps){.members = l->watch.members,
-					      .readers = l->fd[WIRE_FD_READERS],
+					      .readers = bpf_map__fd(skel->maps.readers),
 					      .misled = l->watch.misled,
 					      .caught = l->watch.caught},
 			!p->counts_tcp);
 
-		err = settle(l->fd[WIRE_FD_SETTINGS], p, reader_seen);
+		err = settings_begin(l->settings, p, reader_seen);
 		if (!err)
 			err = attach_all(l, skel, p);
 	}
@@ -588,7 +577,7 @@ void loader_close(struct loader *l)
 {
 	const int watch[] = {l ? l->watch.link : -1,	l ? l->watch.enter : -1,   l ? l->watch.watches : -1,
 			     l ? l->watch.wake : -1,	l ? l->watch.caught : -1,  l ? l->watch.members : -1,
-			     l ? l->watch.misled : -1, l ? l->listeners : -1};
+			     l ? l->watch.misled : -1, l ? l->listeners : -1,  l ? l->settings : -1};
 
 	if (!l)
 		return;
@@ -686,15 +675,15 @@ int loader_inbound(struct loader *l, uint32_t pod, int netns)
 
 void loader_inbound_gone(struct loader *l, uint32_t pod)
 {
-	char path[WIRE_PATH], name[16];
-	int link;
+	char dir[WIRE_PATH], name[16];
 
 	(void)snprintf(name, sizeof(name), "%u", pod);
-	link = bpf_obj_get(in(path, l, "netns", name));
-	if (link < 0)
-		return;
-	(void)bpf_link_detach(link); /* says ENOLINK if the netns is gone */
-	close(link);
-	if (unlink(path) && errno != ENOENT)
-		log_warning("%s cannot be removed: %s", path, strerror(errno));
+	pins_drop(in(dir, l, "", "netns"), name);
+}
+
+int loader_inbound_rest(struct loader *l, bool (*stays)(void *ctx, uint32_t pod), void *ctx)
+{
+	char dir[WIRE_PATH];
+
+	return pins_rest(in(dir, l, "", "netns"), stays, ctx);
 }

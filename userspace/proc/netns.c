@@ -295,6 +295,54 @@ int netns_of(int sock)
 	return fd < 0 ? -errno : fd;
 }
 
+/* At all addresses: IPv6 or, where the kernel has none, IPv4. Both have the port in one place. */
+static bool is_at(const struct sockaddr_in6 *at, const struct abi_addr *addr, uint16_t port)
+{
+	static const struct in6_addr any;
+	const struct in_addr *four = &((const struct sockaddr_in *)at)->sin_addr;
+
+	if (at->sin6_port != htons(port) || (at->sin6_family != AF_INET6 && at->sin6_family != AF_INET))
+		return false;
+	if (addr_is_zero(addr))
+		return at->sin6_family == AF_INET6 ? !memcmp(&at->sin6_addr, &any, sizeof(any)) : !four->s_addr;
+	if (addr_is_v4(addr))
+		return at->sin6_family == AF_INET && !memcmp(four, addr->byte + 12, sizeof(*four));
+	return at->sin6_family == AF_INET6 && !memcmp(&at->sin6_addr, addr->byte, sizeof(any));
+}
+
+static int option(int sock, int which)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	return getsockopt(sock, SOL_SOCKET, which, &value, &len) ? -errno : value;
+}
+
+static bool listens(int sock, uint64_t netns, const struct abi_addr *addr, uint16_t port)
+{
+	struct sockaddr_in6 at = {0};
+	socklen_t len = sizeof(at), cookie_len = sizeof(netns);
+	uint64_t cookie = 0;
+
+	return !getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &cookie_len) && cookie == netns &&
+	       option(sock, SO_PROTOCOL) == IPPROTO_TCP && option(sock, SO_ACCEPTCONN) == 1 &&
+	       !getsockname(sock, (struct sockaddr *)&at, &len) && is_at(&at, addr, port);
+}
+
+bool netns_listens(int sock, uint64_t netns, uint16_t port)
+{
+	static const struct abi_addr any;
+
+	return listens(sock, netns, &any, port);
+}
+
+bool netns_home_listens(int sock, const struct abi_addr *addr, uint16_t port)
+{
+	uint64_t cookie;
+
+	return !netns_cookie(home, &cookie) && listens(sock, cookie, addr, port);
+}
+
 int netns_diag(int fd)
 {
 	int err = enter(fd), sock;

@@ -17,6 +17,7 @@
 enum value { VALUE_INSTANCE,
 	     VALUE_TEXT,
 	     VALUE_TRUST_DOMAIN,
+	     VALUE_NODE,
 	     VALUE_FOLDER,
 	     VALUE_FILE,
 	     VALUE_THREADS,
@@ -34,7 +35,7 @@ static const struct row {
 } rows[] = {
 #define TEXT(member) offsetof(struct options, member), sizeof(((struct options *)0)->member), 0
 	{"instance", VALUE_INSTANCE, TEXT(instance), "NAME", "several can run on one kernel (default: default)"},
-	{"node", VALUE_TEXT, TEXT(node), "NAME", "name of this node (default: the hostname)"},
+	{"node", VALUE_NODE, TEXT(node), "NAME", "name of this node (default: the hostname)"},
 	{"manifests", VALUE_FOLDER, TEXT(manifests), "DIR",
 	 "folder of Kubernetes objects, *.yaml *.yml *.json, watched (default: none is read)"},
 	{"trust-domain", VALUE_TRUST_DOMAIN, TEXT(trust_domain), "TD",
@@ -114,6 +115,41 @@ static bool valid_trust_domain(const char *s)
 	return len && len <= 253 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-._") == len && s[0] != '.';
 }
 
+/* `given`: as it was written, with its dashes or, in a file, without. */
+static int unknown(const char *where, const char *what, const char *given)
+{
+	int dashes = (int)strspn(given, "-");
+	struct text_guess guess = {.word = given + dashes};
+
+	for (unsigned i = 0; i < array_size(rows); i++)
+		text_guess(&guess, rows[i].name);
+	if (!guess.meant)
+		return refuse(where, "%s%.60s", what, given);
+	return refuse(where, "%s%.60s: did you mean %.*s%s?", what, given, dashes, given, guess.meant);
+}
+
+/* What may be the name of a Node, which is a DNS name, or a hostname. */
+static bool valid_node(const char *s)
+{
+	size_t len = strlen(s);
+
+	return len && len <= 253 &&
+	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == len;
+}
+
+/* The worker's messages show it, and weftd may be started from anywhere. It need not be there yet. */
+static int set_folder(char *to, size_t size, const struct row *row, const char *where, const char *value)
+{
+	char folder[WIRE_PATH], *full = realpath(value, NULL);
+	bool fits;
+
+	if (!full && !getcwd(folder, sizeof(folder)))
+		return refuse(where, "%s %.200s: %s", row->name, value, strerror(errno));
+	fits = full ? text_copy(to, size, full) : (size_t)snprintf(to, size, "%s/%s", folder, value) < size;
+	free(full);
+	return fits ? 0 : refuse(where, "%s %.200s: the path is too long", row->name, value);
+}
+
 static int set_level(struct options *o, const char *where, const char *value)
 {
 	static const char *const name[] = {
@@ -147,17 +183,12 @@ static int set(struct options *o, const struct row *row, const char *where, cons
 			return refuse(where, "trust-domain \"%.80s\" is not 1 to 253 of a-z, 0-9, - . and _", value);
 		break;
 	case VALUE_FOLDER:
-		if (value[0] != '/') { /* the worker's messages show it, and weftd may be started from anywhere */
-			char *full = realpath(value, NULL);
-			int code = 0;
-
-			if (!full)
-				return refuse(where, "%s %.200s: %s", row->name, value, strerror(errno));
-			if (!text_copy(to, row->size, full))
-				code = refuse(where, "%s %.200s: the path is too long", row->name, value);
-			free(full);
-			return code;
-		}
+		if (value[0] && value[0] != '/')
+			return set_folder(to, row->size, row, where, value);
+		break;
+	case VALUE_NODE:
+		if (!valid_node(value))
+			return refuse(where, "node \"%.80s\" is not 1 to 253 of letters, digits, - . and _", value);
 		break;
 	case VALUE_THREADS:
 		if (text_number(value, 1, THREADS_MAX, &n))
@@ -206,7 +237,7 @@ static int read_line(struct options *o, const char *where, char *line)
 	for (unsigned i = 0; i < array_size(rows); i++)
 		if (text_equal(rows[i].name, key) && rows[i].value != VALUE_MODE && rows[i].value != VALUE_FILE)
 			return set(o, &rows[i], where, value);
-	return refuse(where, "there is no option \"%.60s\"", key);
+	return unknown(where, "there is no option ", key);
 }
 
 static int read_file(struct options *o, const char *path)
@@ -275,7 +306,7 @@ static int walk(struct options *o, int argc, char **argv, bool files)
 		if (at == ':')
 			return refuse("", "%s needs a value", argv[optind - 1]);
 		if (at >= (int)array_size(rows))
-			return refuse("", "unknown option %s", argv[optind - 1]);
+			return unknown("", "unknown option ", argv[optind - 1]);
 		if (row->value == VALUE_FILE)
 			code = files ? read_file(o, optarg) : 0;
 		else if (row->value == VALUE_MODE && !files)

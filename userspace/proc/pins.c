@@ -88,6 +88,36 @@ int pins_unlink(const char *dir, bool links)
 	return err;
 }
 
+void pins_drop(const char *dir, const char *name)
+{
+	char path[WIRE_PATH];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+	detach(path);
+	if (unlink(path) && errno != ENOENT)
+		log_warning("%s cannot be removed: %s", path, strerror(errno));
+}
+
+int pins_rest(const char *dir, bool (*stays)(void *ctx, uint32_t number), void *ctx)
+{
+	const struct dirent *e;
+	DIR *d = opendir(dir);
+
+	if (!d)
+		return -errno;
+	while ((e = readdir(d))) {
+		long long number;
+
+		if (e->d_name[0] == '.' ||
+		    (!text_number(e->d_name, 1, UINT32_MAX, &number) && stays(ctx, (uint32_t)number)))
+			continue;
+		log_info("link %s/%s of a weftd that was killed is removed", dir, e->d_name);
+		pins_drop(dir, e->d_name);
+	}
+	closedir(d);
+	return 0;
+}
+
 static int drop(const char *dir, bool links)
 {
 	int err = pins_unlink(dir, links);

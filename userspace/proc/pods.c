@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "podfile.h"
+#include "reader.h"
 #include "takeover.h"
 
 struct pods {
@@ -146,38 +147,9 @@ static int move_in(struct pod *pod, int netns, char why[PODS_WHY])
 
 /* ------------------------------------------------------------------ what is asked for */
 
-/* Kubernetes: DNS-1123 subdomains; namespaces and most names are labels, which are subdomains too. */
-static bool valid_name(const char *s)
-{
-	size_t len = strlen(s);
-
-	return len && len < WIRE_NAME && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-.") == len &&
-	       s[0] != '-' && s[0] != '.' && s[len - 1] != '-' && s[len - 1] != '.';
-}
-
-static int check_names(const struct wire_pod *a, char why[PODS_WHY])
-{
-	if (!valid_name(a->namespace))
-		return say(why, -EINVAL, "namespace \"%.64s\" is not a Kubernetes name: a-z, 0-9, - and . only",
-			   a->namespace);
-	if (!valid_name(a->name))
-		return say(why, -EINVAL, "pod name \"%.64s\" is not a Kubernetes name: a-z, 0-9, - and . only",
-			   a->name);
-	if (a->service_account[0] && !valid_name(a->service_account))
-		return say(why, -EINVAL,
-			   "service account \"%.64s\" is not a Kubernetes name: a-z, 0-9, - and . only",
-			   a->service_account);
-	return 0;
-}
-
 static bool multicast(const struct abi_addr *a)
 {
 	return addr_is_v4(a) ? a->byte[12] >= 224 : a->byte[0] == 0xff;
-}
-
-static bool unspecified(const struct abi_addr *a)
-{
-	return addr_is_zero(a) || (addr_is_v4(a) && !a->byte[12] && !a->byte[13] && !a->byte[14] && !a->byte[15]);
 }
 
 static struct pod *by_addr(const struct pods *p, const struct abi_addr *a)
@@ -226,7 +198,7 @@ static int check_addrs(const struct pods *p, const struct wire_pod *a, const str
 		struct pod *other;
 
 		addr_text(addr, text);
-		if (unspecified(addr) || addr_is_loopback(addr) || addr_is_link_local(addr) ||
+		if (addr_is_zero(addr) || addr_is_loopback(addr) || addr_is_link_local(addr) ||
 		    multicast(addr))
 			return say(why, -EINVAL, "%s cannot be a pod's address", text);
 		for (unsigned k = 0; k < i; k++)
@@ -352,7 +324,7 @@ int pods_add(struct pods *p, const struct wire_pod *asked, int netns, struct pod
 	int fd = -1, err;
 
 	*a = *asked;
-	err = check_names(a, why);
+	err = pods_check(a, why);
 	if (!err) {
 		fd = find_netns(a, netns, why);
 		err = fd < 0 ? fd : check_netns(p, a, fd, &same, why);
@@ -433,8 +405,22 @@ int pods_read(const struct pod *pod, struct wire_pod *ret)
 {
 	enum podfile_kind kind = leaving(pod) ? PODFILE_LEAVING : pod->update ? PODFILE_NEW
 									      : PODFILE_KEPT;
+	int err = podfile_read(pod->pods->plan.folder, kind, pod->number, ret);
 
-	return podfile_read(pod->pods->plan.folder, kind, pod->number, ret);
+	if (!err || !leaving(pod))
+		return err;
+	*ret = (struct wire_pod){.netns = pod->netns, .pod = pod->number};
+	text_copy(ret->namespace, sizeof(ret->namespace), pod->namespace);
+	text_copy(ret->name, sizeof(ret->name), pod->name);
+	return 0;
+}
+
+void pods_unreadable(struct pod *pod)
+{
+	if (pod->update && pod->kept)
+		pods_refused(pod);
+	else
+		begin_leave(pod);
 }
 
 int pods_diag(struct pod *pod)
@@ -539,12 +525,22 @@ static void adopt_one(struct pods *p, const struct wire_pod *info)
 	begin_leave(pod);
 }
 
+struct adoption {
+	struct pods *pods;
+	bool kept; /* the second round; a netns that one pod left may be another one's by now */
+};
+
 static void adopt(void *ctx, enum podfile_kind kind, uint32_t number)
 {
-	struct pods *p = ctx;
-	struct wire_pod *info = mem_alloc(sizeof(*info));
-	int err = podfile_read(p->plan.folder, kind, number, info);
+	const struct adoption *a = ctx;
+	struct pods *p = a->pods;
+	struct wire_pod *info;
+	int err;
 
+	if (a->kept != (kind == PODFILE_KEPT))
+		return;
+	info = mem_alloc(sizeof(*info));
+	err = podfile_read(p->plan.folder, kind, number, info);
 	if (err) {
 		log_warning("enrolment %u cannot be read (%s): forgotten", number, strerror(-err));
 		podfile_remove(p->plan.folder, kind, number);
@@ -561,10 +557,18 @@ static void adopt(void *ctx, enum podfile_kind kind, uint32_t number)
 		if (err)
 			log_warning("enrolment %u cannot be renamed: %s", number, strerror(-err));
 		loader_inbound_gone(p->plan.loader, number);
+		loader_member_gone(p->plan.loader, info->netns);
 		inside_forget(info);
 		make(p, info, POD_LEAVING);
 	}
 	free(info);
+}
+
+static bool is_kept(void *ctx, uint32_t number)
+{
+	const struct pods *p = ctx;
+
+	return podfile_is(p->plan.folder, PODFILE_KEPT, number);
 }
 
 /* Of pods that the worker has and no file knows: it is told that they have left, by a file like any other. */
@@ -575,6 +579,7 @@ static int forget_unknown(struct pods *p)
 
 	while (!err && (info->netns = takeover_rest(p->plan.takeover))) {
 		takeover_drop(p->plan.takeover, info->netns);
+		loader_member_gone(p->plan.loader, info->netns);
 		if (pods_by_netns(p, info->netns, true))
 			continue;
 		err = podfile_next(p->plan.folder, &info->pod);
@@ -589,12 +594,18 @@ static int forget_unknown(struct pods *p)
 
 int pods_adopt(struct pods *p)
 {
-	int err = podfile_each(p->plan.folder, adopt, p);
+	struct adoption a = {.pods = p};
+	int err = podfile_each(p->plan.folder, adopt, &a);
 
+	a.kept = true;
+	if (!err)
+		err = podfile_each(p->plan.folder, adopt, &a);
+	if (!err)
+		err = loader_inbound_rest(p->plan.loader, is_kept, p);
 	if (!err)
 		err = forget_unknown(p);
 	if (!err && pods_count(p))
-		log_info("%u pods taken back", pods_count(p));
+		log_info("%u pod%s taken back", pods_count(p), text_plural(pods_count(p)));
 	return err;
 }
 
@@ -602,8 +613,10 @@ static void forget(void *ctx, enum podfile_kind kind, uint32_t number)
 {
 	struct wire_pod *info = mem_alloc(sizeof(*info));
 
-	if (!podfile_read(*(const int *)ctx, kind, number, info))
+	if (!podfile_read(*(const int *)ctx, kind, number, info)) {
+		reader_forget(info->netns);
 		inside_forget(info);
+	}
 	free(info);
 }
 

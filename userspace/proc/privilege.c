@@ -17,12 +17,13 @@
 
 /* Each with its use; docs/operations.md repeats the list for operators. */
 static const unsigned char kept[] = {
-	CAP_SYS_ADMIN,	     /* setns into a pod's netns */
-	CAP_NET_ADMIN,	     /* sk_lookup links, SOCK_DESTROY */
-	CAP_BPF,	     /* bpf(2): links, pins, the iterator */
-	CAP_SYS_PTRACE,	     /* /proc/PID/ns/net of pods' processes */
-	CAP_DAC_READ_SEARCH, /* manifests that only their owner may read (WIRE_OPEN) */
-	CAP_SETUID,	     /* the worker's user */
+	CAP_SYS_ADMIN,	      /* setns into a pod's netns */
+	CAP_NET_ADMIN,	      /* sk_lookup links, SOCK_DESTROY */
+	CAP_NET_BIND_SERVICE, /* ports 80 and 443 of Gateways */
+	CAP_BPF,	      /* bpf(2): links, pins, the iterator */
+	CAP_SYS_PTRACE,	      /* /proc/PID/ns/net of pods' processes */
+	CAP_DAC_READ_SEARCH,  /* manifests that only their owner may read (WIRE_OPEN) */
+	CAP_SETUID,	      /* the worker's user */
 	CAP_SETGID,
 	CAP_SETPCAP, /* the worker's empty bounding set */
 	CAP_KILL,    /* SIGHUP and SIGKILL to the worker */

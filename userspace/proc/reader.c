@@ -4,6 +4,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/hw_breakpoint.h>
@@ -407,19 +408,47 @@ bool reader_open(struct probe *p, const struct reader_maps *m, bool count_fault)
 	return seen;
 }
 
+void reader_forget(uint64_t netns)
+{
+	int members = bpf_obj_get(READER_ROOT "/members");
+
+	if (members < 0)
+		return;
+	(void)bpf_map_delete_elem(members, &netns);
+	close(members);
+}
+
+/* Each version has a folder of its own, and only an instance of that version would remove it. */
+static int remove_all(void)
+{
+	DIR *folder = opendir(READER_FOLDER);
+	char path[WIRE_PATH];
+	const struct dirent *e;
+	int err = 0;
+
+	if (!folder)
+		return errno == ENOENT ? 0 : -errno;
+	while (!err && (e = readdir(folder))) {
+		if (!text_starts(e->d_name, READER_NAME))
+			continue;
+		(void)snprintf(path, sizeof(path), READER_FOLDER "/%s", e->d_name);
+		err = pins_unlink(path, false);
+		if (!err && rmdir(path) && errno != ENOENT)
+			err = -errno;
+	}
+	closedir(folder);
+	return err;
+}
+
 int reader_remove(void)
 {
-	int dir = lock(), err;
+	int dir = lock(), err = 0;
 
-	if (dir < 0)
-		return dir == -ENOENT ? 0 : dir;
-	if (!access(PINS_ROOT, F_OK)) { /* another instance is there, or is just coming */
+	if (dir < 0 && dir != -ENOENT)
+		return dir;
+	if (access(PINS_ROOT, F_OK)) /* else another instance is there, or is just coming */
+		err = remove_all();
+	if (dir >= 0)
 		close(dir);
-		return 0;
-	}
-	err = pins_unlink(READER_ROOT, false);
-	if (!err && rmdir(READER_ROOT) && errno != ENOENT)
-		err = -errno;
-	close(dir);
 	return err;
 }

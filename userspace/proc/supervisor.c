@@ -81,7 +81,8 @@ static bool is_ready(const struct supervisor *s, char *why, size_t size)
 	unsigned waiting = pods_waiting(s->pods);
 
 	if (ready && waiting)
-		(void)snprintf(why, size, "%u of %u pods are not in the kernel yet", waiting, pods_count(s->pods));
+		(void)snprintf(why, size, "%u of %u pod%s not in the kernel yet", waiting, pods_count(s->pods),
+			       text_plural(pods_count(s->pods)));
 	return ready && !waiting;
 }
 
@@ -282,19 +283,19 @@ static int open_manifests(struct supervisor *s)
 	return 0;
 }
 
-/* What is wrong with it is no reason not to start: the kernel decides without certificates. */
-static void open_certs(struct supervisor *s)
+/* What may be mended is no reason not to start: the kernel decides without certificates. */
+static int open_certs(struct supervisor *s)
 {
 	const struct options *o = s->options;
+	const char *given = o->certs_dir[0] ? o->certs_dir : o->ca_dir;
 	char path[WIRE_PATH];
+	int err;
 
 	(void)snprintf(path, sizeof(path), FOLDERS_STATE "/%s/ca", o->instance);
-	if (o->certs_dir[0] || o->ca_dir[0])
-		certdir_open(&s->certs, o->certs_dir[0] ? o->certs_dir : o->ca_dir, !o->certs_dir[0], true);
-	else
-		certdir_open(&s->certs, path, true, false);
+	err = certdir_open(&s->certs, given[0] ? given : path, !o->certs_dir[0], given[0]);
 	text_copy(s->start.certs, sizeof(s->start.certs), s->certs.path);
 	s->start.certs_pem = o->certs_dir[0] != 0;
+	return err;
 }
 
 static int open_channel(struct supervisor *s, uid_t uid, gid_t gid)
@@ -400,9 +401,10 @@ static int prepare(struct supervisor *s, uid_t uid, gid_t gid)
 
 	if (!err)
 		err = folders_open(&s->folders, o->instance, uid, gid);
+	if (!err)
+		err = open_certs(s);
 	if (err)
 		return err;
-	open_certs(s);
 	if (s->probe.iterates)
 		selftest_run(&s->selftest);
 	selftest_settle(&s->selftest, &s->probe);

@@ -13,8 +13,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "netns.h"
+
 #define PATIENCE_SECONDS 2    /* for each message of a worker */
 #define SEND_BUFFER (4 << 20) /* as spawn.c gives it */
+
+uint64_t takeover_most_ns = 10000000000ull;
 
 struct takeover_pod { /* those of one pod and thread */
 	uint64_t netns; /* 0: they were taken from here */
@@ -64,6 +68,23 @@ static int reach(const struct folders *f)
 	return err;
 }
 
+/*
+ * The worker may be hostile: what it gives is what weftd will enter the pod's netns by (proc/inside.c). Each pod's
+ * threads come in order, as proxy_each_listener() tells of them.
+ */
+static bool sound(const struct takeover *t, const struct wire *m, const int *fd, uint32_t threads)
+{
+	const struct takeover_pod *last = t->pods ? &t->pod[t->pods - 1] : NULL;
+	unsigned next = last && last->netns == m->pod.netns ? last->thread + 1 : 0;
+
+	if (!m->pod.netns || m->number < 0 || (uint32_t)m->number >= threads || (unsigned)m->number != next)
+		return false;
+	for (unsigned i = 0; i < WIRE_LISTENERS; i++)
+		if (!netns_listens(fd[i], m->pod.netns, netns_ports[i]))
+			return false;
+	return true;
+}
+
 static void keep(struct takeover *t, const struct wire *m, const int *fd)
 {
 	struct takeover_pod *p;
@@ -75,14 +96,14 @@ static void keep(struct takeover *t, const struct wire *m, const int *fd)
 }
 
 /* The next message: 1 there are more, 0 that was the last and all is well, or -errno. `why` is what the worker says. */
-static int take_one(struct takeover *t, int sock, struct wire *m)
+static int take_one(struct takeover *t, int sock, struct wire *m, uint32_t threads)
 {
 	int fds[WIRE_FDS], got;
 	unsigned nfds;
 
 	m->text[0] = '\0';
 	got = wire_recv(sock, m, fds, &nfds);
-	if (got == 1 && m->type == WIRE_POD_FDS && nfds == WIRE_LISTENERS && m->pod.netns) {
+	if (got == 1 && m->type == WIRE_POD_FDS && nfds == WIRE_LISTENERS && sound(t, m, fds, threads)) {
 		keep(t, m, fds);
 		return 1;
 	}
@@ -103,6 +124,7 @@ static int take(struct takeover *t, const struct folders *f, const struct wire_s
 {
 	struct wire *m = wire_new(WIRE_RESUME);
 	int sock = reach(f), got = sock < 0 ? sock : 1;
+	uint64_t began = clock_ns();
 
 	m->start = *start;
 	if (got > 0)
@@ -110,7 +132,9 @@ static int take(struct takeover *t, const struct folders *f, const struct wire_s
 	m->text[0] = '\0';
 	if (!got)
 		do {
-			got = take_one(t, sock, m);
+			got = take_one(t, sock, m, start->threads);
+			if (got > 0 && clock_ns() - began > takeover_most_ns)
+				got = -ETIMEDOUT; /* it may be hostile, and would keep us from starting */
 		} while (got > 0);
 	if (!got && fcntl(sock, F_SETFL, O_NONBLOCK))
 		got = -errno;
@@ -148,20 +172,19 @@ int *takeover_listeners(struct takeover *t, uint64_t netns, unsigned threads)
 	int *ret = mem_alloc(threads * WIRE_LISTENERS * sizeof(*ret));
 	unsigned found = 0;
 
-	for (unsigned i = 0; i < t->pods; i++)
-		found += t->pod[i].netns == netns && t->pod[i].thread == found;
-	if (found != threads) {
-		takeover_drop(t, netns);
-		free(ret);
-		return NULL;
-	}
-	for (unsigned i = 0; i < t->pods; i++) {
-		if (t->pod[i].netns != netns)
+	for (unsigned i = 0; i < t->pods && found < threads; i++) {
+		if (t->pod[i].netns != netns || t->pod[i].thread != found)
 			continue;
-		memcpy(ret + t->pod[i].thread * WIRE_LISTENERS, t->pod[i].fd, sizeof(t->pod[i].fd));
+		memcpy(ret + found++ * WIRE_LISTENERS, t->pod[i].fd, sizeof(t->pod[i].fd));
 		t->pod[i].netns = 0;
 	}
-	return ret;
+	takeover_drop(t, netns); /* what is too many */
+	if (found == threads)
+		return ret;
+	for (unsigned i = 0; i < found * WIRE_LISTENERS; i++)
+		close(ret[i]);
+	free(ret);
+	return NULL;
 }
 
 uint64_t takeover_rest(const struct takeover *t)

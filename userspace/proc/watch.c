@@ -31,6 +31,7 @@ struct watch {
 	volatile struct abi_watch *shared;
 	volatile const struct abi_caught *caught;
 	uint64_t next_ns; /* what `pass` was armed with */
+	uint64_t young_ns; /* how long the next pass for young connections waits */
 	uint32_t seen;	/* abi_caught.caught */
 	bool complained; /* the iterator failed: said once */
 	bool barred;	 /* weft_enter could not be run: said once */
@@ -190,13 +191,15 @@ static void look_at_pin(struct watch *w)
 }
 
 /* When the next pass is due, by what this one has seen and cost. */
-static uint64_t rest(const struct watch *w, uint64_t cost)
+static uint64_t rest(struct watch *w, uint64_t cost)
 {
 	bool young = w->shared->young || w->shared->entering;
 	uint64_t most = young ? WATCH_YOUNG_MOST_NS : WATCH_OLD_NS, share = cost * WATCH_SHARE;
 
-	if (young && share < WATCH_YOUNG_NS)
-		return WATCH_YOUNG_NS;
+	if (young)
+		w->young_ns = w->young_ns * 2 < WATCH_YOUNG_NS ? w->young_ns * 2 : WATCH_YOUNG_NS;
+	if (young && share < w->young_ns)
+		return w->young_ns;
 	return !young || share > most ? most : share;
 }
 
@@ -258,8 +261,8 @@ static void woken(struct loop_watch *watch, uint32_t events)
 	(void)events;
 	(void)ring_buffer__consume(w->ring);
 	if (!w->pass.armed || w->next_ns > WATCH_YOUNG_MOST_NS) {
-		w->next_ns = WATCH_YOUNG_NS;
-		loop_arm(w->plan.loop, &w->pass, WATCH_YOUNG_NS);
+		w->next_ns = w->young_ns = WATCH_FIRST_NS;
+		loop_arm(w->plan.loop, &w->pass, w->next_ns);
 	}
 }
 
@@ -292,7 +295,11 @@ int watch_open(struct watch **ret, const struct watch_plan *plan)
 	struct watch *w = mem_alloc(sizeof(*w));
 	int err;
 
-	*w = (struct watch){.plan = *plan, .pin = pin_inode(), .pass.due = due, .poll.due = poll_caught};
+	*w = (struct watch){.plan = *plan,
+			    .pin = pin_inode(),
+			    .young_ns = WATCH_FIRST_NS,
+			    .pass.due = due,
+			    .poll.due = poll_caught};
 	*ret = w;
 	if (from->link < 0)
 		return 0;

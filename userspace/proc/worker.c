@@ -136,8 +136,9 @@ static void say_ready(struct worker *w)
 	text_copy(w->report.why, sizeof(w->report.why), why);
 	worker_link_send(w->link, WIRE_READY, 0, w->report.ready, 0, why);
 	if (w->report.ready)
-		log_info("ready: %u pods, %zu service ports", w->report.world->enrolled_count,
-			 w->report.world->fronts.count);
+		log_info("ready: %u pod%s, %zu service port%s", w->report.world->enrolled_count,
+			 text_plural(w->report.world->enrolled_count), w->report.world->fronts.count,
+			 text_plural(w->report.world->fronts.count));
 	else
 		log_debug("not ready: %s", why); /* weftd says it, and the problem itself is in the log */
 }
@@ -177,7 +178,7 @@ static void sweep_due(struct loop_timer *t)
 		worker_told_say(&w->told, LOG_WARNING, "sweep",
 				"the sockets of live connections cannot be listed: stale records stay in the kernel");
 	if (count)
-		log_info("%u record%s of connections without a socket removed", count, count == 1 ? "" : "s");
+		log_info("%u record%s of connections without a socket removed", count, text_plural(count));
 	r->swept += count;
 	if (w->published) { /* so every pod is known */
 		(void)worker_forbidden_end(&w->forbidden, true);
@@ -247,6 +248,7 @@ static void publish_world(struct worker *w)
 {
 	struct report *r = &w->report;
 	bool switches, first = !w->published;
+	unsigned deletes;
 	int err;
 
 	world_update(r->world);
@@ -262,8 +264,11 @@ static void publish_world(struct worker *w)
 		worker_proxy_serve(w->proxy);
 	if (switches)
 		worker_forbidden_switched(&w->forbidden);
+	deletes = publish_stats(r->publish)->deletes;
 	err = publish_sweep(r->publish);
-	if (err)
+	if (err && publish_stats(r->publish)->deletes > deletes)
+		w->changed = true; /* what has gone may be the room that was missing */
+	else if (err)
 		loop_arm(w->loop, &w->retry, AGAIN_NS);
 	log_debug("published: %u updates, %u deletes, %llu us", publish_stats(r->publish)->updates,
 		  publish_stats(r->publish)->deletes,

@@ -27,7 +27,7 @@ unsigned worker_forbidden_end(struct worker_forbidden *f, bool both)
 	if (!conns)
 		return 0;
 	r->destroyed += conns;
-	log_info("policy ends %u live connection%s that it now forbids", conns, conns == 1 ? "" : "s");
+	log_info("policy ends %u live connection%s that it now forbids", conns, text_plural(conns));
 	err = traffic_reason_add(r->fd[WIRE_FD_REASONS], ABI_POLICY_CHANGED, conns);
 	if (err)
 		log_debug("counter policy_changed: %s", strerror(-err));

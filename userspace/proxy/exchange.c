@@ -60,6 +60,16 @@ static struct exchange *exchange_new(struct serve *v)
 
 /* ------------------------------------------------------------------ the endpoint */
 
+/* A pod's policy may be another one since it was asked. */
+static bool still_allowed(struct serve *v, const struct view_pod *from)
+{
+	const struct view_pod *to = v->to ? view_pod(v->site->view, v->to) : NULL;
+
+	if (!to)
+		return !v->to;
+	return view_still_allows(to, &v->policy, from->spiffe, &v->caller.tuple.src, v->plan.server_port);
+}
+
 /* What was dialled to hear whether the server greets: the first request's, if that goes there. */
 static void use_dialled(struct exchange *x)
 {
@@ -69,7 +79,8 @@ static void use_dialled(struct exchange *x)
 
 	v->server = NULL;
 	if (k->port == v->plan.server_port && addr_equal(&k->server, &v->plan.server) &&
-	    k->generation == v->generation && k->identity == v->identity && !s->draining && !s->ended)
+	    k->generation == v->generation && k->identity == v->identity && !s->draining && !s->ended &&
+	    still_allowed(v, exchange_source(x)))
 		http_pool_give(x->site->pool, k, s, v->to, v->policy);
 	else
 		stream_close(s, NULL);
@@ -358,9 +369,9 @@ static void backend_due(struct loop_timer *t)
 
 static uint64_t stall_of(const struct exchange *x)
 {
-	const struct view_service *s = view_service(x->site->view, x->serve->service);
+	const struct view_service *s = exchange_asked(x);
 
-	return x->serve->edge ? EDGE_STALL_NS : s ? s->stall_ns : 0;
+	return x->serve->caller.edge ? EDGE_STALL_NS : s ? s->stall_ns : 0;
 }
 
 void exchange_begin(struct serve *v, struct http_exchange *down, const struct http_head *h)
@@ -370,7 +381,7 @@ void exchange_begin(struct serve *v, struct http_exchange *down, const struct ht
 	x->down = down;
 	down->s.ready = down_ready;
 	down->s.owner = x;
-	v->requests++;
+	v->caller.requests++;
 	v->site->requests++;
 	x->begins = true;
 	stall_watch(x, stall_of(x));

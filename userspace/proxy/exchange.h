@@ -81,6 +81,7 @@ struct exchange {
 /* ------------------------------------------------------------------ exchange_pick.c */
 
 const struct view_pod *exchange_source(const struct exchange *x);	   /* the client's; NULL: gone */
+const struct view_service *exchange_asked(const struct exchange *x);   /* the client's; NULL: gone, or at an edge */
 const struct view_service *exchange_service(const struct exchange *x); /* that it was routed to; NULL: gone */
 /* A pod of this node may ask for what HTTP says: of the request as it is sent, at that endpoint. */
 enum abi_reason exchange_allowed(const struct exchange *x, const struct http_head *h, const struct http_pool_key *k);

@@ -17,12 +17,12 @@ static bool pump(struct exchange *x, struct http_exchange *in, struct http_excha
 {
 	bool request = in == x->down && !list_empty(&x->mirrors);
 
+	http_pass_trailers(in, out); /* if they came with what is left of the body, they leave with it */
 	switch (stream_pump_heard(&in->s, &out->s, bytes, request ? mirrors_feed : NULL, &x->mirrors)) {
 	case STREAM_PUMP_MORE:
 		return true;
 	case STREAM_PUMP_ENDED:
-		if (in->trailers)
-			http_trailers(out, in->trailers->field, in->trailers->fields);
+		http_pass_trailers(in, out);
 		if (request)
 			mirrors_end(&x->mirrors, NULL);
 		stream_finish(&out->s);

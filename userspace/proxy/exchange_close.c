@@ -80,7 +80,7 @@ static void log_end(const struct exchange *x, enum abi_reason reason, const char
 
 	if (!log_wants(level))
 		return;
-	from = view_pod(v->site->view, v->netns);
+	from = view_pod(v->site->view, v->caller.netns);
 	if (x->target.service)
 		snprintf(backend, sizeof(backend), "%s/%s:%u", x->target.namespace, x->target.service, x->target.port);
 	a = (struct access){.method = x->head->method_text,
@@ -103,8 +103,8 @@ static void log_end(const struct exchange *x, enum abi_reason reason, const char
 			    .endpoint = x->tried.tries ? &x->key.server : NULL,
 			    .endpoint_port = x->key.port,
 			    .source = from ? from->spiffe : NULL,
-			    .client = &v->client,
-			    .client_port = v->client_port,
+			    .client = &v->caller.tuple.src,
+			    .client_port = v->caller.tuple.src_port,
 			    .tries = x->tried.tries};
 	(void)access_text(&a, text);
 	log_line(level, "%s", text);
@@ -144,8 +144,8 @@ void exchange_close(struct exchange *x, enum abi_reason reason, const char *why)
 	x->down = NULL;
 	mirrors_end(&x->mirrors, "the request was cut");
 	list_del(&x->link);
-	v->sent += x->bytes[RELAY_CLIENT];
-	v->received += x->bytes[RELAY_SERVER];
+	v->caller.sent += x->bytes[RELAY_CLIENT];
+	v->caller.received += x->bytes[RELAY_SERVER];
 	x->serve = NULL;
 	loop_cancel(loop, &x->again);
 	x->again.run = exchange_free;

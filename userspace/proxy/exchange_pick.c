@@ -4,16 +4,60 @@
 
 #include "exchange.h"
 
+/*
+ * What the view gave stays good until the turn ends (thread.h), so it is asked once in a turn for what each request of
+ * a batch asks for. Who hears that it has changed forgets (proxy.c).
+ */
+static struct site_found *found_in(struct site *at)
+{
+	uint64_t turn = loop_now(at->thread->loop);
+
+	if (at->found.turn != turn)
+		at->found = (struct site_found){.turn = turn};
+	return &at->found;
+}
+
 const struct view_pod *exchange_source(const struct exchange *x)
 {
-	return view_pod(x->site->view, x->serve->netns);
+	struct site_found *f = found_in(x->site);
+
+	if (!f->source || f->netns != x->serve->caller.netns) {
+		f->netns = x->serve->caller.netns;
+		f->source = view_pod(x->site->view, f->netns);
+	}
+	return f->source;
+}
+
+const struct view_service *exchange_asked(const struct exchange *x)
+{
+	struct site_found *f = found_in(x->site);
+
+	if (!f->service || f->number != x->serve->caller.service) {
+		f->number = x->serve->caller.service;
+		f->service = view_service(x->site->view, f->number);
+	}
+	return f->service;
 }
 
 const struct view_service *exchange_service(const struct exchange *x)
 {
+	return x->itself ? exchange_asked(x) : view_backend(x->site->view, &x->target);
+}
+
+/* *ret_to: the pod of this node that it is; NULL: none. */
+static const struct view_peer *peer_of(const struct exchange *x, const struct abi_addr *addr,
+				       const struct view_pod **ret_to)
+{
+	struct site_found *f = found_in(x->site);
 	const struct view *v = x->site->view;
 
-	return x->itself ? view_service(v, x->serve->service) : view_backend(v, &x->target);
+	if (!f->peer || !addr_equal(&f->addr, addr)) {
+		f->addr = *addr;
+		f->peer = view_peer(v, addr);
+		f->to = f->peer && f->peer->kind == ABI_KIND_LOCAL_POD ? view_pod(v, f->peer->netns) : NULL;
+	}
+	*ret_to = f->to;
+	return f->peer;
 }
 
 /* A client that is answered by HTTP/2 is asked in it, where the backend did not say. */
@@ -27,21 +71,19 @@ static enum http_version version_for(const struct exchange *x, const struct view
 	case VIEW_HTTP2:
 		return HTTP_2;
 	default: /* a pod knows what the other one speaks; a client of a Gateway does not */
-		return http2 && (!x->serve->edge || http_is_grpc(x->head)) ? HTTP_2 : HTTP_1_1;
+		return http2 && (!x->serve->caller.edge || http_is_grpc(x->head)) ? HTTP_2 : HTTP_1_1;
 	}
 }
 
 enum abi_reason exchange_allowed(const struct exchange *x, const struct http_head *h, const struct http_pool_key *k)
 {
-	const struct view *v = x->site->view;
-	const struct view_peer *peer = view_peer(v, &k->server);
-	const struct view_pod *to = peer && peer->kind == ABI_KIND_LOCAL_POD ? view_pod(v, peer->netns) : NULL;
-	const struct view_pod *from = exchange_source(x);
+	const struct view_pod *from = exchange_source(x), *to;
 	struct http_text host = {0}, path = h->path;
 	const char *query;
 	char buf[256];
 	uint16_t port;
 
+	(void)peer_of(x, &k->server, &to);
 	if (!to || !from || !view_needs_http(to, k->port))
 		return ABI_NONE;
 	if (h->authority.len && !http_host(h->authority, buf, &host, &port))
@@ -57,13 +99,15 @@ struct view_load *exchange_endpoint(struct exchange *x, const struct view_servic
 {
 	const struct serve *v = x->serve;
 	struct site *at = x->site;
-	const struct view_pod *from = exchange_source(x);
+	const struct view_pod *from = exchange_source(x), *to;
 	const struct pick_affinity of = {
-		.map = at->affinity, .number = x->itself ? v->service : s ? s->number : 0, .client = &v->client};
+		.map = at->affinity,
+		.number = x->itself ? v->caller.service : s ? s->number : 0,
+		.client = &v->caller.tuple.src};
 	const struct view_endpoint *e;
 	const struct view_peer *peer;
 
-	q->ipv4 = addr_is_v4(&v->client);
+	q->ipv4 = addr_is_v4(&v->caller.tuple.src);
 	q->memory = &at->pick;
 	q->now_ns = loop_now(at->thread->loop);
 	q->random = random_next(&at->dialer.random);
@@ -76,15 +120,15 @@ struct view_load *exchange_endpoint(struct exchange *x, const struct view_servic
 	}
 	if (!e)
 		return NULL;
-	peer = view_peer(at->view, &e->addr);
-	*ret = (struct http_pool_key){.netns = v->netns,
+	peer = peer_of(x, &e->addr, &to);
+	*ret = (struct http_pool_key){.netns = v->caller.netns,
 				      .generation = peer ? peer->generation : 0,
-				      .client = v->client,
+				      .client = v->caller.tuple.src,
 				      .server = e->addr,
 				      .identity = from->identity,
-				      .service = v->service,
+				      .service = v->caller.service,
 				      .port = e->port,
-				      .client_port = v->client_port,
+				      .client_port = v->caller.tuple.src_port,
 				      .version = version_for(x, s)};
 	if (from->gateway) { /* connections are the Gateway's, and shared by all of its clients */
 		ret->client = from->gateway->source[addr_is_v4(&e->addr) ? 0 : 1];

@@ -15,12 +15,14 @@ static uint64_t draw(void *ctx)
 }
 
 /* What the log needs when the route may be gone. */
-static void remember(struct exchange *x, const struct route_rule *rule, const struct route_target *target)
+static void remember_rule(struct exchange *x, const struct route_rule *rule)
 {
 	x->route = arena_string(&x->arena, rule->route, strlen(rule->route));
 	x->rule = arena_string(&x->arena, rule->name, strlen(rule->name));
-	if (!target)
-		return;
+}
+
+static void remember_target(struct exchange *x, const struct route_target *target)
+{
 	x->target = *target;
 	x->target.namespace = arena_string(&x->arena, target->namespace, strlen(target->namespace));
 	x->target.service = arena_string(&x->arena, target->service, strlen(target->service));
@@ -47,7 +49,7 @@ static bool follow(struct exchange *x, const struct route_rule *rule, struct fil
 	const struct route_backend *b;
 	struct filter_out out = {0};
 
-	remember(x, rule, NULL);
+	remember_rule(x, rule);
 	if (!filtered(x, rule->filter, rule->filters, scene, &out))
 		return false;
 	b = route_backend(rule, random_next(&at->dialer.random));
@@ -56,7 +58,7 @@ static bool follow(struct exchange *x, const struct route_rule *rule, struct fil
 		return false;
 	}
 	x->itself = false;
-	remember(x, rule, &b->target);
+	remember_target(x, &b->target);
 	if (!filtered(x, b->filter, b->filters, scene, &out))
 		return false;
 	for (unsigned i = 0; i < out.mirrors; i++)
@@ -87,8 +89,7 @@ static const char *normalise(struct exchange *x, char host[256], struct route_qu
 
 static bool go(struct exchange *x, const struct route_question *q, struct filter_scene *scene)
 {
-	struct site *at = x->site;
-	const struct view_service *s = view_service(at->view, x->serve->service);
+	const struct view_service *s = exchange_asked(x);
 	struct route_found found;
 
 	if (!s) {
@@ -114,12 +115,12 @@ static bool go_in(struct exchange *x, const struct gateway *g, const struct rout
 		  struct filter_scene *scene)
 {
 	const struct serve *v = x->serve;
-	const struct gateway_listener *l = gateway_listener(g, v->asked_port, q->host);
+	const struct gateway_listener *l = gateway_listener(g, v->caller.asked_port, q->host);
 	const struct route_table *t = l ? gateway_routes(l, q->host) : NULL;
 	struct route_found found = {0};
 
 	x->request_ns = filter_timeout(&x->arena, x->head, ROUTE_FOREVER);
-	if (v->secure && l && l->number != v->listener) {
+	if (v->caller.secure && l && l->number != v->caller.listener) {
 		/* RFC 9110 section 7.4: the connection is for another name, by the certificate that was shown */
 		const struct reply r = reply_make(&x->arena, x->head, 421, ABI_NO_ROUTE, MISDIRECTED, clock_wall());
 
@@ -148,9 +149,9 @@ static size_t size_of(const struct http_head *h)
 bool exchange_route(struct exchange *x, const struct http_head *h)
 {
 	struct site *at = x->site;
-	const struct forwarded_hop hop = {.trust = x->serve->edge ? FORWARDED_REPLACE : FORWARDED_KEEP,
-					  .secure = x->serve->secure,
-					  .client = x->serve->client,
+	const struct forwarded_hop hop = {.trust = x->serve->caller.edge ? FORWARDED_REPLACE : FORWARDED_KEEP,
+					  .secure = x->serve->caller.secure,
+					  .client = x->serve->caller.tuple.src,
 					  .random = &at->dialer.random};
 	const struct view_pod *from = exchange_source(x);
 	struct filter_scene scene = {
@@ -167,7 +168,7 @@ bool exchange_route(struct exchange *x, const struct http_head *h)
 	if (!x->head->authority.len) { /* HTTP/1.0 need not say whom it asks: whom it has dialled */
 		char text[ADDR_PORT_TEXT];
 
-		authority_text(&x->serve->asked, x->serve->asked_port, text);
+		authority_text(&x->serve->caller.asked, x->serve->caller.asked_port, text);
 		x->head->authority = http_text_keep(&x->arena, (struct http_text){text, strlen(text)});
 	}
 	why = normalise(x, host, &q);
@@ -180,9 +181,9 @@ bool exchange_route(struct exchange *x, const struct http_head *h)
 	q.client_namespace = from->namespace;
 	scene.path = q.path;
 	scene.query = q.query;
-	scene.scheme = !x->serve->edge ? x->head->scheme
-				       : x->serve->secure ? HTTP_TEXT("https") : HTTP_TEXT("http");
-	scene.port = x->serve->asked_port;
+	scene.scheme = !x->serve->caller.edge ? x->head->scheme
+				       : x->serve->caller.secure ? HTTP_TEXT("https") : HTTP_TEXT("http");
+	scene.port = x->serve->caller.asked_port;
 	if (!(from->gateway ? go_in(x, from->gateway, &q, &scene) : go(x, &q, &scene)))
 		return false;
 	if (!exchange_service(x)) {

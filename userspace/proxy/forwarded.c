@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* forwarded.c: what a client says of itself and of hops before it; the id of a request. */
 #include <string.h>
-#include <strings.h>
 
 #include "filter.h"
 
@@ -27,21 +26,36 @@ static bool is_id(struct http_text t)
 /* UUID, version 4 (RFC 9562 section 5.4) */
 static struct http_text new_id(struct arena *a, struct random *random)
 {
-	static const char digit[] = "0123456789abcdef";
 	uint64_t bits[2] = {random_next(random), random_next(random)};
-	char *s = arena_alloc(a, 37), *to = s;
+	char *s = arena_alloc(a, 37), digits[32];
 
 	bits[0] = (bits[0] & ~0xf000ull) | 0x4000;
 	bits[1] = (bits[1] & ~(3ull << 62)) | 1ull << 63;
-	for (unsigned i = 0; i < 32; i++) {
-		if (i == 8 || i == 12 || i == 16 || i == 20)
-			*to++ = '-';
-		*to++ = digit[bits[i / 16] >> (60 - 4 * (i % 16)) & 15];
-	}
+	(void)text_hex(text_hex(digits, bits[0], 16), bits[1], 16);
+	s[8] = s[13] = s[18] = s[23] = '-';
+	memcpy(s, digits, 8);
+	memcpy(s + 9, digits + 8, 4);
+	memcpy(s + 14, digits + 12, 4);
+	memcpy(s + 19, digits + 16, 4);
+	memcpy(s + 24, digits + 20, 12);
 	return (struct http_text){s, 36};
 }
 
 /* ------------------------------------------------------------------ fields that are not a client's */
+
+/*
+ * Is it that name, or with `all` false does it begin with it? "_" counts as "-": apps that get fields as CGI, WSGI and
+ * PHP have them (RFC 3875 section 4.1.18) cannot tell the two apart. `lower` has letters, digits and "-".
+ */
+static bool reads_as(struct http_text name, struct http_text lower, bool all)
+{
+	if (all ? name.len != lower.len : name.len < lower.len)
+		return false;
+	for (size_t i = 0; i < lower.len; i++)
+		if ((name.at[i] == '_' ? '-' : name.at[i] | 0x20) != lower.at[i])
+			return false;
+	return true;
+}
 
 /*
  * Who the client is, as meshes tell it to apps: that of others (Envoy and Istio, Linkerd), which an app may be set up
@@ -49,28 +63,27 @@ static struct http_text new_id(struct arena *a, struct random *random)
  */
 static bool tells_identity(const struct http_field *f)
 {
-	static const struct http_text own = HTTP_TEXT("x-weft-"), linkerd = HTTP_TEXT("l5d-client-id");
-
 	if (f->id)
 		return f->id == HTTP_NAME_X_FORWARDED_CLIENT_CERT;
 	if (!f->name.len)
 		return false;
 	switch (f->name.at[0] | 0x20) {
 	case 'x':
-		return f->name.len >= own.len && !strncasecmp(f->name.at, own.at, own.len);
+		return reads_as(f->name, HTTP_TEXT("x-weft-"), false) ||
+		       reads_as(f->name, HTTP_TEXT("x-forwarded-client-cert"), true);
 	case 'l':
-		return http_text_equal_nocase(f->name, linkerd);
+		return reads_as(f->name, HTTP_TEXT("l5d-client-id"), true);
 	}
 	return false;
 }
 
+/* All of x-forwarded-*: who stands behind proxies is told a port, a prefix, a user by some of them. */
 static bool tells_hops(const struct http_field *f)
 {
-	static const struct http_text real_ip = HTTP_TEXT("x-real-ip");
-
-	return f->id == HTTP_NAME_FORWARDED || f->id == HTTP_NAME_X_FORWARDED_FOR ||
-	       f->id == HTTP_NAME_X_FORWARDED_HOST || f->id == HTTP_NAME_X_FORWARDED_PROTO ||
-	       (!f->id && http_text_equal_nocase(f->name, real_ip));
+	if (f->id)
+		return f->id == HTTP_NAME_FORWARDED || f->id == HTTP_NAME_X_FORWARDED_FOR ||
+		       f->id == HTTP_NAME_X_FORWARDED_HOST || f->id == HTTP_NAME_X_FORWARDED_PROTO;
+	return reads_as(f->name, HTTP_TEXT("x-forwarded-"), false) || reads_as(f->name, HTTP_TEXT("x-real-ip"), true);
 }
 
 /* One walk: what may stay. The first good id is the request's; what is no id, and further ones, go. */

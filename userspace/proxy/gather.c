@@ -108,6 +108,8 @@ static void write_relays(struct site *at, struct rows *to)
 		relay_row(container_of(l, struct relay, link), row_add(to));
 	list_each(l, &at->serves)
 		serve_row(container_of(l, struct serve, link), row_add(to));
+	list_each(l, &at->rests)
+		rest_row(container_of(l, struct rest, link), row_add(to));
 	list_each(l, &at->guards)
 		guard_row(guard_of(l), row_add(to));
 }
@@ -129,6 +131,7 @@ static void write_stats(struct site *at, struct rows *to)
 
 	*s = (struct proxy_stats){.thread = at->thread->index,
 				  .relays = at->relay_count,
+				  .resting = at->rest_count,
 				  .tunnels = tunnels_count(at->dialer.tunnels) + at->carrier_count +
 					     at->handshake_count,
 				  .spare_sockets = socket_pool_spare(at->dialer.sockets),

@@ -27,6 +27,7 @@ struct guard {
 	struct loop_timer first;
 	struct loop_task task; /* looks at the first bytes; frees */
 	bool closed;
+	bool last; /* the app's connection takes no other request */
 	struct guard_plan plan;
 	char *spiffe; /* of the client; "": none */
 	uint64_t asked, denied; /* requests */
@@ -123,10 +124,10 @@ static bool pump_one(struct judged *j, enum relay_end from)
 
 	if (out->s.finished)
 		return false;
+	http_pass_trailers(in, out);
 	is = stream_pump(&in->s, &out->s, &j->bytes[from]);
 	if (is == STREAM_PUMP_ENDED) {
-		if (in->trailers)
-			http_trailers(out, in->trailers->field, in->trailers->fields);
+		http_pass_trailers(in, out);
 		stream_finish(&out->s);
 	}
 	return is == STREAM_PUMP_MORE;
@@ -193,7 +194,7 @@ static void send(struct judged *j)
 	struct http_connection *c = j->guard->http[RELAY_SERVER];
 	struct http_exchange *up;
 
-	if (!c) {
+	if (!c || j->guard->last) {
 		judged_fail(j, j->head, ABI_RESET, "the app has closed its connection");
 		return;
 	}
@@ -318,19 +319,23 @@ static void answered(struct http_exchange *up, const struct http_head *h)
 		pump(j);
 }
 
-/* HTTP/1: the next request, which was judged already. */
-static void app_free(struct http_connection *c)
+/* Those that were judged already and wait. */
+static void send_waiting(struct guard *g)
 {
-	struct guard *g = c->owner;
-
-	if (!g)
-		return;
 	list_each_safe(l, next, &g->requests) {
 		struct judged *j = container_of(l, struct judged, link);
 
 		if (!j->side[RELAY_SERVER] && !j->replies)
 			send(j);
 	}
+}
+
+static void app_free(struct http_connection *c)
+{
+	struct guard *g = c->owner;
+
+	if (g)
+		send_waiting(g);
 }
 
 static void refused(struct http_connection *c, int status, const char *why)
@@ -349,13 +354,21 @@ static void drain(struct guard *g, uint64_t last_ns)
 	c->ops->drain(c);
 }
 
-/* The app takes no more: nor do we. */
+/* The app takes no more: nor do we. Who waits for it has waited in vain. */
+static void app_ends(struct guard *g)
+{
+	g->last = true;
+	if (g->http[RELAY_CLIENT])
+		drain(g, 0);
+	send_waiting(g);
+}
+
 static void draining(struct http_connection *c)
 {
 	struct guard *g = c->owner;
 
-	if (g && g->http[RELAY_SERVER] == c && g->http[RELAY_CLIENT])
-		drain(g, 0);
+	if (g && g->http[RELAY_SERVER] == c)
+		app_ends(g);
 }
 
 static void closed(struct http_connection *c, const char *why)
@@ -370,8 +383,7 @@ static void closed(struct http_connection *c, const char *why)
 		return;
 	}
 	g->http[RELAY_SERVER] = NULL;
-	if (g->http[RELAY_CLIENT])
-		drain(g, 0);
+	app_ends(g);
 }
 
 static const struct http_events of_client = {
@@ -568,7 +580,7 @@ void guards_end(struct site *at, uint64_t netns, enum abi_reason reason, const c
 	list_each_safe(l, next, &at->guards) {
 		struct guard *g = guard_of(l);
 
-		if (!netns || g->plan.to == netns)
+		if (!netns || g->plan.to == netns || g->plan.netns == netns)
 			guard_close(g, reason, why);
 	}
 }

@@ -10,7 +10,6 @@
 struct guest {
 	uint64_t netns;
 	struct listener listener[WIRE_LISTENERS];
-	bool listens[WIRE_LISTENERS];
 	struct table_link link;
 };
 
@@ -99,7 +98,7 @@ static struct guest *find(const struct site *at, uint64_t netns)
 static void guest_free(struct site *at, struct guest *g)
 {
 	for (unsigned i = 0; i < WIRE_LISTENERS; i++)
-		if (g->listens[i])
+		if (g->listener[i].site)
 			listener_close(&g->listener[i]);
 	table_del(&at->guests, &g->link);
 	free(g);
@@ -116,8 +115,7 @@ void guests_listen(struct site *at, uint64_t netns, const int fd[WIRE_LISTENERS]
 	table_add(&at->guests, &g->link, table_hash(&netns, sizeof(netns)));
 	for (unsigned i = 0; i < WIRE_LISTENERS; i++) {
 		g->listener[i].accepted = accepted[i];
-		g->listens[i] = fd[i] >= 0;
-		if (g->listens[i])
+		if (fd[i] >= 0)
 			listener_open(&g->listener[i], at, netns, fd[i]);
 	}
 }

@@ -26,6 +26,7 @@ struct carrier {
 	uint64_t netns;
 	struct abi_addr client, own;
 	uint16_t client_port;
+	uint64_t trust; /* number of what its handshake believes, at the latest */
 	struct list link;
 	struct peer *peer; /* known when the handshake is done */
 	char *spiffe;	   /* ours */
@@ -146,8 +147,11 @@ static const char *verify(void *arg, void *x509)
 {
 	struct carrier *c = arg;
 	char peer[CERTS_ID];
-	const char *why = certs_verify_client(x509, certs_trust_domain(c->site->certs), peer);
+	struct certs *certs = c->site->certs;
+	const char *why = certs_verify_client(x509, certs_trust_domain(certs), peer);
 
+	if (!why)
+		why = certs_good_since(certs, c->trust, x509);
 	if (!why)
 		c->peer = peer_new(peer);
 	return why;
@@ -212,6 +216,7 @@ void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct a
 	c->fd = fd;
 	c->netns = pod->netns;
 	c->spiffe = mem_string(pod->spiffe);
+	c->trust = at->certs ? certs_trust_number(at->certs) : 0;
 	list_add(&at->handshakes, &c->link);
 	at->handshake_count++;
 	c->certificate =

@@ -8,6 +8,27 @@
 #include "kernel.h"
 #include "parts.h"
 
+static bool is_captured(const struct site *at, const struct view_pod *pod, const struct abi_tuple *t,
+			struct abi_conn *ret)
+{
+	return !kernel_lookup(at->conns, t, ret) && ret->flags & ABI_CONN_CAPTURED && ret->client_netns == pod->netns;
+}
+
+/*
+ * The kernel sends it to the address of the pod (connect.bpf.c), and who has not chosen his own has the same: so that
+ * is asked for first, and getsockname() only where there is no such record. A record that is found is one of this pod,
+ * by this port. Who binds one source twice and dials this port at another address gets what his own pod asked for.
+ */
+static bool find_captured(const struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t,
+			  struct abi_conn *ret)
+{
+	t->dst = t->src;
+	t->dst_port = ABI_PORT_OUTBOUND;
+	if (is_captured(at, pod, t, ret))
+		return true;
+	return !sock_local(fd, &t->dst, &t->dst_port) && is_captured(at, pod, t, ret);
+}
+
 void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t)
 {
 	const struct view_service *s;
@@ -18,11 +39,7 @@ void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct
 	struct abi_conn c;
 	struct relay *r;
 
-	if (sock_local(fd, &t->dst, &t->dst_port)) {
-		close(fd); /* it has gone already */
-		return;
-	}
-	if (kernel_lookup(at->conns, t, &c) || !(c.flags & ABI_CONN_CAPTURED) || c.client_netns != pod->netns) {
+	if (!find_captured(at, pod, fd, t, &c)) {
 		relay_refuse(at, fd, ABI_OWN_PORT, t, "nothing was captured");
 		return;
 	}

@@ -8,6 +8,7 @@
 #include "proxy.h"
 
 #define SERVE_MEMORY 256
+#define SERVE_FIRST_NS 60000000000ull /* from outside: until the first byte; and until the first request */
 #define SITE_LAST_NS 500000000ull /* http_connection.last_ns of those that drain with the worker */
 
 /* Everything that one thread serves: thread.proxy. */
@@ -23,20 +24,32 @@ struct site {
 	unsigned edge_handshakes;
 	struct list relays;	/* struct relay */
 	struct list serves;	/* struct serve */
+	struct list rests;	/* struct rest: in the order in which they began to */
 	struct list guards;	/* struct guard */
 	struct list exchanges;	/* struct exchange: without a request, for the next one */
 	struct list mirrors;	/* struct mirror */
 	unsigned exchanges_kept, mirror_count;
 	struct http_pool *pool;
 	struct pick_memory pick;
+	struct site_found { /* exchange_pick.c: of the view, in this turn; each request of a batch asks for the same */
+		uint64_t turn;	 /* loop_now() */
+		uint64_t netns;	 /* whose `source` is */
+		const struct view_pod *source, *to;
+		struct abi_addr addr; /* whose `peer` and `to` are */
+		const struct view_peer *peer;
+		uint32_t number; /* of `service` */
+		const struct view_service *service;
+	} found;
 	uint32_t spoken[SERVE_MEMORY]; /* numbers of services of which a client was seen to speak HTTP first */
 	struct list carriers;	/* struct carrier: open ones */
 	struct list handshakes; /* and those that are not, oldest first */
-	unsigned relay_count; /* and serves; other threads look at it */
+	unsigned relay_count; /* and serves, and rests; other threads look at it */
+	unsigned rest_count;
 	unsigned next;	      /* thread that is looked at for it */
 	unsigned carrier_count, handshake_count;
 	bool draining;
 	struct loop_timer resume; /* listeners rest: no file descriptors */
+	struct loop_timer rests_over; /* the first rest has lasted long enough */
 	struct loop_timer stalls; /* requests of which nobody takes the bytes are looked for */
 	/* written here, read by the control thread */
 	uint64_t accepted, refused, requests;
@@ -156,7 +169,7 @@ void relay_judge(struct relay *r);
 void relay_row(const struct relay *r, struct relay_row *ret);
 const char *relay_kind_name(enum relay_kind kind);
 
-/* ------------------------------------------------------------------ serve.c */
+/* ------------------------------------------------------------------ serve*.c */
 
 enum serve_state {
 	SERVE_LISTENS, /* for the first bytes, which say what is spoken */
@@ -164,9 +177,24 @@ enum serve_state {
 	SERVE_CLOSED, /* freed at the end of the turn; also if it has become a relay */
 };
 
-/* A client's connection to a Service that is looked into. An idle one costs this and its codec. */
+/* What is known of a client's connection without the client. */
+struct caller {
+	uint64_t netns; /* of the client's pod; edge: of the Gateway */
+	uint64_t opened_ns, requests, sent, received;
+	struct abi_tuple tuple;	    /* its source is the client */
+	uint32_t service, listener; /* secure: the one whose certificate it was shown */
+	struct abi_addr asked;
+	uint16_t asked_port;
+	bool edge;   /* from outside, to a Gateway */
+	bool secure; /* the same, by TLS */
+};
+/* One that HTTP is spoken on. */
+void caller_row(const struct caller *c, struct relay_row *ret);
+
+/* A client's connection to a Service that is looked into. */
 struct serve {
 	struct site *site;
+	struct caller caller;
 	enum serve_state state;
 	struct stream *stream; /* SERVE_LISTENS: the client's */
 	struct buf first;      /* the same: its first bytes, while they do not say enough */
@@ -178,26 +206,41 @@ struct serve {
 	bool looks;	       /* whether it is HTTP */
 	bool bytes;	       /* no: what goes on is bytes, to the server */
 	bool untold;	       /* some have come, which do not say it: `late` runs for the rest */
-	bool edge;	       /* from outside, to a Gateway: netns is its */
-	bool secure;	       /* the same, by TLS */
-	bool shakes;	       /* the same: its handshake is not done */
-	uint32_t listener;     /* secure: the one whose certificate it was shown */
+	bool shakes;	       /* caller.secure: its handshake is not done */
 	bool guarded;	       /* whose policy asks for HTTP: a guard has the last word on them */
-	struct loop_timer late; /* the client says nothing, or too little */
+	struct loop_timer late; /* the client says nothing, or too little; caller.edge: asks for nothing */
 	struct http_connection *http;
 	struct list exchanges; /* struct exchange */
-	struct loop_task task; /* looks at the first bytes; frees */
-	uint64_t netns;	       /* of the client's pod */
-	uint64_t to;	       /* of the pod of this node that the plan goes to; 0: none */
-	uint32_t policy, service;
+	struct loop_task task; /* frees */
+	uint64_t to;	       /* netns of the pod of this node that the plan goes to; 0: none */
+	uint32_t policy;
 	uint64_t generation; /* of the plan's server in the view, and who asked, when it was made */
 	uint32_t identity;
-	struct abi_tuple tuple;
-	struct abi_addr client, asked;
-	uint16_t client_port, asked_port;
-	uint64_t opened_ns, requests, sent, received;
 	struct list link;
 };
+
+struct serve *serve_new(struct site *at); /* in its list */
+void serve_set_state(struct serve *v, enum serve_state to);
+void serve_leave(struct serve *v); /* it is no more: freed when the turn ends */
+void serve_close(struct serve *v, enum abi_reason reason, const char *why);
+
+/* HTTP on v->stream. */
+void serve_http(struct serve *v, bool http2);
+void serve_http_drain(struct serve *v);
+void serve_http_late(struct serve *v); /* from outside: has it asked for anything by now? */
+/*
+ * A serve of HTTP/1.1 that has nothing to do for a while is none: this keeps what is needed, its names are the same,
+ * and it becomes one again by whatever happens.
+ */
+struct rest {
+	struct stream *stream; /* the client's */
+	struct list link;      /* site.rests */
+	uint64_t until_ns;     /* then it ends */
+	struct caller caller;
+};
+void rest_row(const struct rest *r, struct relay_row *ret);
+void rests_end(struct site *at, uint64_t netns, enum abi_reason reason, const char *why); /* 0: all */
+void rests_drain(struct site *at);
 
 /* Is it looked into? Else its connections go on as bytes, to the endpoint that the kernel has picked. */
 bool serve_wants(const struct view_service *s);
@@ -207,7 +250,6 @@ void serve_begin(struct site *at, const struct view_pod *pod, const struct view_
 /* From outside (taken) to a port of a Gateway; `gate` is its view_pod. */
 void serve_edge(struct site *at, const struct view_pod *gate, const struct gateway_port *port,
 		const struct abi_tuple *t, int fd);
-void serve_close(struct serve *v, enum abi_reason reason, const char *why);
 void serves_end(struct site *at, uint64_t netns, enum abi_reason reason, const char *why); /* 0: all */
 void serves_drain(struct site *at);
 void serve_row(const struct serve *v, struct relay_row *ret);

@@ -61,6 +61,7 @@ static void site_start(struct thread *t)
 	at->affinity = p->plan.affinity;
 	list_init(&at->relays);
 	list_init(&at->serves);
+	list_init(&at->rests);
 	list_init(&at->guards);
 	list_init(&at->exchanges);
 	list_init(&at->mirrors);
@@ -459,6 +460,7 @@ static void judge_one(struct list *l, void *arg)
 
 static void view_work(struct site *at, struct round *r)
 {
+	at->found = (struct site_found){0};
 	listeners_view_changed(at);
 	tunnels_view_changed(at->dialer.tunnels); /* sources and destinations */
 	if (!(r->number & VIEW_POLICY))
@@ -517,7 +519,7 @@ static void drain_due(struct loop_timer *t)
 		return;
 	}
 	if (left)
-		log_info("%u connections did not end in time and are cut", left);
+		log_info("%u connection%s did not end in time: cut", left, text_plural(left));
 	p->drained(p->drained_ctx);
 }
 

@@ -20,7 +20,6 @@
 
 #define LATE_NS 100000000ull	 /* after that a server may be the one who speaks first */
 #define IDLE_NS 3600000000000ull /* without a first byte, where HTTP is declared */
-#define EDGE_IDLE_NS 60000000000ull /* the same, from outside */
 #define HANDSHAKE_NS 10000000000ull
 #define HANDSHAKES_MOST 4096 /* from outside, at once: what they hold is the stranger's to say */
 #define UNTOLD_NS 1000000000ull	 /* for the rest of bytes that may begin HTTP: longer than a segment that was lost */
@@ -29,112 +28,9 @@
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/* ------------------------------------------------------------------ the end */
-
-static void set_state(struct serve *v, enum serve_state to)
-{
-	assert(to > v->state);
-	v->state = to;
-}
-
-static void serve_free(struct loop_task *t)
-{
-	free(container_of(t, struct serve, task));
-}
-
-/* It is no more: freed when the turn ends. */
-static void leave(struct serve *v)
-{
-	struct loop *loop = v->site->thread->loop;
-
-	set_state(v, SERVE_CLOSED);
-	dial_cancel(&v->dial);
-	loop_disarm(loop, &v->late);
-	buf_clear(&v->first, &v->site->thread->pool);
-	if (v->shakes)
-		v->site->edge_handshakes--;
-	list_del(&v->link);
-	v->site->relay_count--;
-	loop_cancel(loop, &v->task);
-	v->task.run = serve_free;
-	if (!v->http)
-		loop_defer(loop, &v->task);
-}
-
-static void log_end(const struct serve *v, enum abi_reason reason, const char *why)
-{
-	char client[ADDR_PORT_TEXT], asked[ADDR_PORT_TEXT];
-
-	if (log_wants(LOG_DEBUG))
-		log_debug("%s: http from=%s to=%s reason=%s requests=%llu", why ? why : "closed",
-			  addr_port_text(&v->client, v->client_port, client),
-			  addr_port_text(&v->asked, v->asked_port, asked), reason_name(reason),
-			  (unsigned long long)v->requests);
-}
-
-void serve_close(struct serve *v, enum abi_reason reason, const char *why)
-{
-	if (v->state == SERVE_CLOSED)
-		return;
-	if (reason && !why)
-		why = reason_name(reason);
-	log_end(v, reason, why);
-	if (reason)
-		relay_count_reason(v->site, reason);
-	exchanges_end(&v->exchanges, reason, why);
-	if (v->stream)
-		stream_close(v->stream, reason ? why : NULL);
-	if (v->server)
-		stream_close(v->server, reason ? why : NULL);
-	if (v->http)
-		v->http->ops->close(v->http, reason ? why : NULL);
-	leave(v);
-}
-
-/* ------------------------------------------------------------------ HTTP */
-
-static void requested(struct http_connection *c, struct http_exchange *x, const struct http_head *h)
-{
-	exchange_begin(c->owner, x, h);
-}
-
-static void refused(struct http_connection *c, int status, const char *why)
-{
-	struct serve *v = c->owner;
-	char client[ADDR_PORT_TEXT];
-
-	relay_count_reason(v->site, ABI_MALFORMED);
-	if (log_wants(LOG_INFO))
-		log_info("request refused: %s: client=%s status=%d", why,
-			 addr_port_text(&v->client, v->client_port, client), status);
-}
-
-static void draining(struct http_connection *c)
-{
-}
-
-static void closed(struct http_connection *c, const char *why)
-{
-	struct serve *v = c->owner;
-
-	v->http = NULL;
-	if (v->state == SERVE_CLOSED)
-		loop_defer(v->site->thread->loop, &v->task);
-	else
-		serve_close(v, why ? ABI_RESET : ABI_NONE, why);
-}
-
-static const struct http_events events = {
-	.request = requested, .refused = refused, .draining = draining, .closed = closed};
-
-static void remember(struct serve *v)
-{
-	v->site->spoken[v->service % SERVE_MEMORY] = v->service;
-}
-
 static bool remembered(const struct serve *v)
 {
-	return v->site->spoken[v->service % SERVE_MEMORY] == v->service;
+	return v->site->spoken[v->caller.service % SERVE_MEMORY] == v->caller.service;
 }
 
 /* Whoever serves it reads all of it. */
@@ -153,37 +49,22 @@ static void drop_server(struct serve *v)
 	v->to = 0;
 }
 
-static void drain_http(struct serve *v)
+/* Its first bytes have said so. */
+static void begin_http(struct serve *v, bool http2)
 {
-	v->http->last_ns = SITE_LAST_NS;
-	v->http->ops->drain(v->http);
-}
-
-static void serve_http(struct serve *v, bool http2)
-{
-	static const struct http_limits limits;
-	struct stream *s = v->stream;
-	struct thread *t = v->site->thread;
-
 	unread(v);
 	dial_cancel(&v->dial);
 	if (!v->server)
 		v->to = 0;
-	v->stream = NULL;
-	loop_disarm(t->loop, &v->late);
-	if (!v->edge)
-		remember(v);
-	set_state(v, SERVE_HTTP);
-	v->http = (http2 ? http2_server : http1_server)(t, s, &limits, &events, v);
-	if (v->site->draining)
-		drain_http(v);
+	loop_disarm(v->site->thread->loop, &v->late);
+	serve_http(v, http2);
 }
 
 /* ------------------------------------------------------------------ bytes */
 
 static const char *namespace_of(const struct serve *v)
 {
-	const struct view_pod *pod = view_pod(v->site->view, v->netns);
+	const struct view_pod *pod = view_pod(v->site->view, v->caller.netns);
 
 	return pod ? pod->namespace : "";
 }
@@ -192,12 +73,12 @@ static const char *namespace_of(const struct serve *v)
 static enum abi_reason plan_endpoint(struct serve *v, const struct view_service *s)
 {
 	struct site *at = v->site;
-	const struct pick_question q = {.ipv4 = addr_is_v4(&v->client),
+	const struct pick_question q = {.ipv4 = addr_is_v4(&v->caller.tuple.src),
 					.memory = &at->pick,
 					.now_ns = loop_now(at->thread->loop),
 					.random = random_next(&at->dialer.random)};
 	const struct pick_affinity of = {
-		.map = at->affinity, .number = s ? s->number : 0, .client = &v->client};
+		.map = at->affinity, .number = s ? s->number : 0, .client = &v->caller.tuple.src};
 	const struct view_endpoint *e = s ? pick_for(&of, s, &q) : NULL;
 
 	if (!e)
@@ -211,7 +92,7 @@ static enum abi_reason plan_endpoint(struct serve *v, const struct view_service 
 static enum abi_reason plan_make(struct serve *v, const struct view_service *s, const struct route_rule *rule)
 {
 	struct site *at = v->site;
-	const struct view_pod *from = view_pod(at->view, v->netns), *to;
+	const struct view_pod *from = view_pod(at->view, v->caller.netns), *to;
 	const struct route_backend *b = NULL;
 	const struct view_peer *peer;
 	enum abi_reason reason;
@@ -250,11 +131,11 @@ static struct relay *become_relay(struct serve *v)
 	struct relay *r;
 
 	unread(v);
-	r = relay_captured(v->site, v->netns, &v->tuple, v->stream, &v->plan);
+	r = relay_captured(v->site, v->caller.netns, &v->caller.tuple, v->stream, &v->plan);
 	r->to = v->to;
 	r->policy = v->policy;
 	r->guarded = v->guarded;
-	r->opened_ns = v->opened_ns;
+	r->opened_ns = v->caller.opened_ns;
 	v->stream = NULL;
 	return r;
 }
@@ -265,8 +146,12 @@ static void relay_to_server(struct serve *v)
 	struct stream *server = v->server;
 
 	v->server = NULL;
-	leave(v);
-	relay_join(r, server);
+	serve_leave(v);
+	relay_judge(r); /* it stands for a while perhaps */
+	if (r->state == RELAY_CLOSED)
+		stream_close(server, "not wanted any more");
+	else
+		relay_join(r, server);
 }
 
 static void relay_by(struct serve *v, const struct view_service *s, const struct route_rule *rule)
@@ -276,7 +161,7 @@ static void relay_by(struct serve *v, const struct view_service *s, const struct
 	const struct dial_plan plan = v->plan;
 
 	drop_server(v);
-	leave(v);
+	serve_leave(v);
 	if (reason)
 		relay_close(r, reason, NULL);
 	else
@@ -339,7 +224,7 @@ static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reaso
 
 static void dial_server(struct serve *v)
 {
-	const struct view_service *s = view_service(v->site->view, v->service);
+	const struct view_service *s = view_service(v->site->view, v->caller.service);
 	enum abi_reason reason = s ? plan_make(v, s, tcp_rule(v, s)) : ABI_NO_SERVICE_PORT;
 
 	if (reason)
@@ -351,9 +236,11 @@ static void dial_server(struct serve *v)
 static void late_due(struct loop_timer *t)
 {
 	struct serve *v = container_of(t, struct serve, late);
-	const struct view_service *s = v->edge ? NULL : view_service(v->site->view, v->service);
+	const struct view_service *s = v->caller.edge ? NULL : view_service(v->site->view, v->caller.service);
 
-	if (v->declared && v->first.len)
+	if (v->state == SERVE_HTTP)
+		serve_http_late(v);
+	else if (v->declared && v->first.len)
 		serve_close(v, ABI_TIMEOUT, "its first bytes do not go on");
 	else if (v->declared)
 		serve_close(v, ABI_NONE, NULL);
@@ -424,7 +311,7 @@ static void go_on(struct serve *v, const struct view_service *s, enum telling to
 		return;
 	case HTTP1:
 	case HTTP2:
-		serve_http(v, told == HTTP2);
+		begin_http(v, told == HTTP2);
 		return;
 	case NAMED:
 		rule = route_find_tls(s->routes, name, namespace_of(v));
@@ -456,12 +343,12 @@ static const uint8_t *gathered(const struct serve *v)
 /* The usual case is one run of the socket's, which stays where it is. */
 static void look(struct serve *v)
 {
-	const struct view_service *s = v->edge ? NULL : view_service(v->site->view, v->service);
+	const struct view_service *s = v->caller.edge ? NULL : view_service(v->site->view, v->caller.service);
 	struct stream_bytes run[STREAM_RUNS];
 	enum telling told = MORE;
 	char name[256] = "";
 
-	if (!s && !v->edge) {
+	if (!s && !v->caller.edge) {
 		serve_close(v, ABI_NO_SERVICE_PORT, NULL);
 		return;
 	}
@@ -489,18 +376,13 @@ static void look(struct serve *v)
 	go_on(v, s, told, name);
 }
 
-static void look_run(struct loop_task *t)
-{
-	look(container_of(t, struct serve, task));
-}
-
 /* The client's handshake is done. */
 static void shaken(struct serve *v)
 {
 	v->shakes = false;
 	v->site->edge_handshakes--;
-	v->listener = tls_mark(v->stream);
-	serve_http(v, !strcmp(tls_alpn(v->stream), "h2"));
+	v->caller.listener = tls_mark(v->stream);
+	begin_http(v, !strcmp(tls_alpn(v->stream), "h2"));
 }
 
 static void client_ready(struct stream *s, unsigned happened)
@@ -536,31 +418,30 @@ static void wait_for_bytes(struct serve *v)
 		loop_arm(loop, &v->late, LATE_NS);
 }
 
+static struct serve *from_client(struct site *at, uint64_t netns, const struct abi_tuple *t)
+{
+	struct serve *v = serve_new(at);
+
+	v->caller.netns = netns;
+	v->caller.tuple = *t;
+	v->dial.done = dialled;
+	v->late.due = late_due;
+	return v;
+}
+
 void serve_begin(struct site *at, const struct view_pod *pod, const struct view_service *s, const struct abi_conn *c,
 		 const struct abi_tuple *t, int fd)
 {
-	struct serve *v = mem_alloc(sizeof(*v));
+	struct serve *v = from_client(at, pod->netns, t);
 
-	v->site = at;
-	v->opened_ns = loop_now(at->thread->loop);
-	v->netns = pod->netns;
-	v->service = c->service;
-	v->tuple = *t;
-	v->client = t->src;
-	v->client_port = t->src_port;
-	v->asked = c->asked;
-	v->asked_port = c->asked_port;
+	v->caller.service = c->service;
+	v->caller.asked = c->asked;
+	v->caller.asked_port = c->asked_port;
 	v->plan = (struct dial_plan){.client = t->src,
 				     .client_port = t->src_port,
 				     .server = c->target,
 				     .server_port = c->target_port,
 				     .own.service = c->service};
-	v->dial.done = dialled;
-	v->late.due = late_due;
-	v->task.run = look_run;
-	list_init(&v->exchanges);
-	list_add(&at->serves, &v->link);
-	at->relay_count++;
 	v->stream = sock_awaited(at->thread, fd);
 	v->stream->ready = client_ready;
 	v->stream->owner = v;
@@ -579,23 +460,11 @@ void serve_begin(struct site *at, const struct view_pod *pod, const struct view_
 
 static struct serve *edge_new(struct site *at, const struct view_pod *gate, const struct abi_tuple *t)
 {
-	struct serve *v = mem_alloc(sizeof(*v));
+	struct serve *v = from_client(at, gate->netns, t);
 
-	v->site = at;
-	v->opened_ns = loop_now(at->thread->loop);
-	v->edge = v->declared = v->looks = true;
-	v->netns = gate->netns;
-	v->tuple = *t;
-	v->client = t->src;
-	v->client_port = t->src_port;
-	v->asked = t->dst;
-	v->asked_port = t->dst_port;
-	v->dial.done = dialled;
-	v->late.due = late_due;
-	v->task.run = look_run;
-	list_init(&v->exchanges);
-	list_add(&at->serves, &v->link);
-	at->relay_count++;
+	v->caller.edge = v->declared = v->looks = true;
+	v->caller.asked = t->dst;
+	v->caller.asked_port = t->dst_port;
 	return v;
 }
 
@@ -612,20 +481,20 @@ void serve_edge(struct site *at, const struct view_pod *gate, const struct gatew
 		return;
 	}
 	v = edge_new(at, gate, t);
-	v->secure = port->secure;
+	v->caller.secure = port->secure;
 	v->stream = sock_prepared(at->thread, fd);
-	if (v->secure) {
+	if (v->caller.secure) {
 		v->shakes = true;
 		at->edge_handshakes++;
 		v->stream = tls_stream(at->thread, v->stream, &plan);
 	}
 	v->stream->ready = client_ready;
 	v->stream->owner = v;
-	if (v->secure)
+	if (v->caller.secure)
 		return; /* its deadline is the handshake's */
 	look(v);
 	if (v->state == SERVE_LISTENS && !v->untold)
-		loop_arm(at->thread->loop, &v->late, EDGE_IDLE_NS);
+		loop_arm(at->thread->loop, &v->late, SERVE_FIRST_NS);
 }
 
 /* ------------------------------------------------------------------ all of them */
@@ -635,7 +504,7 @@ static void end_one(struct list *l, void *arg)
 	struct serve *v = container_of(l, struct serve, link);
 	const struct ending *e = arg;
 
-	if (!e->netns || v->netns == e->netns || v->to == e->netns)
+	if (!e->netns || v->caller.netns == e->netns || v->to == e->netns)
 		serve_close(v, e->reason, e->why);
 }
 
@@ -644,6 +513,7 @@ void serves_end(struct site *at, uint64_t netns, enum abi_reason reason, const c
 	struct ending e = {.netns = netns, .reason = reason, .why = why};
 
 	list_visit(&at->serves, end_one, &e);
+	rests_end(at, netns, reason, why);
 }
 
 static void drain_one(struct list *l, void *arg)
@@ -651,7 +521,7 @@ static void drain_one(struct list *l, void *arg)
 	struct serve *v = container_of(l, struct serve, link);
 
 	if (v->http)
-		drain_http(v);
+		serve_http_drain(v);
 	else if (v->declared) /* late_due() ends it, if its first request does not come */
 		loop_arm(v->site->thread->loop, &v->late, SITE_LAST_NS);
 }
@@ -659,25 +529,13 @@ static void drain_one(struct list *l, void *arg)
 void serves_drain(struct site *at)
 {
 	list_visit(&at->serves, drain_one, NULL);
+	rests_drain(at);
 }
 
 void serve_row(const struct serve *v, struct relay_row *ret)
 {
-	*ret = (struct relay_row){
-		.kind = RELAY_HTTP,
-		.open = !v->dial.dial,
-		.thread = v->site->thread->index,
-		.netns = v->netns,
-		.tuple = v->tuple,
-		.client = v->client,
-		.server = v->asked,
-		.client_port = v->client_port,
-		.server_port = v->asked_port,
-		.service = v->service,
-		.sent = v->sent,
-		.received = v->received,
-		.requests = v->requests,
-		.opened_ns = v->opened_ns,
-		.waits = v->state == SERVE_LISTENS ? "first bytes" : list_empty(&v->exchanges) ? "nothing" : "server",
-	};
+	caller_row(&v->caller, ret);
+	ret->open = !v->dial.dial;
+	ret->thread = v->site->thread->index;
+	ret->waits = v->state == SERVE_LISTENS ? "first bytes" : list_empty(&v->exchanges) ? "nothing" : "server";
 }

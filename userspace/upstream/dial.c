@@ -153,13 +153,6 @@ static void tunnel_came(struct tunnel_wait *w, struct stream *s, const char *why
 		dial_done(d, NULL, ABI_TUNNEL_FAILED, why);
 }
 
-static char *hex(char *to, uint64_t n)
-{
-	for (int shift = 60; shift >= 0; shift -= 4)
-		*to++ = "0123456789abcdef"[n >> shift & 15];
-	return to;
-}
-
 static void describe(struct dial *d, const struct view_pod *from)
 {
 	const struct dial_plan *p = &d->plan;
@@ -170,9 +163,9 @@ static void describe(struct dial *d, const struct view_pod *from)
 	authority_text(&p->server, p->server_port, d->authority);
 	(void)forwarded_text(&p->client, p->client_port, NULL, d->forwarded, sizeof(d->forwarded));
 	dial_baggage(from, d->baggage);
-	to = hex(hex(to, id[0]), id[1]);
+	to = text_hex(text_hex(to, id[0], 16), id[1], 16);
 	*to++ = '-';
-	to = hex(to, id[2]);
+	to = text_hex(to, id[2], 16);
 	memcpy(to, "-00", 4);
 	d->ask = (struct hbone_request){.authority = d->authority,
 					.forwarded = d->forwarded,

@@ -24,6 +24,7 @@ struct http_pool_group {
 	struct list waits;		/* struct http_pool_wait */
 	unsigned count, dialling, waiting;
 	unsigned unsettled; /* they stand, and their server has not said yet how many requests it takes */
+	unsigned shut;	    /* their server takes none for now: another one would say the same */
 	unsigned busy; /* calls that still look at it */
 	struct table_link link;
 };
@@ -37,7 +38,7 @@ struct conn {
 	uint32_t policy; /* of that pod, when it was asked last */
 	enum abi_reason ends; /* it is being ended, and why */
 	bool used;
-	bool unsettled; /* it counts among its group's */
+	bool settled, shut; /* of `http`, as they are counted in the group */
 	struct list link;
 };
 
@@ -148,12 +149,6 @@ static void conn_drop(struct conn *c)
 
 static void serve(struct http_pool_group *g);
 
-static void set_settled(struct conn *c)
-{
-	c->group->unsettled -= c->unsettled;
-	c->unsettled = false;
-}
-
 static void conn_drain(struct conn *c)
 {
 	if (c->state == CONN_DIALS || c->state == CONN_DRAINS)
@@ -179,12 +174,35 @@ static void http_is_free(struct http_connection *http)
 	serve(c->group);
 }
 
+static void set_shut(struct conn *c, bool shut)
+{
+	c->group->shut += shut;
+	c->group->shut -= c->shut;
+	c->shut = shut;
+}
+
 static void http_settled(struct http_connection *http)
 {
 	struct conn *c = http->owner;
 
-	set_settled(c);
+	c->group->unsettled -= !c->settled;
+	c->settled = true;
+	set_shut(c, http->shut && c->state != CONN_DRAINS);
 	serve(c->group);
+}
+
+/* Its server has taken no request until its end: who waits has waited in vain. */
+static void give_up(struct conn *c)
+{
+	struct http_pool_group *g = c->group;
+
+	if (!c->shut)
+		return;
+	set_shut(c, false);
+	g->busy++;
+	while (g->waiting)
+		wait_done(g, NULL, ABI_OVERLOADED, "the backend allows no requests");
+	g->busy--;
 }
 
 static void http_draining(struct http_connection *http)
@@ -193,6 +211,7 @@ static void http_draining(struct http_connection *http)
 
 	if (c->state != CONN_DRAINS)
 		set_state(c, CONN_DRAINS);
+	give_up(c);
 }
 
 static void refuse_unsettled(struct http_pool_group *g, const char *why)
@@ -210,10 +229,12 @@ static void http_closed(struct http_connection *http, const char *why)
 	if (log_wants(LOG_DEBUG))
 		log_debug("http connection to %s closed: %s", addr_port_text(&g->key.server, g->key.port, at),
 			  why ? why : "in order");
-	set_settled(c);
 	g->busy++;
-	if (!http->settled) /* and another one would not say it either */
+	if (!c->settled) { /* and another one would not say it either */
+		g->unsettled--;
 		refuse_unsettled(g, why ? why : "the backend has closed the connection");
+	}
+	give_up(c);
 	conn_drop(c);
 	g->busy--;
 	serve(g); /* there may be room for another one */
@@ -234,8 +255,8 @@ static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reaso
 	if (s) {
 		c->http = (g->key.version == HTTP_2 ? http2_client : http1_client)(t, s, &limits, &events, c);
 		set_state(c, CONN_FREE);
-		c->unsettled = !c->http->settled;
-		g->unsettled += c->unsettled;
+		c->settled = c->http->settled;
+		g->unsettled += !c->settled;
 	} else {
 		conn_drop(c);
 		if (g->waiting && g->key.version != HTTP_2)
@@ -299,7 +320,7 @@ static bool another(const struct http_pool_group *g)
 {
 	unsigned hoped = g->key.version == HTTP_2 ? (g->dialling + g->unsettled) * STREAMS_HOPED : g->dialling;
 
-	return g->waiting > hoped && g->count < HTTP_POOL_CONNECTIONS;
+	return g->waiting > hoped && !g->shut && g->count < HTTP_POOL_CONNECTIONS;
 }
 
 /* The group is gone after it, if nothing is left of it. */
@@ -433,16 +454,12 @@ static enum fate judge_view(struct conn *c, const void *arg, enum abi_reason *re
 	const struct view *v = arg;
 	const struct view_pod *from = view_pod(v, key->netns), *to = c->to ? view_pod(v, c->to) : NULL;
 	const struct view_peer *peer = view_peer(v, &key->server);
-	enum abi_reason why;
 
 	if (!from || (c->to && !to))
 		return ENDS;
-	if (to && to->policy != c->policy) {
-		c->policy = to->policy;
+	if (to && !view_still_allows(to, &c->policy, from->spiffe, &key->client, key->port)) {
 		*ret = ABI_POLICY_CHANGED;
-		why = view_allows(to, from->spiffe, &key->client, key->port);
-		if (why && why != ABI_NEEDS_WORKER)
-			return ENDS;
+		return ENDS;
 	}
 	return from->identity != key->identity || (peer ? peer->generation : 0) != key->generation ? DRAINS : GOES_ON;
 }

@@ -16,7 +16,7 @@
 
 #define CONNECT_NS 10000000000ull
 #define HANDSHAKE_NS 10000000000ull
-#define STREAMS_HOPED 100 /* of a connection that is not open yet */
+#define STREAMS_HOPED 100 /* of a connection whose peer has not said how many it takes */
 
 enum tunnel_state { TUNNEL_WANTS,
 		    TUNNEL_CONNECTS,
@@ -31,6 +31,7 @@ struct group {		       /* the connections of one key */
 	struct list rest;    /* TUNNEL_DRAINS */
 	struct list waits;   /* struct tunnel_wait */
 	unsigned busy;	     /* calls that still look at it */
+	unsigned most;	     /* streams that a connection takes, as the last one has said; 0: none for now */
 	struct table_link link;
 	char text[];
 };
@@ -44,7 +45,9 @@ struct tunnel {
 	struct stream *below; /* TLS; hbone's once it is open */
 	struct hbone *hbone;
 	const char *ends; /* it is being ended, and why */
+	uint32_t most;	  /* hbone_most(), as it was seen */
 	uint64_t started_ns;
+	uint64_t trust; /* number of what its handshake believes, at the latest */
 	struct list link;
 };
 
@@ -106,6 +109,7 @@ static struct group *group_get(struct tunnels *ts, const struct tunnel_key *key)
 	g->key.source = memcpy(g->text, key->source, source);
 	g->key.server = memcpy(g->text + source, key->server, server);
 	g->tunnels = ts;
+	g->most = STREAMS_HOPED;
 	list_init(&g->open);
 	list_init(&g->pending);
 	list_init(&g->rest);
@@ -158,7 +162,16 @@ static void tunnel_drop(struct tunnel *t)
 	free(t);
 }
 
-/* It did not come to stand: who waits hears why, unless another one is on its way. */
+/* Who waits hears why, unless another one is on its way. */
+static void refuse_waits(struct group *g, const char *why)
+{
+	g->busy++;
+	while (list_empty(&g->pending) && !list_empty(&g->waits))
+		answer(container_of(g->waits.next, struct tunnel_wait, link), NULL, why);
+	g->busy--;
+}
+
+/* It did not come to stand. */
 static void tunnel_failed(struct tunnel *t, const char *why)
 {
 	struct group *g = t->group;
@@ -169,14 +182,32 @@ static void tunnel_failed(struct tunnel *t, const char *why)
 	if (t->below)
 		stream_close(t->below, why);
 	tunnel_drop(t);
-	g->busy++;
-	while (list_empty(&g->pending) && !list_empty(&g->waits))
-		answer(container_of(g->waits.next, struct tunnel_wait, link), NULL, why);
-	g->busy--;
+	refuse_waits(g, why);
 	group_put(g);
 }
 
 static void group_serve(struct group *g);
+
+/* Its peer may have said how many streams it takes, and we were not told of it yet. */
+static void look(struct tunnel *t)
+{
+	uint32_t most = hbone_most(t->hbone);
+
+	if (most == t->most)
+		return;
+	t->most = most;
+	t->group->most = most;
+}
+
+static void hbone_settled(struct hbone *h)
+{
+	struct tunnel *t = hbone_owner(h);
+
+	if (t->state != TUNNEL_OPEN)
+		return;
+	look(t);
+	group_serve(t->group);
+}
 
 static void hbone_draining(struct hbone *h)
 {
@@ -184,21 +215,27 @@ static void hbone_draining(struct hbone *h)
 
 	if (t->state == TUNNEL_OPEN)
 		set_state(t, TUNNEL_DRAINS);
+	if (!t->most) /* until its end: whoever was asked next would say the same */
+		refuse_waits(t->group, HBONE_SHUT);
 }
 
 static void hbone_closed(struct hbone *h, const char *why)
 {
 	struct tunnel *t = hbone_owner(h);
 	struct group *g = t->group;
+	const char *lost = !t->most ? HBONE_SHUT : t->most != HBONE_UNSAID ? NULL : why ? why : HBONE_CLOSED;
 	char at[ADDR_PORT_TEXT];
 
 	log_debug("tunnel to %s closed: %s: source=%s", addr_port_text(&g->key.addr, g->key.port, at),
 		  why ? why : "in order", g->key.source);
 	tunnel_drop(t);
+	if (lost)
+		refuse_waits(g, lost);
 	group_put(g);
 }
 
-static const struct hbone_events events = {.draining = hbone_draining, .closed = hbone_closed};
+static const struct hbone_events events = {
+	.settled = hbone_settled, .draining = hbone_draining, .closed = hbone_closed};
 
 static void below_ready(struct stream *s, unsigned happened)
 {
@@ -223,9 +260,9 @@ static void below_ready(struct stream *s, unsigned happened)
 static const char *verify(void *arg, void *x509)
 {
 	const struct tunnel *t = arg;
-	const char *want[] = {t->group->key.server};
+	const char *want[] = {t->group->key.server}, *why = certs_verify_server(x509, want, 1);
 
-	return certs_verify_server(x509, want, 1);
+	return why ? why : certs_good_since(t->group->tunnels->plan.certs, t->trust, x509);
 }
 
 static void socket_came(struct socket_wait *w, int fd)
@@ -273,10 +310,12 @@ static void tunnel_start(struct group *g)
 
 	t->group = g;
 	t->want.got = socket_came;
+	t->most = HBONE_UNSAID;
 	t->started_ns = loop_now(ts->thread->loop);
 	list_init(&t->link);
 	set_state(t, TUNNEL_WANTS);
 	ts->count++;
+	t->trust = ts->plan.certs ? certs_trust_number(ts->plan.certs) : 0;
 	t->certificate =
 		(struct certs_wait){.certs = ts->plan.certs, .spiffe = g->key.source, .got = certificate_came};
 	certs_wait(&t->certificate, ts->thread->loop);
@@ -284,11 +323,20 @@ static void tunnel_start(struct group *g)
 
 /* ------------------------------------------------------------------ streams */
 
+/* Before its peer has said how many it takes, no more than the last one took: what is too many comes back. */
+static bool has_room(const struct group *g, struct tunnel *t)
+{
+	look(t);
+	if (t->most == HBONE_UNSAID && hbone_streams(t->hbone) >= (g->most ? g->most : 1))
+		return false;
+	return hbone_free(t->hbone);
+}
+
 static struct stream *stream_of(struct group *g, const struct hbone_request *ask)
 {
 	list_each_safe(l, next, &g->open) {
 		struct tunnel *t = container_of(l, struct tunnel, link);
-		struct stream *s = hbone_free(t->hbone) ? hbone_connect(t->hbone, ask) : NULL;
+		struct stream *s = has_room(g, t) ? hbone_connect(t->hbone, ask) : NULL;
 
 		if (s)
 			return s;
@@ -296,13 +344,29 @@ static struct stream *stream_of(struct group *g, const struct hbone_request *ask
 	return NULL;
 }
 
+/* The peer takes no streams, and has to be waited for, or asked by one connection at a time. */
+static bool is_shut(const struct group *g)
+{
+	if (g->most)
+		return false;
+	list_each(l, &g->open) {
+		const struct tunnel *t = container_of(l, struct tunnel, link);
+
+		if (!t->most || t->most == HBONE_UNSAID)
+			return true;
+	}
+	return false;
+}
+
 /* One connection is made at a time, unless what waits will not fit into it. */
 static bool another(const struct group *g)
 {
 	unsigned hoped = 0, wanted = 0;
 
+	if (is_shut(g))
+		return false;
 	list_each(l, &g->pending)
-		hoped += STREAMS_HOPED;
+		hoped += g->most ? g->most : STREAMS_HOPED;
 	list_each(l, &g->waits) {
 		if (++wanted > hoped)
 			return true;
