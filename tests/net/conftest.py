@@ -19,6 +19,8 @@ import pathlib
 import shutil
 import signal
 import sys
+import threading
+import traceback
 
 import pytest
 
@@ -71,6 +73,32 @@ def pytest_runtest_makereport(item):
             said = [f"{r['count']:6} {r['reason']}: {r['source']} -> {r['pod']}" for r in refusals(running, node)]
             report.sections += [(f"refused on {node}", "\n".join(said)),
                                 (f"end of the log of {node}", end(running, node))]
+
+
+def threads():
+    """Those that the end of the run would wait for."""
+    return [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_end():
+    """A thread that waits for ever fails the module that began it."""
+    yield
+    try:
+        labrun.wait_for(lambda: not threads(), 60, grace=1)
+    except labrun.LabError:
+        frames = sys._current_frames()
+        where = ["".join(traceback.format_stack(frames[t.ident])) for t in threads() if t.ident in frames]
+        pytest.fail("threads that have not ended:\n" + "\n".join(where))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure():
+    """What has failed is said by now: a thread that goes on does not keep the run."""
+    if threads():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def end(running, node):

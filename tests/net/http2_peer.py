@@ -142,20 +142,29 @@ class Connection2:
 
     def send(self, *several):
         """Frames, or bytes that are said to be some."""
-        with self.writing:
+        with self.turn():
             self.put(*several)
 
-    def put(self, *several):
+    @contextlib.contextmanager
+    def turn(self):
+        """To write. Who asks for it may hold `changed`; who has it never asks for that."""
         try:
-            self.sock.sendall(b"".join(f if isinstance(f, bytes) else f.serialize() for f in several))
+            with self.writing:
+                yield
         except OSError as e:
-            with self.changed:
-                self.over = self.over or str(e)
-                self.changed.notify_all()
+            self.is_over(str(e))
             raise Cut(str(e)) from e
 
+    def is_over(self, why):
+        with self.changed:
+            self.over = self.over or why
+            self.changed.notify_all()
+
+    def put(self, *several):
+        self.sock.sendall(b"".join(f if isinstance(f, bytes) else f.serialize() for f in several))
+
     def head(self, number, fields, end):
-        with self.writing:
+        with self.turn():
             small = sum(len(v) for _, v in fields) < 65536  # the encoder's time for a long text is its square
             block, flags = self.encoder.encode(fields, huffman=small), ["END_STREAM"] if end else []
             parts = [block[i:i + 16384] for i in range(0, len(block), 16384)] or [b""]
@@ -231,9 +240,7 @@ class Connection2:
             why = f"{type(e).__name__}: {e}"
             raise
         finally:
-            with self.changed:
-                self.over = self.over or why
-                self.changed.notify_all()
+            self.is_over(why)
             if self.server:
                 abort(self.sock) if why != "closed" else hang_up(self.sock)
 

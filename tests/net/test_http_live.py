@@ -107,6 +107,7 @@ class Load:
         self.done.set()
         for t in self.threads:
             t.join(60)
+        assert not any(t.is_alive() for t in self.threads), "a client waits for ever"
 
     def run(self, version, number):
         c, n = None, 0
