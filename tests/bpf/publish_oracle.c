@@ -111,7 +111,8 @@ static void from_pods(const struct lab *l, const struct object *svc, const struc
 		const struct object *o = pod_object(l, slot);
 		struct abi_addr addr[3];
 		unsigned n = pod_addrs(l, slot, o, addr), number = port->target;
-		bool fits = (o || l->pod[slot].in) && !strcmp(svc->namespace, lab_space(slot % 3));
+		bool ended = o && o->pod.finished;
+		bool fits = (o || l->pod[slot].in) && !ended && !strcmp(svc->namespace, lab_space(slot % 3));
 
 		for (unsigned i = 0; i < svc->service.selector.count; i++)
 			fits = fits && has_label(o ? &o->labels : NULL, l->pod[slot].labels,
