@@ -14,6 +14,7 @@ something holds, a link, a pin, a process fail the module.
 Needs root and the programs of `make`; without them the run ends with one sentence, it never skips.
 """
 
+import faulthandler
 import os
 import pathlib
 import shutil
@@ -28,6 +29,7 @@ from leaks import BUILD, PATIENCE, Leaks, connections_end
 
 import labrun
 
+LONGEST = 900 + 60 * float(os.environ.get("WEFT_SOAK_GB") or 0)  # seconds of a test: then the run ends and says where
 NEEDED = ("ip", "bpftool", "curl", "iperf3", "nginx", "wrk")
 
 
@@ -42,6 +44,16 @@ def pytest_sessionstart(session):
     labrun.MAKER.start()  # while this process is small
     if not (BUILD / "bench/load").exists() or not (BUILD / "tests/kernels/guest").exists():
         pytest.exit(f"{BUILD} has no programs: run make all bench-programs kernel-programs first", returncode=1)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    with item.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        shown = os.dup(2)
+    faulthandler.dump_traceback_later(LONGEST, exit=True, file=shown)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    os.close(shown)
 
 
 def pytest_generate_tests(metafunc):
