@@ -292,6 +292,8 @@ def test_completion_in_bash(lab):
     assert completed(lab, "services", "") == {"default/web"}
     assert completed(lab, "explain", "default/c") == {"default/client"}
     assert completed(lab, "-o", "") == {"table", "json"}
+    assert completed(lab, "help", "stat") == {"status"}
+    assert "/usr/lib" in completed(lab, "issue", "default/web", "--to", "/usr/l")
     assert {"--netns", "--ip"} <= completed(lab, "pod", "add", "--")
     assert completed(lab, "--instance", lab.instance(), "pods", "default/w") == {"default/web"}
     assert completed(lab, "--instance", "cli-nobody", "pods", "") == set()

@@ -39,7 +39,8 @@ static const struct option add_options[] = {
 };
 
 static const struct option issue_options[] = {
-	{"--to", "DIR", "folder for NAMESPACE.NAME.pem, NAMESPACE.NAME.key (mode 600) and roots.pem", .needed = true},
+	{"--to", "DIR", "folder for NAMESPACE.NAME.pem, NAMESPACE.NAME.key (mode 600) and roots.pem",
+	 .hint = HINT_FOLDER, .needed = true},
 	{NULL},
 };
 
@@ -54,7 +55,7 @@ static const struct option reasons_options[] = {
 };
 
 static const struct option names_options[] = {
-	{"--of", "KIND", "pods or services"},
+	{"--of", "KIND", "pods, services or commands"},
 	{NULL},
 };
 
@@ -135,7 +136,8 @@ const struct command commands[] = {
 	{"completion", "SHELL", "completion script for bash, zsh or fish",
 	 "bash: source <(weftctl completion bash)", .least = 1, .most = 1, .hint = HINT_SHELL,
 	 .run = completion_run},
-	{"help", "[COMMAND]", "this list, or what a command does", NULL, .most = 2, .run = command_help},
+	{"help", "[COMMAND]", "this list, or what a command does", NULL, .most = 2, .hint = HINT_COMMAND,
+	 .run = command_help},
 	{"version", "", "version of weftctl", NULL, .run = command_version},
 	{"names", "", "names for completion", NULL, .hidden = true, .options = names_options,
 	 .run = list_names},

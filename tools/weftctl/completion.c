@@ -21,6 +21,8 @@ static const struct {
 			  "(weftctl names --of services 2>/dev/null)"},
 	[HINT_SHELL] = {"bash zsh fish", "(bash zsh fish)", "bash zsh fish"},
 	[HINT_FORMAT] = {"table json", "(table json)", "table json"},
+	[HINT_FOLDER] = {"$(compgen -d -- \"$cur\")", "_files -/", "(__fish_complete_directories)"},
+	[HINT_COMMAND] = {"$(weftctl names --of commands)", "_weftctl_commands", "(weftctl names --of commands)"},
 };
 
 /* ------------------------------------------------------------------ bash */
@@ -50,6 +52,18 @@ static bool first_of_pair(const struct command *k, size_t *ret_len)
 		if (!strncmp(p->name, k->name, *ret_len + 1))
 			return false;
 	return true;
+}
+
+/* What a first word is for: its second words. */
+static void seconds(FILE *out, const struct command *k, size_t len)
+{
+	const char *between = "";
+
+	for (const struct command *p = k; p->name; p++)
+		if (!strncmp(p->name, k->name, len + 1)) {
+			fprintf(out, "%s%s", between, p->name + len + 1);
+			between = ", ";
+		}
 }
 
 static void bash(FILE *out)
@@ -131,18 +145,25 @@ static void zsh_text(FILE *out, const char *s)
 	}
 }
 
+static void zsh_option(FILE *out, const struct option *o, const char *name)
+{
+	fprintf(out, " \\\n\t\t'%s%s[", o->repeats ? "*" : "", name);
+	zsh_text(out, o->about);
+	fputc(']', out);
+	if (o->value) {
+		fputs(text_equal(o->name, "--watch") ? "::" : ":", out);
+		zsh_text(out, o->value);
+		fprintf(out, ":%s", values[o->hint].zsh);
+	}
+	fputc('\'', out);
+}
+
 static void zsh_options(FILE *out, const struct option *o)
 {
 	for (; o && o->name; o++) {
-		fprintf(out, " \\\n\t\t'%s%s[", o->repeats ? "*" : "", o->name);
-		zsh_text(out, o->about);
-		fputc(']', out);
-		if (o->value) {
-			fputs(text_equal(o->name, "--watch") ? "::" : ":", out);
-			zsh_text(out, o->value);
-			fprintf(out, ":%s", values[o->hint].zsh);
-		}
-		fputc('\'', out);
+		zsh_option(out, o, o->name);
+		if (text_equal(o->name, "--output"))
+			zsh_option(out, o, "-o");
 	}
 }
 
@@ -164,6 +185,7 @@ static void zsh(FILE *out)
 	fputs("#compdef weftctl\n# SPDX-License-Identifier: Apache-2.0\n# made by `weftctl completion zsh`\n"
 	      "_weftctl_pods() { compadd -- ${(f)\"$(weftctl names --of pods 2>/dev/null)\"} }\n"
 	      "_weftctl_services() { compadd -- ${(f)\"$(weftctl names --of services 2>/dev/null)\"} }\n"
+	      "_weftctl_commands() { compadd -- ${(f)\"$(weftctl names --of commands)\"} }\n"
 	      "_weftctl_netns() { compadd -- /run/netns/*(N:t); _files }\n"
 	      "_weftctl()\n{\n\tlocal curcontext=$curcontext state line\n\tlocal -a list\n\t_arguments -C",
 	      out);
@@ -175,8 +197,11 @@ static void zsh(FILE *out)
 		if (k->hidden)
 			continue;
 		if (strchr(k->name, ' ')) {
-			if (first_of_pair(k, &len))
-				fprintf(out, "\t\t\t'%.*s'\n", (int)len, k->name);
+			if (first_of_pair(k, &len)) {
+				fprintf(out, "\t\t\t'%.*s:", (int)len, k->name);
+				seconds(out, k, len);
+				fputs("'\n", out);
+			}
 			continue;
 		}
 		fprintf(out, "\t\t\t'%s:", k->name);
@@ -252,9 +277,12 @@ static void fish(FILE *out)
 			continue;
 		if (space) {
 			len = (size_t)(space - k->name);
-			if (first_of_pair(k, &len))
-				fprintf(out, "complete -c weftctl -n __fish_use_subcommand -a %.*s\n",
-					(int)len, k->name);
+			if (first_of_pair(k, &len)) {
+				fprintf(out, "complete -c weftctl -n __fish_use_subcommand -a %.*s -d '", (int)len,
+					k->name);
+				seconds(out, k, len);
+				fputs("'\n", out);
+			}
 			fprintf(out,
 				"complete -c weftctl -n '__fish_seen_subcommand_from %.*s; and not "
 				"__fish_seen_subcommand_from %s' -a %s -d '",

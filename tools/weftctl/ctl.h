@@ -43,6 +43,8 @@ enum option_hint { /* what completes the value */
 		   HINT_SERVICE,
 		   HINT_SHELL,
 		   HINT_FORMAT,
+		   HINT_FOLDER,
+		   HINT_COMMAND,
 };
 
 struct option {

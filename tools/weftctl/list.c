@@ -408,8 +408,14 @@ int list_names(const struct ctl *c, const struct args *a)
 	json_t *answer, *one;
 	size_t i;
 
+	if (text_equal(of, "commands")) {
+		for (const struct command *k = commands; k->name; k++)
+			if (!k->hidden)
+				fprintf(c->out, "%s\n", k->name);
+		return CTL_DONE;
+	}
 	if (of && !pods && !text_equal(of, "services")) {
-		ctl_error("--of %s: pods or services", of);
+		ctl_error("--of %s: pods, services or commands", of);
 		return CTL_USAGE;
 	}
 	/* In the middle of a completion nobody wants to read why there are no names. */

@@ -39,7 +39,7 @@ _weftctl()
 	'splice off'|'splice off '*) words="" ;;
 	'reasons'|'reasons '*) words="--markdown " ;;
 	'completion'|'completion '*) words="bash zsh fish " ;;
-	'help'|'help '*) words="" ;;
+	'help'|'help '*) words="$(weftctl names --of commands) " ;;
 	'version'|'version '*) words="" ;;
 	esac
 	case $prev in
@@ -48,7 +48,7 @@ _weftctl()
 	--output) words="table json"; only=1 ;;
 	--watch) words=""; only=1 ;;
 	--wait) words=""; only=1 ;;
-	--to) words=""; only=1 ;;
+	--to) words="$(compgen -d -- "$cur")"; only=1 ;;
 	--netns) words="$(compgen -f -- "$cur") $(ls /run/netns 2>/dev/null)"; only=1 ;;
 	--ip) words=""; only=1 ;;
 	--service-account) words=""; only=1 ;;
