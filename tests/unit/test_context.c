@@ -282,6 +282,36 @@ static void trust_outlives_its_owner(void **state)
 	ends_free(&e);
 }
 
+size_t __sanitizer_get_current_allocated_bytes(void); /* ASan: of the whole process */
+
+/* A tunnel stands for weeks, and a CRL comes each hour: those that came since must not be kept for it. */
+static void a_connection_keeps_its_own_trust_alone(void **state)
+{
+	char *roots, *crl, why[WHY];
+	struct trust *now, *was;
+	struct fixture f;
+	size_t few = 0;
+
+	begin(&f); /* f.ours has the first */
+	roots = x509_text(&f.root.cert, 1);
+	crl = pki_crl(&f.root, NULL, 0, NOON - HOUR, NOON + HOUR);
+	now = trust_ref(f.trust);
+	for (unsigned i = 0; i < 100; i++) {
+		was = now;
+		now = trust_new(roots, crl, pki_clock, why);
+		assert_non_null(now);
+		trust_follow(now, was);
+		trust_unref(was);
+		if (i == 9)
+			few = __sanitizer_get_current_allocated_bytes();
+	}
+	assert_in_range(__sanitizer_get_current_allocated_bytes(), 0, few + 1000);
+	trust_unref(now);
+	free(crl);
+	free(roots);
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -293,6 +323,7 @@ int main(void)
 		cmocka_unit_test(clock_is_the_one_that_was_given),
 		cmocka_unit_test(chain_of_many_bytes),
 		cmocka_unit_test(trust_outlives_its_owner),
+		cmocka_unit_test(a_connection_keeps_its_own_trust_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,6 +18,13 @@
 
 #define LEARNED 64 /* intermediates of peers that are remembered; a mesh has a few */
 
+/* Intermediates that peers have shown: of a trust and of those that took its place, one after the other. */
+struct learned {
+	unsigned references; /* atomic */
+	pthread_mutex_t lock;
+	STACK_OF(X509) * certs;
+};
+
 struct trust {
 	unsigned references; /* atomic */
 	certs_clock *now;
@@ -27,10 +34,50 @@ struct trust {
 	bool crl_unreadable;
 	int64_t crl_from, crl_until; /* within which all CRLs are good */
 	int64_t roots_until;	     /* the last of them */
-	pthread_mutex_t lock;	     /* of `learned` and `next` */
-	STACK_OF(X509) * learned;
-	struct trust *next; /* that took its place; handshakes that began before go on with this one */
+	struct learned *learned;
 };
+
+/* ------------------------------------------------------------------ what was learned */
+
+static struct learned *learned_new(void)
+{
+	struct learned *l = mem_alloc(sizeof(*l));
+
+	l->references = 1;
+	l->certs = sk_X509_new_null();
+	if (!l->certs)
+		abort(); /* out of memory */
+	pthread_mutex_init(&l->lock, NULL);
+	return l;
+}
+
+static void learned_unref(struct learned *l)
+{
+	if (__atomic_sub_fetch(&l->references, 1, __ATOMIC_ACQ_REL))
+		return;
+	x509_free(l->certs);
+	pthread_mutex_destroy(&l->lock);
+	free(l);
+}
+
+/*
+ * A certificate that is looked at again later comes without its intermediates. They were verified, so that only our own
+ * CAs can fill the list. It is the trust of that time that looks, and a handshake goes on with the one that it began
+ * with: so all have one list. That the old one knew the new one instead would keep all between them for an old tunnel.
+ */
+static void learn(struct learned *l, X509 *x)
+{
+	bool known = false;
+
+	pthread_mutex_lock(&l->lock);
+	for (int i = 0; i < sk_X509_num(l->certs) && !known; i++)
+		known = !X509_cmp(sk_X509_value(l->certs, i), x);
+	if (!known && sk_X509_num(l->certs) == LEARNED)
+		X509_free(sk_X509_shift(l->certs));
+	if (!known && (X509_up_ref(x) != 1 || sk_X509_push(l->certs, x) <= 0))
+		abort(); /* out of memory */
+	pthread_mutex_unlock(&l->lock);
+}
 
 /* ------------------------------------------------------------------ made of texts */
 
@@ -81,10 +128,9 @@ struct trust *trust_new(const char *roots, const char *crl, certs_clock *now, ch
 	}
 	t = mem_alloc(sizeof(*t));
 	*t = (struct trust){.references = 1, .now = now, .roots = all, .crl_from = INT64_MIN, .crl_until = INT64_MAX};
-	pthread_mutex_init(&t->lock, NULL);
-	t->learned = sk_X509_new_null();
+	t->learned = learned_new();
 	t->store = X509_STORE_new();
-	if (!t->store || !t->learned)
+	if (!t->store)
 		abort(); /* out of memory */
 	for (int i = 0; i < sk_X509_num(all); i++) {
 		int64_t until = x509_time(X509_get0_notAfter(sk_X509_value(all, i)));
@@ -106,17 +152,13 @@ struct trust *trust_ref(struct trust *t)
 
 void trust_unref(struct trust *t)
 {
-	struct trust *next;
-
-	for (; t && !__atomic_sub_fetch(&t->references, 1, __ATOMIC_ACQ_REL); t = next) {
-		next = t->next;
-		X509_STORE_free(t->store);
-		x509_free(t->roots);
-		x509_free(t->learned);
-		sk_X509_CRL_pop_free(t->crls, X509_CRL_free);
-		pthread_mutex_destroy(&t->lock);
-		free(t);
-	}
+	if (!t || __atomic_sub_fetch(&t->references, 1, __ATOMIC_ACQ_REL))
+		return;
+	X509_STORE_free(t->store);
+	x509_free(t->roots);
+	learned_unref(t->learned);
+	sk_X509_CRL_pop_free(t->crls, X509_CRL_free);
+	free(t);
 }
 
 X509_STORE *trust_store(const struct trust *t)
@@ -185,40 +227,11 @@ static int verify(const struct trust *t, X509_STORE_CTX *ctx, unsigned long flag
 
 /* ------------------------------------------------------------------ peers */
 
-static void add(struct trust *t, X509 *x)
-{
-	for (int i = 0; i < sk_X509_num(t->learned); i++)
-		if (!X509_cmp(sk_X509_value(t->learned, i), x))
-			return;
-	if (sk_X509_num(t->learned) == LEARNED)
-		X509_free(sk_X509_shift(t->learned));
-	if (X509_up_ref(x) != 1 || sk_X509_push(t->learned, x) <= 0)
-		abort(); /* out of memory */
-}
-
-/*
- * A certificate that is looked at again later comes without its intermediates. They were verified, so that only our own
- * CAs can fill the list. It is the trust of that time that looks.
- */
-static void remember(struct trust *t, X509 *x)
-{
-	struct trust *next;
-
-	for (; t; t = next) {
-		pthread_mutex_lock(&t->lock);
-		add(t, x);
-		next = t->next;
-		pthread_mutex_unlock(&t->lock);
-	}
-}
-
 void trust_follow(struct trust *t, struct trust *was)
 {
-	pthread_mutex_lock(&was->lock);
-	for (int i = 0; i < sk_X509_num(was->learned); i++)
-		add(t, sk_X509_value(was->learned, i)); /* nobody else has it yet */
-	was->next = trust_ref(t);
-	pthread_mutex_unlock(&was->lock);
+	learned_unref(t->learned); /* nobody else has it yet */
+	(void)__atomic_add_fetch(&was->learned->references, 1, __ATOMIC_RELAXED);
+	t->learned = was->learned;
 }
 
 int trust_verify(X509_STORE_CTX *ctx, void *arg)
@@ -247,7 +260,7 @@ int trust_verify(X509_STORE_CTX *ctx, void *arg)
 		return 0;
 	chain = X509_STORE_CTX_get0_chain(ctx);
 	for (int i = 1; i < sk_X509_num(chain) - 1; i++)
-		remember(t, sk_X509_value(chain, i));
+		learn(t->learned, sk_X509_value(chain, i));
 	return 1;
 }
 
@@ -257,9 +270,9 @@ const char *trust_still_good(struct trust *t, X509 *peer)
 	STACK_OF(X509) * between;
 	int error = X509_V_OK;
 
-	pthread_mutex_lock(&t->lock);
-	between = X509_chain_up_ref(t->learned);
-	pthread_mutex_unlock(&t->lock);
+	pthread_mutex_lock(&t->learned->lock);
+	between = X509_chain_up_ref(t->learned->certs);
+	pthread_mutex_unlock(&t->learned->lock);
 	if (!ctx || !between || X509_STORE_CTX_init(ctx, t->store, peer, between) != 1)
 		abort(); /* out of memory */
 	/* A connection outlives its certificate; a CRL that has expired says the same as before. */
