@@ -29,6 +29,7 @@
 
 static struct folders folders;
 static bool endless; /* the worker gives the same again and again */
+static int given[2] = {-1, -1}; /* instead of the sockets for weftctl and for the next weftd */
 static int pod, home; /* netns */
 static uint64_t cookie;
 
@@ -58,6 +59,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
+	(void)unlinkat(folders.run, FOLDERS_ADMIN, 0);
 	(void)unlinkat(folders.run, FOLDERS_RESUME, 0);
 	(void)unlinkat(folders.run, FOLDERS_WORKER, 0);
 	close(folders.run);
@@ -74,20 +76,20 @@ struct gift { /* one WIRE_POD_FDS */
 	int fd[WIRE_LISTENERS];
 };
 
-static int listener(void)
+static int listener(const char *name, int type)
 {
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int sock = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 
-	(void)unlinkat(folders.run, FOLDERS_RESUME, 0);
-	assert_true(snprintf(at.sun_path, sizeof(at.sun_path), "%s/%s", folders.path, FOLDERS_RESUME) > 0);
+	(void)unlinkat(folders.run, name, 0);
+	assert_true(snprintf(at.sun_path, sizeof(at.sun_path), "%s/%s", folders.path, name) > 0);
 	assert_int_equal(bind(sock, (struct sockaddr *)&at, sizeof(at)), 0);
 	assert_int_equal(listen(sock, 1), 0);
 	return sock;
 }
 
 /* Never returns. */
-static void answer(int resume, const struct gift *gift, unsigned gifts)
+static void answer(int admin, int resume, const struct gift *gift, unsigned gifts)
 {
 	int sock = accept(resume, NULL, NULL), fds[WIRE_FDS];
 	struct wire *m = wire_new(WIRE_RESUME);
@@ -107,7 +109,7 @@ static void answer(int resume, const struct gift *gift, unsigned gifts)
 			(void)usleep(1000);
 	}
 	*m = (struct wire){.version = WIRE_VERSION, .type = WIRE_RESUMED};
-	if (wire_send(sock, m, (const int[]){resume, resume}, 2))
+	if (wire_send(sock, m, (const int[]){given[0] < 0 ? admin : given[0], given[1] < 0 ? resume : given[1]}, 2))
 		log_debug("refused");
 	pause();
 	_exit(0);
@@ -117,11 +119,12 @@ static void answer(int resume, const struct gift *gift, unsigned gifts)
 static void meet(const struct gift *gift, unsigned gifts, struct takeover *ret)
 {
 	const struct wire_start start = {.threads = THREADS};
-	int resume = listener();
+	int admin = listener(FOLDERS_ADMIN, SOCK_STREAM), resume = listener(FOLDERS_RESUME, SOCK_SEQPACKET);
 	pid_t pid = fork();
 
 	if (!pid)
-		answer(resume, gift, gifts);
+		answer(admin, resume, gift, gifts);
+	close(admin);
 	close(resume);
 	assert_int_equal(spawn_note(folders.run, FOLDERS_WORKER, pid), 0);
 	takeover_try(ret, &folders, &start);
@@ -356,6 +359,35 @@ static void test_sockets_that_are_no_listeners_of_the_pod(void **state)
 	close_set();
 }
 
+/* Nor the two that every worker gets: on a pod's listener the next one would tell anybody what weftctl asks. */
+static void test_sockets_that_are_not_those_of_the_run_folder(void **state)
+{
+	int unborn = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), pipes[2];
+	int stream = listener("stream", SOCK_STREAM), packets = listener("packets", SOCK_SEQPACKET);
+	struct takeover t;
+
+	open_set();
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	const int bad[][2] = {{set[2], -1}, {-1, set[2]},  {unborn, -1},   {pipes[0], -1},
+			      {-1, pipes[0]}, {packets, -1}, {-1, stream}};
+
+	for (unsigned i = 0; i < array_size(bad); i++) {
+		memcpy(given, bad[i], sizeof(given));
+		meet((const struct gift[]){of_thread(0), of_thread(1)}, 2, &t);
+		assert_true(!t.taken);
+		finish(&t);
+	}
+	given[0] = given[1] = -1;
+	close(unborn);
+	close(pipes[0]);
+	close(pipes[1]);
+	close(stream);
+	close(packets);
+	(void)unlinkat(folders.run, "stream", 0);
+	(void)unlinkat(folders.run, "packets", 0);
+	close_set();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -366,6 +398,7 @@ int main(void)
 		cmocka_unit_test(test_a_pod_twice),
 		cmocka_unit_test(test_who_never_ends),
 		cmocka_unit_test(test_sockets_that_are_no_listeners_of_the_pod),
+		cmocka_unit_test(test_sockets_that_are_not_those_of_the_run_folder),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

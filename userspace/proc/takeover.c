@@ -95,6 +95,20 @@ static void keep(struct takeover *t, const struct wire *m, const int *fd)
 	memcpy(p->fd, fd, sizeof(p->fd));
 }
 
+static int option(int sock, int which)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	return getsockopt(sock, SOL_SOCKET, which, &value, &len) ? -errno : value;
+}
+
+/* As open_socket() in supervisor.c makes them: the next worker would answer weftctl's questions on a pod's listener. */
+static bool is_socket(int sock, int type)
+{
+	return option(sock, SO_DOMAIN) == AF_UNIX && option(sock, SO_TYPE) == type && option(sock, SO_ACCEPTCONN) == 1;
+}
+
 /* The next message: 1 there are more, 0 that was the last and all is well, or -errno. `why` is what the worker says. */
 static int take_one(struct takeover *t, int sock, struct wire *m, uint32_t threads)
 {
@@ -107,7 +121,8 @@ static int take_one(struct takeover *t, int sock, struct wire *m, uint32_t threa
 		keep(t, m, fds);
 		return 1;
 	}
-	if (got == 1 && m->type == WIRE_RESUMED && !m->number && nfds == 2) {
+	if (got == 1 && m->type == WIRE_RESUMED && !m->number && nfds == 2 && is_socket(fds[0], SOCK_STREAM) &&
+	    is_socket(fds[1], SOCK_SEQPACKET)) {
 		t->admin = fds[0];
 		t->resume = fds[1];
 		return 0;
