@@ -603,6 +603,38 @@ static void opened_elsewhere(void **state)
 	end(&f);
 }
 
+/* Two events of one link while weftd looks for it: that it leads nowhere is the answer to both. */
+static void link_that_dangles_elsewhere(void **state)
+{
+	struct opener o = {.answer = -EINPROGRESS};
+	struct folder f;
+	int events[2];
+
+	begin(&f);
+	assert_int_equal(pipe2(events, O_NONBLOCK | O_CLOEXEC), 0);
+	source_free(f.source);
+	o.folder = f.fd;
+	f.source = new_source(f.path, f.store, events[0], open_for, &o);
+	put(&f, "target", NS("a"));
+	assert_int_equal(symlinkat("target", f.fd, "a.yaml"), 0);
+	assert_int_equal(source_load(f.source), 0);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 1);
+	event(events[1], IN_CLOSE_WRITE, "a.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	event(events[1], IN_CLOSE_WRITE, "a.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	assert_int_equal(o.count, 2);
+	assert_int_equal(unlinkat(f.fd, "target", 0), 0);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT), 0);
+	assert_int_equal(o.count, 3);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT), 1);
+	assert_int_equal(o.count, 3);
+	expect_problems(&f, "a.yaml:0  |  | is a link that leads nowhere\n");
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	close(events[1]);
+	end(&f);
+}
+
 static void folder_gone(void **state)
 {
 	struct folder f;
@@ -637,6 +669,7 @@ int main(void)
 		cmocka_unit_test(strange_files),
 		cmocka_unit_test(too_many_problems),
 		cmocka_unit_test(opened_elsewhere),
+		cmocka_unit_test(link_that_dangles_elsewhere),
 		cmocka_unit_test(folder_gone),
 	};
 

@@ -273,6 +273,7 @@ static void look(struct manifests *m, struct file *f, int fd)
 	/* The kubelet renames ..data and then removes the links of files that are gone. */
 	if (f->dangles && !dangled && m->source.loaded) {
 		m->missed = true;
+		list_del(&f->dirty); /* of one with f->again */
 		list_add(&m->dangling, &f->dirty);
 		return;
 	}
