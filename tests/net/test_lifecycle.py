@@ -3,6 +3,7 @@
 The life of weftd: start, start twice, killed and started again, ended, uninstalled; what it may do meanwhile.
 """
 
+import fcntl
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import time
 
 from labrun import wait_for
 from own_daemon import (INSTANCE, LISTENERS, ROOT, THREADS, WEFTD, Netns, alone, as_nobody, bpf_of,  # noqa: F401
-                        bpftool, daemon, ended, left, link, pin, run)
+                        bpftool, daemon, ended, left, link, one_sentence, pin, run)
 
 
 def test_starts_pins_and_says_ready(daemon):
@@ -33,6 +34,18 @@ def test_twice(daemon):
     assert f"pid {first.pid}" in second.stderr and "running already" in second.stderr
     assert len(second.stderr.splitlines()) == 1
     assert daemon.status()["ready"] is True
+
+
+def test_beside_one_of_an_earlier_version(daemon):
+    """Its lock is of another kind: flock(2)."""
+    folder = pathlib.Path(f"/run/weft/{INSTANCE}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(folder / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        print(os.getpid(), file=lock, flush=True)
+        for argv in (daemon.argv(), (WEFTD, "--uninstall", "--instance", INSTANCE)):
+            one_sentence(run(*argv, code=1), "running already", f"pid {os.getpid()}")
+    daemon.start()
 
 
 def test_killed_and_started_again_takes_everything_back(daemon):

@@ -8,6 +8,7 @@
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -38,6 +39,15 @@ static pid_t holder(int lock)
 	return text_number(text, 1, INT32_MAX, &pid) ? 0 : (pid_t)pid;
 }
 
+/* One of an earlier version has it by flock(), which does not see the other kind. */
+static bool flocked(int fd)
+{
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return errno == EWOULDBLOCK;
+	(void)flock(fd, LOCK_UN);
+	return false;
+}
+
 /*
  * Lock, then look whether the file is still the one in the folder: --uninstall may have removed it meanwhile. A lock of
  * POSIX, which is the process's own and ends with it: one of flock() would be its children's too, who end a little
@@ -53,8 +63,8 @@ static int lock_take(int run, const char *instance)
 		fd = openat(run, LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (fd < 0)
 			return -errno;
-		if (fcntl(fd, F_SETLK, &whole)) {
-			err = -errno;
+		err = fcntl(fd, F_SETLK, &whole) ? -errno : flocked(fd) ? -EAGAIN : 0;
+		if (err) {
 			if (err == -EAGAIN || err == -EACCES) {
 				log_error("weftd of instance %s is running already (pid %d): stop it "
 					  "first, or give this one another --instance",
