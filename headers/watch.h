@@ -7,7 +7,8 @@
  * such; none at all otherwise: a ring buffer wakes us. After a quiet time the first pass comes sooner, WATCH_FIRST_NS
  * after whoever woke us, and the next ones twice as late each, because what has begun to talk has had its eight turns
  * in a few milliseconds and is carried dearer until it enters. A pass for young connections waits longer, up to
- * WATCH_YOUNG_MOST_NS, where it would take more than one part in WATCH_SHARE of one CPU.
+ * WATCH_YOUNG_MOST_NS, where it would take more than one part in WATCH_SHARE of one CPU; the first one up to
+ * WATCH_YOUNG_NS, as connections that come and go wake us again and again.
  */
 #ifndef WEFT_WATCH_H
 #define WEFT_WATCH_H
@@ -21,6 +22,14 @@
 #define WATCH_YOUNG_MOST_NS 250000000ull
 #define WATCH_OLD_NS 1000000000ull
 #define WATCH_SHARE 50
+
+/* How long such a pass waits, by what the last one has cost. */
+static inline uint64_t watch_wait(uint64_t cost_ns, uint64_t least_ns, uint64_t most_ns)
+{
+	uint64_t share = cost_ns * WATCH_SHARE;
+
+	return share < least_ns ? least_ns : share < most_ns ? share : most_ns;
+}
 
 struct watch;
 

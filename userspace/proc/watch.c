@@ -31,7 +31,8 @@ struct watch {
 	volatile struct abi_watch *shared;
 	volatile const struct abi_caught *caught;
 	uint64_t next_ns; /* what `pass` was armed with */
-	uint64_t young_ns; /* how long the next pass for young connections waits */
+	uint64_t young_ns; /* how long the next pass for young connections waits, at least */
+	uint64_t cost_ns;  /* of the last one */
 	uint32_t seen;	/* abi_caught.caught */
 	bool complained; /* the iterator failed: said once */
 	bool barred;	 /* weft_enter could not be run: said once */
@@ -191,16 +192,12 @@ static void look_at_pin(struct watch *w)
 }
 
 /* When the next pass is due, by what this one has seen and cost. */
-static uint64_t rest(struct watch *w, uint64_t cost)
+static uint64_t rest(struct watch *w)
 {
-	bool young = w->shared->young || w->shared->entering;
-	uint64_t most = young ? WATCH_YOUNG_MOST_NS : WATCH_OLD_NS, share = cost * WATCH_SHARE;
-
-	if (young)
-		w->young_ns = w->young_ns * 2 < WATCH_YOUNG_NS ? w->young_ns * 2 : WATCH_YOUNG_NS;
-	if (young && share < w->young_ns)
-		return w->young_ns;
-	return !young || share > most ? most : share;
+	if (!w->shared->young && !w->shared->entering)
+		return WATCH_OLD_NS;
+	w->young_ns = w->young_ns * 2 < WATCH_YOUNG_NS ? w->young_ns * 2 : WATCH_YOUNG_NS;
+	return watch_wait(w->cost_ns, w->young_ns, WATCH_YOUNG_MOST_NS);
 }
 
 static void pass(struct watch *w)
@@ -224,12 +221,13 @@ static void pass(struct watch *w)
 		log_error("the sockets of this node cannot be watched, so that none is spliced any more: %s",
 			  strerror(-err));
 	w->complained = err;
+	w->cost_ns = cpu_ns() - began - w->errands_ns;
 	if (!err && !busy(w)) {
 		loop_disarm(w->plan.loop, &w->pass);
 		loop_disarm(w->plan.loop, &w->poll);
 		return;
 	}
-	w->next_ns = rest(w, cpu_ns() - began - w->errands_ns);
+	w->next_ns = rest(w);
 	if (w->next_ns < WATCH_OLD_NS)
 		w->shared->asleep = 0;
 	loop_arm(w->plan.loop, &w->pass, w->next_ns);
@@ -261,7 +259,8 @@ static void woken(struct loop_watch *watch, uint32_t events)
 	(void)events;
 	(void)ring_buffer__consume(w->ring);
 	if (!w->pass.armed || w->next_ns > WATCH_YOUNG_MOST_NS) {
-		w->next_ns = w->young_ns = WATCH_FIRST_NS;
+		w->young_ns = WATCH_FIRST_NS;
+		w->next_ns = watch_wait(w->cost_ns, WATCH_FIRST_NS, WATCH_YOUNG_NS);
 		loop_arm(w->plan.loop, &w->pass, w->next_ns);
 	}
 }
