@@ -96,5 +96,6 @@ struct source *manifests_source(const struct manifests_config *c) must_check;
  * true with the last answer that source_load waited for.
  */
 int manifests_opened(struct source *s, const char *name, int fd) must_check;
+void manifests_unanswered(struct source *s); /* who was asked is gone, with his answers: source_load asks anew */
 
 #endif

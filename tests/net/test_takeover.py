@@ -174,12 +174,34 @@ def test_enrolment_that_is_lost_while_weftd_runs(enrolled, when):
     assert os.listdir(RUN / "pods") == ["2"] or sorted(os.listdir(RUN / "pods")) == ["2", "next"]
 
 
-def test_policy_takes_effect_without_a_supervisor(daemon, tmp_path):  # noqa: F811
-    folder = tmp_path / "manifests"
-    folder.mkdir(mode=0o755)
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "manifests"
+    made.mkdir(mode=0o755)
     for path in (tmp_path, *tmp_path.parents):  # the worker's user must get there
         if path.stat().st_uid == os.getuid() and path != pathlib.Path("/"):
             path.chmod(path.stat().st_mode | 0o011)
+    return made
+
+
+def test_policy_that_only_root_may_read(daemon, folder):  # noqa: F811
+    """The worker cannot open it alone; the next weftd does, and nothing waits for the one that is dead."""
+    daemon.start("--manifests", str(folder))
+    daemon.pod = Netns("a")
+    daemon.add("a", "--ip", "10.250.0.1")
+    kill_supervisor(daemon)
+    (folder / "policy.new").touch(mode=0o600)
+    (folder / "policy.new").write_text(POLICY)
+    (folder / "policy.new").rename(folder / "policy.yaml")
+    worker = daemon.worker()
+    daemon.start("--manifests", str(folder))
+    assert daemon.worker() == worker
+    wait_for(closed, 10)
+    (folder / "policy.yaml").unlink()
+    wait_for(lambda: not closed(), 10)
+
+
+def test_policy_takes_effect_without_a_supervisor(daemon, folder):  # noqa: F811
     a = Netns("a")
     daemon.start("--manifests", str(folder))
     daemon.add("a", "--ip", "10.250.0.1")
@@ -189,7 +211,7 @@ def test_policy_takes_effect_without_a_supervisor(daemon, tmp_path):  # noqa: F8
     worker = daemon.worker()
     daemon.start("--manifests", str(folder))
     assert daemon.worker() == worker and a.listening() == LISTENERS
-    folder.rename(tmp_path / "away")
+    folder.rename(folder.parent / "away")
     folder.mkdir(mode=0o755)
     kill_supervisor(daemon)
     daemon.start("--manifests", str(folder))  # another folder at the path: another start

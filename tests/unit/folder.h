@@ -73,4 +73,25 @@ FOLDER_FN void put(struct folder *f, const char *name, const char *text)
 	close(fd);
 }
 
+FOLDER_FN void expect_problems(struct folder *f, const char *wanted)
+{
+	unsigned errors, warnings, seen_errors = 0, seen_warnings = 0;
+	const struct problem *p = source_problems(f->source, &errors, &warnings);
+	struct text t = {0};
+
+	text_add(&t, "%s", "");
+	for (; p; p = p->next) {
+		const char *file = strrchr(p->file, '/');
+
+		text_add(&t, "%s:%u %s | %s | %s\n", file ? "(folder)" : p->file, p->line, p->object, p->field,
+			 p->reason);
+		seen_errors += !p->warning;
+		seen_warnings += p->warning;
+	}
+	assert_string_equal(t.data ? t.data : "", wanted);
+	assert_int_equal(errors, seen_errors);
+	assert_int_equal(warnings, seen_warnings);
+	text_free(&t);
+}
+
 #endif

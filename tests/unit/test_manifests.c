@@ -41,27 +41,6 @@ static void expect_changes(struct folder *f, bool load, const char *wanted)
 	text_free(&t);
 }
 
-static void expect_problems(struct folder *f, const char *wanted)
-{
-	unsigned errors, warnings, seen_errors = 0, seen_warnings = 0;
-	const struct problem *p = source_problems(f->source, &errors, &warnings);
-	struct text t = {0};
-
-	text_add(&t, "%s", "");
-	for (; p; p = p->next) {
-		const char *file = strrchr(p->file, '/');
-
-		text_add(&t, "%s:%u %s | %s | %s\n", file ? "(folder)" : p->file, p->line, p->object, p->field,
-			 p->reason);
-		seen_errors += !p->warning;
-		seen_warnings += p->warning;
-	}
-	assert_string_equal(t.data ? t.data : "", wanted);
-	assert_int_equal(errors, seen_errors);
-	assert_int_equal(warnings, seen_warnings);
-	text_free(&t);
-}
-
 #define POLICY(name, spec) \
 	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: " name "}\nspec: " spec "\n"
 
@@ -512,129 +491,6 @@ static void too_many_problems(void **state)
 	end(&f);
 }
 
-/* ------------------------------------------------------------------ files that another process opens */
-
-struct opener {
-	int folder;
-	char asked[4][32];
-	unsigned count;
-	int answer; /* 0: open it */
-};
-
-static int open_for(void *ctx, const char *name)
-{
-	struct opener *o = ctx;
-	int fd;
-
-	assert_true(o->count < array_size(o->asked));
-	snprintf(o->asked[o->count++], sizeof(o->asked[0]), "%s", name);
-	if (o->answer)
-		return o->answer;
-	fd = openat(o->folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	return fd < 0 ? -errno : fd;
-}
-
-static void event(int fd, uint32_t mask, const char *name)
-{
-	struct {
-		struct inotify_event e;
-		char name[32];
-	} e = {.e = {.mask = mask, .len = sizeof(e.name)}};
-
-	snprintf(e.name, sizeof(e.name), "%s", name);
-	assert_int_equal(write(fd, &e, sizeof(e)), sizeof(e));
-}
-
-static void opened_elsewhere(void **state)
-{
-	struct opener o = {0};
-	struct folder f;
-	int events[2];
-
-	begin(&f);
-	assert_int_equal(pipe2(events, O_NONBLOCK | O_CLOEXEC), 0);
-	source_free(f.source);
-	o.folder = f.fd;
-	f.source = new_source(f.path, f.store, events[0], open_for, &o);
-	put(&f, "a.yaml", NS("a"));
-	put(&f, "b.yaml", NS("b"));
-	/* answers come later, and nothing is applied before the last */
-	o.answer = -EINPROGRESS;
-	assert_int_equal(source_load(f.source), 0);
-	assert_int_equal(o.count, 2);
-	assert_string_equal(o.asked[0], "a.yaml");
-	assert_false(f.source->loaded);
-	assert_int_equal(manifests_opened(f.source, "b.yaml", openat(f.fd, "b.yaml", O_RDONLY | O_CLOEXEC)), 0);
-	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 0);
-	/* an event while the answer is on its way: asked once more */
-	event(events[1], IN_CLOSE_WRITE, "a.yaml");
-	assert_int_equal(source_ready(f.source), 0);
-	assert_int_equal(o.count, 2);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 0);
-	assert_int_equal(o.count, 3);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 1);
-	assert_true(f.source->loaded);
-	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
-	/* refused: the last good version stays. Gone while being read: gone */
-	o.answer = -EACCES;
-	event(events[1], IN_CLOSE_WRITE, "a.yaml");
-	assert_int_equal(source_ready(f.source), 1);
-	expect_problems(&f, "a.yaml:0  |  | cannot be opened: Permission denied (make it readable for "
-			    "weft's user)\n");
-	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
-	o.count = 0;
-	o.answer = -ENOENT;
-	event(events[1], IN_CLOSE_WRITE, "a.yaml");
-	assert_int_equal(source_ready(f.source), 1);
-	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
-	expect_problems(&f, "");
-	/* a lost event */
-	o.count = 0;
-	o.answer = 0;
-	event(events[1], IN_Q_OVERFLOW, "");
-	assert_int_equal(source_ready(f.source), 1);
-	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
-	/* an answer that nobody waits for */
-	assert_int_equal(manifests_opened(f.source, "x.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 0);
-	event(events[1], IN_DELETE_SELF, "");
-	assert_int_equal(source_ready(f.source), 1);
-	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
-	close(events[1]);
-	end(&f);
-}
-
-/* Two events of one link while weftd looks for it: that it leads nowhere is the answer to both. */
-static void link_that_dangles_elsewhere(void **state)
-{
-	struct opener o = {.answer = -EINPROGRESS};
-	struct folder f;
-	int events[2];
-
-	begin(&f);
-	assert_int_equal(pipe2(events, O_NONBLOCK | O_CLOEXEC), 0);
-	source_free(f.source);
-	o.folder = f.fd;
-	f.source = new_source(f.path, f.store, events[0], open_for, &o);
-	put(&f, "target", NS("a"));
-	assert_int_equal(symlinkat("target", f.fd, "a.yaml"), 0);
-	assert_int_equal(source_load(f.source), 0);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 1);
-	event(events[1], IN_CLOSE_WRITE, "a.yaml");
-	assert_int_equal(source_ready(f.source), 0);
-	event(events[1], IN_CLOSE_WRITE, "a.yaml");
-	assert_int_equal(source_ready(f.source), 0);
-	assert_int_equal(o.count, 2);
-	assert_int_equal(unlinkat(f.fd, "target", 0), 0);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT), 0);
-	assert_int_equal(o.count, 3);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT), 1);
-	assert_int_equal(o.count, 3);
-	expect_problems(&f, "a.yaml:0  |  | is a link that leads nowhere\n");
-	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
-	close(events[1]);
-	end(&f);
-}
-
 static void folder_gone(void **state)
 {
 	struct folder f;
@@ -668,8 +524,6 @@ int main(void)
 		cmocka_unit_test(large_list),
 		cmocka_unit_test(strange_files),
 		cmocka_unit_test(too_many_problems),
-		cmocka_unit_test(opened_elsewhere),
-		cmocka_unit_test(link_that_dangles_elsewhere),
 		cmocka_unit_test(folder_gone),
 	};
 

@@ -401,7 +401,7 @@ static int by_name(const void *a, const void *b)
 /* Marks every file that is there, and every file that was, in order of name. 0 or -errno. */
 static int list_folder(struct manifests *m)
 {
-	int fd = openat(m->config.folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(m->config.folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
 	struct dirent *e;
 	char **name = NULL;
 	size_t count = 0, room = 0;
@@ -410,13 +410,11 @@ static int list_folder(struct manifests *m)
 	if (fd < 0) /* a folder that only its owner may enter can still be read through the fd */
 		fd = fcntl(m->config.folder, F_DUPFD_CLOEXEC, 0);
 	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		int rc = -errno;
-
-		if (fd >= 0)
-			close(fd);
+	rc = -errno;
+	if (!dir && fd >= 0)
+		close(fd);
+	if (!dir)
 		return rc;
-	}
 	rewinddir(dir);
 	while ((errno = 0, e = readdir(dir)) && count < MANIFESTS_MAX_FILES) {
 		if (!eligible(e->d_name))
@@ -427,15 +425,7 @@ static int list_folder(struct manifests *m)
 		}
 		name[count++] = mem_string(e->d_name);
 	}
-	if (!e && errno) {
-		int rc = -errno;
-
-		closedir(dir);
-		for (size_t i = 0; i < count; i++)
-			free(name[i]);
-		free(name);
-		return rc;
-	}
+	rc = e ? 0 : -errno;
 	if (e)
 		set_problem(m, &m->folder_problem, "", "has more than %u files: the others are not read",
 			    MANIFESTS_MAX_FILES);
@@ -443,16 +433,17 @@ static int list_folder(struct manifests *m)
 	if (count)
 		qsort(name, count, sizeof(*name), by_name);
 	for (size_t i = 0; i < count; i++) {
-		mark(m, name[i], false);
+		if (!rc)
+			mark(m, name[i], false);
 		free(name[i]);
 	}
 	free(name);
-	for (struct table_link *l = table_walk(&m->files, NULL); l; l = table_walk(&m->files, l)) {
+	for (struct table_link *l = table_walk(&m->files, NULL); l && !rc; l = table_walk(&m->files, l)) {
 		const struct file *f = container_of(l, struct file, link);
 
 		mark(m, f->name, f->explained && !list_empty(&f->dirty)); /* as the event of this batch has it */
 	}
-	return 0;
+	return rc;
 }
 
 static void look_at_folder(struct manifests *m)
@@ -573,6 +564,15 @@ int manifests_opened(struct source *s, const char *name, int fd)
 		mark(m, name, f->explained);
 	look(m, f, fd);
 	return settle(m);
+}
+
+void manifests_unanswered(struct source *s)
+{
+	struct manifests *m = of(s);
+
+	for (struct table_link *l = table_walk(&m->files, NULL); l; l = table_walk(&m->files, l))
+		container_of(l, struct file, link)->waiting = false;
+	m->waiting = 0;
 }
 
 /* ------------------------------------------------------------------ problems */

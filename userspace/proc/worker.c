@@ -591,7 +591,8 @@ static void back(void *ctx, const struct wire_start *start)
 	worker_proxy_back(w->proxy);
 	worker_certs_back(w->certs);
 	worker_gateway_back(w->gateway);
-	took(w, source_load(w->report.source)); /* the last one may have died over a file that it was asked to open */
+	manifests_unanswered(w->report.source); /* the last one died over files that it was asked to open, or before */
+	took(w, source_load(w->report.source));
 }
 
 static void listeners(void *ctx, void (*each)(void *to, uint64_t netns, unsigned thread, const int fd[3]), void *to)
