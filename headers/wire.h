@@ -249,7 +249,8 @@ struct wire {
 int wire_send(int sock, const struct wire *m, const int *fds, unsigned nfds) must_check;
 /*
  * Receive one message. Returns 1 got one, 0 the peer closed, -errno (-EAGAIN too, -EBADMSG if it is not
- * ours). fds belong to the caller, who closes all `*ret_nfds` of them, O_CLOEXEC.
+ * ours). fds belong to the caller, who closes all `*ret_nfds` of them, O_CLOEXEC. -EMFILE: it is there, but none of its
+ * fds, as the process has no room for all of them.
  */
 int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds) must_check;
 size_t wire_size(unsigned type); /* of its packet; 0: no such type */

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -158,6 +159,34 @@ def test_another_cgroup_moves_the_links(daemon):
         daemon.cgroup = inner.parent
         run(WEFTD, "--uninstall", "--instance", INSTANCE)
         inner.rmdir()
+
+
+FLOOD = """
+import socket, sys
+idle = [socket.socket() for _ in range(600)]
+for s in idle:
+    s.setblocking(False)
+    s.connect_ex(("127.0.0.1", 15008))
+sys.stdin.read()
+"""
+
+
+def test_worker_without_a_descriptor_left(daemon):
+    """Idle clients have all of them: what weftd gives then is lost, but not the worker with all that it carries."""
+    a = Netns("a")
+    daemon.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300)))
+    daemon.add("a", "--ip", "10.250.0.1")
+    worker = daemon.worker()
+    argv = ["nsenter", f"--net=/run/netns/{a.name}", sys.executable, "-c", FLOOD]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as flood:
+        try:
+            wait_for(lambda: "accept: Too many open files" in daemon.log.read_text(), 10)
+            pathlib.Path(f"/var/lib/weft/{INSTANCE}/ca/touched").touch()  # the folder is looked at, by weftd
+            wait_for(lambda: '"certs" of weftd: no room' in daemon.log.read_text(), 10)
+        finally:
+            flood.kill()
+    daemon.ctl("status", "--wait", "20s")
+    assert daemon.worker() == worker and daemon.status()["worker"]["restarts"] == 0
 
 
 def test_notifies_systemd(daemon, tmp_path):

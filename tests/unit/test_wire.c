@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -257,6 +258,31 @@ static void too_many_fds(void **state)
 	refused(sent, wire_size(WIRE_POD_ADD), 253); /* the most that the kernel takes */
 }
 
+/* Who has no room for all fds gets none of them, and hears it; the message is there. */
+static void no_room_for_fds(void **state)
+{
+	struct rlimit was, none;
+	int first = dup(pair[0]);
+
+	close(first); /* the lowest that is free */
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	none = was;
+	none.rlim_cur = (rlim_t)first + 2;
+	fill(sent);
+	for (unsigned count = 3; count <= WIRE_FDS; count += WIRE_FDS - 3) {
+		send_raw(sent, wire_size(WIRE_POD_ADD), count);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+		assert_int_equal(wire_recv(pair[1], got, fds, &nfds), -EMFILE);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+		assert_int_equal(nfds, 0);
+		assert_int_equal(fds[0], -1);
+		assert_int_equal(got->seq, 77);
+		assert_int_equal(open_fds(), fds_before);
+	}
+	send_raw(sent, wire_size(WIRE_POD_ADD), 0);
+	assert_int_equal(wire_recv(pair[1], got, fds, &nfds), 1);
+}
+
 static void credentials_are_passed_over(void **state)
 {
 	int one = 1;
@@ -489,6 +515,7 @@ int main(void)
 		TEST(wrong_sizes),
 		TEST(an_empty_packet_ends_it),
 		TEST(too_many_fds),
+		TEST(no_room_for_fds),
 		TEST(credentials_are_passed_over),
 		TEST(wrong_versions_and_types),
 		TEST(texts_that_do_not_end),

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -25,10 +26,12 @@ static struct loop_timer patience;
 static uint64_t patience_ns;
 static int supervisor, resume, fds[WIRE_FD_COUNT];
 static unsigned got, lost, back, gone, splice_said;
+static int number; /* of the last one that was got */
 
 static void got_one(void *ctx, const struct wire *m, int *fd, unsigned nfds)
 {
 	got++;
+	number = m->number;
 	while (nfds)
 		close(fd[--nfds]);
 	loop_stop(loop);
@@ -240,6 +243,40 @@ static void it_dies_and_comes_at_once(void **state)
 	assert_int_equal(gone, 0);
 }
 
+/* A message with an fd, for which there is no room: clients may have taken all of it. */
+static void send_in_vain(enum wire_type type)
+{
+	struct rlimit was, none;
+	int first = dup(supervisor);
+
+	close(first); /* the lowest that is free */
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	none = was;
+	none.rlim_cur = (rlim_t)first;
+	*message = (struct wire){.version = WIRE_VERSION, .type = type};
+	assert_int_equal(wire_send(supervisor, message, &supervisor, 1), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	run();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+}
+
+/* What was asked for comes to nothing, and the worker is not lost for it, with all of its connections. */
+static void no_room_for_what_it_gets(void **state)
+{
+	const enum wire_type asked[] = {WIRE_SOCKETS, WIRE_FILE, WIRE_CERTS, WIRE_EDGE_OPEN};
+
+	assert_int_equal(worker_link_stay(worker, fds, &start), 0);
+	for (unsigned i = 0; i < array_size(asked); i++) {
+		send_in_vain(asked[i]);
+		assert_int_equal(got, i + 1);
+		assert_int_equal(number, -EMFILE);
+	}
+	assert_int_equal(lost + gone, 0);
+	send_in_vain(WIRE_POD_FDS); /* a pod without its listeners: weftd starts another worker, which gets them */
+	assert_int_equal(got, array_size(asked));
+	assert_int_equal(lost, 1);
+}
+
 #define TEST(what) cmocka_unit_test_setup_teardown(what, setup, teardown)
 
 int main(void)
@@ -250,6 +287,7 @@ int main(void)
 		TEST(one_that_wants_another_start_ends_it),
 		TEST(who_says_something_else_changes_nothing),
 		TEST(it_dies_and_comes_at_once),
+		TEST(no_room_for_what_it_gets),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -283,8 +283,8 @@ int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds)
 			     .msg_iovlen = 1,
 			     .msg_control = control.bytes,
 			     .msg_controllen = sizeof(control.bytes)};
+	bool fit, whole, lost;
 	unsigned i;
-	bool fit;
 	ssize_t n;
 
 	*ret_nfds = 0;
@@ -296,16 +296,21 @@ int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds)
 	if (n < 0)
 		return -errno;
 	fit = take_fds(&msg, fds, ret_nfds);
-	if (fit && n >= (ssize_t)HEAD && n == (ssize_t)wire_size(ret->type) &&
-	    !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && sound(ret)) {
+	whole = fit && n >= (ssize_t)HEAD && n == (ssize_t)wire_size(ret->type) && !(msg.msg_flags & MSG_TRUNC) &&
+		sound(ret);
+	lost = msg.msg_flags & MSG_CTRUNC;
+	if (whole)
 		memset((char *)ret + n, 0, sizeof(*ret) - (size_t)n);
+	if (whole && !lost)
 		return 1;
-	}
+	whole = whole && *ret_nfds < WIRE_FDS; /* there was room for more, but not in our table of files */
 	for (i = 0; i < *ret_nfds; i++) {
 		close(fds[i]);
 		fds[i] = -1;
 	}
 	*ret_nfds = 0;
+	if (whole)
+		return -EMFILE;
 	return n ? -EBADMSG : 0; /* an empty packet looks like the end, and is treated as such */
 }
 

@@ -11,6 +11,8 @@
 
 #include "worker.h"
 
+#define AGAIN_NS 1000000000ull /* an answer whose files we had no room for */
+
 struct wanted { /* an identity of pods of this node */
 	char *spiffe;
 	unsigned round; /* of the last update that saw it */
@@ -28,6 +30,7 @@ struct worker_certs {
 	struct wire_files asked;
 	uint32_t seq;
 	char problem[WIRE_TEXT];
+	struct loop_timer again;
 	struct table wanted;
 	unsigned round;
 };
@@ -100,6 +103,10 @@ void worker_certs_got(struct worker_certs *w, const struct wire *m, const int *f
 		close(fds[i]);
 	if (!ours)
 		return; /* of a question that was asked again */
+	if (m->number == -EMFILE) { /* see worker_link.c: it says nothing of the files, above all not of a CRL */
+		loop_arm(w->loop, &w->again, AGAIN_NS);
+		return;
+	}
 	w->due = false;
 	text_copy(w->problem, sizeof(w->problem), m->text);
 	w->folder.problem = w->problem[0] ? w->problem : NULL;
@@ -111,6 +118,11 @@ void worker_certs_back(struct worker_certs *w)
 	/* Without what was to be made: the source makes it anew when none is there. */
 	if (w->due)
 		worker_link_files(w->link, ++w->seq, &w->asked, NULL, 0);
+}
+
+static void again_due(struct loop_timer *t)
+{
+	worker_certs_back(container_of(t, struct worker_certs, again));
 }
 
 static void notify_ready(struct loop_watch *at, uint32_t events)
@@ -191,6 +203,7 @@ struct worker_certs *worker_certs_open(struct loop *loop, struct link *link, con
 		.loop = loop,
 		.link = link,
 		.notify = {.fd = notify, .events = EPOLLIN, .ready = notify_ready},
+		.again.due = again_due,
 	};
 	source = start->certs_pem ? pem_source(loop, &w->folder)
 				  : ca_source(loop, &w->folder, start->trust_domain, NULL);

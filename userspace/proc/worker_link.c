@@ -249,6 +249,20 @@ void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsign
 
 /* ------------------------------------------------------------------ receiving */
 
+/*
+ * A message whose fds are lost, because clients have all that we may open. Who asked hears it as a failure; what cannot
+ * be asked for again is the end, as ever.
+ */
+static bool bear(struct wire *m)
+{
+	if (m->type != WIRE_SOCKETS && m->type != WIRE_FILE && m->type != WIRE_CERTS && m->type != WIRE_EDGE_OPEN)
+		return false;
+	log_debug("\"%s\" of weftd: no room for its descriptors", wire_type_name(m->type));
+	if (!m->number)
+		m->number = -EMFILE;
+	return true;
+}
+
 static void ready(struct loop_watch *w, uint32_t events)
 {
 	struct link *l = container_of(w, struct link, watch);
@@ -266,7 +280,7 @@ static void ready(struct loop_watch *w, uint32_t events)
 		got = wire_recv(w->fd, m, fds, &nfds);
 		if (got == -EAGAIN)
 			break;
-		if (got <= 0) {
+		if (got <= 0 && (got != -EMFILE || !bear(m))) {
 			over(l, got == -ECONNRESET ? 0 : got);
 			break;
 		}
