@@ -40,7 +40,7 @@ MAKEFLAGS += -r
 
 FLOORS := \
 	base/mem base/clock base/random base/reason base/text base/table base/log base/addr base/buf base/pages base/slab base/doc base/doc_split \
-	io/wheel io/loop io/wire io/kernel io/netlink io/thread io/stream io/sock_address io/sock_error io/sock \
+	io/wheel io/loop io/wire io/kernel io/backing io/netlink io/thread io/stream io/sock_address io/sock_error io/sock \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/name http/head http/path http/detect http/grpc http/websocket \
 	http/http1_scan http/http1_parse http/http1_chunk http/http1_write http/http1_send http/http1_receive http/http1 \
@@ -67,9 +67,9 @@ FLOORS := \
 	proxy/exchange proxy/serve_close proxy/serve_http proxy/serve proxy/outbound proxy/inbound proxy/listener proxy/edge proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/settings proc/loader proc/spawn proc/netns proc/takeover proc/routes proc/podfile \
-	proc/vigil proc/inside proc/pod_check proc/pods proc/watch proc/clients proc/edges proc/channel proc/options proc/supervisor proc/weftd \
+	proc/vigil proc/inside proc/pod_check proc/pods proc/watch proc/clients proc/edges proc/sweep proc/destroy proc/channel proc/options proc/supervisor proc/weftd \
 	proc/worker_process proc/worker_confine proc/worker_link proc/worker_certs proc/worker_told \
-	proc/worker_forbidden proc/worker_gateway proc/worker_proxy proc/worker_addresses proc/worker
+	proc/worker_forbidden proc/worker_stale proc/worker_gateway proc/worker_proxy proc/worker_addresses proc/worker
 
 ROOMS := base io http mesh identity upstream control proxy proc
 

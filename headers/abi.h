@@ -15,7 +15,7 @@
  *   identity  a number that the worker gives to a trust domain + namespace + service account.
  *             0 = nobody proved anything (plaintext from outside the node).
  *
- * Who writes what
+ * Who writes what. The programs follow kernel addresses that stand in `conns` and `pairs`: the worker only reads these.
  *   map        type       key                 value               written by    read by
  *   settings   array      0                   abi_settings        supervisor    all programs
  *   pods       hash       netns cookie        abi_pod             worker        connect, sockops
@@ -29,8 +29,8 @@
  *   ports      hash       abi_port_key        abi_port            worker        connect, inbound
  *   asks       array      any                 abi_ask (maps.bpf.h)   connect       sockops
  *   socks      sk_storage socket              abi_sock            connect, sockops, enter   watch, sk_msg, getpeername
- *   conns      hash       abi_tuple           abi_conn            sockops, watch     worker (connections)
- *   pairs      array      slot                abi_pair            watch, sk_msg      worker (connections)
+ *   conns      hash       abi_tuple           abi_conn            sockops, watch, supervisor   worker (connections)
+ *   pairs      array      slot                abi_pair            watch, sk_msg, supervisor   worker (connections)
  *   seats      array      any                 abi_seat (maps.bpf.h)   enter        sk_msg
  *   splices    sockhash   socket cookie       socket              watch         sk_msg
  *   own        sk_storage socket              abi_own             supervisor, worker   connect, sockops

@@ -22,16 +22,14 @@ struct live_rows { /* free(row) */
 	unsigned count;
 };
 
-#define LIVE_OLD_NS 10000000000ull /* a younger record without a socket may just be in the making */
-
 /* All connections, in no order. `conns`, `pairs` and `iterator` are fds of abi.h's maps and link. 0 or -errno */
 int live_dump(int conns, int pairs, int iterator, struct live_rows *ret) must_check;
 
 /*
- * Remove records that no socket backs: their socket went unseen (a CPU hit the limit of nested BPF programs, weft was
- * detached for a while). Only what two looks at the sockets missed goes. 0 or -errno; *ret_count: removed.
+ * Records that no socket backs: their socket went unseen (a CPU hit the limit of nested BPF programs, weft was detached
+ * for a while). The supervisor looks a second time and removes them (sweep.h). 0 or -errno
  */
-int live_sweep(int conns, int pairs, int iterator, uint64_t now_ns, unsigned *ret_count) must_check;
+int live_stale(int conns, int iterator, uint64_t now_ns, struct wire_stale *ret) must_check;
 
 /*
  * Every connection that the world now forbids, ordered by netns: one end of each, the server's if it is open still, for

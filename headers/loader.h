@@ -33,13 +33,14 @@ int loader_try(struct probe *p) must_check;
 bool loader_live(const struct loader *l); /* WIRE_FD_LIVE is an iterator */
 int loader_fd(const struct loader *l, enum wire_fd which); /* borrowed; WIRE_FD_SETTINGS .. WIRE_FD_LIVE */
 
-struct loader_watch { /* fds, borrowed: what proc/watch.c works with */
+struct loader_watch { /* fds, borrowed: what proc/watch.c and proc/sweep.c work with */
 	int link;    /* iterator weft_watch; -1: the kernel refused it */
 	int enter;   /* program weft_enter */
 	int watches; /* struct abi_watch, may be mapped */
 	int wake;    /* ring buffer */
 	int caught;  /* struct abi_caught, may be mapped */
 	int members, misled;
+	int conns, pairs; /* to write; the worker's only read */
 };
 const struct loader_watch *loader_watch(const struct loader *l);
 

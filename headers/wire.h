@@ -82,6 +82,8 @@ enum wire_type {
 	 */
 	WIRE_EDGE_OPEN,
 	WIRE_EDGE_CLOSE, /* wire_edge: no more */
+	WIRE_STALE, /* wire_stale: records of `conns` that no socket backs, for the supervisor alone may write it */
+	WIRE_SWEPT, /* the answer; number: how many of them are gone */
 	WIRE_TYPE_MAX
 };
 
@@ -162,6 +164,15 @@ struct wire_destroys { /* a policy may forbid thousands at once: many to a messa
 	struct wire_destroy item[WIRE_DESTROYS];
 };
 
+#define WIRE_STALES 400
+struct wire_stale {
+	uint32_t count;
+	struct wire_stale_one {
+		struct abi_tuple tuple;
+		uint32_t conn; /* abi_conn.conn */
+	} item[WIRE_STALES];
+};
+
 enum wire_socket {
 	WIRE_SOCKET_OUT, /* toward other nodes: plain */
 	WIRE_SOCKET_APP, /* toward the pod's own app, from any address: IP_TRANSPARENT, mark */
@@ -239,6 +250,7 @@ struct wire {
 		struct wire_sockets sockets;
 		struct wire_edge edge;
 		struct wire_files files;
+		struct wire_stale stale;
 		struct wire_status status;
 	};
 };

@@ -68,6 +68,8 @@ void worker_link_files(struct link *l, uint32_t seq, const struct wire_files *f,
 /* WIRE_EDGE_OPEN, whose answer comes to got(), or WIRE_EDGE_CLOSE. The fds are borrowed: copies of them go. */
 void worker_link_edge(struct link *l, enum wire_type type, uint32_t seq, const struct wire_edge *e, const int *fds,
 		      unsigned nfds);
+/* Records that no socket backs: WIRE_SWEPT comes to got(). Copied. */
+void worker_link_stale(struct link *l, const struct wire_stale *s);
 /* Connections to end: `item` is copied. They go before whatever waits: time counts. */
 void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsigned count);
 
@@ -119,6 +121,13 @@ struct worker_forbidden { /* loop, link and report are set by the owner */
 void worker_forbidden_switched(struct worker_forbidden *f); /* the kernel decides by another policy now */
 /* Ends what is forbidden: connections. `both` ends: of what should have gone by now. */
 unsigned worker_forbidden_end(struct worker_forbidden *f, bool both);
+
+/* ------------------------------------------------------------------ proc/worker_stale.c */
+
+/* Tells the supervisor of records that no socket backs: the worker may only read `conns`. */
+void worker_stale_look(struct link *l, const struct report *r, struct worker_told *told);
+/* WIRE_SWEPT has come: as many are gone. true: there may be more than it was told of; look again. */
+bool worker_stale_swept(struct report *r, int number) must_check;
 
 /* ------------------------------------------------------------------ proc/worker_proxy.c */
 

@@ -345,7 +345,10 @@ def test_privileges(daemon):
 
 
 def test_what_the_worker_only_reads_it_cannot_write(daemon):
-    """It reads strangers' bytes: the switch of the splice, and who reads how, are not its to change."""
+    """
+    It reads strangers' bytes: the switch of the splice, and who reads how, are not its to change. In conns and pairs
+    stand kernel addresses that the programs follow.
+    """
     daemon.start()
     modes = {}
     for info in pathlib.Path(f"/proc/{daemon.worker()}/fdinfo").iterdir():
@@ -354,8 +357,8 @@ def test_what_the_worker_only_reads_it_cannot_write(daemon):
             name = json.loads(subprocess.run(["bpftool", "-j", "map", "show", "id", said["map_id"]], check=True,
                                              capture_output=True, text=True).stdout)["name"]
             modes[name] = int(said["flags"], 8) & os.O_ACCMODE
-    assert modes["conns"] == modes["services"] == os.O_RDWR
-    assert modes["settings"] == modes["readers"] == os.O_RDONLY
+    assert modes["traffic"] == modes["services"] == os.O_RDWR
+    assert modes["settings"] == modes["readers"] == modes["conns"] == modes["pairs"] == os.O_RDONLY
 
 
 def test_client_must_be_root(daemon):

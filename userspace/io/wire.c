@@ -17,6 +17,7 @@ enum body {
 	BODY_SOCKETS,
 	BODY_EDGE,
 	BODY_FILES,
+	BODY_STALE,
 	BODY_STATUS,
 	BODY_COUNT
 };
@@ -31,6 +32,7 @@ static const size_t body_size[BODY_COUNT] = {
 	[BODY_SOCKETS] = sizeof(struct wire_sockets),
 	[BODY_EDGE] = sizeof(struct wire_edge),
 	[BODY_FILES] = sizeof(struct wire_files),
+	[BODY_STALE] = sizeof(struct wire_stale),
 	[BODY_STATUS] = sizeof(struct wire_status),
 };
 
@@ -61,6 +63,8 @@ static const struct {
 	[WIRE_RESUMED] = {"resumed", BODY_NONE},
 	[WIRE_EDGE_OPEN] = {"edge_open", BODY_EDGE},
 	[WIRE_EDGE_CLOSE] = {"edge_close", BODY_EDGE},
+	[WIRE_STALE] = {"stale", BODY_STALE},
+	[WIRE_SWEPT] = {"swept", BODY_NONE},
 };
 
 /* Every text of the message, by its place: all of them must end. */

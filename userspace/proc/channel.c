@@ -15,8 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "destroy.h"
 #include "edges.h"
-#include "netlink.h"
+#include "sweep.h"
 
 #define YOUNG_NS 10000000000ull /* a worker that dies before this died young; */
 #define YOUNG_FREE 5		/* this many in a row are accidents, more are a crash loop */
@@ -367,43 +368,11 @@ static void got_released(struct channel *c, const struct wire *m)
 	pods_released(pod);
 }
 
-/* Connections of one pod, one after the other in the message. */
-static void destroy_some(struct channel *c, const struct wire_destroy *d, unsigned count)
+static void got_stale(struct channel *c, const struct wire *m)
 {
-	struct pod *pod = pods_by_netns(c->plan.pods, d->netns, false);
-	int result[WIRE_DESTROYS], diag, err;
-	unsigned failed = 0;
+	struct wire *a = answer(c, WIRE_SWEPT, m);
 
-	if (!pod)
-		return; /* it left, and its sockets with it */
-	diag = pods_diag(pod);
-	err = diag < 0 ? diag : netlink_diag_destroy_many(diag, d, count, result);
-	for (unsigned i = 0; i < count && diag >= 0; i++) {
-		if (!result[i] || result[i] == -ENOENT) /* closed meanwhile */
-			continue;
-		failed++;
-		err = result[i];
-	}
-	if (diag < 0)
-		failed = count;
-	if (err)
-		log_warning("pod %s/%s: policy forbids %u connection%s, which cannot be ended: %s", pod->namespace,
-			    pod->name, failed, text_plural(failed), strerror(-err));
-}
-
-static void got_destroy(struct channel *c, const struct wire *m)
-{
-	const struct wire_destroy *d = m->destroys.item;
-	unsigned count = m->destroys.count, from = 0;
-
-	if (count > WIRE_DESTROYS)
-		return;
-	for (unsigned i = 1; i <= count; i++) {
-		if (i < count && d[i].netns == d[from].netns)
-			continue;
-		destroy_some(c, d + from, i - from);
-		from = i;
-	}
+	a->number = sweep(c->plan.loader, &m->stale);
 }
 
 static void dispatch(struct channel *c, const struct wire *m, const int *fds, unsigned nfds)
@@ -419,7 +388,10 @@ static void dispatch(struct channel *c, const struct wire *m, const int *fds, un
 		got_released(c, m);
 		break;
 	case WIRE_DESTROY:
-		got_destroy(c, m);
+		destroy(c->plan.pods, &m->destroys);
+		break;
+	case WIRE_STALE:
+		got_stale(c, m);
 		break;
 	case WIRE_OPEN:
 		got_open(c, m);

@@ -480,7 +480,10 @@ static int folders(const struct loader *l)
 	return err;
 }
 
-/* An fd by which nothing can be changed: the worker reads strangers' bytes, and decides nothing by these. */
+/*
+ * An fd by which nothing can be changed: the worker reads strangers' bytes, and decides nothing by these. Of `conns`
+ * and `pairs` the programs follow addresses into the kernel, and weft_live tells what it finds there.
+ */
 static int keep_readable(int map, int *ret)
 {
 	LIBBPF_OPTS(bpf_get_fd_by_id_opts, opts, .open_flags = BPF_F_RDONLY);
@@ -494,7 +497,8 @@ static int keep_readable(int map, int *ret)
 
 static bool reads_only(unsigned which)
 {
-	return which == WIRE_FD_SETTINGS || which == WIRE_FD_READERS;
+	return which == WIRE_FD_SETTINGS || which == WIRE_FD_READERS || which == WIRE_FD_CONNS ||
+	       which == WIRE_FD_PAIRS;
 }
 
 /* The fds that are kept; libbpf's object goes, with its megabytes. */
@@ -506,6 +510,7 @@ static int keep(struct loader *l, const struct weft_bpf *skel)
 	} own[] = {{skel->maps.watches, &l->watch.watches}, {skel->maps.wake, &l->watch.wake},
 		   {skel->maps.caught, &l->watch.caught}, {skel->maps.members, &l->watch.members},
 		   {skel->maps.misled, &l->watch.misled}, {skel->maps.listeners, &l->listeners},
+		   {skel->maps.conns, &l->watch.conns},	  {skel->maps.pairs, &l->watch.pairs},
 		   {skel->maps.settings, &l->settings}};
 	int err = 0;
 
@@ -534,8 +539,8 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 	for (unsigned i = 0; i < array_size(l->fd); i++)
 		l->fd[i] = -1;
 	l->inbound = l->listeners = l->settings = -1;
-	l->watch = (struct loader_watch){
-		.link = -1, .enter = -1, .watches = -1, .wake = -1, .caught = -1, .members = -1, .misled = -1};
+	l->watch = (struct loader_watch){.link = -1, .enter = -1, .watches = -1, .wake = -1, .caught = -1,
+					 .members = -1, .misled = -1, .conns = -1, .pairs = -1};
 	(void)snprintf(l->root, sizeof(l->root), PINS_ROOT "/%s", instance);
 	err = folders(l);
 	if (!err)
@@ -577,7 +582,8 @@ void loader_close(struct loader *l)
 {
 	const int watch[] = {l ? l->watch.link : -1,	l ? l->watch.enter : -1,   l ? l->watch.watches : -1,
 			     l ? l->watch.wake : -1,	l ? l->watch.caught : -1,  l ? l->watch.members : -1,
-			     l ? l->watch.misled : -1, l ? l->listeners : -1,  l ? l->settings : -1};
+			     l ? l->watch.misled : -1, l ? l->listeners : -1,  l ? l->settings : -1,
+			     l ? l->watch.conns : -1,	l ? l->watch.pairs : -1};
 
 	if (!l)
 		return;

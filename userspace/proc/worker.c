@@ -18,7 +18,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "live.h"
 #include "report.h"
 #include "worker.h"
 #include "worker_certs.h"
@@ -170,19 +169,11 @@ static void make_room(const struct report *r)
 static void sweep_due(struct loop_timer *t)
 {
 	struct worker *w = container_of(t, struct worker, sweep);
-	struct report *r = &w->report;
-	unsigned count;
-	int err = live_sweep(r->fd[WIRE_FD_CONNS], r->fd[WIRE_FD_PAIRS], r->fd[WIRE_FD_LIVE], clock_ns(), &count);
 
-	if (err)
-		worker_told_say(&w->told, LOG_WARNING, "sweep",
-				"the sockets of live connections cannot be listed: stale records stay in the kernel");
-	if (count)
-		log_info("%u record%s of connections without a socket removed", count, text_plural(count));
-	r->swept += count;
+	worker_stale_look(w->link, &w->report, &w->told);
 	if (w->published) { /* so every pod is known */
 		(void)worker_forbidden_end(&w->forbidden, true);
-		make_room(r);
+		make_room(&w->report);
 	}
 	loop_arm(w->loop, &w->sweep, SWEEP_NS);
 }
@@ -547,6 +538,9 @@ static void got(void *ctx, const struct wire *m, int *fds, unsigned nfds)
 		nfds = 0;
 	} else if (m->type == WIRE_FILE) {
 		got_file(w, m, fds, &nfds);
+	} else if (m->type == WIRE_SWEPT) {
+		if (worker_stale_swept(&w->report, m->number))
+			worker_stale_look(w->link, &w->report, &w->told);
 	} else if (m->type == WIRE_NAMED) {
 		publish_all_enrolled(w->report.publish);
 		w->all_named = true;

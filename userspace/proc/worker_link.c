@@ -33,6 +33,7 @@ struct note { /* a small message that waits: struct wire has 19 KB, and thousand
 	int number;
 	struct wire_sockets sockets; /* or the netns alone, which is first in wire_pod too */
 	struct parcel *parcel;	     /* of WIRE_CERTS, WIRE_EDGE_* */
+	struct wire_stale *stale;
 	char *text;
 	struct list link;
 };
@@ -70,6 +71,7 @@ static void free_note(struct note *n)
 		close(n->parcel->fd[--n->parcel->fds]);
 	list_del(&n->link);
 	free(n->parcel);
+	free(n->stale);
 	free(n->text);
 	free(n);
 }
@@ -129,6 +131,8 @@ static int send_note(struct link *l, struct note *n)
 		m->edge = n->parcel->at;
 	else if (n->parcel)
 		m->files = n->parcel->files;
+	else if (n->stale)
+		m->stale = *n->stale;
 	else
 		m->sockets = n->sockets;
 	if (n->text)
@@ -201,6 +205,15 @@ void worker_link_send(struct link *l, enum wire_type type, uint32_t seq, int num
 void worker_link_sockets(struct link *l, uint32_t seq, const struct wire_sockets *w)
 {
 	add_note(l, WIRE_SOCKETS, seq)->sockets = *w;
+	send_on(l);
+}
+
+void worker_link_stale(struct link *l, const struct wire_stale *s)
+{
+	struct note *n = add_note(l, WIRE_STALE, 0);
+
+	n->stale = mem_alloc(sizeof(*n->stale));
+	*n->stale = *s;
 	send_on(l);
 }
 

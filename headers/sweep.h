@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sweep.h: records of connections that no socket backs are removed, and their pairs given back (proc/sweep.c). The
+ * worker says which; the supervisor looks for itself, for the programs follow the kernel addresses that stand in
+ * `conns` and `pairs`: whoever could write there could read the kernel's memory.
+ */
+#ifndef WEFT_SWEEP_H
+#define WEFT_SWEEP_H
+
+#include "backing.h"
+#include "loader.h"
+
+/* As WIRE_STALE asks. How many are gone, or -errno: the sockets cannot be listed. */
+int sweep(const struct loader *l, const struct wire_stale *s) must_check;
+
+/* -------- the part that tests can play: `b` is a look at the sockets that is younger than the worker's */
+unsigned sweep_backed(int conns, int pairs, const struct wire_stale *s, const struct backing *b, uint64_t now_ns);
+
+#endif
