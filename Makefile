@@ -67,7 +67,7 @@ FLOORS := \
 	proxy/exchange proxy/serve_close proxy/serve_http proxy/serve proxy/outbound proxy/inbound proxy/listener proxy/edge proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/settings proc/loader proc/spawn proc/netns proc/takeover proc/routes proc/podfile \
-	proc/vigil proc/inside proc/pod_check proc/pods proc/watch proc/clients proc/edges proc/sweep proc/destroy proc/channel proc/options proc/supervisor proc/weftd \
+	proc/vigil proc/inside proc/pod_check proc/pods proc/watch proc/clients proc/edges proc/sweep proc/destroy proc/pulse proc/channel proc/options proc/supervisor proc/weftd \
 	proc/worker_process proc/worker_confine proc/worker_link proc/worker_certs proc/worker_told \
 	proc/worker_forbidden proc/worker_stale proc/worker_gateway proc/worker_proxy proc/worker_addresses proc/worker
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * channel.h: the worker, seen from the supervisor (proc/channel.c): its process, its socket, its answers.
- * A worker that dies is started again at once; the sixth in a row that dies within 10 s, after 100 ms, doubled up to
- * 5 s.
+ * A worker that dies, or hangs and is killed (pulse.h), is started again at once; the sixth in a row that dies within
+ * 10 s, after 100 ms, doubled up to 5 s.
  */
 #ifndef WEFT_CHANNEL_H
 #define WEFT_CHANNEL_H

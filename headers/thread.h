@@ -76,6 +76,8 @@ int threads_start(unsigned count, void (*start)(struct thread *t), void (*end)(s
 void threads_stop(void);
 unsigned threads_count(void);
 struct thread *thread_at(unsigned index);
+/* Which turn of its loop it is in: odd while it works, even while it waits. And its id (gettid). From any thread. */
+unsigned thread_turn(const struct thread *t, pid_t *ret_id);
 /* The control thread's: made from the loop that it runs already. Once, before threads_start(). */
 struct thread *thread_control(struct loop *loop);
 void thread_control_end(struct thread *t); /* after threads_stop() */

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -18,6 +19,7 @@
 #include <cmocka.h>
 
 #include "channel.h"
+#include "pulse.h"
 
 #define QUESTIONS 64
 #define TURNS 100
@@ -30,6 +32,7 @@ struct scene {
 	struct wire_start start;
 	char folder[64], program[512];
 	int sock; /* the worker's */
+	volatile uint64_t *beat;
 	struct loop_timer enough;
 };
 
@@ -63,7 +66,7 @@ static void begin(struct scene *s)
 	struct pods_plan pods = {.folder = -1, .threads = 1, .hooks = {.to_send = nothing}};
 	struct channel_plan plan = {.ready = nothing, .ctx = s};
 	struct spawn worker = {0};
-	int pair[2], small = 4096;
+	int pair[2], small = 4096, beat = memfd_create("beat", MFD_CLOEXEC);
 
 	*s = (struct scene){.loop = loop_new(), .enough.due = enough_due};
 	snprintf(s->folder, sizeof(s->folder), "/tmp/weft-channel-%d", (int)getpid());
@@ -88,14 +91,20 @@ static void begin(struct scene *s)
 	plan.start = &s->start;
 	plan.taken = &worker;
 	plan.fd[WIRE_FD_MANIFESTS] = s->folders.run;
+	plan.fd[WIRE_FD_BEAT] = beat;
+	assert_int_equal(ftruncate(beat, sizeof(*s->beat)), 0);
+	s->beat = mmap(NULL, sizeof(*s->beat), PROT_READ | PROT_WRITE, MAP_SHARED, beat, 0);
+	assert_true(s->beat != MAP_FAILED);
 	make_program(s);
 	assert_int_equal(channel_open(&s->channel, &plan), 0);
 	unlink(s->program);
+	close(beat);
 }
 
 static void end(struct scene *s)
 {
 	channel_close(s->channel);
+	munmap((void *)(uintptr_t)s->beat, sizeof(*s->beat));
 	pods_close(s->pods);
 	close(s->sock);
 	close(s->folders.run);
@@ -148,9 +157,35 @@ static void test_no_answer_is_lost(void **state)
 	free(m);
 }
 
+static void test_a_worker_that_hangs_is_replaced(void **state)
+{
+	uint64_t look = pulse_look_ns, most = pulse_most_ns, ended = 0;
+	struct scene s;
+	char how[96];
+
+	pulse_look_ns = 1000000;
+	pulse_most_ns = 20000000;
+	begin(&s);
+	assert_int_equal(channel_restarts(s.channel, &ended, how, sizeof(how)), 0);
+	*s.beat = 2; /* once, and never again */
+	for (unsigned i = 0; i < 20000 && !ended; i++) {
+		loop_arm(s.loop, &s.enough, 1000000);
+		assert_int_equal(loop_run(s.loop), 0);
+		(void)channel_restarts(s.channel, &ended, how, sizeof(how));
+	}
+	assert_string_equal(how, "hung, and killed by weftd");
+	assert_true(channel_restarts(s.channel, &ended, how, sizeof(how)) >= 1); /* the next one cannot be executed */
+	pulse_look_ns = look;
+	pulse_most_ns = most;
+	end(&s);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_answer_is_lost)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_no_answer_is_lost),
+		cmocka_unit_test(test_a_worker_that_hangs_is_replaced),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

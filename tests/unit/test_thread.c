@@ -222,6 +222,49 @@ static void a_job_that_comes_again_starves_nobody(void **state)
 	run();
 }
 
+/* ------------------------------------------------------------------ who goes on? */
+
+static _Atomic bool let_go;
+
+static void hold(struct thread *t, struct thread_job *job)
+{
+	while (!let_go)
+		(void)usleep(1000);
+}
+
+static bool in_a_turn(unsigned *ret_turn, pid_t *ret_id)
+{
+	*ret_turn = thread_turn(thread_at(0), ret_id);
+	return *ret_turn & 1;
+}
+
+static void a_turn_that_lasts_is_seen(void **state)
+{
+	struct thread_job job = {.run = hold};
+	unsigned turn, again;
+	pid_t id;
+
+	let_go = false;
+	assert_int_equal(threads_start(1, NULL, NULL), 0);
+	do
+		(void)usleep(1000);
+	while (!thread_turn(thread_at(0), &id) || in_a_turn(&turn, &id)); /* it waits, with nothing to do */
+	assert_true(id > 0 && id != getpid());
+	thread_do(thread_at(0), &job);
+	do
+		(void)usleep(1000);
+	while (!in_a_turn(&turn, &id));
+	(void)usleep(10000);
+	assert_true(in_a_turn(&again, &id));
+	assert_int_equal(again, turn);
+	let_go = true;
+	do
+		(void)usleep(1000);
+	while (in_a_turn(&again, &id));
+	assert_int_not_equal(again, turn);
+	threads_stop();
+}
+
 /* ------------------------------------------------------------------ the end of a thread */
 
 struct left {
@@ -428,6 +471,7 @@ int main(void)
 		TEST(jobs_run_in_order),
 		TEST(what_was_given_before_the_stop_has_run),
 		TEST(a_job_that_comes_again_starves_nobody),
+		TEST(a_turn_that_lasts_is_seen),
 		TEST(what_is_freed_at_the_end_of_a_turn_is_freed_at_the_end),
 		TEST(signals_are_not_theirs),
 		TEST(nobody_looks_at_what_was_freed),

@@ -36,12 +36,15 @@ struct thread_inbox {
 	struct loop_watch watch;
 	struct thread *thread;
 	pthread_t id;
+	_Alignas(LINE) _Atomic unsigned turn; /* see thread_turn(); written by the thread alone */
+	_Atomic pid_t tid;
 	struct thread_job stop;
 	void (*start)(struct thread *t);
 	void (*end)(struct thread *t);
 };
 
 static struct thread *threads[THREAD_MAX];
+static __thread struct thread_inbox *here;
 static unsigned count;
 
 /* ------------------------------------------------------------------ inbox */
@@ -152,14 +155,33 @@ static struct thread *make(struct loop *loop, unsigned index)
 	return t;
 }
 
+/* Of the own thread: nobody else writes it, so no bus is locked for it. */
+static void turn_on(void)
+{
+	unsigned turn = atomic_load_explicit(&here->turn, memory_order_relaxed);
+
+	atomic_store_explicit(&here->turn, turn + 1, memory_order_relaxed);
+}
+
 static void go_offline(void)
 {
+	turn_on();
 	urcu_qsbr_thread_offline();
 }
 
 static void go_online(void)
 {
 	urcu_qsbr_thread_online();
+	turn_on();
+}
+
+/* The loop of this thread begins, in its first turn. */
+static void settle_in(struct thread *t)
+{
+	here = t->inbox;
+	atomic_store(&here->tid, gettid());
+	atomic_store(&here->turn, 1);
+	loop_around_wait(t->loop, go_offline, go_online);
 }
 
 static void *run(void *arg)
@@ -169,7 +191,7 @@ static void *run(void *arg)
 	int r;
 
 	urcu_qsbr_register_thread();
-	loop_around_wait(t->loop, go_offline, go_online);
+	settle_in(t);
 	if (in->start)
 		in->start(t);
 	r = loop_run(t->loop);
@@ -331,13 +353,21 @@ struct thread *thread_at(unsigned index)
 	return threads[index];
 }
 
+unsigned thread_turn(const struct thread *t, pid_t *ret_id)
+{
+	*ret_id = atomic_load_explicit(&t->inbox->tid, memory_order_relaxed);
+	return atomic_load_explicit(&t->inbox->turn, memory_order_relaxed);
+}
+
 /* ------------------------------------------------------------------ the control thread */
 
 struct thread *thread_control(struct loop *loop)
 {
+	struct thread *t = make(loop, THREAD_MAX);
+
 	urcu_qsbr_register_thread();
-	loop_around_wait(loop, go_offline, go_online);
-	return make(loop, THREAD_MAX);
+	settle_in(t);
+	return t;
 }
 
 void thread_control_end(struct thread *t)

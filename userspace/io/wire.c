@@ -64,6 +64,7 @@ static const struct {
 	[WIRE_EDGE_OPEN] = {"edge_open", BODY_EDGE},
 	[WIRE_EDGE_CLOSE] = {"edge_close", BODY_EDGE},
 	[WIRE_STALE] = {"stale", BODY_STALE},
+	[WIRE_STUCK] = {"stuck", BODY_NONE},
 	[WIRE_SWEPT] = {"swept", BODY_NONE},
 };
 

@@ -17,6 +17,7 @@
 
 #include "destroy.h"
 #include "edges.h"
+#include "pulse.h"
 #include "sweep.h"
 
 #define YOUNG_NS 10000000000ull /* a worker that dies before this died young; */
@@ -31,6 +32,7 @@
 struct channel {
 	struct channel_plan plan;
 	struct edges *edges;
+	struct pulse *pulse;
 	int program;
 	bool running;
 	struct spawn worker;
@@ -55,6 +57,7 @@ struct channel {
 
 	bool ready, answered, read_again;
 	bool asked_to_end; /* by us: it is started again at once, and nothing is wrong */
+	bool hung;	   /* killed for it */
 	char why[256];
 };
 
@@ -393,6 +396,9 @@ static void dispatch(struct channel *c, const struct wire *m, const int *fds, un
 	case WIRE_STALE:
 		got_stale(c, m);
 		break;
+	case WIRE_STUCK:
+		pulse_stuck(c->pulse, m->number, m->seq);
+		break;
 	case WIRE_OPEN:
 		got_open(c, m);
 		break;
@@ -454,6 +460,7 @@ static void sock_ready(struct loop_watch *w, uint32_t events)
 
 static void forget_worker(struct channel *c)
 {
+	pulse_stop(c->pulse);
 	loop_unwatch(c->plan.loop, &c->sock);
 	loop_unwatch(c->plan.loop, &c->process);
 	close(c->worker.sock);
@@ -484,6 +491,8 @@ static void note_end(struct channel *c, const siginfo_t *how)
 {
 	if (c->asked_to_end)
 		text_copy(c->end, sizeof(c->end), "started with what has changed");
+	else if (c->hung)
+		text_copy(c->end, sizeof(c->end), "hung, and killed by weftd");
 	else if (!how->si_pid)
 		text_copy(c->end, sizeof(c->end), "ended, and it was another weftd's child");
 	else if (how->si_code == CLD_EXITED)
@@ -510,7 +519,16 @@ static void process_ready(struct loop_watch *w, uint32_t events)
 		  c->asked_to_end ? "the worker is being started again; the kernel goes on deciding"
 				  : "the worker died and is being started again; the kernel goes on deciding");
 	start_later(c, young && !c->asked_to_end);
-	c->asked_to_end = false;
+	c->asked_to_end = c->hung = false;
+}
+
+static void hangs(void *ctx, const char *what)
+{
+	struct channel *c = ctx;
+
+	log_error("worker %d hangs: %s: killed", (int)c->worker.pid, what);
+	c->hung = true;
+	(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0); /* as all else: no core, no keys */
 }
 
 /* c->worker runs. */
@@ -530,8 +548,10 @@ static int attend(struct channel *c)
 		(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);
 		(void)waitid(P_PIDFD, (id_t)c->worker.pidfd, NULL, WEXITED);
 		forget_worker(c);
+		return err;
 	}
-	return err;
+	pulse_start(c->pulse, c->worker.pid);
+	return 0;
 }
 
 static int start(struct channel *c)
@@ -581,13 +601,22 @@ int channel_open(struct channel **ret, const struct channel_plan *plan)
 	int err;
 
 	c->plan = *plan;
-	c->edges = edges_new(plan->loader, plan->start->threads);
 	c->again.due = again_due;
 	text_copy(c->why, sizeof(c->why), "the worker is reading its objects");
+	err = pulse_open(&c->pulse, &(const struct pulse_plan){.loop = plan->loop,
+							       .beat = plan->fd[WIRE_FD_BEAT],
+							       .hangs = hangs,
+							       .ctx = c});
+	if (err) {
+		free(c);
+		return err;
+	}
+	c->edges = edges_new(plan->loader, plan->start->threads);
 	c->program = spawn_find();
 	err = c->program < 0 ? c->program : plan->taken ? take(c)
 							: start(c);
 	if (err) {
+		pulse_close(c->pulse);
 		if (c->program >= 0)
 			close(c->program);
 		edges_free(c->edges);
@@ -663,6 +692,7 @@ void channel_close(struct channel *c)
 	}
 	(void)unlinkat(c->plan.folders->run, FOLDERS_WORKER, 0);
 	close(c->program);
+	pulse_close(c->pulse);
 	edges_free(c->edges);
 	free(c);
 }

@@ -11,9 +11,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "thread.h"
 #include "worker.h"
 
 #define BEAT_NS 250000000ull /* abi.h: after 3 s without it the kernel counts us as gone */
+#define BEATS_A_LOOK 8	     /* at the threads: who is in the same turn still does not go on */
 
 struct worker_proxy {
 	struct worker_proxy_plan plan;
@@ -22,6 +24,8 @@ struct worker_proxy {
 	uint32_t seq;
 	volatile uint64_t *beat;
 	struct loop_timer beats;
+	unsigned beaten;
+	unsigned turn[THREAD_MAX]; /* at the last look */
 	uint64_t counted[ABI_REASON_MAX]; /* of proxy_reasons: in the kernel's map already */
 	bool full;			  /* the map of reasons cannot be written: said */
 };
@@ -90,12 +94,31 @@ static void count_reasons(struct worker_proxy *p)
 	}
 }
 
+/* The first that does not go on is told to the supervisor, who sees whether it hangs, or only has no CPU. */
+static void look_at_threads(struct worker_proxy *p)
+{
+	bool said = false;
+
+	for (unsigned i = 0; i < threads_count(); i++) {
+		pid_t id;
+		unsigned turn = thread_turn(thread_at(i), &id);
+
+		if (turn & 1 && turn == p->turn[i] && !said) {
+			worker_link_send(p->plan.link, WIRE_STUCK, turn, id, 0, NULL);
+			said = true;
+		}
+		p->turn[i] = turn;
+	}
+}
+
 static void beats_due(struct loop_timer *t)
 {
 	struct worker_proxy *p = container_of(t, struct worker_proxy, beats);
 
 	*p->beat = clock_ns() & ~ABI_BEAT_LATE;
 	count_reasons(p);
+	if (++p->beaten % BEATS_A_LOOK == 0)
+		look_at_threads(p);
 	loop_arm(p->plan.loop, t, BEAT_NS);
 }
 
