@@ -76,6 +76,23 @@ static __always_inline __u64 decide_beat_grace(__u64 now)
 	return (now - ABI_BEAT_NS + ABI_BEAT_GRACE_NS) | ABI_BEAT_LATE;
 }
 
+/* ------------------------------------------------------------------ who may have one more record */
+
+/* Of a pod in `holds`; place 0 has the sum. Pods with numbers so far apart that they share a place share its room. */
+static __always_inline __u32 decide_place(__u32 pod)
+{
+	return 1 + pod % (ABI_MAX_HOLDS - 1);
+}
+
+/*
+ * While it holds fewer than are free (dynamic thresholds: Choudhury and Hahne, ToN 1998): one greedy pod gets half of
+ * the map, two a third each, and there is always as much left for those that hold little.
+ */
+static __always_inline int decide_hold(__u64 all, __u64 held)
+{
+	return (__s64)held < (__s64)ABI_MAX_CONNS - (__s64)all;
+}
+
 /* ------------------------------------------------------------------ rows that the worker replaces */
 
 /*

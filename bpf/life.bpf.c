@@ -148,6 +148,47 @@ static __always_inline void local_open(struct bpf_sock_ops *ops, struct abi_loca
 	me->cookie = bpf_get_socket_cookie(ops);
 }
 
+/* ------------------------------------------------------------------ records */
+
+static __always_inline void hold_give(__u32 place)
+{
+	__u32 sum = 0;
+	__u64 *all = bpf_map_lookup_elem(&holds, &sum), *held = bpf_map_lookup_elem(&holds, &place);
+
+	if (!all || !held)
+		return;
+	__sync_fetch_and_add(all, -1);
+	__sync_fetch_and_add(held, -1);
+}
+
+/*
+ * A record that the pod holds from now on, if it has not got its share; `mine`: in place of whatever is there. -1: it
+ * was not made. What came before `holds` has no holder.
+ */
+static __always_inline int record_put(const struct abi_tuple *t, struct abi_conn *c, __u32 pod, int mine)
+{
+	__u32 sum = 0, place = decide_place(pod), left = 0;
+	__u64 *all = bpf_map_lookup_elem(&holds, &sum), *held = bpf_map_lookup_elem(&holds, &place);
+	const struct abi_conn *was;
+
+	if (!all || !held || !decide_hold(*(volatile __u64 *)all, *(volatile __u64 *)held))
+		return -1;
+	c->holder = place;
+	if (bpf_map_update_elem(&conns, t, c, BPF_NOEXIST)) {
+		was = mine ? bpf_map_lookup_elem(&conns, t) : NULL;
+		if (!was)
+			return -1;
+		left = was->holder;
+		if (bpf_map_update_elem(&conns, t, c, BPF_ANY))
+			return -1;
+	}
+	__sync_fetch_and_add(all, 1);
+	__sync_fetch_and_add(held, 1);
+	if (left)
+		hold_give(left);
+	return 0;
+}
+
 /* ------------------------------------------------------------------ the events */
 
 /*
@@ -169,11 +210,11 @@ static __always_inline void enter_undo(struct abi_sock *s, __u64 cookie)
  * judged as what it is; it replaces no record. If another pod's is there it becomes this client's for the policy: who
  * uses an address of others gains nothing by it.
  */
-static __always_inline int record_client(const struct abi_tuple *t, const struct abi_conn *c, int mine)
+static __always_inline int record_client(const struct abi_tuple *t, struct abi_conn *c, __u32 pod, int mine)
 {
 	struct abi_conn *there;
 
-	if (!bpf_map_update_elem(&conns, t, c, mine ? BPF_ANY : BPF_NOEXIST))
+	if (!record_put(t, c, pod, mine))
 		return 0;
 	there = mine || addr_loopback(&t->src) ? NULL : bpf_map_lookup_elem(&conns, t);
 	if (there && there->client_netns != c->client_netns) {
@@ -319,7 +360,7 @@ static __always_inline int connect_record(struct bpf_sock_ops *ops, struct abi_s
 		c.watcher = 1 + ABI_CLIENT;
 	s->conn = c.conn;
 	s->end = ABI_CLIENT;
-	if (record_client(&s->tuple, &c, mine)) {
+	if (record_client(&s->tuple, &c, pod->pod, mine)) {
 		reason_count(ABI_MAP_FULL);
 		return s->asked_port != 0;
 	}
@@ -448,7 +489,7 @@ static __always_inline void record_inbound(struct bpf_sock_ops *ops, const struc
 	c.opened_ns = c.established_ns = bpf_ktime_get_ns();
 	c.path = ABI_PATH_DIRECT;
 	c.reason = outside_reason(address_glance(&tuple->src));
-	if (bpf_map_update_elem(&conns, tuple, &c, BPF_ANY)) {
+	if (record_put(tuple, &c, pod->pod, 1)) {
 		reason_count(ABI_MAP_FULL);
 		return;
 	}
@@ -566,6 +607,7 @@ static __always_inline void on_close(struct bpf_sock_ops *ops)
 {
 	struct abi_sock *s = ops_sock(ops, 0);
 	struct found f;
+	__u32 place;
 
 	ops_conn(ops, s, &f);
 	if (!f.c)
@@ -574,7 +616,9 @@ static __always_inline void on_close(struct bpf_sock_ops *ops)
 		s->flags &= ~ABI_SOCK_CONNECTED;
 	pair_close(f.c);
 	traffic_close(ops, f.c, end_bounded(f.end));
-	bpf_map_delete_elem(&conns, &f.t);
+	place = f.c->holder;
+	if (!bpf_map_delete_elem(&conns, &f.t) && place)
+		hold_give(place);
 }
 
 SEC("sockops")

@@ -7,13 +7,11 @@
  * and replaces them (connections that live then fall back to TCP).
  *
  * Conventions
- *   address   struct abi_addr, always 16 bytes; IPv4 is ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2),
- *             whatever family the socket has. So a dual-stack server and its IPv4 client agree.
+ *   address   struct abi_addr; IPv4 is ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2), whatever family the socket has
  *   port      host byte order.
  *   time      CLOCK_MONOTONIC nanoseconds (bpf_ktime_get_ns).
  *   pod       a network namespace, known by its cookie (SO_NETNS_COOKIE); never by cgroup or by ifindex.
- *   identity  a number that the worker gives to a trust domain + namespace + service account.
- *             0 = nobody proved anything (plaintext from outside the node).
+ *   identity  a number that the worker gives to a trust domain + namespace + service account; 0: nobody proved anything
  *
  * Who writes what. The programs follow kernel addresses that stand in `conns` and `pairs`: the worker only reads these.
  *   map        type       key                 value               written by    read by
@@ -30,6 +28,7 @@
  *   asks       array      any                 abi_ask (maps.bpf.h)   connect       sockops
  *   socks      sk_storage socket              abi_sock            connect, sockops, enter   watch, sk_msg, getpeername
  *   conns      hash       abi_tuple           abi_conn            sockops, watch, supervisor   worker (connections)
+ *   holds      array      decide_place()      number              sockops, supervisor   sockops
  *   pairs      array      slot                abi_pair            watch, sk_msg, supervisor   worker (connections)
  *   seats      array      any                 abi_seat (maps.bpf.h)   enter        sk_msg
  *   splices    sockhash   socket cookie       socket              watch         sk_msg
@@ -46,8 +45,9 @@
  *   refusals   percpu     abi_refusal_key     number              connect, inbound   worker (metrics)
  *   reasons    percpu     enum abi_reason     number              all programs  worker (status)
  *
- * When a map is full: an insertion by a program fails, is counted as `map_full`, and the connection
- * goes on by TCP without a record; an insertion by the worker fails and is an error in `weftctl status`.
+ * When a map is full: an insertion by a program fails, is counted as `map_full`, and the connection goes on by TCP
+ * without a record; an insertion by the worker fails and is an error in `weftctl status`. `conns` is shared out
+ * (decide_hold): to a pod that holds as many records as are free it is full before it is to others.
  */
 #ifndef WEFT_ABI_H
 #define WEFT_ABI_H
@@ -57,7 +57,7 @@
 #include <stddef.h>
 #endif
 
-#define ABI_VERSION 4
+#define ABI_VERSION 5
 
 /* Sizes of maps: entries. The big ones are not preallocated, so an empty one costs only its buckets. */
 #define ABI_MAX_PODS 4096
@@ -70,6 +70,7 @@
 #define ABI_MAX_BLOCKS 131072
 #define ABI_MAX_PORTS 65536
 #define ABI_MAX_CONNS 131072
+#define ABI_MAX_HOLDS 16384
 #define ABI_MAX_PAIRS 16384 /* connections that are spliced at one time; power of two */
 #define ABI_MAX_SPLICES (2 * ABI_MAX_PAIRS)
 #define ABI_MAX_READERS 16384
@@ -362,10 +363,9 @@ struct abi_affinity {
 /*
  * How a policy set decides. The worker turns every rule that selects a pod into terms; a term is
  *	(predicate of the source identity) AND (of the source address) AND (of the destination port)
- * and owns one bit. For each of the three dimensions the kernel finds the bits of all terms whose
- * predicate holds, by one lookup (or the default in abi_policy where the key is not listed), and ANDs
- * the three. The bits that remain are the terms that match (a bit vector classifier: Lakshman and
- * Stiliadis, SIGCOMM 1998). Then, in Istio's order:
+ * and owns one bit. For each of the three dimensions the kernel finds the bits of all terms whose predicate holds, by
+ * one lookup (or the default in abi_policy where the key is not listed), and ANDs the three. The bits that remain are
+ * the terms that match (a bit vector classifier: Lakshman and Stiliadis, SIGCOMM 1998). Then, in Istio's order:
  *	1. mTLS mode of the port STRICT and identity 0		-> refuse mtls_required
  *	2. a bit of `deny`					-> refuse denied
  *	3. a bit of `deny_l7` (matches as far as L4 can see)	-> to the worker, which asks each request
@@ -538,9 +538,8 @@ enum abi_stage { /* of the splice */
 };
 
 /*
- * One connection with at least one end in a pod of this instance. Made at TCP_CONNECT_CB of a local
- * client or at establishment of a local server whose client is elsewhere; removed when the socket that made it is
- * closed. The count of entries therefore returns to zero.
+ * One connection with at least one end in a pod of this instance. Made at TCP_CONNECT_CB of a local client or at
+ * establishment of a local server whose client is elsewhere; removed when the socket that made it is closed.
  *
  * Two kinds have one of the worker's sockets at one end, and both ends in one pod (client_netns is server_netns):
  *	CAPTURED	from an app, sent to ABI_PORT_OUTBOUND of its own pod. The key is what both sockets show;
@@ -577,7 +576,8 @@ struct abi_conn {
 	__u16 target_port;
 	__u8 flags; /* ABI_CONN_* */
 	__u8 hop;   /* enum abi_reason */
-	__u64 watcher; /* 1 + the end by whose abi_sock weft_watch finds it; 0: it has not said enough to be watched */
+	__u32 watcher; /* 1 + the end by whose abi_sock weft_watch finds it; 0: it has not said enough to be watched */
+	__u32 holder;  /* place in `holds` of the pod whose socket made it */
 	struct abi_local end[2]; /* indexed by enum abi_end */
 };
 

@@ -41,6 +41,7 @@ struct loader_watch { /* fds, borrowed: what proc/watch.c and proc/sweep.c work 
 	int caught;  /* struct abi_caught, may be mapped */
 	int members, misled;
 	int conns, pairs; /* to write; the worker's only read */
+	int holds; /* may be mapped */
 };
 const struct loader_watch *loader_watch(const struct loader *l);
 

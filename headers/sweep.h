@@ -14,6 +14,10 @@
 int sweep(const struct loader *l, const struct wire_stale *s) must_check;
 
 /* -------- the part that tests can play: `b` is a look at the sockets that is younger than the worker's */
-unsigned sweep_backed(int conns, int pairs, const struct wire_stale *s, const struct backing *b, uint64_t now_ns);
+struct sweep_maps {
+	int conns, pairs;
+	uint64_t *holds; /* in memory */
+};
+unsigned sweep_backed(const struct sweep_maps *m, const struct wire_stale *s, const struct backing *b, uint64_t now_ns);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -362,6 +363,33 @@ static void a_late_beat_gets_one_grace(void **state)
 	assert_int_equal(decide_beat(grace, now + 1000 * ABI_BEAT_NS), DECIDE_BEAT_GONE);
 }
 
+static void a_greedy_pod_leaves_room(void **state)
+{
+	uint64_t held[4] = {0}, all = 0;
+	bool more = true;
+
+	assert_int_equal(decide_place(0), 1);
+	assert_int_equal(decide_place(ABI_MAX_HOLDS - 2), ABI_MAX_HOLDS - 1);
+	assert_int_equal(decide_place(ABI_MAX_HOLDS - 1), 1);
+	assert_in_range(decide_place(UINT32_MAX), 1, ABI_MAX_HOLDS - 1);
+	while (decide_hold(all, held[0]))
+		held[0]++, all++;
+	assert_int_equal(all, ABI_MAX_CONNS / 2);
+	while (more) { /* three as greedy as that */
+		more = false;
+		for (unsigned i = 0; i < 3; i++) {
+			if (!decide_hold(all, held[i]))
+				continue;
+			more = true;
+			held[i]++, all++;
+		}
+	}
+	assert_true(ABI_MAX_CONNS - all >= ABI_MAX_CONNS / 8);
+	assert_true(decide_hold(all, held[3]));
+	assert_false(decide_hold(ABI_MAX_CONNS, 0));
+	assert_true(decide_hold((uint64_t)-1, (uint64_t)-1)); /* of two CPUs, one after the other */
+}
+
 static void index_stays_below_count(void **state)
 {
 	(void)state;
@@ -387,6 +415,7 @@ int main(void)
 		cmocka_unit_test(who_stays_out_is_looked_at_seldom),
 		cmocka_unit_test(what_needs_the_worker),
 		cmocka_unit_test(a_late_beat_gets_one_grace),
+		cmocka_unit_test(a_greedy_pod_leaves_room),
 		cmocka_unit_test(index_stays_below_count),
 	};
 

@@ -11,7 +11,7 @@ import subprocess
 import labrun
 import pytest
 
-from pairs import close, listen, pair, settle, shown, talk
+from pairs import close, listen, pair, record, settle, shown, talk
 from stopwatch import Stopwatch
 
 LAB = """
@@ -351,6 +351,75 @@ def test_a_record_without_a_socket_is_swept_and_a_live_one_is_not(lab):
     talk(c, s)
     assert lab.weftctl("status")["control"]["counts"]["swept"] == 1
     close(c, s)
+
+
+# ---------------------------------------------------------------- who holds how many records
+
+HOLDS = 16384
+
+
+def number(value, size):
+    return [f"{b:02x}" for b in value.to_bytes(size, "little")]
+
+
+class Holds:
+    """Map `holds`: how many records the pods have, and all of them together (None)."""
+
+    def __init__(self, lab):
+        self.path = f"/sys/fs/bpf/weft/{lab.instance()}/holds"
+        pods = {e["formatted"]["value"]["name"]: e["formatted"]["value"]["pod"] for e in lab.map("pods")}
+        self.places = {name.partition("/")[2]: 1 + n % (HOLDS - 1) for name, n in pods.items()} | {None: 0}
+
+    def of(self, pod=None):
+        done = subprocess.run(["bpftool", "-j", "map", "lookup", "pinned", self.path, "key", "hex",
+                               *number(self.places[pod], 4)], check=True, capture_output=True, text=True)
+        return json.loads(done.stdout)["formatted"]["value"]
+
+    def set(self, pod, value):
+        subprocess.run(["bpftool", "map", "update", "pinned", self.path, "key", "hex", *number(self.places[pod], 4),
+                        "value", "hex", *number(value, 8)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def holds(lab):
+    labrun.wait_for(lambda: not lab.map("conns"), 10, "no connection left")
+    h = Holds(lab)
+    for pod in h.places:
+        h.set(pod, 0)  # records that tests have written are counted nowhere
+    yield h
+    for pod in h.places:
+        h.set(pod, 0)
+
+
+def test_records_are_counted_for_the_pod_that_makes_them(lab, holds):
+    many = [pair(lab, port=7500) for _ in range(3)] + [pair(lab, "stranger", "client")]
+    assert {pod: holds.of(pod) for pod in holds.places} == {None: 4, "client": 3, "stranger": 1, "server": 0}
+    refused = lab.socket("stranger")
+    with pytest.raises(ConnectionRefusedError):
+        refused.connect((lab.ip("stranger", 4), 9))  # itself: no record
+    close(refused, *(s for both in many for s in both))
+    labrun.wait_for(lambda: not any(holds.of(pod) for pod in holds.places), 10, "all given back")
+    assert not lab.map("conns")
+
+
+def test_a_pod_that_has_its_share_takes_nothing_from_others(lab, holds):
+    holds.set("client", 131072 // 2)  # as if it had so many
+    holds.set(None, 131072 // 2)
+    greedy = pair(lab, "client", "stranger")  # by TCP; its server's pod makes the record, as of one from elsewhere
+    talk(*greedy)
+    with listen(lab, "server", 7500):
+        assert not connects(lab, "client", (lab.ip("server"), 7500)), "who asks for a principal sees nobody"
+    other = pair(lab, "stranger", "client")
+    talk(*other)
+    assert not record(lab, greedy[0])["client_netns"] and record(lab, other[0])["client_netns"]
+    assert (holds.of("client"), holds.of("stranger")) == (131072 // 2, 2)
+    assert {e["name"]: e["count"] for e in lab.weftctl("status")["control"]["reasons"]}["map_full"] >= 1
+    holds.set("client", 131072 // 2 - 3)  # some have ended
+    again = pair(lab, "client", "stranger")
+    assert record(lab, again[0])["client_netns"]
+    close(*greedy, *other, *again)
+    labrun.wait_for(lambda: not lab.map("conns"), 10, "all given back")
+    assert (holds.of("client"), holds.of("stranger")) == (131072 // 2 - 3, 0)
 
 
 # ---------------------------------------------------------------- the burst

@@ -9,6 +9,7 @@
 
 struct scene {
 	int conns, pairs;
+	uint64_t holds[ABI_MAX_HOLDS];
 	struct wire_stale *stale;
 	struct abi_live live;
 	struct backing backing;
@@ -57,7 +58,9 @@ static void say(struct scene *s, uint16_t port, uint32_t conn)
 
 static unsigned swept(struct scene *s)
 {
-	return sweep_backed(s->conns, s->pairs, s->stale, &s->backing, NOW_NS);
+	const struct sweep_maps m = {.conns = s->conns, .pairs = s->pairs, .holds = s->holds};
+
+	return sweep_backed(&m, s->stale, &s->backing, NOW_NS);
 }
 
 static void only_what_no_socket_backs_goes(void **state)
@@ -105,6 +108,25 @@ static void its_pair_is_given_back_and_no_other(void **state)
 	slot = 4;
 	assert_int_equal(kernel_lookup(s.pairs, &slot, &p), 0);
 	assert_int_equal(p.conn, 9);
+	end(&s);
+}
+
+static void its_pod_holds_one_less(void **state)
+{
+	struct scene s;
+
+	begin(&s);
+	s.holds[0] = 5;
+	s.holds[7] = 3;
+	put(&s, 1, &(struct abi_conn){.conn = 1, .holder = 7});
+	put(&s, 2, &(struct abi_conn){.conn = 2, .holder = 7, .end = {{.cookie = 77}}}); /* lives */
+	put(&s, 3, &(struct abi_conn){.conn = 3, .holder = 0});
+	put(&s, 4, &(struct abi_conn){.conn = 4, .holder = ABI_MAX_HOLDS});
+	for (uint16_t i = 1; i <= 4; i++)
+		say(&s, i, i);
+	assert_int_equal(swept(&s), 3);
+	assert_int_equal(s.holds[0], 4);
+	assert_int_equal(s.holds[7], 2);
 	end(&s);
 }
 
@@ -172,6 +194,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_what_no_socket_backs_goes),
 		cmocka_unit_test(its_pair_is_given_back_and_no_other),
+		cmocka_unit_test(its_pod_holds_one_less),
 		cmocka_unit_test(a_count_that_lies_reads_nothing_behind),
 		cmocka_unit_test(by_an_fd_that_reads_nothing_is_written),
 	};

@@ -511,6 +511,7 @@ static int keep(struct loader *l, const struct weft_bpf *skel)
 		   {skel->maps.caught, &l->watch.caught}, {skel->maps.members, &l->watch.members},
 		   {skel->maps.misled, &l->watch.misled}, {skel->maps.listeners, &l->listeners},
 		   {skel->maps.conns, &l->watch.conns},	  {skel->maps.pairs, &l->watch.pairs},
+		   {skel->maps.holds, &l->watch.holds},
 		   {skel->maps.settings, &l->settings}};
 	int err = 0;
 
@@ -540,7 +541,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 		l->fd[i] = -1;
 	l->inbound = l->listeners = l->settings = -1;
 	l->watch = (struct loader_watch){.link = -1, .enter = -1, .watches = -1, .wake = -1, .caught = -1,
-					 .members = -1, .misled = -1, .conns = -1, .pairs = -1};
+					 .members = -1, .misled = -1, .conns = -1, .pairs = -1, .holds = -1};
 	(void)snprintf(l->root, sizeof(l->root), PINS_ROOT "/%s", instance);
 	err = folders(l);
 	if (!err)
@@ -583,7 +584,7 @@ void loader_close(struct loader *l)
 	const int watch[] = {l ? l->watch.link : -1,	l ? l->watch.enter : -1,   l ? l->watch.watches : -1,
 			     l ? l->watch.wake : -1,	l ? l->watch.caught : -1,  l ? l->watch.members : -1,
 			     l ? l->watch.misled : -1, l ? l->listeners : -1,  l ? l->settings : -1,
-			     l ? l->watch.conns : -1,	l ? l->watch.pairs : -1};
+			     l ? l->watch.conns : -1,	l ? l->watch.pairs : -1,   l ? l->watch.holds : -1};
 
 	if (!l)
 		return;

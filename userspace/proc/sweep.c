@@ -4,8 +4,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "kernel.h"
+
+#define HOLDS_SIZE (ABI_MAX_HOLDS * sizeof(uint64_t))
 
 /* The pair of a connection whose end was not seen: nobody else would ever give it back. */
 static void free_pair(int pairs, const struct abi_conn *c)
@@ -20,7 +23,16 @@ static void free_pair(int pairs, const struct abi_conn *c)
 		log_debug("a pair of the splice is lost");
 }
 
-unsigned sweep_backed(int conns, int pairs, const struct wire_stale *s, const struct backing *b, uint64_t now_ns)
+/* The programs count there at the same time. */
+static void give_back(uint64_t *holds, uint32_t holder)
+{
+	if (!holder || holder >= ABI_MAX_HOLDS)
+		return;
+	__atomic_fetch_sub(&holds[0], 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&holds[holder], 1, __ATOMIC_RELAXED);
+}
+
+unsigned sweep_backed(const struct sweep_maps *m, const struct wire_stale *s, const struct backing *b, uint64_t now_ns)
 {
 	unsigned gone = 0;
 
@@ -29,13 +41,14 @@ unsigned sweep_backed(int conns, int pairs, const struct wire_stale *s, const st
 		struct abi_conn now;
 
 		/* The tuple may be another connection's by now, one that is younger than the look at the sockets. */
-		if (kernel_lookup(conns, &one->tuple, &now) || now.conn != one->conn ||
+		if (kernel_lookup(m->conns, &one->tuple, &now) || now.conn != one->conn ||
 		    now.opened_ns + BACKING_OLD_NS >= now_ns || backing_has(b, &now))
 			continue;
-		if (kernel_delete(conns, &one->tuple))
+		if (kernel_delete(m->conns, &one->tuple))
 			continue;
 		gone++;
-		free_pair(pairs, &now);
+		give_back(m->holds, now.holder);
+		free_pair(m->pairs, &now);
 	}
 	return gone;
 }
@@ -43,6 +56,7 @@ unsigned sweep_backed(int conns, int pairs, const struct wire_stale *s, const st
 int sweep(const struct loader *l, const struct wire_stale *s)
 {
 	const struct loader_watch *w = loader_watch(l);
+	struct sweep_maps m = {.conns = w->conns, .pairs = w->pairs};
 	struct abi_live *live;
 	struct backing b;
 	unsigned lives;
@@ -50,12 +64,16 @@ int sweep(const struct loader *l, const struct wire_stale *s)
 
 	if (!loader_live(l))
 		return -EOPNOTSUPP;
+	m.holds = mmap(NULL, HOLDS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, w->holds, 0);
+	if (m.holds == MAP_FAILED)
+		return -errno;
 	err = backing_read(loader_fd(l, WIRE_FD_LIVE), &live, &lives);
-	if (err)
-		return err;
-	backing_open(&b, live, lives);
-	err = (int)sweep_backed(w->conns, w->pairs, s, &b, clock_ns());
-	backing_close(&b);
-	free(live);
+	if (!err) {
+		backing_open(&b, live, lives);
+		err = (int)sweep_backed(&m, s, &b, clock_ns());
+		backing_close(&b);
+		free(live);
+	}
+	(void)munmap(m.holds, HOLDS_SIZE);
 	return err;
 }
