@@ -142,6 +142,12 @@ struct stream *sock_awaited(struct thread *t, int fd) must_check;
 /* The next connection of a listener, and who it is: fd, O_NONBLOCK, or -errno. */
 int sock_accept(int listener, struct abi_addr *ret, uint16_t *ret_port) must_check;
 /*
+ * The kernel gives the lowest number that is free: this fd is one of the last that the process may have
+ * (RLIMIT_NOFILE). No connection gets them: where all are taken the supervisor can hand nothing over, and a message
+ * whose files were lost on the way ends the worker, with all that it carries.
+ */
+bool sock_is_last(int fd) must_check;
+/*
  * fd is taken: an unconnected TCP socket that has them. Starts to connect; STREAM_OPEN or STREAM_FAILED comes, also
  * for what fails at once, and within timeout_ns.
  */

@@ -50,6 +50,15 @@ static void order_came(void *ctx, struct socket_order *o)
 	order_send(p, o);
 }
 
+/* So many connections that one more has no room: who wants it is refused, and what is left is the supervisor's. */
+static int no_room(const int *fds, unsigned nfds)
+{
+	for (unsigned i = 0; i < nfds; i++)
+		if (sock_is_last(fds[i]))
+			return -EMFILE;
+	return 0;
+}
+
 void worker_proxy_sockets(struct worker_proxy *p, const struct wire *m, const int *fds, unsigned nfds)
 {
 	list_each(l, &p->orders) {
@@ -60,7 +69,7 @@ void worker_proxy_sockets(struct worker_proxy *p, const struct wire *m, const in
 		list_del(l);
 		if (m->number)
 			log_debug("sockets in a pod: %s: %s", strerror(-m->number), m->text);
-		socket_pool_answer(o, m->number, fds, nfds);
+		socket_pool_answer(o, m->number ? m->number : no_room(fds, nfds), fds, nfds);
 		return;
 	}
 	while (nfds)

@@ -10,6 +10,7 @@
 #define ACCEPTS_A_TURN 64
 #define ACCEPTS_CAUTION 32 /* events that take one only, after one try too many: it makes a file, for nobody */
 #define REST_NS 100000000ull /* without file descriptors */
+#define SAY_NS 60000000000ull
 
 static struct listener *of(struct list *l)
 {
@@ -33,7 +34,12 @@ static void resume_due(struct loop_timer *t)
 /* Out of descriptors or memory: a listener that stays readable would take all of the CPU. */
 static void rest(struct site *at, int error)
 {
-	log_error("connections wait: accept: %s: raise the worker's limit of open files", strerror(error));
+	uint64_t now = loop_now(at->thread->loop);
+
+	if (now >= at->say_again_ns) {
+		log_error("connections wait: accept: %s: raise the worker's limit of open files", strerror(error));
+		at->say_again_ns = now + SAY_NS;
+	}
 	list_each(l, &at->listeners)
 		loop_unwatch(at->thread->loop, &of(l)->watch);
 	at->resume.due = resume_due;
@@ -79,6 +85,11 @@ static void ready(struct loop_watch *w, uint32_t events)
 			continue;
 		if (fd < 0) {
 			accept_failed(k, -fd);
+			return;
+		}
+		if (sock_is_last(fd)) {
+			relay_refuse(at, fd, ABI_OVERLOADED, &t, "too many open files");
+			accept_failed(k, EMFILE);
 			return;
 		}
 		at->accepted++;

@@ -49,6 +49,7 @@ struct site {
 	unsigned carrier_count, handshake_count;
 	bool draining;
 	struct loop_timer resume; /* listeners rest: no file descriptors */
+	uint64_t say_again_ns;	  /* that they do */
 	struct loop_timer rests_over; /* the first rest has lasted long enough */
 	struct loop_timer stalls; /* requests of which nobody takes the bytes are looked for */
 	/* written here, read by the control thread */

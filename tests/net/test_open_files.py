@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+A worker that may not open more files: who comes waits, or is refused, who is there goes on, and when there are some
+again all is as it was.
+"""
+
+import contextlib
+import os
+import pathlib
+import resource
+import signal
+import threading
+
+import labrun
+import pytest
+import routed
+from http_peers import Connection1, Cut, client
+from routed import origins, origins_are_content  # noqa: F401
+
+SPLICE = ("splice",)
+LAB = routed.LAB
+VIP = "10.96.23.1"
+MORE = 300  # files of the worker than it has at rest, which are more where there are more cores
+MANIFESTS = {"web.json": routed.listed(
+    *routed.of_pods(), routed.service("web", VIP, [("http", 80, 8081, None)], "near2"),
+    routed.route("web", "web", [routed.rule(routed.backend(place, version), path=f"/{place}/{version}")
+                                for place in ("near", "far") for version in routed.PORTS]))}
+
+
+def worker(lab):
+    """Its pid; None: there is none now."""
+    for pid in labrun.pids(lab.daemon_cgroup("n1")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if pathlib.Path(f"/proc/{pid}/comm").read_text() == "weft-worker\n":
+                return int(pid)
+    return None
+
+
+@pytest.fixture(scope="module")
+def few(lab, origins):  # noqa: F811
+    """The worker of n1 has few; its limit comes from weftd, and counts from the next one on."""
+    before, weftd = worker(lab), lab.supervisor("n1")
+    limit = MORE + max(len(os.listdir(f"/proc/{pid}/fd")) for pid in (before, weftd))
+    resource.prlimit(weftd, resource.RLIMIT_NOFILE, (limit, limit))
+    os.kill(before, signal.SIGKILL)
+    labrun.wait_for(lambda: worker(lab) not in (before, None), 20, "the next worker")
+    for place in ("near", "far"):
+        routed.until_answered(lab, VIP, f"/{place}/h1")
+
+
+def answered(s):
+    try:
+        s.settimeout(60)
+        return Connection1(s).ask("GET", "/far/h1/x").status == 200
+    except (Cut, OSError):
+        return False
+
+
+def test_connections_without_end(lab, few, origins):  # noqa: F811
+    pid, where, go_on = worker(lab), len(lab.log("n1")), threading.Event()
+    origins["near", "h1"].on["/near/h1/held"] = lambda x: go_on.wait(60) and x.respond(200)
+    known = [client(lab, "client", (VIP, 80)) for _ in range(40)]
+    for c in known:
+        assert c.ask("GET", "/near/h1/x").status == 200
+    waiting = lab.sockets("client", 2 * MORE)
+    for s in waiting:
+        s.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            s.connect((VIP, 80))
+    labrun.wait_for(lambda: "connections wait: accept" in lab.log("n1")[where:], 20, "the end of files")
+    held = [c.begin("GET", "/near/h1/held") for c in known[10:]]  # each by a socket that weftd is asked for
+    for n in range(20):
+        for c in known[:10]:
+            assert c.ask("GET", f"/far/h1/{n}").status in (200, 503)
+    go_on.set()
+    assert {x.answer().status for x in held} <= {200, 503}
+    assert worker(lab) == pid, lab.log("n1")[where:]
+    for s in waiting[:-40]:
+        s.close()
+    assert sum(map(answered, waiting[-40:])) >= 20  # few were refused, in the order in which they came
+    for c in known:
+        assert c.ask("GET", "/far/h1/x").status == 200
+        c.close()
+    for s in waiting[-40:]:
+        s.close()
+    assert worker(lab) == pid, lab.log("n1")[where:]
