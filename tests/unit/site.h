@@ -506,7 +506,9 @@ SITE_FN int site_begin(void (*answered)(struct http_exchange *x, const struct ht
 	list_init(&site.exchanges);
 	list_init(&site.mirrors);
 	list_init(&site.carriers);
-	list_init(&site.handshakes);
+	list_init(&site.handshakes.all);
+	list_init(&site.edge_handshakes.all);
+	site.handshakes.most = site.edge_handshakes.most = 8;
 	site_socket_error = 0;
 	site.dialer = (struct dialer){.thread = thread,
 				      .sockets = socket_pool_new(thread, &(const struct socket_pool_plan){

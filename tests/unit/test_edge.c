@@ -52,13 +52,20 @@ static void certify(void)
 	pki_free(&root);
 }
 
-static int dialled(uint16_t port)
+static int dialled_from(uint32_t source, uint16_t port)
 {
 	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x0a090001)};
+	struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(source)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+	assert_int_equal(bind(fd, (struct sockaddr *)&own, sizeof(own)), 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
 	return fd;
+}
+
+static int dialled(uint16_t port)
+{
+	return dialled_from(INADDR_ANY, port);
 }
 
 static struct serve *first(void)
@@ -151,19 +158,25 @@ static void test_http2_silence(void **state)
 /* ------------------------------------------------------------------ TLS */
 
 /* The far end of a handshake that is done: HTTP/1.1. */
-static SSL *shaken(void)
+static SSL *shaken_on(int fd)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 	SSL *ssl = SSL_new(ctx);
-	int fd = dialled(SECURE);
 
 	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
 	SSL_set_tlsext_host_name(ssl, "a.example");
 	SSL_set_alpn_protos(ssl, (const uint8_t *)"\x08http/1.1", 9);
 	SSL_set_fd(ssl, fd);
 	UNTIL(SSL_connect(ssl) == 1);
-	UNTIL(first()->state == SERVE_HTTP);
 	SSL_CTX_free(ctx);
+	return ssl;
+}
+
+static SSL *shaken(void)
+{
+	SSL *ssl = shaken_on(dialled(SECURE));
+
+	UNTIL(first()->state == SERVE_HTTP);
 	return ssl;
 }
 
@@ -221,6 +234,35 @@ static void test_secure(void **state)
 	over();
 }
 
+/* Who comes in great number and says nothing pushes out himself; who has come before and after him is served. */
+static void test_handshakes_without_end(void **state)
+{
+	unsigned most = site.edge_handshakes.most;
+	int early = dialled_from(0x0a080001, SECURE);
+	struct raw many[32];
+	SSL *ssl[2];
+
+	UNTIL(site.edge_handshakes.count == 1);
+	for (unsigned i = 0; i < array_size(many); i++) {
+		many[i] = raw_of(dialled_from(0x0a080002, SECURE));
+		UNTIL(site.accepted == i + 2);
+		assert_true(site.edge_handshakes.count <= most);
+	}
+	for (unsigned i = 0; i < array_size(many) - (most - 1); i++)
+		UNTIL(raw_over(&many[i]));
+	assert_false(raw_over(&many[array_size(many) - 1]));
+	ssl[0] = shaken_on(early);
+	ssl[1] = shaken_on(dialled_from(0x0a080003, SECURE));
+	UNTIL(site.edge_handshakes.count == most - 1);
+	for (unsigned i = 0; i < array_size(many); i++)
+		raw_close(&many[i]);
+	UNTIL(!site.edge_handshakes.count);
+	assert_int_equal(site.relay_count, 2);
+	hang_up(ssl[0]);
+	hang_up(ssl[1]);
+	over();
+}
+
 /* ------------------------------------------------------------------ */
 
 static int each_setup(void **state)
@@ -229,6 +271,7 @@ static int each_setup(void **state)
 	struct abi_addr at = scene_addr("10.9.0.1");
 
 	stalls_start(&site);
+	site.edge_handshakes.from = serve_shakes_from;
 	list_init(&site.listeners);
 	list_init(&site.edges);
 	objects();
@@ -259,7 +302,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SITE_TEST(test_plain),	       SITE_TEST(test_plain_silence), SITE_TEST(test_http2_silence),
-		SITE_TEST(test_secure_silence), SITE_TEST(test_secure),
+		SITE_TEST(test_secure_silence), SITE_TEST(test_secure),	      SITE_TEST(test_handshakes_without_end),
 	};
 
 	log_open("test", false, LOG_ERROR);

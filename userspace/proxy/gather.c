@@ -133,7 +133,7 @@ static void write_stats(struct site *at, struct rows *to)
 				  .relays = at->relay_count,
 				  .resting = at->rest_count,
 				  .tunnels = tunnels_count(at->dialer.tunnels) + at->carrier_count +
-					     at->handshake_count,
+					     at->handshakes.count,
 				  .spare_sockets = socket_pool_spare(at->dialer.sockets),
 				  .http_connections = http_pool_count(at->pool),
 				  .requests = at->requests,

@@ -3,8 +3,7 @@
  * inbound.c: what comes to a pod of this node: HBONE of other nodes (15008), plaintext that the kernel gave us (15006).
  *
  * A carrier is one HBONE connection of a peer: TLS first, whose client is a SPIFFE identity of our trust domain; then
- * each CONNECT is a relay. How many may be in the handshake is bounded: the oldest makes room, since who means it is
- * done within milliseconds.
+ * each CONNECT is a relay. How many may be in the handshake is bounded (handshakes.c).
  */
 #include <openssl/ssl.h>
 #include <stdlib.h>
@@ -15,7 +14,6 @@
 #include "parts.h"
 
 #define HANDSHAKE_NS 10000000000ull
-#define HANDSHAKES_MAX 1024
 
 struct carrier {
 	struct site *site;
@@ -40,7 +38,7 @@ static const char *carrier_peer(const struct carrier *c)
 static void carrier_free(struct carrier *c)
 {
 	list_del(&c->link);
-	--*(c->hbone ? &c->site->carrier_count : &c->site->handshake_count);
+	--*(c->hbone ? &c->site->carrier_count : &c->site->handshakes.count);
 	peer_drop(c->peer);
 	free(c->spiffe);
 	certs_wait_cancel(&c->certificate);
@@ -174,7 +172,7 @@ static void tls_ready(struct stream *s, unsigned happened)
 	}
 	list_del(&c->link);
 	list_add(&at->carriers, &c->link);
-	at->handshake_count--;
+	at->handshakes.count--;
 	at->carrier_count++;
 	c->hbone = hbone_server(at->thread, s, NULL, &events, c);
 	if (at->draining)
@@ -199,8 +197,14 @@ static void certificate_came(struct certs_wait *w, void *ctx, const char *why)
 	c->tls->owner = c;
 }
 
+const struct abi_addr *carrier_shakes_from(const struct list *l)
+{
+	return &container_of(l, struct carrier, link)->client;
+}
+
 void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t)
 {
+	struct list *oldest = handshakes_room(&at->handshakes, &t->src);
 	struct carrier *c = mem_alloc(sizeof(*c));
 
 	if (sock_local(fd, &c->own, &(uint16_t){0})) {
@@ -208,8 +212,8 @@ void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct a
 		free(c);
 		return;
 	}
-	if (at->handshake_count == HANDSHAKES_MAX)
-		handshake_failed(container_of(at->handshakes.next, struct carrier, link), "too many at once");
+	if (oldest)
+		handshake_failed(container_of(oldest, struct carrier, link), "too many at once");
 	c->client = t->src;
 	c->client_port = t->src_port;
 	c->site = at;
@@ -217,8 +221,8 @@ void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct a
 	c->netns = pod->netns;
 	c->spiffe = mem_string(pod->spiffe);
 	c->trust = at->certs ? certs_trust_number(at->certs) : 0;
-	list_add(&at->handshakes, &c->link);
-	at->handshake_count++;
+	list_add(&at->handshakes.all, &c->link);
+	at->handshakes.count++;
 	c->certificate =
 		(struct certs_wait){.certs = at->certs, .spiffe = c->spiffe, .server = true, .got = certificate_came};
 	certs_wait(&c->certificate, at->thread->loop);
@@ -313,13 +317,13 @@ void carriers_end(struct site *at, uint64_t netns, const char *why)
 {
 	const struct ending e = {.netns = netns, .why = why};
 
-	end_where(&at->handshakes, ends_by_pod, &e);
+	end_where(&at->handshakes.all, ends_by_pod, &e);
 	end_where(&at->carriers, ends_by_pod, &e);
 }
 
 void carriers_view_changed(struct site *at)
 {
-	end_where(&at->handshakes, ends_by_view, NULL);
+	end_where(&at->handshakes.all, ends_by_view, NULL);
 	end_where(&at->carriers, ends_by_view, NULL);
 }
 
@@ -340,7 +344,7 @@ void carriers_drain(struct site *at)
 
 void carriers_each(const struct site *at, void (*one)(void *ctx, const struct tunnel_row *r), void *ctx)
 {
-	const struct list *lists[] = {&at->carriers, &at->handshakes};
+	const struct list *lists[] = {&at->carriers, &at->handshakes.all};
 
 	for (size_t i = 0; i < array_size(lists); i++) {
 		list_each(l, lists[i]) {

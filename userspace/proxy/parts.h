@@ -11,6 +11,18 @@
 #define SERVE_FIRST_NS 60000000000ull /* from outside: until the first byte; and until the first request */
 #define SITE_LAST_NS 500000000ull /* http_connection.last_ns of those that drain with the worker */
 
+/*
+ * TLS of strangers, oldest first. How many may be at once is bounded, and somebody must go for one more: who means it
+ * is done within milliseconds, so it is the oldest one; but who comes in great number pushes out nobody but himself.
+ */
+struct handshakes {
+	struct list all;
+	unsigned count, most;
+	const struct abi_addr *(*from)(const struct list *l); /* of one in the list */
+};
+#define HANDSHAKES_MOST 1024	  /* of peers */
+#define EDGE_HANDSHAKES_MOST 4096 /* from outside: what they hold is the stranger's to say */
+
 /* Everything that one thread serves: thread.proxy. */
 struct site {
 	struct thread *thread;
@@ -21,7 +33,7 @@ struct site {
 	struct table guests;	/* struct guest */
 	struct list listeners;	/* struct listener: all */
 	struct list edges;	/* struct edge_listener */
-	unsigned edge_handshakes;
+	struct handshakes edge_handshakes; /* struct serve */
 	struct list relays;	/* struct relay */
 	struct list serves;	/* struct serve */
 	struct list rests;	/* struct rest: in the order in which they began to */
@@ -42,11 +54,11 @@ struct site {
 	} found;
 	uint32_t spoken[SERVE_MEMORY]; /* numbers of services of which a client was seen to speak HTTP first */
 	struct list carriers;	/* struct carrier: open ones */
-	struct list handshakes; /* and those that are not, oldest first */
+	struct handshakes handshakes; /* and those that are not */
 	unsigned relay_count; /* and serves, and rests; other threads look at it */
 	unsigned rest_count;
 	unsigned next;	      /* thread that is looked at for it */
-	unsigned carrier_count, handshake_count;
+	unsigned carrier_count;
 	bool draining;
 	struct loop_timer resume; /* listeners rest: no file descriptors */
 	uint64_t say_again_ns;	  /* that they do */
@@ -63,6 +75,11 @@ static inline void relay_count_reason(struct site *at, enum abi_reason reason)
 
 	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED); /* one writer */
 }
+
+/* ------------------------------------------------------------------ handshakes.c */
+
+/* Who makes room for one who comes from there; NULL: there is room. */
+struct list *handshakes_room(const struct handshakes *h, const struct abi_addr *from);
 
 /* ------------------------------------------------------------------ guard.c */
 
@@ -208,6 +225,7 @@ struct serve {
 	bool bytes;	       /* no: what goes on is bytes, to the server */
 	bool untold;	       /* some have come, which do not say it: `late` runs for the rest */
 	bool shakes;	       /* caller.secure: its handshake is not done */
+	struct list shaking;   /* the same: in the site's list of those */
 	bool guarded;	       /* whose policy asks for HTTP: a guard has the last word on them */
 	struct loop_timer late; /* the client says nothing, or too little; caller.edge: asks for nothing */
 	struct http_connection *http;
@@ -224,6 +242,8 @@ struct serve *serve_new(struct site *at); /* in its list */
 void serve_set_state(struct serve *v, enum serve_state to);
 void serve_leave(struct serve *v); /* it is no more: freed when the turn ends */
 void serve_close(struct serve *v, enum abi_reason reason, const char *why);
+void serve_shaken(struct serve *v); /* its handshake is over */
+const struct abi_addr *serve_shakes_from(const struct list *l); /* handshakes.from */
 
 /* HTTP on v->stream. */
 void serve_http(struct serve *v, bool http2);
@@ -270,6 +290,7 @@ void mirrors_close(struct site *at);
 void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t);
 void inbound_plain(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t);
 void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t);
+const struct abi_addr *carrier_shakes_from(const struct list *l); /* handshakes.from */
 void carriers_end(struct site *at, uint64_t netns, const char *why); /* of this pod; 0: of all */
 void carriers_view_changed(struct site *at);			     /* of pods that are somebody else now */
 void carriers_trust_changed(struct site *at);

@@ -68,7 +68,12 @@ static void site_start(struct thread *t)
 	list_init(&at->listeners);
 	list_init(&at->edges);
 	list_init(&at->carriers);
-	list_init(&at->handshakes);
+	list_init(&at->handshakes.all);
+	list_init(&at->edge_handshakes.all);
+	at->handshakes.most = HANDSHAKES_MOST;
+	at->handshakes.from = carrier_shakes_from;
+	at->edge_handshakes.most = EDGE_HANDSHAKES_MOST;
+	at->edge_handshakes.from = serve_shakes_from;
 	stalls_start(at);
 	tunnels.sockets = socket_pool_new(t, &sockets);
 	at->dialer = (struct dialer){.thread = t,

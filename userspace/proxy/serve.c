@@ -21,7 +21,6 @@
 #define LATE_NS 100000000ull	 /* after that a server may be the one who speaks first */
 #define IDLE_NS 3600000000000ull /* without a first byte, where HTTP is declared */
 #define HANDSHAKE_NS 10000000000ull
-#define HANDSHAKES_MOST 4096 /* from outside, at once: what they hold is the stranger's to say */
 #define UNTOLD_NS 1000000000ull	 /* for the rest of bytes that may begin HTTP: longer than a segment that was lost */
 #define FIRST_NS 10000000000ull	 /* the same where it is HTTP that begins, or TLS with a name */
 #define FIRST_BYTES 32768	 /* that are looked at: a ClientHello of the largest kind */
@@ -379,8 +378,7 @@ static void look(struct serve *v)
 /* The client's handshake is done. */
 static void shaken(struct serve *v)
 {
-	v->shakes = false;
-	v->site->edge_handshakes--;
+	serve_shaken(v);
 	v->caller.listener = tls_mark(v->stream);
 	begin_http(v, !strcmp(tls_alpn(v->stream), "h2"));
 }
@@ -468,6 +466,14 @@ static struct serve *edge_new(struct site *at, const struct view_pod *gate, cons
 	return v;
 }
 
+static void make_room(struct site *at, const struct abi_addr *from)
+{
+	struct list *l = handshakes_room(&at->edge_handshakes, from);
+
+	if (l)
+		serve_close(container_of(l, struct serve, shaking), ABI_OVERLOADED, "too many handshakes");
+}
+
 void serve_edge(struct site *at, const struct view_pod *gate, const struct gateway_port *port,
 		const struct abi_tuple *t, int fd)
 {
@@ -475,17 +481,18 @@ void serve_edge(struct site *at, const struct view_pod *gate, const struct gatew
 		.ctx = port->tls, .server = true, .anonymous = true, .deadline_ns = HANDSHAKE_NS};
 	struct serve *v;
 
-	if (port->secure && (!port->tls || at->edge_handshakes >= HANDSHAKES_MOST)) {
-		relay_refuse(at, fd, port->tls ? ABI_OVERLOADED : ABI_HANDSHAKE_FAILED, t,
-			     port->tls ? "too many handshakes" : "the Gateway's port has no certificate");
+	if (port->secure && !port->tls) {
+		relay_refuse(at, fd, ABI_HANDSHAKE_FAILED, t, "the Gateway's port has no certificate");
 		return;
 	}
 	v = edge_new(at, gate, t);
 	v->caller.secure = port->secure;
 	v->stream = sock_prepared(at->thread, fd);
 	if (v->caller.secure) {
+		make_room(at, &t->src);
 		v->shakes = true;
-		at->edge_handshakes++;
+		list_add(&at->edge_handshakes.all, &v->shaking);
+		at->edge_handshakes.count++;
 		v->stream = tls_stream(at->thread, v->stream, &plan);
 	}
 	v->stream->ready = client_ready;

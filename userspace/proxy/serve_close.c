@@ -31,6 +31,20 @@ static void serve_free(struct loop_task *t)
 	slab_give(&thread->slab[SLAB_SERVE], &thread->pages, v);
 }
 
+const struct abi_addr *serve_shakes_from(const struct list *l)
+{
+	return &container_of(l, struct serve, shaking)->caller.tuple.src;
+}
+
+void serve_shaken(struct serve *v)
+{
+	if (!v->shakes)
+		return;
+	v->shakes = false;
+	list_del(&v->shaking);
+	v->site->edge_handshakes.count--;
+}
+
 void serve_leave(struct serve *v)
 {
 	struct loop *loop = v->site->thread->loop;
@@ -39,8 +53,7 @@ void serve_leave(struct serve *v)
 	dial_cancel(&v->dial);
 	loop_disarm(loop, &v->late);
 	buf_clear(&v->first, &v->site->thread->pool);
-	if (v->shakes)
-		v->site->edge_handshakes--;
+	serve_shaken(v);
 	list_del(&v->link);
 	v->site->relay_count--;
 	loop_cancel(loop, &v->task);
