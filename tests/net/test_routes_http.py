@@ -99,7 +99,9 @@ full, prefix = (lambda p: {"type": "ReplaceFullPath", "replaceFullPath": p}), \
 
 # ------------------------------------------------------------------ matching
 
-case("simple", [rule(FAR)], Ask("/", "far"), Ask("/any/thing?x=1", "far", seen_path="/any/thing?x=1"))
+case("simple", [rule(FAR)], Ask("/", "far"), Ask("/any/thing?x=1", "far", seen_path="/any/thing?x=1"),
+     *(Ask("/", "far", host=host, seen_host=host) for host in ("simple", "simple.default", "simple.default.svc",
+                                                               "simple.default.svc.cluster.local", "near.default")))
 
 case("matching", [matches(path("/"), header(version="one"), to=NEAR),
                   matches(path("/v2"), header(version="two"), to=FAR2)],
@@ -254,6 +256,16 @@ case("rewrite", [
      Ask("/full/one/two?q=1", "far", seen_path="/one?q=1"),
      Ask("/host/a", "far", seen_host="one.example.org", seen_path="/host/a"),
      Ask("/both/y", "near", seen_host="two.example.org", seen_path="/x/y", sees={"x-was": "rewritten"}))
+
+case("backend-rewrite", [
+    rule(NEAR | {"filters": [rewrite(hostname="one.example.org", path=prefix("/one"))]}, path="/prefix"),
+    rule(FAR | {"filters": [rewrite(path=full("/two"))]}, path="/full"),
+    rule(FAR | {"filters": [redirect(hostname="example.com", path=prefix("/three"), statusCode=301)]}, path="/away"),
+    rule(NEAR | {"filters": [rewrite(path=full("/backend"))]}, path="/both", filters=[headers(set={"X-Of": "rule"})])],
+     Ask("/prefix/x?q=1", "near", seen_path="/one/x?q=1", seen_host="one.example.org"),
+     Ask("/full/x?q=1", "far", seen_path="/two?q=1", seen_host="example.org"),
+     Ask("/away/x", status=301, location="http://example.com/three/x"),
+     Ask("/both/x", "near", seen_path="/backend", sees={"x-of": "rule"}))
 
 CORS = {"type": "CORS", "cors": {
     "allowOrigins": ["https://www.foo.com", "https://*.bar.com"], "allowMethods": ["GET", "OPTIONS"],
