@@ -590,6 +590,42 @@ def test_an_address_that_is_another_pods_now(lab):
         known(lab, "n1", lab.ip("other"))
 
 
+def reaches(lab, name, target):
+    with listen(lab, target, next(PORTS)) as listener:
+        listener.settimeout(2)
+        try:
+            with dial(lab, name, listener.getsockname()) as c, listener.accept()[0] as s:
+                s.settimeout(2)
+                c.sendall(b"x")
+                return s.recv(1) == b"x"
+        except OSError:
+            return False
+
+
+@pytest.mark.parametrize("who", ["near", "far"])
+def test_an_account_that_changes(lab, who):
+    """What stands was proved as whom the pod is no more: it ends, at either side; what comes is proved as who it is."""
+    def to(account):
+        objects = [pod(*place) for place in PLACES]
+        next(o for o in objects if o["metadata"]["name"] == who)["spec"]["serviceAccountName"] = account
+        names = tuple(f"cluster.local/ns/default/sa/{account if n == who else n}" for n in ("near", "far"))
+        with Pair(lab) as p:
+            p.client.sendall(b"x")
+            assert p.server.recv(1) == b"x"
+            lab.manifest("pods.json", folder(SERVICE, *objects))
+            for end in (p.client, p.server):
+                with pytest.raises(ConnectionResetError):
+                    end.recv(1)
+
+        def proved():
+            return reaches(lab, "near", "far") and names in [
+                (t["identity"], t["peer"]) for t in lab.weftctl("tunnels", node="n1")["tunnels"]]
+        labrun.wait_for(proved, 20, f"a tunnel of {names}")
+
+    to("changed")
+    to(who)
+
+
 def test_another_trust_domain(make_lab):
     lab = make_lab(LAB.replace("[nodes.n2]", '[nodes.n2]\nargs = ["--trust-domain", "elsewhere.org"]'), MANIFESTS,
                    name="td")
