@@ -667,6 +667,20 @@ def test_40_grpc_messages_are_the_ends_business(attack, body):
         assert m.status == 200 and m.seen["length"] == len(body)
 
 
+@pytest.mark.parametrize("status", [None, "", "abc", "-1", "17", "99999999999999999999", "0, 0"])
+def test_40_statuses_of_others(attack, status):
+    """One that is missing, or none: the answer is what its origin made of it, head, trailers and all."""
+    said = [] if status is None else [("grpc-status", status)]
+    trailed = attack.on("/far/h2/trailed", lambda x: x.respond(200, b"\0\0\0\0\0", GRPC[:1], said))
+    alone = attack.on("/far/h2/alone", lambda x: x.respond(200, b"", GRPC[:1] + said))
+    with attack.client() as c:
+        m = c.ask("POST", trailed, GRPC, body=b"\0\0\0\0\0")
+        assert (m.status, len(m.body), list(m.trailers)) == (200, 5, said)
+        m = c.ask("POST", alone, GRPC, body=b"\0\0\0\0\0")
+        assert (m.status, m.body, m.get("grpc-status")) == (200, b"", status)
+        assert c.ask("POST", "/far/h2/next", GRPC, body=b"\0\0\0\0\0").seen["length"] == 5
+
+
 @pytest.mark.parametrize("fields", [[("Retry-After", "99999999999999999999")], [("Keep-Alive", "timeout=4294967296")],
                                     [("Content-Range", "bytes 0-99999999999999999999/*")], [("Age", "-1")],
                                     [("Expires", "Thu, 01 Jan 99999 00:00:00 GMT")]])
