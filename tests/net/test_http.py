@@ -163,6 +163,22 @@ def test_trailers_of_both(way):
     assert [(n.lower(), v) for n, v in m.trailers] == [("x-sum", "17"), ("x-2", "b")]
 
 
+@through_weft
+def test_nobody_says_in_trailers_who_he_is(way):
+    def answer(x):
+        x.rest()
+        x.respond(200, repr([n.lower() for n, _ in x.message.trailers]).encode())
+
+    path = way.on(answer)
+    who = [("x-forwarded-client-cert", "URI=spiffe://a"), ("l5d_client_id", "a")]
+    with way.client() as c:
+        for trailers, left in ((who[:1] + [("x-in", "17")] + who[1:], b"['x-in']"), (who, b"[]")):
+            x = c.begin("POST", path, [("TE", "trailers")], body=STREAM)
+            x.write(b"hello")
+            x.end(trailers)
+            assert x.answer().body == left
+
+
 @pytest.mark.parametrize("status, body", [(200, True), (204, False), (304, False), (404, True), (500, True)])
 def test_statuses(way, status, body):
     path = way.on(lambda x: x.respond(status, b"some" if body else b"", [("etag", '"e"')]))

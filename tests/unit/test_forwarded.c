@@ -259,6 +259,28 @@ static void an_edge_believes_nothing(void **state)
 	arena_free(&a);
 }
 
+/* Apps that take trailers for fields of the head are told no more by them. */
+static void trailers_say_no_more(void **state)
+{
+	struct arena a = {0};
+	struct http_head *h = request(&a);
+	const struct http_head *is;
+
+	add(h, "x-sum", "17");
+	add(h, "x-forwarded-for", "127.0.0.1");
+	assert_ptr_equal(forwarded_trailers(&a, h, FORWARDED_KEEP), h);
+	is = forwarded_trailers(&a, h, FORWARDED_REPLACE);
+	assert_int_equal(is->fields, 1);
+	assert_int_equal(h->fields, 2);
+	add(h, "X_Forwarded_Client_Cert", "URI=spiffe://a");
+	add(h, "l5d-client-id", "a");
+	is = forwarded_trailers(&a, h, FORWARDED_KEEP);
+	assert_int_equal(is->fields, 2);
+	assert_true(http_text_equal(is->field[0].name, text("x-sum")));
+	assert_true(http_text_equal(is->field[1].name, text("x-forwarded-for")));
+	arena_free(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +292,7 @@ int main(void)
 		cmocka_unit_test(a_front_appends),
 		cmocka_unit_test(the_last_of_several_is_appended_to),
 		cmocka_unit_test(an_edge_believes_nothing),
+		cmocka_unit_test(trailers_say_no_more),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

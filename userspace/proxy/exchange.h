@@ -39,6 +39,7 @@ struct exchange {
 	struct arena large;	/* the head, if it is larger than EXCHANGE_HEAD: only until it was sent */
 	struct http_head *head; /* as it is sent on; of a large one that was sent: what the log says of it */
 	struct http_text id;
+	const struct http_head *trailers; /* what is sent on of those that came, if not all is */
 	struct filter_changes *changes; /* to the answer */
 	/* what it was routed to: names of a Service port, since the view changes while it waits */
 	struct route_target target;

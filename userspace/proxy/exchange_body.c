@@ -12,17 +12,33 @@
 
 #define NEEDLESS_NS 30000000000ull /* for what follows of a request that was answered already */
 
+static void pass_trailers(struct exchange *x, const struct http_exchange *in, struct http_exchange *out)
+{
+	enum forwarded_trust trust = x->serve->caller.edge ? FORWARDED_REPLACE : FORWARDED_KEEP;
+	const struct http_head *t = x->trailers;
+
+	if (in != x->down || !in->trailers) {
+		http_pass_trailers(in, out);
+		return;
+	}
+	if (!t)
+		t = forwarded_trailers(&x->arena, in->trailers, trust);
+	if (t != in->trailers) /* else they are the codec's, which may take them away */
+		x->trailers = t;
+	http_trailers(out, t->field, t->fields);
+}
+
 /* true: stopped for others' sake, there may be more */
 static bool pump(struct exchange *x, struct http_exchange *in, struct http_exchange *out, uint64_t *bytes)
 {
 	bool request = in == x->down && !list_empty(&x->mirrors);
 
-	http_pass_trailers(in, out); /* if they came with what is left of the body, they leave with it */
+	pass_trailers(x, in, out); /* if they came with what is left of the body, they leave with it */
 	switch (stream_pump_heard(&in->s, &out->s, bytes, request ? mirrors_feed : NULL, &x->mirrors)) {
 	case STREAM_PUMP_MORE:
 		return true;
 	case STREAM_PUMP_ENDED:
-		http_pass_trailers(in, out);
+		pass_trailers(x, in, out);
 		if (request)
 			mirrors_end(&x->mirrors, NULL);
 		stream_finish(&out->s);

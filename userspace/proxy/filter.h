@@ -117,6 +117,9 @@ struct forwarded_hop {
 };
 /* Of a request, before routes see it. Its id, made or kept, for the log. */
 struct http_text forwarded_apply(struct arena *a, struct http_head *request, const struct forwarded_hop *hop);
+/* Of its trailers what may go on; them, where all may. There are apps that take them for fields of the head. */
+const struct http_head *forwarded_trailers(struct arena *a, const struct http_head *trailers,
+					   enum forwarded_trust trust);
 
 /* ------------------------------------------------------------------ access.c */
 

@@ -109,6 +109,23 @@ static void sift(struct http_head *h, bool hops, struct http_text *ret_id)
 	h->fields = kept;
 }
 
+const struct http_head *forwarded_trailers(struct arena *a, const struct http_head *trailers,
+					   enum forwarded_trust trust)
+{
+	bool hops = trust != FORWARDED_REPLACE;
+	struct http_head *kept;
+	struct http_text id;
+
+	for (unsigned i = 0; i < trailers->fields; i++) {
+		if (!tells_identity(&trailers->field[i]) && (hops || !tells_hops(&trailers->field[i])))
+			continue;
+		kept = http_head_keep(a, trailers, 0);
+		sift(kept, hops, &id);
+		return kept;
+	}
+	return trailers;
+}
+
 /* ------------------------------------------------------------------ hops */
 
 /* Behind what the last field of that name says, or in a new one. */
