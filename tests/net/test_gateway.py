@@ -238,6 +238,24 @@ def test_a_connection_that_rests(edge, said):
         assert ask(tls, "b.example")[0] == 421  # whose certificate it was shown, too
 
 
+def test_27_handshakes_that_stall(edge):
+    """A crowd that begins TLS, or says nothing at all: others are served meanwhile, and it costs little."""
+    before = edge.lab.daemon_pss()["n1"]
+    held = edge.lab.sockets("n2", 400)
+    with connect(edge, "a.example") as stands:
+        for n, s in enumerate(held):
+            s.settimeout(20)
+            s.connect((edge.address, HTTPS))
+            if n % 2:
+                s.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        for _ in range(20):
+            with connect(edge, "b.example") as comes:
+                assert ask(comes, "b.example")[0] == ask(stands, "a.example")[0] == 200
+        assert edge.lab.daemon_pss()["n1"] - before < 24 << 20
+    for s in held:
+        s.close()
+
+
 def test_a_certificate_is_replaced(edge):
     """The next handshake is with the new one; a connection that stands goes on."""
     edge.put("rotate.json", edge.secret("turn", "DNS:turn.wild.example"),
