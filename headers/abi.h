@@ -169,8 +169,7 @@ struct abi_tuple {
 	X(83, POD_GONE, "pod_gone", "the pod at one end has gone, or its address is another pod's now") \
 	X(84, HANDSHAKE_FAILED, "handshake_failed",                                                \
 	  "a peer's TLS handshake failed or its certificate was refused: the worker's log says why") \
-	X(85, BAD_REQUEST, "bad_request",                                                          \
-	  "a peer asked for what no pod is: a wrong address, or a port of weft's own")             \
+	X(85, BAD_REQUEST, "bad_request", "a peer asked for what no pod is: a wrong address, or a port of weft's own") \
 	X(86, RESET, "reset", "one end broke the connection off")                                  \
 	/* requests of HTTP, answered by the worker */                                             \
 	X(87, NO_ROUTE, "no_route", "no route of the Service matches the request: see weftctl routes") \
@@ -178,7 +177,8 @@ struct abi_tuple {
 	X(89, TIMEOUT, "timeout", "the route's timeout, or the client's grpc-timeout, was over before the answer") \
 	X(90, BAD_ANSWER, "bad_answer", "the backend's answer is not valid HTTP, or was cut off within its head") \
 	X(91, MALFORMED, "malformed", "the request is not valid HTTP, or could be read in two ways: see the log") \
-	X(92, OVERLOADED, "overloaded", "too many requests wait for the backend already (503)")    \
+	X(92, OVERLOADED, "overloaded",                                                            \
+	  "too many requests wait for the backend already (503); or the worker has no more files to open (reset)") \
 	X(93, STALLED, "stalled", "the client, or the backend, took nothing for as long as weft.io/stall-timeout says")
 
 #define ABI_REASON_MAX 96 /* entries of map `reasons` */
