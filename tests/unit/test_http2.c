@@ -329,6 +329,34 @@ static void early_answer(void **state)
 	meeting_end(&m);
 }
 
+/* The same, but that the connection ends: who waits for room to say the rest is not left alone with it. */
+static void early_answer_and_the_end(void **state)
+{
+	for (int broken = 0; broken < 2; broken++) {
+		struct talk *a;
+
+		start(1 << 20, 0, NULL, NULL);
+		m.server.serve = serve_asleep;
+		a = ask("/hello", false);
+		a->send = 100000;
+		a->finish = true;
+		talk_send(a);
+		turns();
+		assert_true(a->ended);
+		assert_int_equal(a->sent, 65535);
+		if (broken)
+			pair_break(m.client.end);
+		else
+			m.server.c->ops->close(m.server.c, NULL);
+		turns();
+		assert_int_equal(m.client.closed, 1);
+		assert_false(a->failed);
+		assert_int_equal(a->sent, 100000);
+		assert_true(a->x->s.finished);
+		meeting_end(&m);
+	}
+}
+
 static void resets(void **state)
 {
 	struct talk *a;
@@ -640,6 +668,7 @@ int main(void)
 		cmocka_unit_test(tunnels),
 		cmocka_unit_test(no_tunnel),
 		cmocka_unit_test(early_answer),
+		cmocka_unit_test(early_answer_and_the_end),
 		cmocka_unit_test(resets),
 		cmocka_unit_test(cut),
 		cmocka_unit_test(drains),

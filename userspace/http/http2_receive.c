@@ -375,7 +375,7 @@ void http2_offer(struct http2 *h)
 		struct http2_stream *x = container_of(all.next, struct http2_stream, waiting);
 
 		list_del(&x->waiting);
-		if (h->out.len || h->over || !http2_stream_may_write(x))
+		if (!http2_stream_may_write(x))
 			list_add(&rest, &x->waiting);
 		else if (x->s.ready)
 			x->s.ready(&x->s, STREAM_WRITABLE);

@@ -39,6 +39,7 @@ static void end(struct http2 *h)
 	loop_disarm(h->thread->loop, &h->again);
 	fail_all(h);
 	http2_tell(h);
+	http2_offer(h); /* whose answer was whole: what they still say goes nowhere, and needs no connection */
 	assert(!h->streams);
 	if (!h->cut)
 		http2_uncork(h);
