@@ -387,6 +387,15 @@ static void resets(void **state)
 	assert_int_equal(a->error, 7);
 	assert_true(a->unprocessed);
 	assert_string_equal(a->why, "http2: the peer refuses the stream");
+
+	a = ask("/wait", true); /* it says the same behind an answer that has begun */
+	turns();
+	say(&m.server.talk[3], 200, HTTP_STREAM);
+	m.server.talk[3].x->error = 7;
+	talk_close(&m.server.talk[3], "overloaded");
+	turns();
+	assert_true(a->failed);
+	assert_false(a->unprocessed);
 	assert_int_equal(m.server.closed + m.client.closed, 0);
 	meeting_end(&m);
 }

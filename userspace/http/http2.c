@@ -441,6 +441,8 @@ static void on_gone(struct http2_stream *x, uint32_t error)
 	struct message *m = message_of(x);
 	struct http2 *h = x->h;
 	struct http_exchange *e = &x->exchange;
+	/* Who has said a word of an answer has acted on it, whatever he calls it. */
+	bool refused = error == NGHTTP2_REFUSED_STREAM && !m->final && !m->informed;
 
 	/*
 	 * All that is to come has come. The answer is whole: what else we have to say interests nobody (RFC 9113
@@ -452,7 +454,7 @@ static void on_gone(struct http2_stream *x, uint32_t error)
 		return;
 	}
 	e->error = h->closed ? NGHTTP2_CANCEL : error;
-	e->unprocessed = !h->server && (error == NGHTTP2_REFUSED_STREAM || !e->head_sent);
+	e->unprocessed = !h->server && (refused || !e->head_sent);
 	http2_stream_fail(x, reasons[x->reset_sent			? HTTP2_WHY_MALFORMED
 				     : error == NGHTTP2_REFUSED_STREAM ? HTTP2_WHY_UNPROCESSED
 								       : HTTP2_WHY_RESET]);
