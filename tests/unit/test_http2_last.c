@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "../../userspace/http/http2_parts.h"
 #include "by_hand.h"
 
 #define GET "\x82\x86\x84\x41\x01" "a" /* of HPACK's static table: GET http / and whose */
@@ -162,6 +163,35 @@ static void request_with_its_body(void **state)
 	by_hand_leave();
 }
 
+/* It ends the connection that drains, and the transport has less room than it seemed: the rest waits for more. */
+static void last_of_the_connection(void **state)
+{
+	static uint8_t body[3000];
+	struct stream_bytes run = {.data = body, .len = sizeof(body)};
+	struct http_exchange *x = asked((struct http_head){.status = 200, .body = HTTP_STREAM});
+
+	m.server.c->ops->drain(m.server.c);
+	scene_turns(&m.s);
+	raw_frame(&r, F_PING, ACK, 0, HTTP2_PING_DRAIN, 8);
+	scene_turns(&m.s);
+	r.deaf = true;
+	r.end->capacity = 10;
+	assert_int_equal(stream_write(&x->s, &run, 1), sizeof(body));
+	stream_finish(&x->s);
+	talk_close(&m.server.talk[0], NULL);
+	scene_turns(&m.s);
+	r.deaf = false;
+	r.end->capacity = 1 << 20;
+	raw_read(&r);
+	scene_turns(&m.s);
+	assert_int_equal(r.data_bytes, sizeof(body));
+	assert_int_equal(r.ends, 1);
+	assert_true(r.ended);
+	assert_int_equal(m.server.closed, 1);
+	assert_null(m.server.why);
+	by_hand_leave();
+}
+
 /* Nothing of the body is there: the head goes alone. */
 static void request_without(void **state)
 {
@@ -289,6 +319,7 @@ int main(void)
 		cmocka_unit_test(with_trailers),
 		cmocka_unit_test(shorter_than_promised),
 		cmocka_unit_test(in_parts),
+		cmocka_unit_test(last_of_the_connection),
 		cmocka_unit_test(request_with_its_body),
 		cmocka_unit_test(request_without),
 		cmocka_unit_test(request_larger_than_the_window),

@@ -53,6 +53,15 @@ static void end(struct http2 *h)
 	loop_defer(h->thread->loop, &h->end);
 }
 
+/* Nothing is to be said or heard any more. What waits for the end of the turn goes down now: is there room for it? */
+static bool is_done(struct http2 *h)
+{
+	if (h->out.len || nghttp2_session_want_read(h->session) || nghttp2_session_want_write(h->session))
+		return false;
+	http2_uncork(h);
+	return !h->out.len;
+}
+
 /* Tells what waits, sends what waits, until nothing does. */
 void http2_settle(struct http2 *h)
 {
@@ -79,8 +88,7 @@ void http2_settle(struct http2 *h)
 			break;
 	} while (!list_empty(&h->touched) || h->may_write ||
 		 (nghttp2_session_want_write(h->session) && !h->out.len));
-	if (!h->over && !h->out.len && !nghttp2_session_want_read(h->session) &&
-	    !nghttp2_session_want_write(h->session))
+	if (!h->over && is_done(h))
 		http2_end(h, NULL);
 	h->settling = false;
 	if (h->over) {
