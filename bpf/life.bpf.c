@@ -161,9 +161,20 @@ static __always_inline void hold_give(__u32 place)
 	__sync_fetch_and_add(held, -1);
 }
 
+/* What is left of another connection there would be taken for the new one. */
+static __always_inline void record_drop(const struct abi_tuple *t)
+{
+	const struct abi_conn *was = bpf_map_lookup_elem(&conns, t);
+	__u32 left = was ? was->holder : 0;
+
+	if (was && !bpf_map_delete_elem(&conns, t) && left)
+		hold_give(left);
+}
+
 /*
- * A record that the pod holds from now on, if it has not got its share; `mine`: in place of whatever is there. -1: it
- * was not made. What came before `holds` has no holder.
+ * A record that the pod holds from now on, if it has not got its share; `mine`: in place of whatever is there, which
+ * goes in any case. -1: it was not made. What came before `holds` has no holder. (Whose close comes between our look
+ * and our write has given back already what we give back again: by so much the bound is laxer.)
  */
 static __always_inline int record_put(const struct abi_tuple *t, struct abi_conn *c, __u32 pod, int mine)
 {
@@ -171,8 +182,11 @@ static __always_inline int record_put(const struct abi_tuple *t, struct abi_conn
 	__u64 *all = bpf_map_lookup_elem(&holds, &sum), *held = bpf_map_lookup_elem(&holds, &place);
 	const struct abi_conn *was;
 
-	if (!all || !held || !decide_hold(*(volatile __u64 *)all, *(volatile __u64 *)held))
+	if (!all || !held || !decide_hold(*(volatile __u64 *)all, *(volatile __u64 *)held)) {
+		if (mine)
+			record_drop(t);
 		return -1;
+	}
 	c->holder = place;
 	if (bpf_map_update_elem(&conns, t, c, BPF_NOEXIST)) {
 		was = mine ? bpf_map_lookup_elem(&conns, t) : NULL;

@@ -10,8 +10,15 @@
 #include "backing.h"
 #include "loader.h"
 
-/* As WIRE_STALE asks. How many are gone, or -errno: the sockets cannot be listed. */
-int sweep(const struct loader *l, const struct wire_stale *s) must_check;
+/* The looks at all sockets, which the worker asks for: they get one part in SWEEP_SHARE of the time, and no more. */
+#define SWEEP_SHARE 10
+struct sweeps {
+	uint64_t looked_ns, cost_ns; /* the last one */
+};
+bool sweeps_due(const struct sweeps *past, uint64_t now_ns) must_check;
+
+/* As WIRE_STALE asks. How many are gone; -EAGAIN: not now; or -errno: the sockets cannot be listed. */
+int sweep(struct sweeps *past, const struct loader *l, const struct wire_stale *s) must_check;
 
 /* -------- the part that tests can play: `b` is a look at the sockets that is younger than the worker's */
 struct sweep_maps {

@@ -126,8 +126,8 @@ unsigned worker_forbidden_end(struct worker_forbidden *f, bool both);
 
 /* Tells the supervisor of records that no socket backs: the worker may only read `conns`. */
 void worker_stale_look(struct link *l, const struct report *r, struct worker_told *told);
-/* WIRE_SWEPT has come: as many are gone. true: there may be more than it was told of; look again. */
-bool worker_stale_swept(struct report *r, int number) must_check;
+/* WIRE_SWEPT has come: as many are gone. true: there may be more than it was told of, or it had no time: look soon. */
+bool worker_stale_swept(struct report *r, struct worker_told *told, int number) must_check;
 
 /* ------------------------------------------------------------------ proc/worker_proxy.c */
 

@@ -272,6 +272,13 @@ static void trailers_say_no_more(void **state)
 	is = forwarded_trailers(&a, h, FORWARDED_REPLACE);
 	assert_int_equal(is->fields, 1);
 	assert_int_equal(h->fields, 2);
+	h->field[1] = (struct http_field){0};
+	h->fields = 1;
+	add(h, "x-request-id", "7");
+	assert_int_equal(forwarded_trailers(&a, h, FORWARDED_REPLACE)->fields, 1);
+	assert_ptr_equal(forwarded_trailers(&a, h, FORWARDED_KEEP), h);
+	h->fields = 1;
+	add(h, "x-forwarded-for", "127.0.0.1");
 	add(h, "X_Forwarded_Client_Cert", "URI=spiffe://a");
 	add(h, "l5d-client-id", "a");
 	is = forwarded_trailers(&a, h, FORWARDED_KEEP);

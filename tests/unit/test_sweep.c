@@ -140,6 +140,17 @@ static void a_count_that_lies_reads_nothing_behind(void **state)
 	end(&s);
 }
 
+static void looks_get_their_share_and_no_more(void **state)
+{
+	struct sweeps past = {0};
+
+	assert_true(sweeps_due(&past, NOW_NS)); /* none yet */
+	past = (struct sweeps){.looked_ns = NOW_NS, .cost_ns = 1000};
+	assert_false(sweeps_due(&past, NOW_NS));
+	assert_false(sweeps_due(&past, NOW_NS + SWEEP_SHARE * 1000 - 1));
+	assert_true(sweeps_due(&past, NOW_NS + SWEEP_SHARE * 1000));
+}
+
 /* As the worker has `conns` and `pairs` (proc/loader.c). */
 static int read_only(int map)
 {
@@ -196,6 +207,7 @@ int main(void)
 		cmocka_unit_test(its_pair_is_given_back_and_no_other),
 		cmocka_unit_test(its_pod_holds_one_less),
 		cmocka_unit_test(a_count_that_lies_reads_nothing_behind),
+		cmocka_unit_test(looks_get_their_share_and_no_more),
 		cmocka_unit_test(by_an_fd_that_reads_nothing_is_written),
 	};
 

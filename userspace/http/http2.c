@@ -455,9 +455,9 @@ static void on_gone(struct http2_stream *x, uint32_t error)
 	}
 	e->error = h->closed ? NGHTTP2_CANCEL : error;
 	e->unprocessed = !h->server && (refused || !e->head_sent);
-	http2_stream_fail(x, reasons[x->reset_sent			? HTTP2_WHY_MALFORMED
-				     : error == NGHTTP2_REFUSED_STREAM ? HTTP2_WHY_UNPROCESSED
-								       : HTTP2_WHY_RESET]);
+	http2_stream_fail(x, reasons[x->reset_sent ? HTTP2_WHY_MALFORMED
+				     : refused	   ? HTTP2_WHY_UNPROCESSED
+						   : HTTP2_WHY_RESET]);
 }
 
 static size_t on_write_cut(struct http2_stream *x, size_t all)

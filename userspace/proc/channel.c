@@ -58,6 +58,7 @@ struct channel {
 	bool ready, answered, read_again;
 	bool asked_to_end; /* by us: it is started again at once, and nothing is wrong */
 	bool hung;	   /* killed for it */
+	struct sweeps sweeps;
 	char why[256];
 };
 
@@ -375,7 +376,7 @@ static void got_stale(struct channel *c, const struct wire *m)
 {
 	struct wire *a = answer(c, WIRE_SWEPT, m);
 
-	a->number = sweep(c->plan.loader, &m->stale);
+	a->number = sweep(&c->sweeps, c->plan.loader, &m->stale);
 }
 
 static void dispatch(struct channel *c, const struct wire *m, const int *fds, unsigned nfds)

@@ -53,9 +53,15 @@ unsigned sweep_backed(const struct sweep_maps *m, const struct wire_stale *s, co
 	return gone;
 }
 
-int sweep(const struct loader *l, const struct wire_stale *s)
+bool sweeps_due(const struct sweeps *past, uint64_t now_ns)
+{
+	return now_ns - past->looked_ns >= SWEEP_SHARE * past->cost_ns;
+}
+
+int sweep(struct sweeps *past, const struct loader *l, const struct wire_stale *s)
 {
 	const struct loader_watch *w = loader_watch(l);
+	uint64_t now = clock_ns(); /* the sockets are looked at later: what is old by now is as old as it says */
 	struct sweep_maps m = {.conns = w->conns, .pairs = w->pairs};
 	struct abi_live *live;
 	struct backing b;
@@ -64,16 +70,22 @@ int sweep(const struct loader *l, const struct wire_stale *s)
 
 	if (!loader_live(l))
 		return -EOPNOTSUPP;
+	if (!s->count)
+		return 0;
+	if (!sweeps_due(past, now))
+		return -EAGAIN;
 	m.holds = mmap(NULL, HOLDS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, w->holds, 0);
 	if (m.holds == MAP_FAILED)
 		return -errno;
 	err = backing_read(loader_fd(l, WIRE_FD_LIVE), &live, &lives);
 	if (!err) {
 		backing_open(&b, live, lives);
-		err = (int)sweep_backed(&m, s, &b, clock_ns());
+		err = (int)sweep_backed(&m, s, &b, now);
 		backing_close(&b);
 		free(live);
 	}
 	(void)munmap(m.holds, HOLDS_SIZE);
+	past->looked_ns = clock_ns();
+	past->cost_ns = past->looked_ns - now;
 	return err;
 }

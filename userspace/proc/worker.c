@@ -54,6 +54,7 @@ struct worker {
 	struct worker_addresses addresses;
 	struct loop_watch signals, files;
 	struct loop_timer sweep, retry;
+	bool read_again; /* the folder, when `retry` is due */
 	struct worker_forbidden forbidden;
 	int exit_code;
 };
@@ -308,10 +309,12 @@ static void retry_due(struct loop_timer *t)
 {
 	struct worker *w = container_of(t, struct worker, retry);
 
-	if (!w->report.source->loaded)
+	if (!w->report.source->loaded || w->read_again) {
+		w->read_again = false;
 		took(w, source_load(w->report.source));
-	else
+	} else {
 		update(w);
+	}
 }
 
 /* The worker's user may not be able to read the file: then the supervisor opens it. */
@@ -504,6 +507,10 @@ static void got_file(struct worker *w, const struct wire *m, int *fds, unsigned 
 	if (fd >= 0)
 		*nfds = 0; /* the source takes it */
 	took(w, manifests_opened(w->report.source, m->text, fd));
+	if (fd == -EMFILE) { /* there is nothing wrong with the file */
+		w->read_again = true;
+		loop_arm(w->loop, &w->retry, AGAIN_NS);
+	}
 }
 
 static void got(void *ctx, const struct wire *m, int *fds, unsigned nfds)
@@ -539,8 +546,8 @@ static void got(void *ctx, const struct wire *m, int *fds, unsigned nfds)
 	} else if (m->type == WIRE_FILE) {
 		got_file(w, m, fds, &nfds);
 	} else if (m->type == WIRE_SWEPT) {
-		if (worker_stale_swept(&w->report, m->number))
-			worker_stale_look(w->link, &w->report, &w->told);
+		if (worker_stale_swept(&w->report, &w->told, m->number))
+			loop_arm(w->loop, &w->sweep, AGAIN_NS);
 	} else if (m->type == WIRE_NAMED) {
 		publish_all_enrolled(w->report.publish);
 		w->all_named = true;

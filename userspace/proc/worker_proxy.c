@@ -26,6 +26,7 @@ struct worker_proxy {
 	struct loop_timer beats;
 	unsigned beaten;
 	unsigned turn[THREAD_MAX]; /* at the last look */
+	unsigned stuck;		   /* index of who was told of then, or THREAD_MAX */
 	uint64_t counted[ABI_REASON_MAX]; /* of proxy_reasons: in the kernel's map already */
 	bool full;			  /* the map of reasons cannot be written: said */
 };
@@ -103,21 +104,28 @@ static void count_reasons(struct worker_proxy *p)
 	}
 }
 
-/* The first that does not go on is told to the supervisor, who sees whether it hangs, or only has no CPU. */
+/*
+ * One that does not go on is told to the supervisor, who sees whether it hangs, or only has no CPU: the same as last
+ * time, if that still does not; else the first.
+ */
 static void look_at_threads(struct worker_proxy *p)
 {
-	bool said = false;
+	unsigned stuck = THREAD_MAX;
+	pid_t who = 0;
 
 	for (unsigned i = 0; i < threads_count(); i++) {
 		pid_t id;
 		unsigned turn = thread_turn(thread_at(i), &id);
 
-		if (turn & 1 && turn == p->turn[i] && !said) {
-			worker_link_send(p->plan.link, WIRE_STUCK, turn, id, 0, NULL);
-			said = true;
+		if (turn & 1 && turn == p->turn[i] && (stuck == THREAD_MAX || i == p->stuck)) {
+			stuck = i;
+			who = id;
 		}
 		p->turn[i] = turn;
 	}
+	p->stuck = stuck;
+	if (stuck < THREAD_MAX)
+		worker_link_send(p->plan.link, WIRE_STUCK, p->turn[stuck], who, 0, NULL);
 }
 
 static void beats_due(struct loop_timer *t)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* worker_stale.c: records of connections that no socket backs are told to the supervisor: see worker.h. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,8 +20,12 @@ void worker_stale_look(struct link *l, const struct report *r, struct worker_tol
 	free(s);
 }
 
-bool worker_stale_swept(struct report *r, int number)
+bool worker_stale_swept(struct report *r, struct worker_told *told, int number)
 {
+	if (number == -EAGAIN)
+		return true;
+	if (number < 0)
+		worker_told_say(told, LOG_WARNING, "swept", "weftd cannot remove records that no socket backs");
 	if (number <= 0)
 		return false;
 	log_info("%d record%s of connections without a socket removed", number, text_plural((unsigned)number));

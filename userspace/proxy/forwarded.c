@@ -117,7 +117,9 @@ const struct http_head *forwarded_trailers(struct arena *a, const struct http_he
 	struct http_text id;
 
 	for (unsigned i = 0; i < trailers->fields; i++) {
-		if (!tells_identity(&trailers->field[i]) && (hops || !tells_hops(&trailers->field[i])))
+		const struct http_field *f = &trailers->field[i];
+
+		if (!tells_identity(f) && (hops || (!tells_hops(f) && f->id != HTTP_NAME_X_REQUEST_ID)))
 			continue;
 		kept = http_head_keep(a, trailers, 0);
 		sift(kept, hops, &id);
