@@ -123,7 +123,7 @@ def test_wrong_usage_of_each_command(name, words):
     (("pod",), "add or del"), (("splice", "maybe"), "on or off"),
     (("-o",), "--output"), (("status", "--wait"), "--wait"), (("status", "--wait", "soon"), "soon"),
     (("--watch=0.01", "pods"), "0.1"), (("--instance", "../x", "pods"), "a-z"), (("completion", "ksh"), "bash"),
-    (("names", "--of", "socks"), "pods or services"), (("help", "nothing"), "nothing"),
+    (("names", "--of", "socks"), "pods, services or commands"), (("help", "nothing"), "nothing"),
     (("routes", "a/b/c"), "NAMESPACE/NAME"), (("pods", "/x"), "NAMESPACE/NAME"),
     (("pod", "del", "x"), "NAMESPACE/NAME"), (("pod", "del", "a/" + "b" * 300), "longer"),
     (("pod", "add", "a/b", "--netns", "x"), "--ip"), (("pod", "add", "a/b", "--ip", "10.0.0.1"), "--netns"),

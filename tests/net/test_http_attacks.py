@@ -181,7 +181,8 @@ def test_05_control_frames_nobody_reads_the_answers_of(attack, what):
              "settings": frames.SettingsFrame(0, settings={3: 10}),
              "settings ack": frames.SettingsFrame(0, flags=["ACK"])}[what].serialize() * 1000
     with attack.client(reads=False) as c:
-        assert flood(c, [piece] * 1000) < 1000, "a million frames of no use were taken"
+        # far more than the kernel holds of them while the worker waits for a CPU
+        assert flood(c, [piece] * 20000) < 20000, "twenty million frames of no use were taken"
         time.sleep(0.2)  # what it holds comes to be seen
 
 
