@@ -23,6 +23,7 @@ int netns_open(const char *path) must_check;
 int netns_check(int fd) must_check; /* 0 or -EINVAL */
 uint64_t netns_inode(int fd);	    /* 0 on error */
 int netns_cookie(int fd, uint64_t *ret) must_check;
+int netns_option(int sock, int which) must_check; /* of SOL_SOCKET; or -errno */
 bool netns_is_home(int fd); /* weftd's own */
 bool netns_is_host(int fd); /* of process 1 */
 

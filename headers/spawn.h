@@ -27,4 +27,8 @@ void spawn_end_orphan(int folder, const char *file);
 int spawn_orphan(int folder, const char *file, pid_t *ret) must_check;
 int spawn_note(int folder, const char *file, pid_t pid) must_check; /* writes that file */
 
+/* Field 3 and all behind it of a stat file of /proc (the name before may hold spaces): in `text`. 0 or -errno */
+#define SPAWN_STAT 1024
+int spawn_stat(const char *path, char text[SPAWN_STAT], const char **ret) must_check;
+
 #endif

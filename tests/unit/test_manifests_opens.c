@@ -33,17 +33,29 @@ static void event(int fd, uint32_t mask, const char *name)
 	assert_int_equal(write(fd, &e, sizeof(e)), sizeof(e));
 }
 
+/* A folder whose files `o` opens, and whose events are what the test writes. */
+static void begin_asking(struct folder *f, struct opener *o, int events[2])
+{
+	begin(f);
+	assert_int_equal(pipe2(events, O_NONBLOCK | O_CLOEXEC), 0);
+	source_free(f->source);
+	o->folder = f->fd;
+	f->source = new_source(f->path, f->store, events[0], open_for, o);
+}
+
+/* The answer is the file itself. */
+static int answered(const struct folder *f, const char *name)
+{
+	return manifests_opened(f->source, name, openat(f->fd, name, O_RDONLY | O_CLOEXEC));
+}
+
 static void opened_elsewhere(void **state)
 {
 	struct opener o = {0};
 	struct folder f;
 	int events[2];
 
-	begin(&f);
-	assert_int_equal(pipe2(events, O_NONBLOCK | O_CLOEXEC), 0);
-	source_free(f.source);
-	o.folder = f.fd;
-	f.source = new_source(f.path, f.store, events[0], open_for, &o);
+	begin_asking(&f, &o, events);
 	put(&f, "a.yaml", NS("a"));
 	put(&f, "b.yaml", NS("b"));
 	/* answers come later, and nothing is applied before the last */
@@ -52,15 +64,15 @@ static void opened_elsewhere(void **state)
 	assert_int_equal(o.count, 2);
 	assert_string_equal(o.asked[0], "a.yaml");
 	assert_false(f.source->loaded);
-	assert_int_equal(manifests_opened(f.source, "b.yaml", openat(f.fd, "b.yaml", O_RDONLY | O_CLOEXEC)), 0);
+	assert_int_equal(answered(&f, "b.yaml"), 0);
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 0);
 	/* an event while the answer is on its way: asked once more */
 	event(events[1], IN_CLOSE_WRITE, "a.yaml");
 	assert_int_equal(source_ready(f.source), 0);
 	assert_int_equal(o.count, 2);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 0);
+	assert_int_equal(answered(&f, "a.yaml"), 0);
 	assert_int_equal(o.count, 3);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 1);
+	assert_int_equal(answered(&f, "a.yaml"), 1);
 	assert_true(f.source->loaded);
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
 	/* refused: the last good version stays. Gone while being read: gone */
@@ -98,23 +110,19 @@ static void answers_that_do_not_come(void **state)
 	struct folder f;
 	int events[2];
 
-	begin(&f);
-	assert_int_equal(pipe2(events, O_NONBLOCK | O_CLOEXEC), 0);
-	source_free(f.source);
-	o.folder = f.fd;
-	f.source = new_source(f.path, f.store, events[0], open_for, &o);
+	begin_asking(&f, &o, events);
 	put(&f, "a.yaml", NS("a"));
 	put(&f, "b.yaml", NS("b"));
 	assert_int_equal(source_load(f.source), 0);
-	assert_int_equal(manifests_opened(f.source, "b.yaml", openat(f.fd, "b.yaml", O_RDONLY | O_CLOEXEC)), 0);
+	assert_int_equal(answered(&f, "b.yaml"), 0);
 	event(events[1], IN_CLOSE_WRITE, "a.yaml");
 	assert_int_equal(source_ready(f.source), 0);
 	o.count = 0;
 	manifests_unanswered(f.source);
 	assert_int_equal(source_load(f.source), 0);
 	assert_int_equal(o.count, 2);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 0);
-	assert_int_equal(manifests_opened(f.source, "b.yaml", openat(f.fd, "b.yaml", O_RDONLY | O_CLOEXEC)), 1);
+	assert_int_equal(answered(&f, "a.yaml"), 0);
+	assert_int_equal(answered(&f, "b.yaml"), 1);
 	assert_int_equal(o.count, 2);
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
 	close(events[1]);
@@ -128,15 +136,11 @@ static void link_that_dangles_elsewhere(void **state)
 	struct folder f;
 	int events[2];
 
-	begin(&f);
-	assert_int_equal(pipe2(events, O_NONBLOCK | O_CLOEXEC), 0);
-	source_free(f.source);
-	o.folder = f.fd;
-	f.source = new_source(f.path, f.store, events[0], open_for, &o);
+	begin_asking(&f, &o, events);
 	put(&f, "target", NS("a"));
 	assert_int_equal(symlinkat("target", f.fd, "a.yaml"), 0);
 	assert_int_equal(source_load(f.source), 0);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 1);
+	assert_int_equal(answered(&f, "a.yaml"), 1);
 	event(events[1], IN_CLOSE_WRITE, "a.yaml");
 	assert_int_equal(source_ready(f.source), 0);
 	event(events[1], IN_CLOSE_WRITE, "a.yaml");

@@ -111,16 +111,21 @@ int netns_run(int fd, int (*inside)(void *ctx), void *ctx)
 	return err;
 }
 
-int netns_cookie(int fd, uint64_t *ret)
+static int cookie_of(int sock, uint64_t *ret)
 {
 	socklen_t len = sizeof(*ret);
+
+	return getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, ret, &len) ? -errno : 0;
+}
+
+int netns_cookie(int fd, uint64_t *ret)
+{
 	int err = enter(fd), sock;
 
 	if (err)
 		return err;
 	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (sock < 0 || getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, ret, &len))
-		err = -errno;
+	err = sock < 0 ? -errno : cookie_of(sock, ret);
 	leave();
 	if (sock >= 0)
 		close(sock);
@@ -310,7 +315,7 @@ static bool is_at(const struct sockaddr_in6 *at, const struct abi_addr *addr, ui
 	return at->sin6_family == AF_INET6 && !memcmp(&at->sin6_addr, addr->byte, sizeof(any));
 }
 
-static int option(int sock, int which)
+int netns_option(int sock, int which)
 {
 	int value = 0;
 	socklen_t len = sizeof(value);
@@ -321,11 +326,11 @@ static int option(int sock, int which)
 static bool listens(int sock, uint64_t netns, const struct abi_addr *addr, uint16_t port)
 {
 	struct sockaddr_in6 at = {0};
-	socklen_t len = sizeof(at), cookie_len = sizeof(netns);
-	uint64_t cookie = 0;
+	socklen_t len = sizeof(at);
+	uint64_t cookie;
 
-	return !getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &cookie_len) && cookie == netns &&
-	       option(sock, SO_PROTOCOL) == IPPROTO_TCP && option(sock, SO_ACCEPTCONN) == 1 &&
+	return !cookie_of(sock, &cookie) && cookie == netns && netns_option(sock, SO_PROTOCOL) == IPPROTO_TCP &&
+	       netns_option(sock, SO_ACCEPTCONN) == 1 &&
 	       !getsockname(sock, (struct sockaddr *)&at, &len) && is_at(&at, addr, port);
 }
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "abi.h"
+#include "spawn.h"
 
 #define SAID_NS 5000000000ull /* WIRE_STUCK comes every 2 s while it is so */
 
@@ -37,23 +38,19 @@ struct pulse {
 	uint64_t said_ns;
 };
 
-/* Fields 3, 14 and 15 of /proc/PID/task/TID/stat; the name before them may hold spaces. */
+/* Fields 3, 14 and 15 of /proc/PID/task/TID/stat. */
 static int thread_state(pid_t worker, pid_t thread, char *ret_state, uint64_t *ret_cpu_ns)
 {
 	unsigned long long user, system;
-	char path[64], text[1024], *at;
-	FILE *file;
-	size_t n;
+	char path[64], text[SPAWN_STAT];
+	const char *at;
+	int err;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)worker, (int)thread);
-	file = fopen(path, "re");
-	if (!file)
-		return -errno;
-	n = fread(text, 1, sizeof(text) - 1, file);
-	(void)fclose(file);
-	text[n] = '\0';
-	at = strrchr(text, ')');
-	if (!at || sscanf(at, ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu %llu", ret_state, &user, &system) != 3)
+	err = spawn_stat(path, text, &at);
+	if (err)
+		return err;
+	if (sscanf(at, "%c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu %llu", ret_state, &user, &system) != 3)
 		return -EBADMSG;
 	*ret_cpu_ns = (user + system) * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK));
 	return 0;

@@ -185,26 +185,42 @@ int spawn_start(struct spawn *ret, int program, uid_t uid, gid_t gid, char *cons
 	return 0;
 }
 
-/* Field 22 of /proc/PID/stat: with the pid it names one process for ever. The name before may hold spaces. */
-static int start_time(pid_t pid, unsigned long long *ret)
+int spawn_stat(const char *path, char text[SPAWN_STAT], const char **ret)
 {
-	char path[32], text[1024], *at;
+	FILE *file = fopen(path, "re");
+	const char *name_end;
 	size_t n;
-	FILE *file;
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	file = fopen(path, "re");
 	if (!file)
 		return -errno;
-	n = fread(text, 1, sizeof(text) - 1, file);
+	n = fread(text, 1, SPAWN_STAT - 1, file);
 	(void)fclose(file);
 	text[n] = '\0';
-	at = strrchr(text, ')');
-	for (unsigned field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
+	name_end = strrchr(text, ')');
+	if (!name_end || name_end[1] != ' ')
+		return -EBADMSG;
+	*ret = name_end + 2;
+	return 0;
+}
+
+/* Field 22 of /proc/PID/stat: with the pid it names one process for ever. */
+static int start_time(pid_t pid, unsigned long long *ret)
+{
+	char path[32], text[SPAWN_STAT];
+	const char *at;
+	int err;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	err = spawn_stat(path, text, &at);
+	if (err)
+		return err;
+	for (unsigned field = 3; at && field < 22; field++) {
+		at = strchr(at, ' ');
+		at = at ? at + 1 : NULL;
+	}
 	if (!at)
 		return -EBADMSG;
-	*ret = strtoull(at + 1, NULL, 10);
+	*ret = strtoull(at, NULL, 10);
 	return 0;
 }
 

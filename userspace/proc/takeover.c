@@ -95,18 +95,11 @@ static void keep(struct takeover *t, const struct wire *m, const int *fd)
 	memcpy(p->fd, fd, sizeof(p->fd));
 }
 
-static int option(int sock, int which)
-{
-	int value = 0;
-	socklen_t len = sizeof(value);
-
-	return getsockopt(sock, SOL_SOCKET, which, &value, &len) ? -errno : value;
-}
-
 /* As open_socket() in supervisor.c makes them: the next worker would answer weftctl's questions on a pod's listener. */
 static bool is_socket(int sock, int type)
 {
-	return option(sock, SO_DOMAIN) == AF_UNIX && option(sock, SO_TYPE) == type && option(sock, SO_ACCEPTCONN) == 1;
+	return netns_option(sock, SO_DOMAIN) == AF_UNIX && netns_option(sock, SO_TYPE) == type &&
+	       netns_option(sock, SO_ACCEPTCONN) == 1;
 }
 
 /* The next message: 1 there are more, 0 that was the last and all is well, or -errno. `why` is what the worker says. */

@@ -86,6 +86,12 @@ static bool tells_hops(const struct http_field *f)
 	return reads_as(f->name, HTTP_TEXT("x-forwarded-"), false) || reads_as(f->name, HTTP_TEXT("x-real-ip"), true);
 }
 
+/* What is not passed on of a client whose hops are (not) believed. */
+static bool goes(const struct http_field *f, bool hops)
+{
+	return tells_identity(f) || (!hops && (tells_hops(f) || f->id == HTTP_NAME_X_REQUEST_ID));
+}
+
 /* One walk: what may stay. The first good id is the request's; what is no id, and further ones, go. */
 static void sift(struct http_head *h, bool hops, struct http_text *ret_id)
 {
@@ -95,10 +101,10 @@ static void sift(struct http_head *h, bool hops, struct http_text *ret_id)
 	for (unsigned i = 0; i < h->fields; i++) {
 		const struct http_field *f = &h->field[i];
 
-		if (tells_identity(f) || (!hops && tells_hops(f)))
+		if (goes(f, hops))
 			continue;
 		if (f->id == HTTP_NAME_X_REQUEST_ID) {
-			if (!hops || ret_id->len || !is_id(f->value))
+			if (ret_id->len || !is_id(f->value))
 				continue;
 			*ret_id = f->value;
 		}
@@ -117,9 +123,7 @@ const struct http_head *forwarded_trailers(struct arena *a, const struct http_he
 	struct http_text id;
 
 	for (unsigned i = 0; i < trailers->fields; i++) {
-		const struct http_field *f = &trailers->field[i];
-
-		if (!tells_identity(f) && (hops || (!tells_hops(f) && f->id != HTTP_NAME_X_REQUEST_ID)))
+		if (!goes(&trailers->field[i], hops))
 			continue;
 		kept = http_head_keep(a, trailers, 0);
 		sift(kept, hops, &id);
