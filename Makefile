@@ -39,7 +39,7 @@ MAKEFLAGS += -r
 # Bottom up: an object uses symbols only of objects before it (`make floors` proves it).
 
 FLOORS := \
-	base/mem base/clock base/random base/reason base/text base/table base/log base/addr base/buf base/pages base/slab base/doc base/doc_split \
+	base/mem base/clock base/random base/reason base/text base/table_wide base/table base/log base/addr base/buf base/pages base/slab base/doc base/doc_split \
 	io/wheel io/loop io/wire io/kernel io/backing io/netlink io/thread io/stream io/sock_address io/sock_error io/sock_files io/sock \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/name http/head http/path http/detect http/grpc http/websocket \
@@ -153,6 +153,10 @@ all: $(PROGRAMS)
 	@:
 
 object = $(patsubst %,$(BUILD)/$1/%.o,$2)
+
+ifeq ($(ARCH),x86)
+%/base/table_wide.o: COMPILE += -mavx2
+endif
 
 $(BUILD)/weftd: $(call object,obj,$(WEFTD_IN))
 	$(say) LINK $@

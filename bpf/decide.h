@@ -124,7 +124,7 @@ static __always_inline int decide_row(struct decide_row_looks *l, const struct a
 		return 1;
 	}
 	__builtin_memcpy(now, row, sizeof(now));
-	__asm__ volatile("" :: : "memory"); /* read once */
+	__asm__ volatile("" : : : "memory"); /* read once */
 	__builtin_memcpy(before, &l->said, sizeof(before));
 	__builtin_memcpy(&l->said, now, sizeof(now));
 	return now[0] == before[0] && now[1] == before[1] && now[2] == before[2];

@@ -104,7 +104,8 @@ exit 0" ] && case $said in *"lets new services start"*) rm /usr/sbin/policy-rc.d
 		/usr/sbin/weftd --version
 		weftctl version
 		make uninstall PREFIX=/usr
-		left=$(find / -xdev \( -path /weft -o -path /tmp -o -path /run/lock \) -prune -o -name "*weft*" -print)
+		left=$(find / -xdev \( -path /weft -o -path /tmp -o -path /run/lock -o -path /run/weft-lab \) \
+			-prune -o -name "*weft*" -print)
 		echo "$left"; [ -z "$left" ]'
 	rm -rf --one-file-system "$root"
 done

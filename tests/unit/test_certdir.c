@@ -262,7 +262,7 @@ static void a_file_is_no_folder(void **state)
 static void a_secret_that_is_replaced(void **state)
 {
 	int fd = certdir_watch(&dir), at = open(path, O_RDONLY | O_DIRECTORY);
-	char buf[4096], name[16];
+	char buf[4096], name[24];
 
 	assert_true(fd >= 0);
 	for (int i = 0; i < 2; i++) {

@@ -8,6 +8,10 @@
 #include <string.h>
 #include <cmocka.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "../../userspace/base/table_wide.h"
 #include "base.h"
 
 struct thing {
@@ -132,7 +136,7 @@ static void removing_a_stranger_does_nothing(void **state)
 
 static void hash_uses_all_bytes(void **state)
 {
-	unsigned char key[64] = {0};
+	unsigned char key[600] = {0};
 	uint64_t zero = table_hash(key, sizeof(key));
 	size_t i;
 
@@ -145,6 +149,19 @@ static void hash_uses_all_bytes(void **state)
 	}
 }
 
+/* In steps of 16 bytes or of 32, by what the CPU can: the same number. */
+static void long_keys_are_hashed_alike_everywhere(void **state)
+{
+	char key[3000];
+	uint64_t seed = 7;
+
+	for (size_t i = 0; i < sizeof(key); i++)
+		key[i] = (char)(i * i >> 3);
+	for (size_t len = TABLE_WIDE_MIN; len <= sizeof(key); len++)
+		assert_int_equal(TABLE_WIDE ? table_wide(key, len, seed) : XXH3_64bits_withSeed(key, len, seed),
+				 XXH3_64bits_withSeed(key, len, seed));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -154,6 +171,7 @@ int main(void)
 		cmocka_unit_test(walk_may_remove_the_current),
 		cmocka_unit_test(removing_a_stranger_does_nothing),
 		cmocka_unit_test(hash_uses_all_bytes),
+		cmocka_unit_test(long_keys_are_hashed_alike_everywhere),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -344,7 +344,7 @@ static void a_full_one_takes_no_more(void **state)
 {
 	static uint8_t bytes[1 << 20];
 	struct stream_bytes b = {.data = bytes, .len = sizeof(bytes)};
-	void (*below_ready)(struct stream * s, unsigned events);
+	__typeof__(((struct stream *)0)->ready) below_ready;
 	size_t took, all = 0;
 	struct owner o[2];
 

@@ -7,24 +7,27 @@
 #include <xxhash.h>
 
 #include "base.h"
+#include "table_wide.h"
 
 #define TABLE_FIRST 16 /* buckets */
 
 static uint64_t seed;
+static bool wide; /* this CPU can */
 
 /*
  * Keys are names that strangers choose: with a seed of its own for each process they cannot choose
  * collisions. Where there is no randomness the seed stays 0, which is only easier to guess.
  */
-static __attribute__((constructor)) void choose_seed(void)
+static __attribute__((constructor)) void choose(void)
 {
 	if (getrandom(&seed, sizeof(seed), GRND_INSECURE) != (ssize_t)sizeof(seed))
 		seed = 0;
+	wide = TABLE_WIDE;
 }
 
 uint64_t table_hash(const void *key, size_t len)
 {
-	return XXH3_64bits_withSeed(key, len, seed);
+	return wide && len >= TABLE_WIDE_MIN ? table_wide(key, len, seed) : XXH3_64bits_withSeed(key, len, seed);
 }
 
 struct table_link *table_next_same(const struct table_link *link)
