@@ -239,7 +239,8 @@ bpf-native: $(patsubst %,$(BUILD)/tests/bpf/%,$(NATIVE))
 	$(Q)sh tests/run.sh $^
 
 NET ?= tests/net
-net: all bench-programs bench-grpc peers kernel-programs $(BUILD)/tests/net/soak equivalence
+NET_NEEDS ?= all bench-programs bench-grpc peers kernel-programs $(BUILD)/tests/net/soak equivalence
+net: $(NET_NEEDS)
 	$(Q)BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest -q -p no:cacheprovider --durations=5 $(NET) $(PYTEST_ARGS)
 
 # Peers that are not ours, on either side of a tunnel (tests/interop).
@@ -426,6 +427,15 @@ check-arm64:
 	$(Q)sh tests/kernels/sysroot.sh $(ARM64)/sysroot
 	$(Q)$(MAKE) BUILD=$(ARM64) CC="aarch64-linux-gnu-gcc --sysroot=$(ARM64)/sysroot/root" check-kernels
 
+# Not what measures, nor what is about other programs: sanitizers take time, and their allocator keeps what was freed.
+ASAN_NOT := bench demo scale soak equivalence programs
+ASAN_NET := $(filter-out $(ASAN_NOT:%=tests/net/test_%.py),$(wildcard tests/net/test_*.py))
+check-asan: bench-programs bench-grpc peers kernel-programs $(BUILD)/tests/net/soak
+	$(Q)mkdir -p $(BUILD)/asan
+	$(Q)ln -sfn ../bench ../kernels ../peers ../tests $(BUILD)/asan/
+	$(Q)SANITIZED=1 $(MAKE) BUILD=$(BUILD)/asan CFLAGS="$(SANITIZE)" HARDEN=-fPIE \
+		LDFLAGS=-fsanitize=address,undefined NET_NEEDS=all NET="$(ASAN_NET)" net
+
 check-setup:
 	$(Q)sh tests/setup/run.sh $(RELEASES)
 
@@ -495,6 +505,7 @@ help:
 #: make soak            SOAK_GB=100 of checked bytes while the splice is switched on and off; the same by tunnel (root)
 #: make check-kernels   weft with pods on the kernels we claim, in QEMU (KERNELS="6.1 newest")
 #: make check-arm64     the same on kernels for arm64, with a weft that was cross-compiled (KERNELS="6.1 newest")
+#: make check-asan      the network tests with daemons that AddressSanitizer and UBSan watch (root; half an hour)
 #: make check-setup     tools/setup.sh on fresh Debians (root, debootstrap; RELEASES="bookworm trixie")
 #: make peers           only installs the Envoy that `bench` and `interop` need, into the build folder
 #: make bench           the table of docs/performance.md (root; BENCH=row,row selects)
@@ -509,6 +520,6 @@ help:
 
 .PHONY: all bpf tests test bpf-native interop origin requests h2spec equivalence equivalence-document net soak check check-kernels check-arm64 \
 	bpf-machines kernel-programs bench \
-	bench-programs bench-grpc peers demo fuzz check-setup lint format floors install uninstall clean help FORCE
+	bench-programs bench-grpc peers demo fuzz check-asan check-setup lint format floors install uninstall clean help FORCE
 
 -include $(shell find $(addprefix $(BUILD)/,obj san fuzz bpf) -name '*.d' 2>/dev/null)

@@ -48,7 +48,15 @@ LabError = lab_module.LabError
 MAKER = Maker(lab_module.enter)
 
 
+SANITIZED = "SANITIZED" in os.environ  # make check-asan: the daemons' allocator keeps what was freed, and pads
+REPORT = re.compile(r"==\d+==\s*ERROR: \w+Sanitizer|: runtime error: ")
+REPORT_LINES = 40
 GRACE = 6  # so many times slower may a machine be that others use; who waits for what comes in time loses nothing
+
+
+def meant(most):
+    """A bound of the daemons' memory, as it is with these daemons."""
+    return 64 * most if SANITIZED else most
 
 
 def is_entry(row):
@@ -194,7 +202,18 @@ class Running:
             os.close(of)
         os.close(nothing)
 
+    def reports(self):
+        """What sanitizers say in the logs of daemons that were built with them."""
+        found = []
+        for node in self.nodes:
+            with contextlib.suppress(FileNotFoundError):
+                lines = self.log(node).splitlines()
+                first = next((i for i, line in enumerate(lines) if REPORT.search(line)), None)
+                found += [] if first is None else [f"{node}: " + "\n".join(lines[first:first + REPORT_LINES])]
+        return found
+
     def down(self):
+        reports = self.reports()
         self.let_go()
         lab_module.down(self.path, self.prefix)
         for p in self.started:
@@ -203,6 +222,8 @@ class Running:
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.owner.close()
+        if reports:
+            raise LabError("\n".join(reports))
 
     # ---- places
 

@@ -24,7 +24,8 @@ usage() {
 	cat >&2 <<'END'
 usage: sh tools/setup.sh TARGET		install what is missing, then make TARGET
        sh tools/setup.sh --packages TARGET	only print the packages
-targets: all demo check test bpf-native net interop bench lint floors fuzz check-kernels check-arm64 install bpf
+targets: all demo check test bpf-native net interop bench lint floors fuzz check-asan check-kernels check-arm64
+         install bpf
 END
 	exit 2
 }
@@ -52,7 +53,7 @@ packages() {
 	demo) echo "$BUILD $NET" ;;
 	bench) echo "$BUILD $NET $BENCH" ;;
 	interop) echo "$BUILD $NET python3-venv python3-pytest" ;;
-	net) echo "$BUILD $NET $BENCH $PROGRAMS python3-pytest groff-base" ;;
+	net | check-asan) echo "$BUILD $NET $BENCH $PROGRAMS python3-pytest groff-base" ;;
 	check) echo "$BUILD $TEST $LINT $NET $BENCH $PROGRAMS $KERNELS python3-pytest groff-base" ;;
 	fuzz) echo "$BUILD libclang-rt-$(clang_version)-dev" ;;
 	check-kernels) echo "$BUILD $KERNELS" ;;
@@ -62,7 +63,7 @@ packages() {
 }
 
 needs_root() { # targets that make network namespaces or BPF maps
-	case $1 in demo | bench | net | interop | test | check | install) return 0 ;; esac
+	case $1 in demo | bench | net | check-asan | interop | test | check | install) return 0 ;; esac
 	return 1
 }
 
