@@ -140,6 +140,8 @@ class Peer:
                 more = self.sock.recv(1 << 18)
             except (TimeoutError, socket.timeout) as e:
                 raise TimeoutError("the other side says nothing") from e
+            except BrokenPipeError:
+                continue  # of another connection's write: Python 3.13 takes it from OpenSSL 3.5's queue for this one's
             except OSError as e:
                 self.over = True
                 raise Ended(str(e)) from e

@@ -61,7 +61,8 @@ def pin(name):
 
 
 def link(name):
-    return bpftool("link", "show", "pinned", pin(name))
+    """bpftool 7.5 (Debian 13) shows it and then exits with 255."""
+    return json.loads(run("bpftool", "-j", "link", "show", "pinned", pin(name), code=None).stdout)
 
 
 def map_id(name):
@@ -127,10 +128,13 @@ class Daemon:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        (self.cgroup / "cgroup.kill").write_text("1")
+        wait_for(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), 10)
         run(WEFTD, "--uninstall", "--instance", INSTANCE)
         for name in netns_names():
             run("ip", "netns", "del", name)
-        wait_for(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), 10)
+        for left in sorted((p for p in self.cgroup.rglob("*") if p.is_dir()), reverse=True):
+            left.rmdir()
         self.cgroup.rmdir()
 
 

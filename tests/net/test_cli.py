@@ -324,7 +324,8 @@ def test_bpftool_as_in_the_documents(lab, command):
     names = {"/sys/fs/cgroup/unified": lab.nodes["node"]["cgroup"]}
     argv = [names.get(w, w.replace("/sys/fs/bpf/weft/default", pins)) for w in command]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=pins)
-    assert done.returncode == 0 and done.stdout.strip() and not done.stderr, (argv, done.stdout, done.stderr)
+    shown = 0, 255 if command[1:4] == ["link", "show", "pinned"] else 0  # so ends bpftool 7.5, Debian 13's
+    assert done.returncode in shown and done.stdout.strip() and not done.stderr, (argv, done.stdout, done.stderr)
 
 
 def examples():

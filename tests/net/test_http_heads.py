@@ -73,7 +73,8 @@ def web(lab):
 def ask(lab, version, path, *fields, options=()):
     """Status, fields in lower case, body."""
     done = lab.run("client", "curl", "-sS", "-i", "--max-time", "30", "--path-as-is", *VERSIONS[version],
-                   *(w for f in fields for w in ("-H", f)), *options, f"http://{VIP}{path}", check=False)
+                   "--request-target", path, *(w for f in fields for w in ("-H", f)), *options, f"http://{VIP}{path}",
+                   check=False)
     head, _, body = done.stdout.partition("\n\n")
     found = re.match(r"HTTP/\S+ (\d{3})", head)
     assert found, (done.stdout, done.stderr)

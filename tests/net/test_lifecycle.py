@@ -156,8 +156,6 @@ def test_another_cgroup_moves_the_links(daemon):
         daemon.end()
     finally:
         daemon.cgroup = inner.parent
-        run(WEFTD, "--uninstall", "--instance", INSTANCE)
-        inner.rmdir()
 
 
 def open_files(pid, soft):

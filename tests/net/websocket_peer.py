@@ -41,7 +41,7 @@ async def talk(url, name):
             raise AssertionError("it did not close")
         except websockets.ConnectionClosed:
             assert (ws.close_code, ws.close_reason) == (4001, "as you wish"), ws.close_code
-    several = await asyncio.gather(*(websockets.connect(url) for _ in range(20)))
+    several = await asyncio.gather(*(websockets.connect(url, subprotocols=["chat"]) for _ in range(20)))
     for number, ws in enumerate(several):
         await ws.send(str(number))
     for number, ws in enumerate(several):

@@ -28,7 +28,7 @@ def test_iperf3(job, what, options):
         end = said["end"]
         assert "error" not in said
         if "-u" in options:
-            return end["sum"]["packets"]
+            return end["sum"]["bytes"] >= 10 << 20  # 3.18 ends by the clock, some later than others
         seen = []
         for way in ("", "_bidir_reverse"):
             if f"sum_sent{way}" in end:
