@@ -191,6 +191,7 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 /*
  * One line to stderr, one write(2). Text: "2026-11-21T12:00:00.123Z warning weft-worker: message key=value".
  * JSON: {"time":...,"level":...,"program":...,"message":...}. Control bytes in values are escaped.
+ * log_open() sees to it that none waits for who reads stderr: what has no room is lost, and counted in the log.
  */
 void log_open(const char *program, bool json, enum log_level max);
 bool log_wants(enum log_level level); /* would such a line be written: before costly values are made */

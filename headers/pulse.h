@@ -9,7 +9,7 @@
  *	running, or wants to	the CPU that it used: a busy machine is no reason
  *	in the disk's hands	the same
  *	stopped, or debugged	nothing: it begins anew
- * and nothing while we came late ourselves (the machine stood still), or nobody reads the log: it may wait for that.
+ * and nothing while we came late ourselves: the machine stood still.
  */
 #ifndef WEFT_PULSE_H
 #define WEFT_PULSE_H

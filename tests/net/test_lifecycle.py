@@ -3,10 +3,12 @@
 The life of weftd: start, start twice, killed and started again, ended, uninstalled; what it may do meanwhile.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -203,6 +205,39 @@ def test_json_log(daemon):
     daemon.end()
     lines = [json.loads(line) for line in daemon.log.read_text().splitlines()]
     assert any(line["message"] == "ready" and line["level"] == "info" for line in lines)
+
+
+def test_log_that_nobody_reads(daemon):
+    """Neither weftd nor a worker waits for who reads it."""
+    Netns("a")
+    ear, mouth = os.pipe()
+    fcntl.fcntl(mouth, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.set_blocking(mouth, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(mouth, bytes(4096))
+    os.set_blocking(mouth, True)
+    daemon.process = subprocess.Popen(daemon.argv(), stderr=mouth, stdin=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: os.path.exists(f"/run/weft/{INSTANCE}/weftd.sock"), 20)
+        daemon.ctl("status", "--wait", "20s")
+        daemon.add("a", "--ip", "10.250.0.1")
+        assert os.get_blocking(mouth), "it is not weft's alone"
+        os.set_blocking(ear, False)
+        said = bytearray()
+
+        def heard(*what):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    said.extend(os.read(ear, 1 << 20))
+            return all(re.search(rb" %s: \d+ messages? lost: nobody read the log\n" % x, said) for x in what)
+
+        assert not heard(b"weftd", b"weft-worker")
+        daemon.process.send_signal(signal.SIGHUP)  # both say that they read again
+        wait_for(lambda: heard(b"weftd", b"weft-worker"), 20)
+    finally:
+        os.close(ear)
+        os.close(mouth)
 
 
 def test_sighup_reaches_the_worker(daemon):

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -192,6 +194,166 @@ static void a_reader_that_left_is_no_harm(void **state)
 	assert_null(next());
 }
 
+/* ------------------------------------------------------------------ nobody reads */
+
+#define MORE 20000 /* lines of more than 100 bytes than a pipe or a socket holds */
+#define EVER 60   /* seconds until one that waits for a reader is ended */
+
+struct heard {
+	unsigned whole, parts; /* lines: with a time and an end, and others */
+	unsigned lost;	       /* as was told */
+	size_t kept;	       /* bytes of the line that has not ended yet */
+	char line[65536];
+};
+
+static void hear_line(struct heard *h, const char *line)
+{
+	const char *told = strstr(line, " lost: nobody read the log");
+	unsigned n;
+
+	if (told) {
+		while (told > line && told[-1] != ':' && told[-1] != '"')
+			told--;
+		assert_int_equal(sscanf(told, "%u message", &n), 1);
+		h->lost += n;
+	} else if (*line == '{') {
+		json_t *j = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+
+		h->whole += !!j;
+		h->parts += !j;
+		json_decref(j);
+	} else {
+		assert_int_equal(strncmp(line, "20", 2), 0);
+		h->whole++;
+	}
+}
+
+/* All that is there. */
+static void hear(struct heard *h, int fd)
+{
+	ssize_t n;
+
+	while ((n = read(fd, h->line + h->kept, sizeof(h->line) - h->kept - 1)) > 0) {
+		char *at = h->line, *end;
+
+		h->kept += (size_t)n;
+		h->line[h->kept] = 0;
+		for (; (end = strchr(at, '\n')); at = end + 1) {
+			*end = 0;
+			hear_line(h, at);
+		}
+		h->kept -= (size_t)(at - h->line);
+		memmove(h->line, at, h->kept);
+	}
+}
+
+/* stderr is to[1], and there is nobody at to[0] */
+static void become(const int to[2], bool json)
+{
+	static struct heard before; /* of other tests */
+
+	assert_true(dup2(to[1], STDERR_FILENO) >= 0);
+	assert_int_equal(fcntl(to[0], F_SETFL, O_NONBLOCK), 0);
+	alarm(EVER);
+	log_open("weft-test", json, LOG_INFO);
+	log_info("begins");
+	hear(&before, to[0]);
+}
+
+static void part_with(const int to[2])
+{
+	alarm(0);
+	close(to[0]);
+	close(to[1]);
+}
+
+static void waits_for_nobody(const int to[2])
+{
+	struct heard h = {0};
+
+	become(to, false);
+	for (unsigned i = 0; i < MORE; i++)
+		log_info("%0100u", i);
+	assert_int_equal(fcntl(to[1], F_GETFL) & O_NONBLOCK, 0); /* it is not ours alone */
+	hear(&h, to[0]);
+	assert_in_range(h.whole, 1, MORE - 1);
+	log_info("again");
+	hear(&h, to[0]);
+	assert_int_equal(h.whole + h.lost, MORE + 1);
+	assert_int_equal(h.kept, 0);
+	log_info("again");
+	hear(&h, to[0]);
+	assert_int_equal(h.whole + h.lost, MORE + 2);
+	part_with(to);
+}
+
+static void a_full_pipe_is_not_waited_for(void **state)
+{
+	int to[2];
+
+	assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+	waits_for_nobody(to);
+}
+
+static void a_full_socket_is_not_waited_for(void **state)
+{
+	int to[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, to), 0);
+	waits_for_nobody(to);
+}
+
+/* More than PIPE_BUF: the pipe may take a part. What comes next begins a line of its own. */
+static void what_is_torn_harms_no_other_line(void **state)
+{
+	struct heard h = {0};
+	char s[3001];
+	int to[2];
+
+	memset(s, 1, sizeof(s) - 1);
+	s[sizeof(s) - 1] = 0;
+	assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+	become(to, true);
+	for (unsigned i = 0; i < 200; i++)
+		log_info("%s", s);
+	hear(&h, to[0]);
+	assert_int_not_equal(h.kept, 0);
+	log_info("again");
+	hear(&h, to[0]);
+	assert_int_equal(h.whole + h.lost, 201);
+	assert_int_equal(h.parts, 1);
+	assert_int_equal(h.kept, 0);
+	part_with(to);
+}
+
+static void *talk(void *arg)
+{
+	for (unsigned i = 0; i < MORE / 2; i++)
+		log_info("%0100u", i);
+	return NULL;
+}
+
+static void threads_lose_no_count(void **state)
+{
+	struct heard h = {0};
+	pthread_t thread[4];
+	int to[2];
+
+	assert_int_equal(pipe2(to, O_CLOEXEC), 0);
+	become(to, false);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, talk, NULL), 0);
+	for (unsigned i = 0; i < 100; i++)
+		hear(&h, to[0]);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+	hear(&h, to[0]);
+	log_info("again");
+	hear(&h, to[0]);
+	assert_int_equal(h.whole + h.lost, 2 * MORE + 1);
+	part_with(to);
+}
+
 /* Around each test, so that what cmocka says of a failure goes to the real stderr. */
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
@@ -206,6 +368,10 @@ int main(void)
 		TEST(any_bytes),
 		TEST(long_lines_are_cut),
 		TEST(a_reader_that_left_is_no_harm),
+		TEST(a_full_pipe_is_not_waited_for),
+		TEST(a_full_socket_is_not_waited_for),
+		TEST(what_is_torn_harms_no_other_line),
+		TEST(threads_lose_no_count),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

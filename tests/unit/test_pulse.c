@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Does the worker go on? Played by processes that sleep, spin, are stopped, beat or have a thread that does not. */
-#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -195,29 +194,6 @@ static void a_machine_that_stands_still_is_no_reason(void **state)
 	end(&s);
 }
 
-static void a_log_that_nobody_reads_is_no_reason(void **state)
-{
-	int pipes[2], kept = dup(STDERR_FILENO);
-	static const char page[4096];
-	struct scene s;
-
-	begin(&s, SLEEPS);
-	assert_int_equal(pipe2(pipes, O_CLOEXEC | O_NONBLOCK), 0);
-	while (write(pipes[1], page, sizeof(page)) > 0)
-		;
-	assert_true(dup2(pipes[1], STDERR_FILENO) >= 0);
-	*s.beat = 2000;
-	run(&s, LONG_NS);
-	assert_true(dup2(kept, STDERR_FILENO) >= 0);
-	assert_int_equal(s.hung, 0);
-	run(&s, EVER);
-	assert_int_equal(s.hung, 1);
-	close(kept);
-	close(pipes[0]);
-	close(pipes[1]);
-	end(&s);
-}
-
 /* ------------------------------------------------------------------ a thread of the data plane */
 
 static void say(struct scene *s, pid_t thread, uint32_t turn)
@@ -279,7 +255,6 @@ int main(void)
 		cmocka_unit_test(one_that_beats_does_not),
 		cmocka_unit_test(one_that_is_stopped_does_not),
 		cmocka_unit_test(a_machine_that_stands_still_is_no_reason),
-		cmocka_unit_test(a_log_that_nobody_reads_is_no_reason),
 		cmocka_unit_test(a_thread_that_spins_hangs),
 		cmocka_unit_test(a_thread_that_goes_on_does_not),
 		cmocka_unit_test(a_thread_that_is_not_its_own_is_nobody),

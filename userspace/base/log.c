@@ -2,9 +2,17 @@
 /*
  * log.c: one line, one write(2). No allocation and no stdio: a line goes out even when memory is short,
  * and lines of several threads and processes on one stderr do not mix (pipes up to PIPE_BUF, files always).
+ *
+ * Who writes does not wait for who reads: these are the threads of the data plane. What there is no room for is lost,
+ * counted, and told of before the next line that goes.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,6 +20,7 @@
 
 #define LOG_MESSAGE 4096		 /* longer ones are cut and end in "..." */
 #define LOG_LINE (6 * LOG_MESSAGE + 256) /* worst case: each byte becomes \u00xx */
+#define LOG_PIPE (1 << 20)		 /* bytes, if it may be so large: for a reader that is away for a moment */
 
 static const char *const levels[] = {
 	[LOG_ERROR] = "error",
@@ -24,6 +33,14 @@ static const char *const levels[] = {
 static char program_name[64] = "weft";
 static bool as_json;
 static enum log_level most = LOG_INFO;
+static enum {
+	PLAIN,	/* a file, or open in a way of its own that does not wait */
+	SOCKET, /* asked each time not to */
+	LOOK,	/* neither can be had: poll() first, which is not sure where others write too */
+} way;
+
+static atomic_uint lost; /* messages, since that was told last */
+static atomic_bool torn; /* of the last one that went the end is missing */
 
 struct line {
 	char byte[LOG_LINE];
@@ -96,19 +113,94 @@ static void put_time(struct line *l)
 	put_text(l, s);
 }
 
-static void emit(const struct line *l)
+static ssize_t put_out(const char *byte, size_t len)
+{
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	if (way == SOCKET)
+		return send(STDERR_FILENO, byte, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (way == LOOK && poll(&p, 1, 0) == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return write(STDERR_FILENO, byte, len);
+}
+
+/* false: lost, or a part of it, or there is nobody to tell */
+static bool emit(const struct line *l)
 {
 	size_t at = 0;
 
 	while (at < l->len) {
-		ssize_t n = write(STDERR_FILENO, l->byte + at, l->len - at);
+		ssize_t n = put_out(l->byte + at, l->len - at);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return; /* nobody to tell */
+			return false;
 		at += (size_t)n;
+		if (at < l->len || atomic_load(&torn))
+			atomic_store(&torn, at < l->len);
 	}
+	return true;
+}
+
+static void compose(struct line *l, enum log_level level, const char *message)
+{
+	l->len = 0;
+	if (atomic_load(&torn))
+		put_text(l, "\n");
+	if (as_json)
+		put_text(l, "{\"time\":\"");
+	put_time(l);
+	put_text(l, as_json ? "\",\"level\":\"" : " ");
+	put_text(l, levels[level]);
+	put_text(l, as_json ? "\",\"program\":\"" : " ");
+	put_escaped(l, program_name);
+	put_text(l, as_json ? "\",\"message\":\"" : ": ");
+	put_escaped(l, message);
+	put_text(l, as_json ? "\"}\n" : "\n");
+}
+
+/* false: there is no room for that either */
+static bool tell_lost(struct line *l)
+{
+	unsigned count = atomic_load(&lost) ? atomic_exchange(&lost, 0) : 0;
+	char message[64];
+
+	if (!count)
+		return true;
+	(void)snprintf(message, sizeof(message), "%u message%s lost: nobody read the log", count, text_plural(count));
+	compose(l, LOG_WARNING, message);
+	if (emit(l))
+		return true;
+	atomic_fetch_add(&lost, count);
+	return false;
+}
+
+/*
+ * O_NONBLOCK is of an open file, and this one is shared with whoever gave it to us: a pipe or a terminal is opened once
+ * more. The worker has it from us.
+ */
+static void wait_never(void)
+{
+	int flags = fcntl(STDERR_FILENO, F_GETFL), fd;
+	struct stat st;
+
+	way = PLAIN;
+	if (flags < 0 || fstat(STDERR_FILENO, &st))
+		return;
+	if (S_ISSOCK(st.st_mode))
+		way = SOCKET;
+	if (flags & O_NONBLOCK || !(S_ISFIFO(st.st_mode) || isatty(STDERR_FILENO)))
+		return;
+	fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0 || dup2(fd, STDERR_FILENO) < 0)
+		way = LOOK;
+	if (fd >= 0)
+		close(fd);
+	if (S_ISFIFO(st.st_mode) && fcntl(STDERR_FILENO, F_GETPIPE_SZ) < LOG_PIPE)
+		(void)fcntl(STDERR_FILENO, F_SETPIPE_SZ, LOG_PIPE);
 }
 
 void log_open(const char *program, bool json, enum log_level max)
@@ -116,6 +208,7 @@ void log_open(const char *program, bool json, enum log_level max)
 	text_copy(program_name, sizeof(program_name), program);
 	as_json = json;
 	most = max;
+	wait_never();
 }
 
 bool log_wants(enum log_level level)
@@ -140,17 +233,13 @@ void log_line(enum log_level level, const char *fmt, ...)
 		text_copy(message, sizeof(message), fmt);
 	if (n >= (int)sizeof(message))
 		text_copy(message + sizeof(message) - 4, 4, "...");
-	l.len = 0;
-	if (as_json)
-		put_text(&l, "{\"time\":\"");
-	put_time(&l);
-	put_text(&l, as_json ? "\",\"level\":\"" : " ");
-	put_text(&l, levels[level]);
-	put_text(&l, as_json ? "\",\"program\":\"" : " ");
-	put_escaped(&l, program_name);
-	put_text(&l, as_json ? "\",\"message\":\"" : ": ");
-	put_escaped(&l, message);
-	put_text(&l, as_json ? "\"}\n" : "\n");
-	emit(&l);
+	if (tell_lost(&l)) {
+		compose(&l, level, message);
+		if (emit(&l)) {
+			errno = saved;
+			return;
+		}
+	}
+	atomic_fetch_add(&lost, 1);
 	errno = saved;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base.h"
@@ -29,8 +30,10 @@ struct arena_chunk {
 static _Noreturn void out_of_memory(void)
 {
 	static const char text[] = "weft: out of memory\n";
-	ssize_t n = write(STDERR_FILENO, text, sizeof(text) - 1);
+	ssize_t n = send(STDERR_FILENO, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL); /* as log.c: who reads? */
 
+	if (n < 0 && errno == ENOTSOCK)
+		n = write(STDERR_FILENO, text, sizeof(text) - 1);
 	(void)n;
 	abort();
 }
