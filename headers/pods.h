@@ -36,7 +36,7 @@ struct pod {
 	unsigned addrs;
 	int *listener; /* of each thread WIRE_LISTENERS, those of thread 0 first; NULL: none */
 	unsigned listeners; /* how many */
-	bool served; /* this worker has them */
+	unsigned served; /* of how many threads this worker has them */
 	bool routed; /* the way back of what the worker delivers is there (proc/routes.c), or was refused */
 	uint64_t sockets_ns; /* how far its share of sockets is used: inside.c */
 	int diag; /* sock_diag in the netns, opened at first use; -1 */

@@ -36,12 +36,13 @@ enum wire_type {
 	WIRE_DONE, /* number: 0 or -errno; text: what was wrong and what to do */
 	/* supervisor -> worker */
 	WIRE_START,	/* wire_start; fds: see enum wire_fd */
-	WIRE_ENROL,	/* wire_pod with pod and netns set; answered by WIRE_ENROLLED */
+	WIRE_ENROL,	/* wire_pod with pod and netns set, behind its WIRE_POD_FDS; answered by WIRE_ENROLLED */
 	WIRE_RELEASE,	/* wire_pod: the pod is gone; answered by WIRE_RELEASED */
 	/*
 	 * wire_pod.netns, .pod; fds: the pod's listeners 15001, 15006, 15008 of thread `number`, then those of the next
 	 * thread, and so on: all of one port are one SO_REUSEPORT group. Several messages where WIRE_FDS are too few;
-	 * the one of thread 0 replaces all that the worker had of this pod.
+	 * the one of thread 0 replaces all that the worker had of this pod. Before WIRE_ENROL, which is refused with
+	 * -EMFILE if the worker had no room for them.
 	 */
 	WIRE_POD_FDS,
 	WIRE_SETTINGS,	/* number: 1 splice on, 0 off: so that status can tell */

@@ -145,6 +145,10 @@ int worker_proxy_open(struct worker_proxy **ret, const struct worker_proxy_plan 
 struct proxy *worker_proxy(struct worker_proxy *p);
 /* The first world is in the kernel and in the view: tells the kernel, now and 4 times a second, that we are there. */
 void worker_proxy_serve(struct worker_proxy *p);
+/* WIRE_POD_FDS has come (the fds are taken); number -EMFILE: without them. */
+void worker_proxy_listen(struct worker_proxy *p, const struct wire *m, const int *fds, unsigned nfds);
+/* The listeners of that pod did not come, and `why` (256 bytes, or NULL) says so: that is forgotten from here on. */
+bool worker_proxy_deaf(struct worker_proxy *p, uint64_t netns, char *why);
 /* WIRE_SOCKETS has come (the fds are taken). */
 void worker_proxy_sockets(struct worker_proxy *p, const struct wire *m, const int *fds, unsigned nfds);
 void worker_proxy_back(struct worker_proxy *p); /* another supervisor: asks it what the last one did not answer */

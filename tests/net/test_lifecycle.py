@@ -16,8 +16,8 @@ import sys
 import time
 
 from labrun import wait_for
-from own_daemon import (INSTANCE, LISTENERS, ROOT, THREADS, WEFTD, Netns, alone, as_nobody, bpf_of,  # noqa: F401
-                        bpftool, daemon, ended, left, link, one_sentence, pin, run)
+from own_daemon import (INSTANCE, LISTENERS, ROOT, THREADS, WEFTD, Netns, alone,  # noqa: F401
+                        as_nobody, bpf_of, bpftool, daemon, ended, left, link, one_sentence, pin, run)
 
 
 def test_starts_pins_and_says_ready(daemon):
@@ -185,6 +185,26 @@ def test_worker_without_a_descriptor_left(daemon):
     finally:
         assert open_files(worker, was) == 3
     daemon.ctl("status", "--wait", "20s")
+    assert daemon.worker() == worker and daemon.status()["worker"]["restarts"] == 0
+
+
+def test_pod_for_whose_listeners_the_worker_has_no_descriptor(daemon):
+    """It is refused, by name of the reason; the worker goes on with all that it carries, and the pod may come later."""
+    Netns("a")
+    b = Netns("b")
+    daemon.start()
+    daemon.add("a", "--ip", "10.250.0.1")
+    daemon.ctl("status", "--wait", "20s")
+    worker = daemon.worker()
+    was = open_files(worker, 3)
+    try:
+        assert "files" in daemon.add("b", "--ip", "10.250.0.2", code=1).stderr
+        assert not b.listening()
+    finally:
+        assert open_files(worker, was) == 3
+    daemon.ctl("status", "--wait", "20s")
+    daemon.add("b", "--ip", "10.250.0.2")
+    assert b.listening() == LISTENERS
     assert daemon.worker() == worker and daemon.status()["worker"]["restarts"] == 0
 
 

@@ -52,8 +52,6 @@ struct channel {
 	bool answer_lent; /* the fds are of c->edges */
 	bool start_due, splice_due;
 	bool named_due;		 /* WIRE_NAMED goes when the first round of pods is out */
-	uint64_t listeners_due;	 /* netns of the pod whose ENROL went */
-	unsigned listeners_sent; /* of how many threads */
 
 	bool ready, answered, read_again;
 	bool asked_to_end; /* by us: it is started again at once, and nothing is wrong */
@@ -122,28 +120,19 @@ static int send_pod(struct channel *c, struct pod *pod)
 		log_error("pod %s/%s: its file cannot be read: %s", pod->namespace, pod->name, strerror(-err));
 	else
 		err = wire_send(c->worker.sock, m, NULL, 0);
-	if (!err) {
-		if (pod->state == POD_NEW && !pod->served) {
-			c->listeners_due = pod->netns;
-			c->listeners_sent = 0;
-		}
+	if (!err)
 		pods_sent(pod, m->seq);
-	}
 	free(m);
 	return err;
 }
 
-static int send_listeners(struct channel *c)
+/* Of as many threads as a message has room for. */
+static int send_listeners(struct channel *c, struct pod *pod)
 {
-	struct pod *pod = pods_by_netns(c->plan.pods, c->listeners_due, false);
-	unsigned from = c->listeners_sent, count = c->plan.start->threads - from;
+	unsigned from = pod->served, count = c->plan.start->threads - from;
 	struct wire *m;
 	int err;
 
-	if (!pod) { /* it left meanwhile */
-		c->listeners_due = 0;
-		return 0;
-	}
 	if (count > WIRE_FDS / WIRE_LISTENERS)
 		count = WIRE_FDS / WIRE_LISTENERS;
 	m = wire_new(WIRE_POD_FDS);
@@ -153,14 +142,9 @@ static int send_listeners(struct channel *c)
 	m->pod.pod = pod->number;
 	err = wire_send(c->worker.sock, m, pod->listener + from * WIRE_LISTENERS, count * WIRE_LISTENERS);
 	free(m);
-	if (err)
-		return err;
-	c->listeners_sent = from + count;
-	if (c->listeners_sent == c->plan.start->threads) {
-		pod->served = true;
-		c->listeners_due = 0;
-	}
-	return 0;
+	if (!err)
+		pod->served = from + count;
+	return err;
 }
 
 static void drop_answer(struct channel *c)
@@ -224,15 +208,16 @@ static int send_one(struct channel *c)
 		err = send_answer(c);
 	} else if (c->splice_due) {
 		err = send_splice(c);
-	} else if (c->listeners_due) {
-		err = send_listeners(c);
 	} else {
 		pod = pods_first(c->plan.pods, POD_LEAVING);
 		if (!pod)
 			pod = pods_first(c->plan.pods, POD_NEW);
 		if (!pod && !c->named_due)
 			return 0;
-		err = pod ? send_pod(c, pod) : send_named(c);
+		if (pod && pod->state == POD_NEW && pod->served < c->plan.start->threads)
+			err = send_listeners(c, pod);
+		else
+			err = pod ? send_pod(c, pod) : send_named(c);
 	}
 	return err ? err : 1;
 }
@@ -467,7 +452,6 @@ static void forget_worker(struct channel *c)
 	close(c->worker.sock);
 	close(c->worker.pidfd);
 	drop_answer(c);
-	c->listeners_due = 0;
 	c->splice_due = false;
 	c->running = false;
 	c->answered = false;

@@ -464,8 +464,10 @@ void pods_refused(struct pod *pod)
 	struct pods *p = pod->pods;
 	struct wire_pod *was;
 
-	if (!pod->update) /* the worker takes back what it had accepted: keep it, try again with the next worker */
+	if (!pod->update) { /* the worker takes back what it had accepted: keep it, try again with the next worker */
+		pod->served = 0; /* for whoever changes it meanwhile: it may have been for want of these */
 		return;
+	}
 	if (!pod->kept) {
 		begin_leave(pod);
 		return;
@@ -495,7 +497,7 @@ void pods_unsent(struct pods *p)
 	list_each(at, &p->all) {
 		struct pod *pod = container_of(at, struct pod, link);
 
-		pod->served = false;
+		pod->served = 0;
 		if (pod->state != POD_LEAVING)
 			set_state(pod, leaving(pod) ? POD_LEAVING : POD_NEW);
 	}
@@ -511,7 +513,7 @@ static void adopt_one(struct pods *p, const struct wire_pod *info)
 
 	pod->kept = true;
 	pod->listener = takeover_listeners(p->plan.takeover, pod->netns, p->plan.threads);
-	pod->served = pod->listener;
+	pod->served = pod->listener ? p->plan.threads : 0;
 	pod->listeners = pod->listener ? p->plan.threads * WIRE_LISTENERS : 0;
 	if (netns >= 0)
 		err = move_in(pod, netns, why);

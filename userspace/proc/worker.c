@@ -491,7 +491,7 @@ static void remember(struct worker *w, const struct wire *m, bool release)
 static void got_enrol(struct worker *w, const struct wire *m)
 {
 	char why[256] = "";
-	int err = world_enrol(w->report.world, &m->pod, why);
+	int err = worker_proxy_deaf(w->proxy, m->pod.netns, why) ? -EMFILE : world_enrol(w->report.world, &m->pod, why);
 
 	if (err)
 		worker_link_send(w->link, WIRE_ENROLLED, m->seq, err, m->pod.netns, why);
@@ -527,10 +527,11 @@ static void got(void *ctx, const struct wire *m, int *fds, unsigned nfds)
 	} else if (m->type == WIRE_ENROL) {
 		got_enrol(w, m);
 	} else if (m->type == WIRE_RELEASE) {
+		(void)worker_proxy_deaf(w->proxy, m->pod.netns, NULL);
 		world_release(w->report.world, m->pod.netns);
 		remember(w, m, true);
 	} else if (m->type == WIRE_POD_FDS) {
-		proxy_listen(worker_proxy(w->proxy), m->pod.netns, (unsigned)m->number, fds, nfds);
+		worker_proxy_listen(w->proxy, m, fds, nfds);
 		nfds = 0;
 	} else if (m->type == WIRE_SOCKETS) {
 		worker_proxy_sockets(w->proxy, m, fds, nfds);

@@ -263,15 +263,16 @@ void worker_link_destroy(struct link *l, const struct wire_destroy *item, unsign
 /* ------------------------------------------------------------------ receiving */
 
 /*
- * A message whose fds are lost, because clients have all that we may open. Who asked hears it as a failure; what cannot
- * be asked for again is the end, as ever.
+ * A message whose fds are lost, because clients have all that we may open. Who asked hears it as a failure, a pod
+ * without listeners is refused; what cannot be asked for again is the end, as ever.
  */
 static bool bear(struct wire *m)
 {
-	if (m->type != WIRE_SOCKETS && m->type != WIRE_FILE && m->type != WIRE_CERTS && m->type != WIRE_EDGE_OPEN)
+	if (m->type != WIRE_SOCKETS && m->type != WIRE_FILE && m->type != WIRE_CERTS && m->type != WIRE_EDGE_OPEN &&
+	    m->type != WIRE_POD_FDS)
 		return false;
 	log_debug("\"%s\" of weftd: no room for its descriptors", wire_type_name(m->type));
-	if (!m->number)
+	if (!m->number || m->type == WIRE_POD_FDS)
 		m->number = -EMFILE;
 	return true;
 }

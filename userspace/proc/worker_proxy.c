@@ -21,6 +21,7 @@ struct worker_proxy {
 	struct worker_proxy_plan plan;
 	struct proxy *proxy;
 	struct list orders; /* struct socket_order, asked of the supervisor */
+	struct list deaf;   /* struct deaf */
 	uint32_t seq;
 	volatile uint64_t *beat;
 	struct loop_timer beats;
@@ -30,6 +31,72 @@ struct worker_proxy {
 	uint64_t counted[ABI_REASON_MAX]; /* of proxy_reasons: in the kernel's map already */
 	bool full;			  /* the map of reasons cannot be written: said */
 };
+
+struct deaf { /* a pod whose listeners did not come, until its ENROL or RELEASE does */
+	uint64_t netns;
+	struct list link;
+};
+
+/* ------------------------------------------------------------------ listeners */
+
+static struct deaf *deaf_find(const struct worker_proxy *p, uint64_t netns)
+{
+	list_each(l, &p->deaf) {
+		struct deaf *d = container_of(l, struct deaf, link);
+
+		if (d->netns == netns)
+			return d;
+	}
+	return NULL;
+}
+
+bool worker_proxy_deaf(struct worker_proxy *p, uint64_t netns, char *why)
+{
+	struct deaf *d = deaf_find(p, netns);
+
+	if (!d)
+		return false;
+	if (why)
+		text_copy(why, 256,
+			  "the worker has as many files open as it may, and no room for the pod's listeners: try "
+			  "again when connections have ended, or raise LimitNOFILE of weftd");
+	list_del(&d->link);
+	free(d);
+	return true;
+}
+
+static void left(void *ctx, uint64_t netns)
+{
+}
+
+/* With those of other threads the pod would be half there. */
+static void turn_deaf(struct worker_proxy *p, uint64_t netns)
+{
+	struct deaf *d = deaf_find(p, netns);
+
+	if (!d) {
+		d = mem_alloc(sizeof(*d));
+		d->netns = netns;
+		list_add(&p->deaf, &d->link);
+	}
+	proxy_leave(p->proxy, netns, left, NULL);
+}
+
+void worker_proxy_listen(struct worker_proxy *p, const struct wire *m, const int *fds, unsigned nfds)
+{
+	uint64_t netns = m->pod.netns;
+
+	if (!m->number) /* of the first thread: all are sent anew */
+		(void)worker_proxy_deaf(p, netns, NULL);
+	if (m->number < 0) {
+		turn_deaf(p, netns);
+	} else if (!deaf_find(p, netns)) {
+		proxy_listen(p->proxy, netns, (unsigned)m->number, fds, nfds);
+		return;
+	}
+	while (nfds)
+		close(fds[--nfds]);
+}
 
 /* ------------------------------------------------------------------ sockets */
 
@@ -164,6 +231,7 @@ int worker_proxy_open(struct worker_proxy **ret, const struct worker_proxy_plan 
 	p->plan = *plan;
 	p->beats.due = beats_due;
 	list_init(&p->orders);
+	list_init(&p->deaf);
 	p->beat = mmap(NULL, sizeof(*p->beat), PROT_READ | PROT_WRITE, MAP_SHARED, plan->fd[WIRE_FD_BEAT], 0);
 	err = p->beat == MAP_FAILED ? -errno : proxy_open(&p->proxy, &proxy);
 	if (err) {
