@@ -82,7 +82,8 @@ int pods_add(struct pods *p, const struct wire_pod *asked, int netns, struct pod
 int pods_del(struct pods *p, const char *namespace, const char *name, struct pod **ret, char why[PODS_WHY]) must_check;
 
 /* What the channel to the worker does with them */
-struct pod *pods_first(const struct pods *p, enum pod_state state); /* oldest, or NULL */
+/* The oldest, or NULL. A new one waits until another that had its netns has left the worker. */
+struct pod *pods_first(const struct pods *p, enum pod_state state);
 struct pod *pods_by_netns(const struct pods *p, uint64_t netns, bool leaving);
 unsigned pods_count(const struct pods *p); /* not leaving */
 unsigned pods_waiting(const struct pods *p); /* not leaving, not enrolled */

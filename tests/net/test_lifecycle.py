@@ -16,7 +16,7 @@ import sys
 import time
 
 from labrun import wait_for
-from own_daemon import (INSTANCE, LISTENERS, ROOT, THREADS, WEFTD, Netns, alone,  # noqa: F401
+from own_daemon import (INSTANCE, LISTENERS, ROOT, THREADS, WEFTCTL, WEFTD, Netns, alone,  # noqa: F401
                         as_nobody, bpf_of, bpftool, daemon, ended, left, link, one_sentence, pin, run)
 
 
@@ -206,6 +206,27 @@ def test_pod_for_whose_listeners_the_worker_has_no_descriptor(daemon):
     daemon.add("b", "--ip", "10.250.0.2")
     assert b.listening() == LISTENERS
     assert daemon.worker() == worker and daemon.status()["worker"]["restarts"] == 0
+
+
+def test_pod_in_the_netns_of_one_that_leaves(daemon):
+    """Of a worker that is told of both at once, the one that stays has its listeners."""
+    a = Netns("a")
+    daemon.start()
+    daemon.add("a", "--ip", "10.250.0.1")
+    ctl = (WEFTCTL, "--instance", INSTANCE, "pod")
+    for last in [False] * 7 + [True]:  # then there is none for a moment
+        worker = daemon.worker()
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda w=worker, n=last: ended(w) if n else daemon.worker() != w, 20)
+    going = subprocess.Popen([*ctl, "del", "default/a"], stdout=subprocess.DEVNULL)
+    wait_for(lambda: not a.listening(), 10)
+    coming = subprocess.Popen([*ctl, "add", "default/b", "--netns", f"/run/netns/{a.name}", "--ip", "10.250.0.2"],
+                              stdout=subprocess.DEVNULL)
+    assert (going.wait(20), coming.wait(20)) == (0, 0)
+    daemon.ctl("status", "--wait", "20s")
+    own = {f"socket:[{n}]" for n in re.findall(r"ino:(\d+)", a.enter("ss", "-Hltne").stdout)}
+    has = {os.readlink(fd) for fd in pathlib.Path(f"/proc/{daemon.worker()}/fd").iterdir()}
+    assert len(own) == len(LISTENERS) and own <= has
 
 
 def test_notifies_systemd(daemon, tmp_path):

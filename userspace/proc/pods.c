@@ -369,12 +369,15 @@ int pods_del(struct pods *p, const char *namespace, const char *name, struct pod
 
 struct pod *pods_first(const struct pods *p, enum pod_state state)
 {
+	bool leave = p->count[POD_LEAVING] || p->count[POD_LEFT];
+
 	if (!p->count[state])
 		return NULL;
 	list_each(at, &p->all) {
 		struct pod *pod = container_of(at, struct pod, link);
 
-		if (pod->state == state)
+		/* Told of both at once, the worker would let go of the listeners of both. */
+		if (pod->state == state && !(state == POD_NEW && leave && pods_by_netns(p, pod->netns, true)))
 			return pod;
 	}
 	return NULL;
