@@ -3,10 +3,10 @@
  * pulse.h: does the worker still go on? (proc/pulse.c)
  *
  * Its control thread writes the time into map `beat` four times a second, from when the first world is in the kernel,
- * and tells which thread of the data plane is in one turn of its loop for long (WIRE_STUCK). One that does not go on
- * hangs when it has done so for 30 s. What counts is
+ * and tells which thread of the data plane is in one turn of its loop for long (WIRE_STUCK). Until then it says that it
+ * goes on itself, by the same message. One that does not go on hangs when it has done so for 30 s. What counts is
  *	asleep			the time: it waits for something that does not come
- *	running, or wants to	the CPU that it used: a busy machine is no reason
+ *	running, or wants to	the CPU that it used: a busy machine is no reason; before the first world a tenth of it
  *	in the disk's hands	the same
  *	stopped, or debugged	nothing: it begins anew
  * and nothing while we came late ourselves: the machine stood still.
@@ -25,7 +25,7 @@ struct pulse_plan {
 };
 int pulse_open(struct pulse **ret, const struct pulse_plan *plan) must_check; /* 0 or -errno */
 void pulse_close(struct pulse *p);
-void pulse_start(struct pulse *p, pid_t worker); /* is watched from its next beat on */
+void pulse_start(struct pulse *p, pid_t worker);
 void pulse_stop(struct pulse *p);
 void pulse_stuck(struct pulse *p, pid_t thread, uint32_t turn); /* as WIRE_STUCK says */
 

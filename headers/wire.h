@@ -85,7 +85,8 @@ enum wire_type {
 	WIRE_EDGE_CLOSE, /* wire_edge: no more */
 	WIRE_STALE, /* wire_stale: records of `conns` that no socket backs, for the supervisor alone may write it */
 	WIRE_SWEPT, /* the answer; number: how many of them are gone */
-	WIRE_STUCK, /* number: id of a thread; seq: the turn of its loop, which it has been in for seconds: pulse.h */
+	/* number: id of a thread; seq: the turn of its loop, which it has been in for seconds. 0: none, see pulse.h */
+	WIRE_STUCK,
 	WIRE_TYPE_MAX
 };
 

@@ -140,7 +140,7 @@ struct worker_proxy_plan {
 	unsigned threads;
 };
 struct worker_proxy;
-/* Starts the threads. 0 or -errno */
+/* Starts the threads, and tells the supervisor that it goes on until worker_proxy_serve(). 0 or -errno */
 int worker_proxy_open(struct worker_proxy **ret, const struct worker_proxy_plan *plan) must_check;
 struct proxy *worker_proxy(struct worker_proxy *p);
 /* The first world is in the kernel and in the view: tells the kernel, now and 4 times a second, that we are there. */

@@ -122,16 +122,57 @@ static void one_that_spins_hangs(void **state)
 	end(&s);
 }
 
-/* Of the worker before, or of the kernel's programs. */
-static void what_is_not_its_beat_begins_nothing(void **state)
+/* One that waits, and never comes so far as to beat. */
+static void one_that_never_beats_hangs(void **state)
 {
 	struct scene s;
 
 	begin(&s, SLEEPS);
-	run(&s, LONG_NS);
-	*s.beat = 2000 | ABI_BEAT_LATE;
+	*s.beat = 2000 | ABI_BEAT_LATE; /* of the kernel's programs */
+	run(&s, EVER);
+	assert_int_equal(s.hung, 1);
+	assert_non_null(strstr(s.what, "its control thread"));
+	end(&s);
+}
+
+static void said_due(struct loop_timer *t)
+{
+	struct scene *s = container_of(t, struct scene, beats);
+
+	pulse_stuck(s->pulse, 0, 0);
+	loop_arm(s->loop, &s->beats, LOOK_NS / 2);
+}
+
+/* Nor does it hang while it says that it goes on; once it has beaten, that counts alone. */
+static void one_that_says_that_it_goes_on_does_not(void **state)
+{
+	struct scene s;
+
+	begin(&s, SLEEPS);
+	s.beats.due = said_due;
+	said_due(&s.beats);
+	run(&s, 2 * LONG_NS);
+	assert_int_equal(s.hung, 0);
+	*s.beat = 2000;
+	run(&s, EVER);
+	assert_int_equal(s.hung, 1);
+	loop_disarm(s.loop, &s.beats);
+	end(&s);
+}
+
+/* Reading 10 000 services on a slow machine is no reason, for ten times as long. */
+static void one_that_works_before_its_first_beat_has_time(void **state)
+{
+	uint64_t most = pulse_most_ns;
+	struct scene s;
+
+	begin(&s, SPINS);
+	pulse_most_ns = LONG_NS / 8;
 	run(&s, LONG_NS);
 	assert_int_equal(s.hung, 0);
+	run(&s, EVER);
+	assert_int_equal(s.hung, 1);
+	pulse_most_ns = most;
 	end(&s);
 }
 
@@ -251,7 +292,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_that_waits_for_what_does_not_come_hangs),
 		cmocka_unit_test(one_that_spins_hangs),
-		cmocka_unit_test(what_is_not_its_beat_begins_nothing),
+		cmocka_unit_test(one_that_never_beats_hangs),
+		cmocka_unit_test(one_that_says_that_it_goes_on_does_not),
+		cmocka_unit_test(one_that_works_before_its_first_beat_has_time),
 		cmocka_unit_test(one_that_beats_does_not),
 		cmocka_unit_test(one_that_is_stopped_does_not),
 		cmocka_unit_test(a_machine_that_stands_still_is_no_reason),

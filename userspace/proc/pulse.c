@@ -13,6 +13,7 @@
 #include "spawn.h"
 
 #define SAID_NS 5000000000ull /* WIRE_STUCK comes every 2 s while it is so */
+#define FIRST 10	      /* times the CPU: what it reads before its first beat may be large */
 
 uint64_t pulse_look_ns = 2000000000ull;
 uint64_t pulse_most_ns = 30000000000ull;
@@ -32,6 +33,7 @@ struct pulse {
 	uint64_t looked_ns;
 	uint64_t last; /* beat of the worker; 0: none yet of this one */
 	uint64_t before; /* of the one before it */
+	bool said_goes;	 /* since the last look */
 	struct still control, stuck;
 	uint32_t turn; /* of `stuck` */
 	uint64_t said_ns;
@@ -55,8 +57,8 @@ static int thread_state(pid_t worker, pid_t thread, char *ret_state, uint64_t *r
 	return 0;
 }
 
-/* Another look, so much later, at one that has not gone on in between. true: it hangs */
-static bool look_at(const struct pulse *p, struct still *s, uint64_t elapsed_ns)
+/* Another look, so much later, at one that has not gone on in between. true: it hangs. Of its CPU one share counts. */
+static bool look_at(const struct pulse *p, struct still *s, uint64_t elapsed_ns, unsigned share)
 {
 	uint64_t cpu_ns, used;
 	char state;
@@ -69,7 +71,7 @@ static bool look_at(const struct pulse *p, struct still *s, uint64_t elapsed_ns)
 	if (state == 'T' || state == 't')
 		s->hung_ns = 0;
 	else
-		s->hung_ns += state == 'S' ? elapsed_ns : used;
+		s->hung_ns += state == 'S' ? elapsed_ns : used / share;
 	return s->hung_ns >= pulse_most_ns;
 }
 
@@ -98,9 +100,10 @@ static void look_due(struct loop_timer *t)
 {
 	struct pulse *p = container_of(t, struct pulse, look);
 	uint64_t now = clock_ns(), elapsed = now - p->looked_ns;
-	bool late = elapsed > 2 * pulse_look_ns, beaten = has_beaten(p);
+	bool late = elapsed > 2 * pulse_look_ns, beaten = has_beaten(p) || (!p->last && p->said_goes);
 
 	p->looked_ns = now;
+	p->said_goes = false;
 	loop_arm(p->plan.loop, &p->look, pulse_look_ns);
 	if (now - p->said_ns > SAID_NS)
 		p->stuck.thread = 0;
@@ -108,9 +111,9 @@ static void look_due(struct loop_timer *t)
 		p->control = (struct still){.thread = p->worker};
 	if (late)
 		p->control.seen = p->stuck.seen = false;
-	else if (!beaten && p->last && look_at(p, &p->control, elapsed))
+	else if (!beaten && look_at(p, &p->control, elapsed, p->last ? 1 : FIRST))
 		hangs(p, &p->control, "its control thread");
-	else if (p->stuck.thread && look_at(p, &p->stuck, elapsed))
+	else if (p->stuck.thread && look_at(p, &p->stuck, elapsed, 1))
 		hangs(p, &p->stuck, "its thread");
 }
 
@@ -119,7 +122,9 @@ void pulse_start(struct pulse *p, pid_t worker)
 	p->worker = worker;
 	p->before = *p->beat;
 	p->last = 0;
-	p->control = p->stuck = (struct still){0};
+	p->control = (struct still){.thread = worker};
+	p->stuck = (struct still){0};
+	p->said_goes = false;
 	p->looked_ns = clock_ns();
 	loop_arm(p->plan.loop, &p->look, pulse_look_ns);
 }
@@ -131,6 +136,7 @@ void pulse_stop(struct pulse *p)
 
 void pulse_stuck(struct pulse *p, pid_t thread, uint32_t turn)
 {
+	p->said_goes |= !thread;
 	if (thread <= 0)
 		return;
 	p->said_ns = clock_ns();

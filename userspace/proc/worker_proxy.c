@@ -25,6 +25,7 @@ struct worker_proxy {
 	uint32_t seq;
 	volatile uint64_t *beat;
 	struct loop_timer beats;
+	bool serves; /* else the supervisor is told that we go on, not the kernel */
 	unsigned beaten;
 	unsigned turn[THREAD_MAX]; /* at the last look */
 	unsigned stuck;		   /* index of who was told of then, or THREAD_MAX */
@@ -199,17 +200,22 @@ static void beats_due(struct loop_timer *t)
 {
 	struct worker_proxy *p = container_of(t, struct worker_proxy, beats);
 
-	*p->beat = clock_ns() & ~ABI_BEAT_LATE;
-	count_reasons(p);
-	if (++p->beaten % BEATS_A_LOOK == 0)
-		look_at_threads(p);
 	loop_arm(p->plan.loop, t, BEAT_NS);
+	p->beaten++;
+	if (p->serves) {
+		*p->beat = clock_ns() & ~ABI_BEAT_LATE;
+		count_reasons(p);
+	}
+	if (p->beaten % BEATS_A_LOOK == 0 && p->serves)
+		look_at_threads(p);
+	else if (p->beaten % BEATS_A_LOOK == 0)
+		worker_link_send(p->plan.link, WIRE_STUCK, 0, 0, 0, NULL);
 }
 
 void worker_proxy_serve(struct worker_proxy *p)
 {
-	if (!p->beats.armed)
-		beats_due(&p->beats);
+	p->serves = true;
+	beats_due(&p->beats);
 }
 
 /* ------------------------------------------------------------------ life */
@@ -238,6 +244,7 @@ int worker_proxy_open(struct worker_proxy **ret, const struct worker_proxy_plan 
 		free(p);
 		return err;
 	}
+	loop_arm(plan->loop, &p->beats, BEAT_NS);
 	*ret = p;
 	return 0;
 }
