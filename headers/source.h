@@ -80,7 +80,8 @@ struct manifests_config {
 	struct store *store; /* outlives the source */
 	/*
 	 * Opens a file of the folder read-only and non-blocking where the process itself may not. Returns the fd,
-	 * -errno, or -EINPROGRESS: manifests_opened() will be called later. NULL: openat(folder).
+	 * -errno, or -EINPROGRESS: manifests_opened() will be called later. NULL: openat(folder). -ENOLINK: it is
+	 * a link that leads nowhere, of a folder in which the process cannot see that itself.
 	 */
 	int (*open)(void *ctx, const char *name);
 	void *ctx;

@@ -308,11 +308,13 @@ def test_manifests_that_only_root_may_read(daemon, tmp_path):
     outside.write_text(SERVICE.replace("web", "outside"))
     outside.chmod(0o600)
     (folder / "link.yaml").symlink_to(outside)  # weftd opens nothing beyond the folder on the worker's behalf
+    (folder / "nowhere.yaml").symlink_to("gone")
     daemon.start("--manifests", str(folder), ready=False)
     wait_for(lambda: os.path.exists(f"/run/weft/{INSTANCE}/weftd.sock"), 20)
     wait_for(lambda: "default/web" in daemon.ctl("services", code=None).stdout, 20)
     assert "outside" not in daemon.ctl("services").stdout
-    assert "link.yaml" in json.dumps(daemon.status())
+    wrong = json.dumps(daemon.status())
+    assert "link.yaml" in wrong and "nowhere.yaml" in wrong and "leads nowhere" in wrong
 
 
 # ------------------------------------------------------------------ uninstall

@@ -157,12 +157,41 @@ static void link_that_dangles_elsewhere(void **state)
 	end(&f);
 }
 
+/* In a folder that we may not enter only weftd sees that it is a link. */
+static void link_that_only_weftd_sees(void **state)
+{
+	struct opener o = {.answer = -EINPROGRESS};
+	struct folder f;
+	int events[2];
+
+	begin_asking(&f, &o, events);
+	put(&f, "a.yaml", NS("a"));
+	assert_int_equal(source_load(f.source), 0);
+	assert_int_equal(answered(&f, "a.yaml"), 1);
+	assert_int_equal(unlinkat(f.fd, "a.yaml", 0), 0);
+	event(events[1], IN_CLOSE_WRITE, "a.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOLINK), 0);
+	assert_int_equal(o.count, 3); /* once more, as a link that we see ourselves */
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOLINK), 1);
+	expect_problems(&f, "a.yaml:0  |  | is a link that leads nowhere\n");
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	event(events[1], IN_DELETE, "a.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT), 1);
+	expect_problems(&f, "");
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 0);
+	close(events[1]);
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(opened_elsewhere),
 		cmocka_unit_test(answers_that_do_not_come),
 		cmocka_unit_test(link_that_dangles_elsewhere),
+		cmocka_unit_test(link_that_only_weftd_sees),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -252,11 +252,12 @@ static void read_file(struct manifests *m, struct file *f, int fd)
 }
 
 /* What is no link and could not be opened is gone, or came after it was looked for: then an event comes too. */
-static bool dangles(const struct manifests *m, const char *name)
+static bool dangles(const struct manifests *m, const char *name, int error)
 {
 	struct stat st;
 
-	return !fstatat(m->config.folder, name, &st, AT_SYMLINK_NOFOLLOW) && S_ISLNK(st.st_mode);
+	return error == -ENOLINK || (error == -ENOENT && !fstatat(m->config.folder, name, &st, AT_SYMLINK_NOFOLLOW) &&
+				     S_ISLNK(st.st_mode));
 }
 
 /* `fd` is taken, or -errno. May free the file. */
@@ -264,7 +265,7 @@ static void look(struct manifests *m, struct file *f, int fd)
 {
 	bool dangled = f->dangles;
 
-	f->dangles = fd == -ENOENT && dangles(m, f->name);
+	f->dangles = dangles(m, f->name, fd);
 	if (fd == -ENOENT && !f->dangles) {
 		m->missed = m->missed || !f->explained;
 		file_free(m, f);
@@ -280,7 +281,7 @@ static void look(struct manifests *m, struct file *f, int fd)
 	if (fd >= 0) {
 		read_file(m, f, fd);
 		close(fd);
-	} else if (fd == -ENOENT) {
+	} else if (f->dangles) {
 		set_problem(m, &f->problem, f->name, "is a link that leads nowhere");
 	} else if (fd == -ENXIO) { /* a socket */
 		set_problem(m, &f->problem, f->name, "is not a regular file");
@@ -678,8 +679,7 @@ static void on_free(struct source *s)
 	free(m);
 }
 
-static const struct source_ops ops = {
-	.load = on_load, .ready = on_ready, .problems = on_problems, .free = on_free};
+static const struct source_ops ops = {.load = on_load, .ready = on_ready, .problems = on_problems, .free = on_free};
 
 struct source *manifests_source(const struct manifests_config *c)
 {

@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -275,9 +276,14 @@ static struct wire *answer(struct channel *c, enum wire_type type, const struct 
 
 static void got_open(struct channel *c, const struct wire *m)
 {
-	int fd = folders_open_below(c->plan.fd[WIRE_FD_MANIFESTS], m->text);
+	int folder = c->plan.fd[WIRE_FD_MANIFESTS], fd = folders_open_below(folder, m->text);
 	struct wire *a = answer(c, WIRE_FILE, m);
+	struct stat st;
 
+	/* Its objects stay in force, while those of a file that is gone do not; who asks may not look himself. */
+	if (fd == -ENOENT && !strchr(m->text, '/') && !fstatat(folder, m->text, &st, AT_SYMLINK_NOFOLLOW) &&
+	    S_ISLNK(st.st_mode))
+		fd = -ENOLINK;
 	a->number = fd < 0 ? fd : 0;
 	text_copy(a->text, sizeof(a->text), m->text);
 	if (fd >= 0)
