@@ -430,8 +430,11 @@ static void screens(void **state)
 	expect_screen(80, 0, "a\nb\nc\nd\n", "a\nb\nc\nd\n");
 	expect_screen(80, 5, "a\nb\nc\nd\n", "a\nb\nc\nd\n");
 	expect_screen(80, 4, "a\nb\nc\nd\n", "a\nb\n2 more lines: make the terminal higher\n");
-	expect_screen(80, 1, "a\nb\nc\n", "3 more lines: make the terminal higher\n");
-	expect_screen(4, 4, "\033[H\033[J\033[1mabcd\033[0m\nb\nc\n", "\033[H\033[J\033[1mabcd\033[0m\nb\nc\n");
+	expect_screen(80, 2, "a\nb\nc\n", "3 more lines: make the terminal higher\n");
+	expect_screen(80, 1, "a\nb\nc\n", "3 more lines: make the terminal higher");
+	expect_screen(80, 1, "a\n", "a");
+	expect_screen(80, 1, "", "");
+	expect_screen(4, 4, "\033[1mabcd\033[0m\nb\nc\n", "\033[1mabcd\033[0m\nb\nc\n");
 	expect_screen(4, 4, "abcd\nefghi\nc\n", "abcd\n2 more lines: make the terminal higher\n");
 	expect_screen(4, 4, "a\nb\nefghijklmnop\n", "a\nb\n1 more line: make the terminal higher\n");
 	expect_screen(80, 24, "", "");

@@ -42,8 +42,15 @@ static unsigned lines_of(const char *at, const char *end)
 	return n;
 }
 
+/* In a terminal of one row a line that ends is gone. */
+static void print(const struct ctl *c, const char *data, size_t len)
+{
+	fwrite(data, 1, len - (c->height == 1 && len && data[len - 1] == '\n'), c->out);
+}
+
 void screen_print(const struct ctl *c, const char *data, size_t len)
 {
+	char more[96];
 	const char *at = data, *end = data + len, *fits = data;
 	unsigned room = c->height > 2 ? c->height - 1 : 1, used = 0, left; /* the cursor stands in the last row */
 
@@ -58,12 +65,13 @@ void screen_print(const struct ctl *c, const char *data, size_t len)
 		at = next;
 	}
 	if (!c->height || at == end) {
-		fwrite(data, 1, len, c->out);
+		print(c, data, len);
 		return;
 	}
 	fwrite(data, 1, (size_t)(fits - data), c->out);
 	if (c->colour)
 		fputs("\033[0m", c->out);
 	left = lines_of(fits, end);
-	fprintf(c->out, "%u more line%s: make the terminal higher\n", left, text_plural(left));
+	(void)snprintf(more, sizeof(more), "%u more line%s: make the terminal higher\n", left, text_plural(left));
+	print(c, more, strlen(more));
 }

@@ -39,12 +39,12 @@ static int screen(struct ctl *c, const struct args *a)
 		abort();
 	terminal(c);
 	clears = c->colour && !c->json;
-	if (clears)
-		fputs("\033[H\033[J", c->out);
 	code = a->command->run(c, a);
 	fclose(c->out);
 	c->out = stdout;
-	if (!clears)
+	if (clears)
+		fputs("\033[H\033[J", c->out);
+	else
 		c->height = 0;
 	screen_print(c, data, len);
 	free(data);
