@@ -185,6 +185,32 @@ static void link_that_only_weftd_sees(void **state)
 	end(&f);
 }
 
+/* Removed, and there again, before the answer of the first look has come. */
+static void gone_and_there_again(void **state)
+{
+	struct opener o = {.answer = -EINPROGRESS};
+	struct folder f;
+	int events[2];
+
+	begin_asking(&f, &o, events);
+	put(&f, "a.yaml", NS("a"));
+	assert_int_equal(source_load(f.source), 0);
+	assert_int_equal(answered(&f, "a.yaml"), 1);
+	event(events[1], IN_DELETE, "a.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	put(&f, "a.yaml", NS("b"));
+	event(events[1], IN_CLOSE_WRITE, "a.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	assert_int_equal(o.count, 2);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT), 0);
+	assert_int_equal(o.count, 3);
+	assert_int_equal(answered(&f, "a.yaml"), 1);
+	assert_non_null(store_get(f.store, KIND_NAMESPACE, "", "b"));
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	close(events[1]);
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -192,6 +218,7 @@ int main(void)
 		cmocka_unit_test(answers_that_do_not_come),
 		cmocka_unit_test(link_that_dangles_elsewhere),
 		cmocka_unit_test(link_that_only_weftd_sees),
+		cmocka_unit_test(gone_and_there_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

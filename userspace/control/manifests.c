@@ -129,8 +129,7 @@ static void mark(struct manifests *m, const char *name, bool explained)
 
 	if (!f && m->files.count >= MANIFESTS_MAX_FILES)
 		return; /* list_folder reports it */
-	if (!f)
-		f = file_new(m, name);
+	f = f ? f : file_new(m, name);
 	f->explained = explained;
 	if (f->dangles)
 		list_del(&f->dirty);
@@ -268,7 +267,8 @@ static void look(struct manifests *m, struct file *f, int fd)
 	f->dangles = dangles(m, f->name, fd);
 	if (fd == -ENOENT && !f->dangles) {
 		m->missed = m->missed || !f->explained;
-		file_free(m, f);
+		if (list_empty(&f->dirty)) /* else (f->again) it may be there by now */
+			file_free(m, f);
 		return;
 	}
 	/* The kubelet renames ..data and then removes the links of files that are gone. */
