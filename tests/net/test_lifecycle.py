@@ -222,10 +222,14 @@ def test_pod_in_the_netns_of_one_that_leaves(daemon):
     wait_for(lambda: not a.listening(), 10)
     coming = subprocess.Popen([*ctl, "add", "default/b", "--netns", f"/run/netns/{a.name}", "--ip", "10.250.0.2"],
                               stdout=subprocess.DEVNULL)
-    assert (going.wait(20), coming.wait(20)) == (0, 0)
+    for client in going, coming:  # who waits for 5 s in vain says so, and what was asked is done later
+        client.wait(20)
     daemon.ctl("status", "--wait", "20s")
     own = {f"socket:[{n}]" for n in re.findall(r"ino:(\d+)", a.enter("ss", "-Hltne").stdout)}
-    has = {os.readlink(fd) for fd in pathlib.Path(f"/proc/{daemon.worker()}/fd").iterdir()}
+    has = set()
+    for fd in pathlib.Path(f"/proc/{daemon.worker()}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            has.add(os.readlink(fd))
     assert len(own) == len(LISTENERS) and own <= has
 
 
