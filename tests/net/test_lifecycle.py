@@ -15,6 +15,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from labrun import wait_for
 from own_daemon import (INSTANCE, LISTENERS, ROOT, THREADS, WEFTCTL, WEFTD, Netns, alone,  # noqa: F401
                         as_nobody, bpf_of, bpftool, daemon, ended, left, link, one_sentence, pin, run)
@@ -252,11 +254,15 @@ def test_json_log(daemon):
     assert any(line["message"] == "ready" and line["level"] == "info" for line in lines)
 
 
-def test_log_that_nobody_reads(daemon):
+@pytest.mark.parametrize("kind", ["pipe", "socket"])  # of a container's runtime, of journald
+def test_log_that_nobody_reads(daemon, kind):
     """Neither weftd nor a worker waits for who reads it."""
     Netns("a")
-    ear, mouth = os.pipe()
-    fcntl.fcntl(mouth, fcntl.F_SETPIPE_SZ, 1 << 20)
+    if kind == "pipe":
+        ear, mouth = os.pipe()
+        fcntl.fcntl(mouth, fcntl.F_SETPIPE_SZ, 1 << 20)
+    else:
+        ear, mouth = (s.detach() for s in socket.socketpair())
     os.set_blocking(mouth, False)
     with contextlib.suppress(BlockingIOError):
         while True:
