@@ -208,7 +208,7 @@ struct heard {
 
 static void hear_line(struct heard *h, const char *line)
 {
-	const char *told = strstr(line, " lost: nobody read the log");
+	const char *told = strstr(line, " lost: the log had no room");
 	unsigned n;
 
 	if (told) {

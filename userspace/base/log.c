@@ -170,7 +170,7 @@ static bool tell_lost(struct line *l)
 
 	if (!count)
 		return true;
-	(void)snprintf(message, sizeof(message), "%u message%s lost: nobody read the log", count, text_plural(count));
+	(void)snprintf(message, sizeof(message), "%u message%s lost: the log had no room", count, text_plural(count));
 	compose(l, LOG_WARNING, message);
 	if (emit(l))
 		return true;
