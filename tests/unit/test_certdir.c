@@ -258,6 +258,28 @@ static void a_file_is_no_folder(void **state)
 	}
 }
 
+/* A CRL that is a link is there, and cannot be read; where all lead nowhere the folder is being replaced. */
+static void a_link_that_leads_nowhere(void **state)
+{
+	int at = open(path, O_RDONLY | O_DIRECTORY);
+
+	put("roots.pem", "roots");
+	assert_int_equal(symlinkat("gone", at, "crl.pem"), 0);
+	assert_int_equal(open_two("roots.pem", "crl.pem"), 1);
+	assert_int_equal(answer->files.error[1], -ENOLINK);
+	close_all(1);
+	assert_int_equal(unlinkat(at, "roots.pem", 0), 0);
+	assert_int_equal(open_two("roots.pem", "crl.pem"), 0);
+	assert_int_equal(answer->files.error[0], -ENOENT);
+	assert_int_equal(answer->files.error[1], -ENOENT);
+	put("roots.pem", "roots");
+	assert_int_equal(unlinkat(at, "crl.pem", 0), 0);
+	assert_int_equal(open_two("roots.pem", "crl.pem"), 1);
+	assert_int_equal(answer->files.error[1], -ENOENT);
+	close_all(1);
+	close(at);
+}
+
 /* A volume of a Secret: files are links into ..data, which is a link that is renamed over. */
 static void a_secret_that_is_replaced(void **state)
 {
@@ -312,6 +334,7 @@ int main(void)
 		TEST(folders_of_others_are_refused),
 		TEST(folder_that_is_not_ours_is_not_made),
 		TEST(a_file_is_no_folder),
+		TEST(a_link_that_leads_nowhere),
 		TEST(a_secret_that_is_replaced),
 		TEST(changes_are_noticed),
 	};

@@ -177,6 +177,25 @@ static int make(int at, const struct wire_files *f, const int *texts)
 	return err == -EEXIST ? 0 : err;
 }
 
+/*
+ * One file alone is missing, and its name is a link: it is there, and cannot be read, which closes if it is the CRL.
+ * With others the folder is being replaced.
+ */
+static void find_dead_link(int at, struct wire_files *f)
+{
+	unsigned missing = 0, last = 0;
+	struct stat st;
+
+	for (unsigned i = 0; i < f->count; i++)
+		if (f->error[i] == -ENOENT) {
+			missing++;
+			last = i;
+		}
+	if (f->count > 1 && missing == 1 && !fstatat(at, f->name[last], &st, AT_SYMLINK_NOFOLLOW) &&
+	    S_ISLNK(st.st_mode))
+		f->error[last] = -ENOLINK;
+}
+
 unsigned certdir_answer(struct certdir *d, const struct wire *asked, const int *texts, unsigned count,
 			struct wire *answer, int fd[WIRE_FDS])
 {
@@ -203,7 +222,9 @@ unsigned certdir_answer(struct certdir *d, const struct wire *asked, const int *
 		if (got >= 0)
 			fd[opened++] = got;
 	}
-	if (at >= 0)
+	if (at >= 0) {
+		find_dead_link(at, &answer->files);
 		close(at); /* and the lock */
+	}
 	return opened;
 }
