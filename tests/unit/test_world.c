@@ -333,7 +333,22 @@ static void services_that_share_an_address(void **state)
 	assert_non_null(strstr(problem(&s), "Service shop/b: 10.96.0.1:80 is already the address of Service shop/a"));
 	assert_int_equal(problems, 1);
 	assert_string_equal(front(&s, "10.96.0.1", 81)->name, "shop/a:81");
+	/* the stronger alone goes, or takes another address: nothing is wrong any more */
+	store_del(s.store, KIND_SERVICE, "shop", "a");
+	update(&s);
+	assert_string_equal(f->name, "shop/b:80");
+	assert_string_equal(problem(&s), "");
+	scene_yaml(s.store, SERVICE("a", "clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ports: [{port: 80}]"));
+	update(&s);
+	assert_non_null(strstr(problem(&s), "Service shop/b: 10.96.0.1:80 is already the address of Service shop/a"));
+	scene_yaml(s.store, SERVICE("a", "clusterIP: 10.96.0.2, clusterIPs: [10.96.0.2], ports: [{port: 80}]"));
+	update(&s);
+	assert_string_equal(problem(&s), "");
 	/* both change in one go, the stronger goes */
+	scene_yaml(s.store, SERVICE("a", "clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ports: [{port: 80}, {name: x, "
+					 "port: 81}]"));
+	update(&s);
+	assert_non_null(strstr(problem(&s), "Service shop/b"));
 	store_del(s.store, KIND_SERVICE, "shop", "a");
 	scene_yaml(s.store, SERVICE("b", "clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], sessionAffinity: ClientIP, "
 					 "ports: [{port: 80}]"));

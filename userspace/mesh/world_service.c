@@ -469,15 +469,15 @@ static void judge(struct world *w, struct world_service *s)
 		list_add(&w->troubled_services, &s->troubled_link);
 }
 
-/* Those that claim a front together: what they may complain about has changed. */
+/* Those that claim a front together, or did until now: what they may complain about has changed. */
 static void judge_rivals(struct world *w, const struct world_front *f)
 {
-	if (list_empty(&f->claims) || f->claims.next == f->claims.prev)
-		return;
+	bool alone = f->claims.next == f->claims.prev;
+
 	list_each(l, &f->claims) {
 		struct world_service *s = container_of(l, struct world_claim, front_link)->service;
 
-		if (!s->changed)
+		if (!s->changed && (!alone || s->problem))
 			judge(w, s);
 	}
 }
