@@ -228,7 +228,7 @@ static void suspect(const struct doc *doc, enum object_kind kind, const struct e
 	read_metadata(&root, &kinds[kind], e->kind);
 	if (kind == KIND_AUTHORIZATION_POLICY)
 		d.object->authorization.action = POLICY_DENY;
-	field_error(&f, reason, f.doc && f.doc->text ? f.doc->text : "");
+	field_error(&f, reason, f.key && text_equal(f.key, "kind") ? e->kind : e->group);
 	finish(&d, stand_in);
 }
 
@@ -270,6 +270,32 @@ static bool has_version(const struct kind *k, const char *version)
 	return false;
 }
 
+static bool sounds_like_policy(const char *kind)
+{
+	return !strncasecmp(kind, "Authori", 7) || !strncasecmp(kind, "PeerAuth", 8);
+}
+
+/*
+ * A map without a kind or without an apiVersion (mistyped, or of another type): do its texts, or those of the list that
+ * it is of, speak of a policy? KIND_COUNT: no.
+ */
+static enum object_kind meant(const struct doc *doc, const struct envelope *from)
+{
+	enum object_kind kind = from && text_starts(from->group, SECURITY "/") ? KIND_AUTHORIZATION_POLICY : KIND_COUNT;
+
+	for (const struct doc *i = doc->child; i; i = i->next) {
+		if (i->kind != DOC_STRING)
+			continue;
+		if (text_equal(i->text, "RequestAuthentication"))
+			return KIND_COUNT;
+		if (text_equal(i->text, "PeerAuthentication"))
+			return KIND_PEER_AUTHENTICATION;
+		if (sounds_like_policy(i->text) || text_starts(i->text, SECURITY "/"))
+			kind = KIND_AUTHORIZATION_POLICY;
+	}
+	return kind;
+}
+
 static void decode_one(const struct doc *doc, const struct envelope *e, const char *file,
 		       struct k8s_sink *sink)
 {
@@ -296,7 +322,7 @@ static void decode_one(const struct doc *doc, const struct envelope *e, const ch
 		suspect(doc, KIND_AUTHORIZATION_POLICY, e, file, sink, strcmp(e->kind, "RequestAuthentication"),
 			"kind", "\"%.60s\" of security.istio.io is not supported; a mistyped AuthorizationPolicy "
 				"or PeerAuthentication?");
-	else if (!linkerd && (!strncasecmp(e->kind, "Authori", 7) || !strncasecmp(e->kind, "PeerAuth", 8)))
+	else if (!linkerd && sounds_like_policy(e->kind))
 		suspect(doc, KIND_AUTHORIZATION_POLICY, e, file, sink, true, "kind",
 			"\"%.60s\": meant as AuthorizationPolicy or PeerAuthentication of security.istio.io/v1?");
 	else
@@ -339,20 +365,41 @@ static const char *envelope_text(const struct doc *doc, const char *key, const c
 	return f && f->kind == DOC_STRING && *f->text ? f->text : NULL;
 }
 
+/* Without a kind or an apiVersion. */
+static void nameless(const struct doc *doc, const struct envelope *from, struct envelope *e, const char *file,
+		     struct k8s_sink *sink)
+{
+	const char *missing = e->kind ? "apiVersion" : "kind", *reason = "must be there, as text";
+	enum object_kind kind = meant(doc, from);
+
+	if (kind == KIND_COUNT) {
+		unknown(doc, file, sink, missing, reason);
+		if (e->kind && text_equal(e->kind, "List")) /* what it holds may close something */
+			decode_list(doc, e, file, sink);
+		return;
+	}
+	if (!e->kind)
+		e->kind = object_kind_name(kind);
+	suspect(doc, kind, e, file, sink, true, missing, reason);
+}
+
 /* `from`: what the items of a typed list inherit, or NULL. */
 static void decode(const struct doc *doc, const struct envelope *from, const char *file, struct k8s_sink *sink)
 {
-	struct envelope e;
+	struct envelope e = {.group = ""};
 	const char *version, *slash;
 
 	if (doc->kind != DOC_MAP) {
 		unknown(doc, file, sink, "", "an object must be a map with apiVersion, kind and metadata");
+		for (const struct doc *i = doc->kind == DOC_LIST ? doc->child : NULL; i; i = i->next)
+			if (i->kind == DOC_MAP)
+				decode(i, NULL, file, sink);
 		return;
 	}
 	e.kind = envelope_text(doc, "kind", from ? from->kind : NULL);
 	version = envelope_text(doc, "apiVersion", from ? from->group : NULL);
 	if (!e.kind || !version) {
-		unknown(doc, file, sink, e.kind ? "apiVersion" : "kind", "must be there, as text");
+		nameless(doc, from, &e, file, sink);
 		return;
 	}
 	slash = strchr(version, '/');

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Objects whose kind or apiVersion is missing or no text: what of them speaks of a policy must not open anything. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "model.h"
+
+struct seen {
+	struct k8s_sink sink;
+	struct text said; /* a line each: what is wrong, which object was rejected, what stands in */
+};
+
+static void on_emit(struct k8s_sink *sink, struct object *o)
+{
+	fail_msg("taken: %s %s/%s", object_kind_name(o->kind), o->namespace, o->name);
+}
+
+static void on_reject(struct k8s_sink *sink, enum object_kind kind, const char *namespace, const char *name,
+		      struct object *stand_in)
+{
+	struct text *said = &container_of(sink, struct seen, sink)->said;
+
+	text_add(said, "%s %s/%s", object_kind_name(kind), namespace, name);
+	if (stand_in && kind == KIND_AUTHORIZATION_POLICY)
+		text_add(said, stand_in->authorization.action == POLICY_DENY ? " DENY" : " ALLOW");
+	else if (stand_in)
+		text_add(said, stand_in->peer.mtls == ABI_MTLS_STRICT ? " STRICT" : " ?");
+	text_add(said, "\n");
+	object_free(stand_in);
+}
+
+static void on_report(struct k8s_sink *sink, const struct problem *p)
+{
+	text_add(&container_of(sink, struct seen, sink)->said, "%u %s | %s | %s\n", p->line, p->object, p->field,
+		 p->reason);
+}
+
+static void meant(void **state)
+{
+	static const struct {
+		const char *in, *said;
+	} cases[] = {
+		{"kind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\nspec: {rules: [{}]}\n",
+		 "1 AuthorizationPolicy shop/p | apiVersion | must be there, as text\n"
+		 "AuthorizationPolicy shop/p DENY\n"},
+		{"apiversion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: p, namespace: shop}\n",
+		 "1 PeerAuthentication shop/p | apiVersion | must be there, as text\n"
+		 "PeerAuthentication shop/p STRICT\n"},
+		{"apiVersion: 1\nkind: AuthorisationPolicy\nmetadata: {name: p}\n",
+		 "1 AuthorisationPolicy default/p | apiVersion | must be there, as text\n"
+		 "AuthorizationPolicy default/p DENY\n"},
+		{"apiVersion: security.istio.io/v1\nKind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n",
+		 "1 AuthorizationPolicy shop/p | kind | must be there, as text\n"
+		 "AuthorizationPolicy shop/p DENY\n"},
+		{"apiVersion: security.istio.io/v1beta1\nknd: PeerAuthentication\nmetadata: {name: p}\n",
+		 "1 PeerAuthentication default/p | kind | must be there, as text\n"
+		 "PeerAuthentication default/p STRICT\n"},
+		{"apiVersion: security.istio.io/v1\nkind: 7\nmetadata: {namespace: shop}\n",
+		 "3 AuthorizationPolicy | metadata.name | is missing\n"
+		 "2 AuthorizationPolicy | kind | must be there, as text\n"
+		 "AuthorizationPolicy shop/(unreadable) DENY\n"},
+		{"api: security.istio.io/v1\nsort: x\nmetadata: {name: p}\n",
+		 "1 AuthorizationPolicy default/p | kind | must be there, as text\n"
+		 "AuthorizationPolicy default/p DENY\n"},
+		/* the items of a list inherit what they do not say */
+		{"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nitems:\n"
+		 "- {kind: [], metadata: {name: p}}\n",
+		 "4 AuthorizationPolicy default/p | kind | must be there, as text\n"
+		 "AuthorizationPolicy default/p DENY\n"},
+		{"apiVersion: security.istio.io/v1\nkind: AuthorisationPolicyList\nitems:\n- metadata: {name: p}\n",
+		 "4 AuthorisationPolicy default/p | kind | \"AuthorisationPolicy\" of security.istio.io is not "
+		 "supported; a mistyped AuthorizationPolicy or PeerAuthentication?\n"
+		 "AuthorizationPolicy default/p DENY\n"},
+		{"kind: List\nitems:\n"
+		 "- {apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p}, spec: {x: 1}}\n",
+		 "1  | apiVersion | must be there, as text\nobject /\n"
+		 "3 AuthorizationPolicy default/p | spec.x | weft does not know this field; it could widen or narrow "
+		 "the policy\n"
+		 "AuthorizationPolicy default/p ALLOW\n"},
+		{"- apiVersion: security.istio.io/v1\n  kind: AuthorisationPolicy\n  metadata: {name: p}\n",
+		 "1  |  | an object must be a map with apiVersion, kind and metadata\nobject /\n"
+		 "2 AuthorisationPolicy default/p | kind | \"AuthorisationPolicy\" of security.istio.io is not "
+		 "supported; a mistyped AuthorizationPolicy or PeerAuthentication?\n"
+		 "AuthorizationPolicy default/p DENY\n"},
+		/* and what is none of weft's policies closes nothing */
+		{"apiVersion: security.istio.io/v1\nKind: RequestAuthentication\nmetadata: {name: p}\n",
+		 "1  | kind | must be there, as text\nobject /\n"},
+		{"kind: Service\nmetadata: {name: AuthorizationPolicy}\n",
+		 "1  | apiVersion | must be there, as text\nobject /\n"},
+		{"apiVersion: v1\nmetadata: {name: p}\n", "1  | kind | must be there, as text\nobject /\n"},
+		{"apiVersion: policy.linkerd.io/v1\nmetadata: {name: p}\n",
+		 "1  | kind | must be there, as text\nobject /\n"},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		struct seen s = {.sink = {on_emit, on_reject, on_report}};
+		struct doc_error e = {0};
+		struct arena a = {0};
+		struct doc *d;
+
+		assert_int_equal(doc_parse(&a, cases[i].in, strlen(cases[i].in), false, 1, &d, &e), 0);
+		k8s_decode(d, "f.yaml", &s.sink);
+		arena_free(&a);
+		assert_string_equal(s.said.data, cases[i].said);
+		text_free(&s.said);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(meant),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
