@@ -100,6 +100,12 @@ static void wrong(void **state)
 	assert_int_equal(parse("--trust-domain", "a/b", NULL), 2);
 	assert_int_equal(parse("--trust-domain", ".a", NULL), 2);
 	assert_int_equal(parse("--trust-domain", "", NULL), 2);
+	assert_int_equal(parse("--root-namespace", "Istio-System", NULL), 2);
+	assert_int_equal(parse("--root-namespace", "istio system", NULL), 2);
+	assert_int_equal(parse("--root-namespace", "-a", NULL), 2);
+	assert_int_equal(parse("--root-namespace", "a-", NULL), 2);
+	assert_int_equal(parse("--root-namespace", "", NULL), 2);
+	assert_int_equal(parse("--root-namespace", "mesh-7", NULL), 0);
 	assert_int_equal(parse("--ca-dir", "/a", "--certs-dir", "/b", NULL), 2);
 	assert_int_equal(parse("--threads", "0", NULL), 2);
 	assert_int_equal(parse("--threads", "65", NULL), 2);
@@ -165,6 +171,7 @@ static void file(void **state)
 	assert_int_equal(from_file("uninstall = yes\n"), 2);
 	assert_int_equal(from_file("config = /tmp/x\n"), 2);
 	assert_int_equal(from_file("instance = ../../etc\n"), 2);
+	assert_int_equal(from_file("root-namespace = \"mesh\"\n"), 2); /* quotes are no part of a value */
 }
 
 int main(void)

@@ -15,7 +15,7 @@
 #define DEFAULT_ROOT_NAMESPACE "istio-system"
 
 enum value { VALUE_INSTANCE,
-	     VALUE_TEXT,
+	     VALUE_NAMESPACE,
 	     VALUE_TRUST_DOMAIN,
 	     VALUE_NODE,
 	     VALUE_FOLDER,
@@ -40,7 +40,7 @@ static const struct row {
 	 "folder of Kubernetes objects, *.yaml *.yml *.json, watched (default: none is read)"},
 	{"trust-domain", VALUE_TRUST_DOMAIN, TEXT(trust_domain), "TD",
 	 "trust domain of identities (default: " DEFAULT_TRUST_DOMAIN ")"},
-	{"root-namespace", VALUE_TEXT, TEXT(root_namespace), "NS",
+	{"root-namespace", VALUE_NAMESPACE, TEXT(root_namespace), "NS",
 	 "namespace of mesh-wide policies (default: " DEFAULT_ROOT_NAMESPACE ")"},
 	{"cgroup", VALUE_FOLDER, TEXT(cgroup), "DIR",
 	 "cgroup v2 folder whose processes weft sees (default: the root, from /proc/mounts)"},
@@ -137,6 +137,15 @@ static bool valid_node(const char *s)
 	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") == len;
 }
 
+/* A namespace that no object can have would make the policies of the whole mesh those of nobody. */
+static bool valid_namespace(const char *s)
+{
+	size_t len = strlen(s);
+
+	return len && len <= 63 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == len && s[0] != '-' &&
+	       s[len - 1] != '-';
+}
+
 /* The worker's messages show it, and weftd may be started from anywhere. It need not be there yet. */
 static int set_folder(char *to, size_t size, const struct row *row, const char *where, const char *value)
 {
@@ -181,6 +190,10 @@ static int set(struct options *o, const struct row *row, const char *where, cons
 	case VALUE_TRUST_DOMAIN:
 		if (!valid_trust_domain(value))
 			return refuse(where, "trust-domain \"%.80s\" is not 1 to 253 of a-z, 0-9, - . and _", value);
+		break;
+	case VALUE_NAMESPACE:
+		if (!valid_namespace(value))
+			return refuse(where, "%s \"%.80s\" is not 1 to 63 of a-z, 0-9 and -", row->name, value);
 		break;
 	case VALUE_FOLDER:
 		if (value[0] && value[0] != '/')
