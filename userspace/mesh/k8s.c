@@ -109,11 +109,25 @@ static uint64_t read_time(const struct field *f)
 	return 0;
 }
 
+#define ON(kind) (1u << KIND_##kind)
+
+/* docs/manifests.md has the same table, for people. */
+static const struct {
+	const char *key;
+	unsigned kinds;
+} known[] = {
+	{"weft.io/splice", ON(POD) | ON(SERVICE)},
+	{"weft.io/proxy", ON(POD) | ON(NAMESPACE) | ON(SERVICE)},
+	{"weft.io/egress", ON(POD) | ON(NAMESPACE)},
+	{"weft.io/fail-open", ON(POD) | ON(NAMESPACE)},
+	{"weft.io/stall-timeout", ON(SERVICE)},
+	{"weft.io/service-account", ON(GATEWAY)},
+	{"weft.io/weight", ON(ENDPOINT_SLICE)},
+};
+
 static void check_annotations(const struct field *metadata)
 {
-	static const char *const known[] = {"weft.io/splice", "weft.io/weight", "weft.io/proxy", "weft.io/egress",
-					    "weft.io/fail-open", "weft.io/stall-timeout",
-					    "weft.io/service-account"};
+	enum object_kind kind = metadata->d->object->kind;
 	struct field list = field_get(metadata, "annotations");
 
 	for (struct field i = field_first_key(&list); i.doc; field_next(&i)) {
@@ -121,10 +135,12 @@ static void check_annotations(const struct field *metadata)
 
 		if (!text_starts(i.key, "weft.io/"))
 			continue;
-		while (n < array_size(known) && strcmp(i.key, known[n]))
+		while (n < array_size(known) && strcmp(i.key, known[n].key))
 			n++;
 		if (n == array_size(known))
 			field_warning(&i, "weft does not know this annotation: see docs/manifests.md");
+		else if (!(known[n].kinds & 1u << kind))
+			field_warning(&i, "has no effect on a %s: see docs/manifests.md", object_kind_name(kind));
 	}
 }
 
