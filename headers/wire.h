@@ -283,5 +283,7 @@ bool wire_pairs_add(char pairs[WIRE_PAIRS], const char *pair) must_check;
  * taken for its absence. NULL: it is that, or another annotation.
  */
 const char *wire_annotation_words(const char *key, const char *value);
+/* One of weft's by its name, which says nothing of a pod: mistyped, or of a newer weft. */
+bool wire_annotation_stray(const char *key);
 
 #endif

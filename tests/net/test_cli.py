@@ -407,8 +407,9 @@ def test_pods_that_cannot_be_enrolled(lab, tmp_path):
     done = program("pod", "del", "default/spare", instance=lab.instance())
     assert "default/spare is not enrolled" in one_line(done, 1)
     done = program("pod", "add", "default/spare", "--netns", spare, "--ip", lab.ip("spare"), "-o", "json",
-                   instance=lab.instance())
+                   "--annotation", "weft.io/egres=any", "--annotation", "example.org/a=b", instance=lab.instance())
     assert json.loads(done.stdout) == {"done": True}, done.stderr
+    assert done.stderr == "weftctl: --annotation weft.io/egres has no effect on a pod: see docs/manifests.md\n"
     assert program("pod", "del", "default/spare", instance=lab.instance()).stdout == "pod default/spare released\n"
 
 

@@ -442,6 +442,10 @@ static void annotations(void **state)
 {
 	assert_null(wire_annotation_words("weft.io/splice", "off"));
 	assert_null(wire_annotation_words("weft.io/other", "x"));
+	assert_false(wire_annotation_stray("weft.io/splice"));
+	assert_false(wire_annotation_stray("example.org/weft.io/egres"));
+	assert_true(wire_annotation_stray("weft.io/egres"));
+	assert_true(wire_annotation_stray("weft.io/stall-timeout"));
 	assert_string_equal(wire_annotation_words("weft.io/proxy", "off"), "\"auto\" or \"always\"");
 	assert_string_equal(wire_annotation_words("weft.io/fail-open", ""), "\"true\" or \"false\"");
 	assert_string_equal(wire_annotation_words("weft.io/egress", "registry_only"), "\"any\" or \"registry-only\"");

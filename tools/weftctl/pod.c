@@ -59,6 +59,16 @@ static int add_addresses(struct wire_pod *pod, const char *list)
 	return err;
 }
 
+/* Said, not refused: what enrols pods may pass on all that it knows of them. */
+static void warn_stray(const char *pair)
+{
+	char *key = mem_format("%.*s", (int)strcspn(pair, "="), pair);
+
+	if (wire_annotation_stray(key))
+		ctl_error("--annotation %s has no effect on a pod: see docs/manifests.md", key);
+	free(key);
+}
+
 static int add_pairs(const struct args *a, const char *option, char pairs[WIRE_PAIRS])
 {
 	const char *value;
@@ -75,6 +85,8 @@ static int add_pairs(const struct args *a, const char *option, char pairs[WIRE_P
 			ctl_error("%s: more than %d bytes in all", option, WIRE_PAIRS);
 			return CTL_FAILED;
 		}
+		if (text_equal(option, "--annotation"))
+			warn_stray(value);
 	}
 	return CTL_DONE;
 }

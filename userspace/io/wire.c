@@ -343,24 +343,32 @@ bool wire_pairs_add(char pairs[WIRE_PAIRS], const char *pair)
 	return true;
 }
 
+static const struct { /* what a pod can have of weft's annotations */
+	const char *key, *word[3], *text;
+} annotations[] = {
+	{"weft.io/splice", {"auto", "always", "off"}, "\"auto\", \"always\" or \"off\""},
+	{"weft.io/proxy", {"auto", "always"}, "\"auto\" or \"always\""},
+	{"weft.io/egress", {"any", "registry-only"}, "\"any\" or \"registry-only\""},
+	{"weft.io/fail-open", {"true", "false"}, "\"true\" or \"false\""},
+};
+
 const char *wire_annotation_words(const char *key, const char *value)
 {
-	static const struct {
-		const char *key, *word[3], *text;
-	} known[] = {
-		{"weft.io/splice", {"auto", "always", "off"}, "\"auto\", \"always\" or \"off\""},
-		{"weft.io/proxy", {"auto", "always"}, "\"auto\" or \"always\""},
-		{"weft.io/egress", {"any", "registry-only"}, "\"any\" or \"registry-only\""},
-		{"weft.io/fail-open", {"true", "false"}, "\"true\" or \"false\""},
-	};
-
-	for (size_t i = 0; i < array_size(known); i++) {
-		if (strcmp(key, known[i].key))
+	for (size_t i = 0; i < array_size(annotations); i++) {
+		if (strcmp(key, annotations[i].key))
 			continue;
-		for (size_t k = 0; k < array_size(known[i].word); k++)
-			if (text_equal(value, known[i].word[k]))
+		for (size_t k = 0; k < array_size(annotations[i].word); k++)
+			if (text_equal(value, annotations[i].word[k]))
 				return NULL;
-		return known[i].text;
+		return annotations[i].text;
 	}
 	return NULL;
+}
+
+bool wire_annotation_stray(const char *key)
+{
+	for (size_t i = 0; i < array_size(annotations); i++)
+		if (text_equal(key, annotations[i].key))
+			return false;
+	return text_starts(key, "weft.io/");
 }
