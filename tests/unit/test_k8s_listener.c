@@ -114,6 +114,9 @@ static void refused(void **state)
 		{LISTENERS "{name: a, port: 80, protocol: HTTPS, "
 			   "tls: {options: {x: y}, certificateRefs: [{name: s}]}}\n",
 		 "spec.listeners[0].tls.options | is not supported"},
+		{LISTENERS "{name: a, port: 80, protocol: HTTPS, "
+			   "tls: {frontendValidation: {}, certificateRefs: [{name: s}]}}\n",
+		 "spec.listeners[0].tls.frontendValidation | is not supported"},
 		{LISTENERS "{name: a, port: 80, protocol: HTTPS, tls: {certificateRefs: [{kind: X, name: s}]}}\n",
 		 "spec.listeners[0].tls.certificateRefs[0].kind | must be Secret"},
 		{LISTENERS "{name: a, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Some}}}\n",
@@ -137,6 +140,7 @@ static void refused(void **state)
 		decoded_add(&d, rows[i].yaml);
 		if (!strstr(d.problems.data, rows[i].want))
 			fail_msg("%sgave:\n%s\nnot: %s", rows[i].yaml, d.problems.data, rows[i].want);
+		assert_null(strstr(d.problems.data, "does not know")); /* what is refused is known */
 		assert_null(strstr(d.problems.data, "PRIVATE"));
 		assert_int_equal(d.objects, 0);
 		assert_int_equal(d.rejects, 1);

@@ -30,10 +30,12 @@ static void add_listener(struct grid *g, const json_t *gateway, const json_t *l,
 /* One of another class: a line that says so. */
 static void add_other(struct grid *g, const json_t *gateway)
 {
+	const char *class = string_of(gateway, "class");
+
 	grid_add(g, "%s", string_of(gateway, "gateway"));
 	for (unsigned i = 0; i < 8; i++)
 		grid_add(g, "-");
-	grid_add(g, "not ours: class %s", string_of(gateway, "class"));
+	grid_add(g, "not ours: %s%s", *class ? "class " : "it has no gatewayClassName", class);
 }
 
 int gateways_list(const struct ctl *c, const struct args *a)

@@ -164,7 +164,7 @@ static void decode_certificate(const struct field *f, struct object_gateway_ref 
 
 static void decode_tls(const struct field *f, struct object_gateway_listener *l)
 {
-	static const char *const names[] = {"mode", "certificateRefs", "options"};
+	static const char *const names[] = {"mode", "certificateRefs", "options", "frontendValidation"};
 	struct field mode = field_get(f, "mode"), refs = field_get(f, "certificateRefs");
 	const char *s = field_text(&mode);
 
@@ -285,7 +285,8 @@ static void decode_account(const struct field *root, struct object_gateway *g)
 
 void k8s_edge_gateway(const struct field *root)
 {
-	static const char *const names[] = {"gatewayClassName", "listeners", "addresses"};
+	static const char *const names[] = {"gatewayClassName", "listeners",	    "addresses", "infrastructure",
+					    "tls",		"allowedListeners", "defaultScope"};
 	struct object_gateway *g = &root->d->object->gateway;
 	struct field spec = field_get(root, "spec"), class = field_get(&spec, "gatewayClassName");
 	struct field list = field_get(&spec, "listeners"), addresses = field_get(&spec, "addresses");
