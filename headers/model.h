@@ -357,8 +357,9 @@ struct problem {
 struct k8s_sink {
 	void (*emit)(struct k8s_sink *s, struct object *o); /* takes ownership */
 	/*
-	 * `name` is "" if it could not be read. `stand_in` (takes ownership) is NULL but for policies: to be
-	 * used while there is no last good version (authorization.stand_in; PeerAuthentication: STRICT).
+	 * `name` is "" if it, or the namespace, could not be read. `stand_in` (takes ownership) is NULL but for
+	 * policies: to be used while there is no last good version (authorization.stand_in; PeerAuthentication:
+	 * STRICT).
 	 */
 	void (*reject)(struct k8s_sink *s, enum object_kind kind, const char *namespace,
 		       const char *name, struct object *stand_in);

@@ -367,7 +367,7 @@ static void problems(void **state)
 		 "Pod default/"},
 		{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: ok\n  namespace: a.b\n",
 		 "5 Pod | metadata.namespace | \"a.b\" is not a valid name: at most 63 of a-z, 0-9 and -\n",
-		 "Pod default/ok"},
+		 "Pod default/"},
 		{"apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  labels:\n    app: on\n",
 		 "6 Pod default/p | metadata.labels.app | must be text, but on is a boolean: write it in quotes\n",
 		 "Pod default/p"},

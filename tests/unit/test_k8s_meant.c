@@ -119,6 +119,16 @@ static void meant(void **state)
 		said(cases[i].in, cases[i].said);
 }
 
+/* Of a namespace that cannot be: not the object of that name in another one. */
+static void nowhere(void **state)
+{
+	said("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: Shop}\n",
+	     "3 AuthorizationPolicy | metadata.namespace | \"Shop\" is not a valid name: at most 63 of a-z, 0-9 and -\n"
+	     "AuthorizationPolicy default/(unreadable) ALLOW\n");
+	said("apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: [shop]}\n",
+	     "3 Pod | metadata.namespace | must be text, not a list\nPod default/\n");
+}
+
 /* A word that weft knows, where it says nothing, would be taken for one that does. */
 static void annotations(void **state)
 {
@@ -139,6 +149,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(meant),
+		cmocka_unit_test(nowhere),
 		cmocka_unit_test(annotations),
 	};
 

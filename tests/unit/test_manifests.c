@@ -272,6 +272,14 @@ static void last_good(void **state)
 	assert_int_equal(unlinkat(f.fd, "p.yaml", 0), 0);
 	expect_changes(&f, false, "other");
 	expect_problems(&f, "");
+	/* of which namespace it is cannot be read */
+	put(&f, "p.yaml", "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+			  "metadata: {name: deny, namespace: shop}\n");
+	expect_changes(&f, false, "deny");
+	put(&f, "p.yaml", "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+			  "metadata: {name: deny, namespace: Shop}\n");
+	expect_changes(&f, false, "(unreadable)");
+	assert_non_null(store_get(f.store, KIND_AUTHORIZATION_POLICY, "shop", "deny"));
 	end(&f);
 }
 

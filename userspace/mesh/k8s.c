@@ -164,6 +164,7 @@ static void read_metadata(const struct field *root, const struct kind *k, const 
 	struct field name = field_get(&m, "name"), space = field_get(&m, "namespace");
 	struct field labels = field_get(&m, "labels"), annotations = field_get(&m, "annotations");
 	struct field created = field_get(&m, "creationTimestamp");
+	bool whose = true;
 
 	o->line = root->doc->line;
 	o->file = arena_string(&o->arena, d->file, strlen(d->file));
@@ -179,7 +180,8 @@ static void read_metadata(const struct field *root, const struct kind *k, const 
 	if (!k->cluster && field_given(&space)) {
 		const char *s = read_name(&space, true);
 
-		if (*s)
+		whose = *s;
+		if (whose)
 			o->namespace = s;
 	}
 	o->name = read_name(&name, k->label);
@@ -188,6 +190,8 @@ static void read_metadata(const struct field *root, const struct kind *k, const 
 	field_pairs(&annotations, &o->annotations);
 	o->created = read_time(&created);
 	check_annotations(&m);
+	if (!whose) /* it is not the one of that name in `default`: which one was meant is not known */
+		o->name = "";
 }
 
 /* ------------------------------------------------------------------ one object */
