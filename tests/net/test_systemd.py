@@ -145,3 +145,9 @@ def test_the_unit(machine):
     machine.systemctl("stop", "weftd")
     machine("/opt/weftd", "--uninstall", "--instance", INSTANCE)
     assert [n for n in machine("ls", "/sys/fs/bpf", "/run", "/var/lib").split() if "weft" in n] == []
+
+    machine("sed", "-i", "/^ExecStart=/s/$/ --no-such/", f"{UNITS}/weftd.service")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "weftd", code=1)
+    wait_for(lambda: machine.systemctl("is-active", "weftd", code=None) == "failed", 10, "no second try")
+    assert machine.systemctl("show", "--property=NRestarts", "--value", "weftd") == "0"
