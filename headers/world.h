@@ -323,7 +323,7 @@ void world_gateway_bad_certificate(struct world_gateway *g, uint32_t listener, c
 /* The view and the sockets have taken in what changed: those that are gone are freed. */
 void world_gateway_taken(struct world *w);
 
-/* What is wrong with services and pods of this world, as problems of their objects. */
+/* What is wrong with services, routes, Gateways and policies of this world, as problems of their objects. */
 void world_problems(const struct world *w, void (*report)(void *ctx, const struct problem *p), void *ctx);
 
 #endif

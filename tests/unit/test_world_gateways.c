@@ -148,6 +148,23 @@ static void the_oldest_kind_counts(void **state)
 	scene_free(&s);
 }
 
+static void note(void *ctx, const struct problem *p)
+{
+	assert_true(p->warning);
+	text_add(ctx, "%s | %s | %s\n", p->object, p->field, p->reason);
+}
+
+/* What `weftctl status` and the log say of it. */
+static void problems_are(const struct scene *s, const char *want)
+{
+	struct text said = {0};
+
+	text_add(&said, "%s", "");
+	world_problems(s->world, note, &said);
+	assert_string_equal(said.data, want);
+	text_free(&said);
+}
+
 static void conflicts(void **state)
 {
 	struct scene s = scene_new();
@@ -164,6 +181,9 @@ static void conflicts(void **state)
 	assert_string_equal(accepted(&s, "edge", 2), "ProtocolConflict");
 	assert_string_equal(accepted(&s, "edge", 3), "Accepted");
 	assert_int_equal(edge(&s, "edge")->sockets, 1);
+	problems_are(&s, "Gateway shop/edge | spec.listeners[1].hostname | is that of listener a (HostnameConflict)\n"
+			 "Gateway shop/edge | spec.listeners[2].protocol | port 80 is listener a's, of another "
+			 "(ProtocolConflict)\n");
 	/* the older one asks for it as well, and later has it */
 	gateway(&s, "other", 2019, "{name: e, port: 80, protocol: HTTP}");
 	world_update(s.world);
@@ -173,6 +193,25 @@ static void conflicts(void **state)
 	store_del(s.store, KIND_GATEWAY, "shop", "other");
 	world_update(s.world);
 	assert_string_equal(accepted(&s, "edge", 0), "Accepted");
+	scene_free(&s);
+}
+
+static void somebody_listens(void **state)
+{
+	struct scene s = scene_new();
+	struct world_gateway_socket *socket;
+
+	gateway(&s, "edge", 2020, "{name: a, port: 80, protocol: HTTP}, {name: b, port: 81, protocol: HTTP}");
+	world_update(s.world);
+	problems_are(&s, "");
+	socket = &edge(&s, "edge")->socket[1];
+	assert_int_equal(socket->port, 81);
+	socket->state = GATEWAY_SOCKET_FAILED;
+	snprintf(socket->why, sizeof(socket->why), "[::]:81: in use");
+	problems_are(&s, "Gateway shop/edge | spec.listeners[1].port | [::]:81: in use (PortUnavailable)\n");
+	store_del(s.store, KIND_GATEWAY, "shop", "edge");
+	world_update(s.world);
+	problems_are(&s, "");
 	scene_free(&s);
 }
 
@@ -190,12 +229,17 @@ static void certificates(void **state)
 	assert_string_equal(g->listener[0].resolved_reason, "InvalidCertificateRef");
 	assert_string_equal(g->listener[1].resolved_reason, "RefNotPermitted");
 	assert_int_equal(g->plan->listener[1].secrets, 0);
+	problems_are(&s, "Gateway shop/edge | spec.listeners[0].tls.certificateRefs[0] | there is no Secret shop/a of "
+			 "type kubernetes.io/tls (InvalidCertificateRef)\n"
+			 "Gateway shop/edge | spec.listeners[1].tls.certificateRefs[0] | Secret lab/b needs a "
+			 "ReferenceGrant (RefNotPermitted)\n");
 	secret(&s, "shop", "a");
 	yaml(&s, "apiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant\nmetadata: {namespace: lab, name: g}\n"
 		 "spec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: shop}],\n"
 		 "  to: [{group: '', kind: Secret, name: b}]}\n");
 	world_update(s.world);
 	assert_true(g->listener[0].resolved && g->listener[1].resolved);
+	problems_are(&s, "");
 	assert_int_equal(g->plan->listener[1].secrets, 1);
 	store_del(s.store, KIND_REFERENCE_GRANT, "lab", "g");
 	world_update(s.world);
@@ -228,7 +272,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(routes_come_and_go),	  cmocka_unit_test(what_a_listener_takes),
 		cmocka_unit_test(the_oldest_kind_counts), cmocka_unit_test(conflicts),
-		cmocka_unit_test(certificates),		  cmocka_unit_test(others_cost_nothing),
+		cmocka_unit_test(somebody_listens),	  cmocka_unit_test(certificates),
+		cmocka_unit_test(others_cost_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -210,21 +210,48 @@ static void report_object(const struct object *o, const char *field, const char 
 	report(ctx, &p);
 }
 
-/* "spec.rules[0]...: what is wrong with it", for each parentRef that is not in force as it is written */
+/* `message`: "spec.rules[0]...: what is wrong with it"; `condition`: the reason of the Gateway API */
+static void report_message(const struct object *o, const char *message, const char *condition,
+			   void (*report)(void *ctx, const struct problem *p), void *ctx)
+{
+	const char *colon = strstr(message, ": ");
+	char field[128] = "spec", reason[256];
+
+	if (colon && colon - message < (ptrdiff_t)sizeof(field))
+		snprintf(field, sizeof(field), "%.*s", (int)(colon - message), message);
+	snprintf(reason, sizeof(reason), "%s (%s)", colon ? colon + 2 : message, condition);
+	report_object(o, field, reason, true, report, ctx);
+}
+
+/* Each parentRef that is not in force as it is written. */
 static void report_route(const struct world_route *r, void (*report)(void *ctx, const struct problem *p), void *ctx)
 {
 	for (unsigned i = 0; i < r->object->route.parents; i++) {
 		const struct route_status *s = &r->status[i];
-		const char *colon = strstr(s->message, ": ");
-		char field[128] = "spec", reason[256];
+		const char *why = s->accepted ? s->resolved_reason : s->accepted_reason;
 
-		if (!world_route_troubled(s) || (r->object->route.parent[i].kind && !s->gateway))
-			continue;
-		if (colon && colon - s->message < (ptrdiff_t)sizeof(field))
-			snprintf(field, sizeof(field), "%.*s", (int)(colon - s->message), s->message);
-		snprintf(reason, sizeof(reason), "%s (%s)", colon ? colon + 2 : s->message,
-			 s->accepted ? s->resolved_reason : s->accepted_reason);
-		report_object(r->object, field, reason, true, report, ctx);
+		if (world_route_troubled(s) && (!r->object->route.parent[i].kind || s->gateway))
+			report_message(r->object, s->message, why, report, ctx);
+	}
+}
+
+/* Each listener that is not in force as it is written, or that the node cannot listen for. */
+static void report_gateway(const struct world_gateway *g, void (*report)(void *ctx, const struct problem *p), void *ctx)
+{
+	for (unsigned i = 0; g->object && i < g->object->gateway.listeners; i++) {
+		const struct world_gateway_listener *s = &g->listener[i];
+		const char *why = s->accepted ? s->resolved_reason : s->accepted_reason;
+		char message[256];
+
+		if (!s->accepted || !s->resolved)
+			report_message(g->object, s->message, why, report, ctx);
+		for (unsigned k = 0; s->accepted && k < g->sockets; k++) {
+			if (g->socket[k].state != GATEWAY_SOCKET_FAILED ||
+			    g->socket[k].port != g->object->gateway.listener[i].port)
+				continue;
+			snprintf(message, sizeof(message), "spec.listeners[%u].port: %s", i, g->socket[k].why);
+			report_message(g->object, message, "PortUnavailable", report, ctx);
+		}
 	}
 }
 
@@ -252,6 +279,8 @@ void world_problems(const struct world *w, void (*report)(void *ctx, const struc
 	}
 	list_each(l, &w->troubled_routes)
 		report_route(container_of(l, struct world_route, troubled_link), report, ctx);
+	list_each(l, &w->gateways)
+		report_gateway(container_of(l, struct world_gateway, link), report, ctx);
 	list_each(l, &w->all_sets) {
 		const struct policy_set *set = container_of(l, struct policy_set, all);
 		const struct object *o = set->head.closed ? longest_policy(w, set) : NULL;
