@@ -83,8 +83,12 @@ static void expect(struct stage *g, const char *source, const char *destination,
 	if (strcmp(string_of(a, "verdict"), verdict) || strcmp(string_of(a, "reason"), reason))
 		fail_msg("%s -> %s: %s (%s) %s", source, destination, string_of(a, "verdict"),
 			 string_of(a, "reason"), string_of(a, "error"));
-	json_array_foreach(json_object_get(a, "steps"), i, step) named =
-		named || !strcmp(string_of(step, "object"), object);
+	json_array_foreach(json_object_get(a, "steps"), i, step)
+	{
+		named = named || !strcmp(string_of(step, "object"), object);
+		if (!strcmp(verdict, "refused") && strstr(string_of(step, "text"), "passe"))
+			fail_msg("%s -> %s is refused: \"%s\"", source, destination, string_of(step, "text"));
+	}
 	if (!named)
 		fail_msg("%s -> %s: no step names %s", source, destination, object);
 	json_decref(a);
@@ -277,6 +281,7 @@ static void captures(void **state)
 	publish_stage(g);
 	expect(g, "shop/a", "web.shop", "allowed", "proxied", "Service shop/web");
 	expect(g, "shop/a", "192.0.2.1:443", "refused", "egress", NULL);
+	expect(g, "shop/a", "[fe80::1]:443", "refused", "egress", NULL);
 	scene_yaml(g->scene.store, strict);
 	scene_yaml(g->scene.store, allow_a);
 	publish_stage(g);

@@ -409,6 +409,7 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 			 enum abi_reason *ret_why)
 {
 	const struct world_address *a = world_address(x->world, to);
+	bool kept_in = x->source->flags & ABI_POD_REGISTRY_ONLY && !x->front; /* and the next step says so */
 	char buf[ADDR_TEXT];
 
 	addr_text(to, buf);
@@ -434,7 +435,7 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 
 		step_object(x, "destination", pod->object, text);
 		free(text);
-	} else if (to->byte[0] == 0xfe && (to->byte[1] & 0xc0) == 0x80) {
+	} else if (!kept_in && to->byte[0] == 0xfe && (to->byte[1] & 0xc0) == 0x80) {
 		*ret_why = ABI_OUTSIDE;
 		step(x, "destination", NULL, NULL,
 		     "%s is link-local and says nothing about who it is: it passes here, and a pod of this node "
@@ -442,7 +443,7 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 		     buf);
 	} else {
 		*ret_why = ABI_OUTSIDE;
-		step(x, "destination", NULL, NULL, "%s is not in the mesh: passed untouched", buf);
+		step(x, "destination", NULL, NULL, "%s is not in the mesh%s", buf, kept_in ? "" : ": passed untouched");
 	}
 	return false;
 }
