@@ -205,8 +205,9 @@ case $1 in
 	;;
 --packages)
 	[ $# -eq 2 ] || usage
-	# shellcheck disable=SC2046
-	set -- $(packages "$2")
+	need=$(packages "$2") || exit $?
+	# shellcheck disable=SC2086
+	set -- $need
 	say "$@"
 	exit 0
 	;;

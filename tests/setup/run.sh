@@ -83,6 +83,7 @@ for release; do
 	tar c --exclude=./.git --exclude='./build*' --exclude=__pycache__ . | tar x -C "$root/weft"
 
 	expect "unknown target: usage, exit 2" 'rc=0; sh tools/setup.sh nonsense || rc=$?; [ $rc = 2 ]'
+	expect "also of --packages" 'rc=0; sh tools/setup.sh --packages nonsense || rc=$?; [ $rc = 2 ]'
 	expect "no apt: one sentence, exit 1" '
 		mkdir /tmp/bare && for p in sh dirname tr; do ln -s /bin/$p /tmp/bare/; done
 		rc=0; said=$(PATH=/tmp/bare /tmp/bare/sh tools/setup.sh check 2>&1) || rc=$?
