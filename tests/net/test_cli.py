@@ -278,13 +278,25 @@ def test_watch_fits_into_the_terminal(lab, rows):
     assert re.fullmatch(r"\d+ more lines: make the terminal higher", lines[-1]), lines
 
 
-def completed(lab, *words):
+def completed(lab, *words, folder="."):
     script = 'source <(weftctl completion bash); COMP_WORDS=(weftctl "$@"); COMP_CWORD=$#; _weftctl; ' \
         'printf "%s\\n" "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", script, "bash", *words], capture_output=True, text=True, check=True,
-                          env={**os.environ, "PATH": f"{BUILD}:{os.environ['PATH']}", "WEFT_INSTANCE": lab.instance()})
+    path = f"{BUILD}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script, "bash", *words], cwd=folder, capture_output=True, text=True,
+                          check=True, env={**os.environ, "PATH": path, "WEFT_INSTANCE": lab.instance()})
     assert not done.stderr
-    return set(done.stdout.split())
+    return set(done.stdout.splitlines()) - {""}
+
+
+def test_completion_runs_no_name(lab, tmp_path):
+    """Root completes where others may make files: a name is offered as it is, whatever a shell would read in it."""
+    names = {"$(touch ran)", "`touch ran`", "two words", "*"}
+    for name in names:
+        (tmp_path / name).mkdir()
+    assert completed(lab, "issue", "default/web", "--to", "", folder=tmp_path) == names
+    assert completed(lab, "pod", "add", "--netns", "", folder=tmp_path) >= names
+    assert completed(lab, "issue", "default/web", "--to", "tw", folder=tmp_path) == {"two words"}
+    assert {p.name for p in tmp_path.iterdir()} == names
 
 
 def test_completion_in_bash(lab):

@@ -7,21 +7,21 @@
 
 #include <string.h>
 
-/* What to offer for a value. */
+/* What to offer for a value. `files`: what compgen of bash is to look for beside the words. */
 static const struct {
-	const char *bash, *zsh, *fish;
+	const char *bash, *zsh, *fish, *files;
 } values[] = {
 	[HINT_NONE] = {"", " ", ""},
 	[HINT_FLAG] = {"", " ", ""},
-	[HINT_NETNS] = {"$(compgen -f -- \"$cur\") $(ls /run/netns 2>/dev/null)", "_weftctl_netns",
-			"(ls /run/netns 2>/dev/null; __fish_complete_path)"},
+	[HINT_NETNS] = {"$(ls /run/netns 2>/dev/null)", "_weftctl_netns",
+			"(ls /run/netns 2>/dev/null; __fish_complete_path)", "-f"},
 	[HINT_POD] = {"$(weftctl $instance names --of pods 2>/dev/null)", "_weftctl_pods",
 		      "(weftctl names --of pods 2>/dev/null)"},
 	[HINT_SERVICE] = {"$(weftctl $instance names --of services 2>/dev/null)", "_weftctl_services",
 			  "(weftctl names --of services 2>/dev/null)"},
 	[HINT_SHELL] = {"bash zsh fish", "(bash zsh fish)", "bash zsh fish"},
 	[HINT_FORMAT] = {"table json", "(table json)", "table json"},
-	[HINT_FOLDER] = {"$(compgen -d -- \"$cur\")", "_files -/", "(__fish_complete_directories)"},
+	[HINT_FOLDER] = {"", "_files -/", "(__fish_complete_directories)", "-d"},
 	[HINT_COMMAND] = {"$(weftctl names --of commands)", "_weftctl_commands", "(weftctl names --of commands)"},
 };
 
@@ -37,7 +37,9 @@ static void bash_option_values(FILE *out, const struct option *o)
 {
 	for (; o && o->name; o++)
 		if (o->value)
-			fprintf(out, "\t%s) words=\"%s\"; only=1 ;;\n", o->name, values[o->hint].bash);
+			fprintf(out, "\t%s) words=\"%s\"%s%s; only=1 ;;\n", o->name, values[o->hint].bash,
+				values[o->hint].files ? " files=" : "",
+				values[o->hint].files ? values[o->hint].files : "");
 }
 
 /* First words of two-word commands, each once. */
@@ -73,7 +75,7 @@ static void bash(FILE *out)
 
 	fputs("# SPDX-License-Identifier: Apache-2.0\n# made by `weftctl completion bash`\n_weftctl()\n{\n"
 	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
-	      "\tlocal i word command= instance= words= only= skip=\n"
+	      "\tlocal i word command= instance= words= files= only= skip=\n"
 	      "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
 	      "\t\tword=${COMP_WORDS[i]}\n"
 	      "\t\tif [[ $skip ]]; then\n"
@@ -126,7 +128,19 @@ static void bash(FILE *out)
 			bash_option_values(out, k->options);
 	fputs("\tesac\n\t[[ $only || $cur != -* ]] || words+=\" ", out);
 	bash_words(out, command_globals);
-	fputs("\"\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\ncomplete -F _weftctl weftctl\n",
+	/* Not `compgen -W`, which expands its words: a file named $(...) would be run. */
+	fputs("\"\n\tCOMPREPLY=()\n"
+	      "\tlocal IFS=$' \\t\\n' list=()\n"
+	      "\tread -r -d '' -a list <<<\"$words\"\n"
+	      "\tfor word in \"${list[@]}\"; do\n"
+	      "\t\t[[ $word != \"$cur\"* ]] || COMPREPLY+=(\"$word\")\n"
+	      "\tdone\n"
+	      "\t[[ $files ]] || return 0\n"
+	      "\tcompopt -o filenames 2>/dev/null # names are quoted\n"
+	      "\twhile IFS= read -r word; do\n"
+	      "\t\tCOMPREPLY+=(\"$word\")\n"
+	      "\tdone < <(compgen \"$files\" -- \"$cur\")\n"
+	      "}\ncomplete -F _weftctl weftctl\n",
 	      out);
 }
 

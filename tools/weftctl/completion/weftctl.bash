@@ -3,7 +3,7 @@
 _weftctl()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
-	local i word command= instance= words= only= skip=
+	local i word command= instance= words= files= only= skip=
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		if [[ $skip ]]; then
@@ -48,8 +48,8 @@ _weftctl()
 	--output) words="table json"; only=1 ;;
 	--watch) words=""; only=1 ;;
 	--wait) words=""; only=1 ;;
-	--to) words="$(compgen -d -- "$cur")"; only=1 ;;
-	--netns) words="$(compgen -f -- "$cur") $(ls /run/netns 2>/dev/null)"; only=1 ;;
+	--to) words="" files=-d; only=1 ;;
+	--netns) words="$(ls /run/netns 2>/dev/null)" files=-f; only=1 ;;
 	--ip) words=""; only=1 ;;
 	--service-account) words=""; only=1 ;;
 	--label) words=""; only=1 ;;
@@ -57,6 +57,16 @@ _weftctl()
 	--uid) words=""; only=1 ;;
 	esac
 	[[ $only || $cur != -* ]] || words+=" --instance --output --watch --help --version "
-	COMPREPLY=($(compgen -W "$words" -- "$cur"))
+	COMPREPLY=()
+	local IFS=$' \t\n' list=()
+	read -r -d '' -a list <<<"$words"
+	for word in "${list[@]}"; do
+		[[ $word != "$cur"* ]] || COMPREPLY+=("$word")
+	done
+	[[ $files ]] || return 0
+	compopt -o filenames 2>/dev/null # names are quoted
+	while IFS= read -r word; do
+		COMPREPLY+=("$word")
+	done < <(compgen "$files" -- "$cur")
 }
 complete -F _weftctl weftctl
