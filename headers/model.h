@@ -2,7 +2,7 @@
 /*
  * model.h: the objects that weft reads, decoded; and the world made of them.
  *
- *	bytes --doc_parse--> doc --k8s_decode--> object --store_put--> store --world_build--> world --> kernel maps
+ *	bytes --doc_parse--> doc --k8s_decode--> object --store_put--> store --world_update--> world --> kernel maps
  *
  * Objects are immutable once decoded; the store owns them. Pure: no fd, no clock, no log.
  */
