@@ -208,6 +208,9 @@ static void grants(void **state)
 static void refused(void **state)
 {
 #define R HTTP "  - "
+#define GATE "group: gateway.networking.k8s.io, "
+#define GRANT(from, to) "apiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant\n" \
+			"metadata: {name: g, namespace: lab}\nspec: {from: [{" from "}], to: [{" to "}]}\n"
 #define E "HTTPRoute shop/r | spec.rules[0]"
 #define FILTER(text) R "filters: [{" text "}]\n" TO
 #define MATCH(text) R "matches: [{" text "}]\n" TO
@@ -311,6 +314,15 @@ static void refused(void **state)
 		{GRPC "  - timeouts: {request: 1s}\n" TO,
 		"spec.rules[0].timeouts | weft does not know this field: ignored"},
 		{HEAD("TCPRoute", "v1") "  rules: []\n", "spec.rules | is empty"},
+		/* what is left out of a grant grants more */
+		{GRANT(GATE "kind: HTTPRoute, namespace: a", "kind: Service, nme: web"),
+		 "ReferenceGrant lab/g | spec.to[0].nme | weft does not know this field"},
+		{GRANT(GATE "kind: HTTPRoute, namespace: a", "kind: Service, name: \"\""),
+		 "spec.to[0].name | is empty: it would grant all; leave it out if that is meant"},
+		{GRANT(GATE "kind: HTTPRoute, namespace: a, account: b", "kind: Service"),
+		 "spec.from[0].account | weft does not know this field"},
+		{GRANT("kind: HTTPRoute, namespace: a", "kind: Service"), "spec.from[0].group | is missing"},
+		{GRANT("group: x.y, kind: Z, namespace: a, b: c", "group: x.y, kind: Z, nme: w"), NULL},
 		{HEAD("TLSRoute", "v1") "  hostnames: [\"a.*\"]\n  rules: [{backendRefs: [{name: a, port: 1}]}]\n",
 		 "spec.hostnames[0] | \"a.*\" is not a host name"},
 	};

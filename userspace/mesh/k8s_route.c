@@ -474,8 +474,10 @@ void k8s_route_decode(const struct field *root)
 
 /* ------------------------------------------------------------------ ReferenceGrant */
 
+/* Here an unknown field is an error, as in a policy: what is left out, or mistyped, grants more. */
 static void grant_from(const struct field *f, struct object_grant *g)
 {
+	static const char *const names[] = {"group", "kind", "namespace"};
 	struct field group = field_get(f, "group"), kind = field_get(f, "kind"), space = field_get(f, "namespace");
 	const char *gr = field_text(&group), *k = field_text(&kind), *s = field_string(&space);
 	enum route_kind unused;
@@ -486,13 +488,34 @@ static void grant_from(const struct field *f, struct object_grant *g)
 		field_error(&space, "is missing");
 		return;
 	}
-	if (!k) {
-		field_error(&kind, "is missing");
+	if (!k || !field_given(&group)) {
+		field_error(k ? &group : &kind, "is missing");
 		return;
 	}
-	for (enum object_kind o = 0; gr && !strcmp(gr, GATEWAY) && o < KIND_COUNT; o++)
+	if (!gr || strcmp(gr, GATEWAY))
+		return;
+	field_only(f, names, array_size(names));
+	for (enum object_kind o = 0; o < KIND_COUNT; o++)
 		if ((route_kind_of(o, &unused) || o == KIND_GATEWAY) && !strcmp(k, object_kind_name(o)))
 			g->from[g->froms++] = (struct object_grant_from){.kind = o, .namespace = s};
+}
+
+static void grant_to(const struct field *f, struct object_grant *g)
+{
+	static const char *const names[] = {"group", "kind", "name"};
+	struct field group = field_get(f, "group"), kind = field_get(f, "kind"), name = field_get(f, "name");
+	const char *gr = field_text(&group), *k = field_text(&kind), *s = field_string(&name);
+
+	/* Others are somebody else's. */
+	if (!field_is_map(f) || !k || (gr && *gr) || (strcmp(k, "Service") && strcmp(k, "Secret")))
+		return;
+	field_only(f, names, array_size(names));
+	if (s && !*s)
+		field_error(&name, "is empty: it would grant all; leave it out if that is meant");
+	if (!strcmp(k, "Service"))
+		g->to[g->tos++] = s ? s : "";
+	else
+		g->secret[g->secrets++] = s ? s : "";
 }
 
 void k8s_grant_decode(const struct field *root)
@@ -513,16 +536,6 @@ void k8s_grant_decode(const struct field *root)
 	g->secret = field_alloc(&to, field_count(&to) + 1, sizeof(*g->secret));
 	for (struct field i = field_first_item(&from); i.doc; field_next(&i))
 		grant_from(&i, g);
-	for (struct field i = field_first_item(&to); i.doc; field_next(&i)) {
-		struct field group = field_get(&i, "group"), kind = field_get(&i, "kind"), name = field_get(&i, "name");
-		const char *gr = field_text(&group), *k = field_text(&kind), *s = field_string(&name);
-
-		/* Others are somebody else's. */
-		if (!field_is_map(&i) || !k || (gr && *gr))
-			continue;
-		if (!strcmp(k, "Service"))
-			g->to[g->tos++] = s ? s : "";
-		else if (!strcmp(k, "Secret"))
-			g->secret[g->secrets++] = s ? s : "";
-	}
+	for (struct field i = field_first_item(&to); i.doc; field_next(&i))
+		grant_to(&i, g);
 }
