@@ -213,6 +213,7 @@ struct talk { /* one exchange of it */
 	unsigned status, informational;
 	int grpc_status; /* of head or trailers; -1 */
 	char line[4096]; /* "METHOD AUTHORITY PATH" */
+	char scheme[8];
 	char body[4096];
 	size_t len;
 	bool ended, failed, unprocessed;
@@ -301,6 +302,7 @@ static void far_requested(struct http_connection *c, struct http_exchange *x, co
 
 	snprintf(t->line, sizeof(t->line), "%.*s %.*s %.*s", (int)h->method_text.len, h->method_text.at,
 		 (int)h->authority.len, h->authority.at, (int)h->path.len, h->path.at);
+	snprintf(t->scheme, sizeof(t->scheme), "%.*s", (int)h->scheme.len, h->scheme.at);
 	talk_read(t);
 }
 
@@ -375,6 +377,8 @@ SITE_FN void far_end(struct far *f)
 	free(f->talk);
 }
 
+static const char *far_scheme = "http"; /* that is asked for */
+
 /* field "NAME: VALUE" or NULL; `body` NULL: none; "": it comes later. */
 SITE_FN struct talk *far_ask(struct far *f, enum http_method m, const char *method, const char *path,
 			     const char *field, const char *body)
@@ -383,7 +387,7 @@ SITE_FN struct talk *far_ask(struct far *f, enum http_method m, const char *meth
 	struct http_head h = {.version = HTTP_2,
 			      .method = m,
 			      .method_text = {method, strlen(method)},
-			      .scheme = HTTP_TEXT("http"),
+			      .scheme = {far_scheme, strlen(far_scheme)},
 			      .authority = HTTP_TEXT("web.example"),
 			      .path = {path, strlen(path)},
 			      .body = body ? HTTP_STREAM : HTTP_NO_BODY,

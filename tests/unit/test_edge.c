@@ -115,6 +115,26 @@ static void test_plain(void **state)
 	over();
 }
 
+/* What was dialled says it, whatever the client writes. */
+static void test_scheme(void **state)
+{
+	struct talk *t;
+	struct far f, s;
+
+	far_begin(&f, dialled(PLAIN), false, true);
+	far_scheme = "https";
+	t = far_ask(&f, HTTP_POST, "POST", "/a.B/C", "content-type: application/grpc", NULL);
+	far_scheme = "http";
+	far_begin(&s, site_accept(backend), true, true);
+	UNTIL(s.talks == 1);
+	assert_string_equal(s.talk[0].scheme, "http");
+	talk_answer(&s.talk[0], 200, "ok");
+	UNTIL(t->ended);
+	far_end(&f);
+	over();
+	far_end(&s);
+}
+
 static void test_plain_silence(void **state)
 {
 	struct raw c = raw_of(dialled(PLAIN));
@@ -301,8 +321,9 @@ static int each_teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		SITE_TEST(test_plain),	       SITE_TEST(test_plain_silence), SITE_TEST(test_http2_silence),
-		SITE_TEST(test_secure_silence), SITE_TEST(test_secure),	      SITE_TEST(test_handshakes_without_end),
+		SITE_TEST(test_plain),		SITE_TEST(test_scheme), SITE_TEST(test_plain_silence),
+		SITE_TEST(test_http2_silence),	SITE_TEST(test_secure_silence), SITE_TEST(test_secure),
+		SITE_TEST(test_handshakes_without_end),
 	};
 
 	log_open("test", false, LOG_ERROR);

@@ -161,6 +161,8 @@ bool exchange_route(struct exchange *x, const struct http_head *h)
 	const char *why;
 
 	x->head = http_head_keep(size_of(h) > EXCHANGE_HEAD ? &x->large : &x->arena, h, FIELDS_MORE);
+	if (x->serve->caller.edge) /* what was dialled says it, whatever a stranger writes */
+		x->head->scheme = hop.secure ? HTTP_TEXT("https") : HTTP_TEXT("http");
 	if (!from) {
 		exchange_fail(x, ABI_POD_GONE, NULL);
 		return false;
@@ -181,8 +183,7 @@ bool exchange_route(struct exchange *x, const struct http_head *h)
 	q.client_namespace = from->namespace;
 	scene.path = q.path;
 	scene.query = q.query;
-	scene.scheme = !x->serve->caller.edge ? x->head->scheme
-				       : x->serve->caller.secure ? HTTP_TEXT("https") : HTTP_TEXT("http");
+	scene.scheme = x->head->scheme;
 	scene.port = x->serve->caller.asked_port;
 	if (!(from->gateway ? go_in(x, from->gateway, &q, &scene) : go(x, &q, &scene)))
 		return false;
