@@ -56,6 +56,8 @@ void socket_pool_take(struct socket_pool *p, uint64_t netns, enum wire_socket ki
 void socket_pool_cancel(struct socket_wait *w); /* harmless if it does not wait */
 /* The pod is gone: its sockets are closed, and who waits gets -ENOENT. */
 void socket_pool_leave(struct socket_pool *p, uint64_t netns);
+/* What people read of an error that `got` was given: SOCK_RESOURCES, if the lack is ours. */
+const char *socket_pool_why(int error) must_check;
 /* One of these bound to an address; the port is chosen by connect(): so that many connections share one. 0 or -errno */
 int socket_pool_bind(int fd, const struct abi_addr *addr) must_check;
 unsigned socket_pool_spare(const struct socket_pool *p); /* sockets that wait for use */

@@ -168,6 +168,7 @@ bool sock_is(const struct stream *s) must_check; /* else it is a stream of anoth
 /* Bytes that were consumed, all of them, and are to be read again: `bytes` is empty after it. */
 void sock_give_back(struct stream *s, struct buf *bytes);
 int sock_fd(const struct stream *s); /* borrowed; for options and addresses */
+#define SOCK_RESOURCES "out of resources" /* ours: of who is spoken to it says nothing */
 const char *sock_error(int error); /* an errno, as in docs/reasons.md */
 /* Its peer and itself, IPv4 as mapped; 0 or -errno. */
 int sock_peer(int fd, struct abi_addr *ret, uint16_t *ret_port) must_check;

@@ -189,6 +189,8 @@ static void test_no_socket(void **state)
 	site_socket_error = -EMFILE;
 	raw_say(&c, GET("/a"));
 	HEARS(&c, "HTTP/1.1 503 ");
+	for (unsigned i = 0; i < PICK_SLOTS; i++) /* which is no word against the endpoint */
+		assert_false(site.pick.slot[i].until_ns);
 	site_socket_error = 0;
 	raw_say(&c, GET("/a"));
 	e = endpoint(listening);

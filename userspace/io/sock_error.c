@@ -28,10 +28,11 @@ const char *sock_error(int error)
 	case EADDRINUSE:
 		return "no free port";
 	case EMFILE:
+	case ENFILE:
 	case ENOMEM:
 	case ENOBUFS:
 	case ENOSPC:
-		return "out of resources";
+		return SOCK_RESOURCES;
 	}
 	return "socket error";
 }

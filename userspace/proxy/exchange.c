@@ -237,7 +237,8 @@ static void waited(struct http_pool_wait *w, struct http_connection *c, bool fre
 	uint64_t key[2];
 
 	if (!c) {
-		pick_failed(&at->pick, &x->key.server, x->key.port, loop_now(loop_of(x)));
+		if (strcmp(why, SOCK_RESOURCES))
+			pick_failed(&at->pick, &x->key.server, x->key.port, loop_now(loop_of(x)));
 		x->fresh = true;
 		if (!try_again(x, reason, why, reason == ABI_UNREACHABLE || reason == ABI_TUNNEL_FAILED))
 			exchange_fail(x, reason, why);

@@ -214,7 +214,8 @@ static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reaso
 		server_ready(s, STREAM_READABLE);
 		return;
 	}
-	pick_failed(&v->site->pick, &v->plan.server, v->plan.server_port, loop_now(v->site->thread->loop));
+	if (strcmp(why, SOCK_RESOURCES))
+		pick_failed(&v->site->pick, &v->plan.server, v->plan.server_port, loop_now(v->site->thread->loop));
 	if (++v->tries < PICK_TRIES && reason != ABI_PEER_REFUSED)
 		dial_server(v);
 	else

@@ -128,7 +128,7 @@ static void socket_came(struct socket_wait *w, int fd)
 			close(fd);
 		log_debug("no socket in a pod: %s", strerror(-err));
 		dial_done(d, NULL, ABI_UNREACHABLE,
-			  fd < 0 ? "no socket in the pod" : "the client's address cannot be bound");
+			  fd < 0 ? socket_pool_why(fd) : "the client's address cannot be bound");
 		return;
 	}
 	watch(d, sock_connect(d->dialer->thread, fd, &p->server, p->server_port, CONNECT_NS));

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "socket_pool.h"
+#include "stream.h"
 
 #define STOCK_FIRST 2
 #define SOON_NS 50000000ull /* a stock that had to be ordered again so soon is doubled */
@@ -266,6 +267,15 @@ void socket_pool_leave(struct socket_pool *p, uint64_t netns)
 		shelf_cut(p, s, 0);
 		free(s);
 	}
+}
+
+const char *socket_pool_why(int error)
+{
+	const char *why = sock_error(-error);
+
+	if (error == -EBUSY)
+		return "too many sockets asked for";
+	return strcmp(why, SOCK_RESOURCES) ? "no socket in the pod" : why;
 }
 
 int socket_pool_bind(int fd, const struct abi_addr *addr)

@@ -274,7 +274,7 @@ static void socket_came(struct socket_wait *w, int fd)
 	struct stream *tcp;
 
 	if (fd < 0) {
-		tunnel_failed(t, fd == -EBUSY ? "too many sockets asked for" : "no socket in the pod");
+		tunnel_failed(t, socket_pool_why(fd));
 		return;
 	}
 	/* a pod may have several addresses: it must be the one of the key */
