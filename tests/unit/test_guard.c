@@ -397,6 +397,27 @@ static void test_policy_changes_under_streams(void **state)
 	end2(&e);
 }
 
+/* The client's pod is another one now: what it asks from here on is judged so. */
+static void test_another_identity(void **state)
+{
+	struct ends e;
+
+	site_policy("ALLOW", "{from: [{source: {principals: [cluster.local/ns/shop/sa/client]}}],"
+			     " to: [{operation: {paths: [/a]}}]}");
+	e = begin();
+	raw_say(&e.client, GET("/a"));
+	HEARS(&e.app, "GET /a ");
+	raw_say(&e.app, OK("1") "1");
+	HEARS(&e.client, "\r\n\r\n1");
+	scene_enrol(scene.world, 1, "shop/client", "other", "10.1.0.1", "");
+	site_take_in();
+	guards_view_changed(&site);
+	raw_say(&e.client, GET("/a"));
+	UNTIL(raw_heard(&e.client, "HTTP/1.1 403 ") || raw_over(&e.client));
+	assert_int_equal(raw_count(&e.app, "GET /a "), 1);
+	end(&e);
+}
+
 static void test_drain(void **state)
 {
 	struct ends2 e;
@@ -645,6 +666,7 @@ int main(void)
 		SITE_TEST(test_streams),
 		SITE_TEST(test_stream_resets),
 		SITE_TEST(test_policy_changes_under_streams),
+		SITE_TEST(test_another_identity),
 		SITE_TEST(test_drain),
 		SITE_TEST(test_client_goes),
 		SITE_TEST(test_app_goes),

@@ -104,6 +104,37 @@ static void test_bytes_ask_for_http(void **state)
 	over();
 }
 
+/* The client's pod is another one now, for whom that policy is not. */
+static void other_account(const char *account)
+{
+	scene_enrol(scene.world, 1, "shop/client", account, "10.1.0.1", "");
+	site_take_in();
+	list_each_safe(l, next, &site.relays)
+		relay_judge(container_of(l, struct relay, link));
+}
+
+static void test_another_identity(void **state)
+{
+	policy("ALLOW", "{from: [{source: {principals: [cluster.local/ns/shop/sa/client]}}]}");
+	capture();
+	raw_say(&client, NO_HTTP);
+	HEARS(&app, "not http");
+	other_account("client");
+	rest();
+	assert_false(raw_over(&client) || raw_over(&app));
+	other_account("other");
+	UNTIL(raw_over(&client) && raw_over(&app));
+	over();
+	other_account("client");
+	capture();
+	other_account("other"); /* it stands, and nobody has spoken yet */
+	raw_say(&client, NO_HTTP);
+	UNTIL(raw_over(&client) && raw_over(&app));
+	assert_int_equal(app.len, 0);
+	assert_int_equal(site.reasons[ABI_POLICY_CHANGED], 2);
+	over();
+}
+
 static int each_setup(void **state)
 {
 	int r = site_begin(exchange_answered);
@@ -138,6 +169,7 @@ int main(void)
 		SITE_TEST(test_bytes_denied),
 		SITE_TEST(test_request_denied),
 		SITE_TEST(test_bytes_ask_for_http),
+		SITE_TEST(test_another_identity),
 	};
 
 	log_open("test", false, LOG_ERROR);

@@ -585,6 +585,18 @@ void guards_end(struct site *at, uint64_t netns, enum abi_reason reason, const c
 	}
 }
 
+/* A pod of this node proves nothing: it is who the world says. */
+static void learn_client(struct guard *g)
+{
+	const struct view_pod *from =
+		g->plan.kind == RELAY_LOCAL ? view_pod(g->site->view, g->plan.netns) : NULL;
+
+	if (!from || !strcmp(from->spiffe, g->spiffe))
+		return;
+	free(g->spiffe);
+	g->spiffe = mem_string(from->spiffe);
+}
+
 void guards_view_changed(struct site *at)
 {
 	list_each_safe(l, next, &at->guards) {
@@ -592,6 +604,7 @@ void guards_view_changed(struct site *at)
 		const struct view_pod *to = view_pod(at->view, g->plan.to);
 		enum abi_reason reason = ABI_NONE;
 
+		learn_client(g);
 		if (to)
 			reason = view_allows(to, g->spiffe, &g->plan.client, g->plan.server_port);
 		if (reason && reason != ABI_NEEDS_WORKER)

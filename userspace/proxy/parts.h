@@ -160,6 +160,7 @@ struct relay {
 	uint64_t netns;	 /* of the pod whose listener it came to */
 	uint64_t to;	 /* of the pod of this node that it goes to; 0: none */
 	uint32_t policy; /* of that pod, when it was asked last */
+	uint32_t identity; /* RELAY_LOCAL: of the pod that asks, at that time */
 	uint32_t service;
 	bool guarded; /* its policy asks for HTTP: a guard takes over when both sides stand */
 	struct abi_tuple tuple; /* of the client's socket; not of a CONNECT */

@@ -262,9 +262,11 @@ struct relay *relay_captured(struct site *at, uint64_t netns, const struct abi_t
 	static const enum relay_kind how[] = {
 		[DIAL_OUT] = RELAY_PASS, [DIAL_APP] = RELAY_LOCAL, [DIAL_TUNNEL] = RELAY_TUNNEL};
 	struct relay *r = relay_new(at, how[plan->kind], client);
+	const struct view_pod *from = view_pod(at->view, netns);
 
 	r->tuple = *t;
 	r->netns = netns;
+	r->identity = from ? from->identity : 0;
 	r->service = plan->own.service;
 	r->client = plan->client;
 	r->client_port = plan->client_port;
@@ -282,7 +284,7 @@ void relay_dial(struct relay *r, const struct dial_plan *plan)
 
 void relay_judge(struct relay *r)
 {
-	const struct view_pod *to, *from;
+	const struct view_pod *to, *from = r->kind == RELAY_LOCAL ? view_pod(r->site->view, r->netns) : NULL;
 	const struct view_peer *peer;
 	const char *who = NULL;
 
@@ -293,13 +295,13 @@ void relay_judge(struct relay *r)
 		relay_close(r, ABI_POD_GONE, NULL);
 		return;
 	}
-	if (to->policy == r->policy)
+	if (to->policy == r->policy && (!from || from->identity == r->identity))
 		return;
 	r->policy = to->policy;
 	if (r->kind == RELAY_HBONE) {
 		who = r->peer->spiffe;
 	} else if (r->kind == RELAY_LOCAL) {
-		from = view_pod(r->site->view, r->netns);
+		r->identity = from ? from->identity : 0;
 		who = from ? from->spiffe : NULL;
 	} else {
 		peer = view_peer(r->site->view, &r->client);

@@ -133,6 +133,7 @@ static struct relay *become_relay(struct serve *v)
 	r = relay_captured(v->site, v->caller.netns, &v->caller.tuple, v->stream, &v->plan);
 	r->to = v->to;
 	r->policy = v->policy;
+	r->identity = v->identity;
 	r->guarded = v->guarded;
 	r->opened_ns = v->caller.opened_ns;
 	v->stream = NULL;
