@@ -40,7 +40,7 @@ MAKEFLAGS += -r
 
 FLOORS := \
 	base/mem base/clock base/random base/reason base/text base/table_wide base/table base/log base/addr base/buf base/pages base/slab base/doc base/doc_split \
-	io/wheel io/loop io/wire io/kernel io/backing io/netlink io/thread io/stream io/sock_address io/sock_error io/sock_files io/sock \
+	io/wheel io/loop io/wire io/kernel io/backing io/netlink io/thread io/stream io/sock_address io/sock_error io/sock_files io/shares io/sock \
 	io/tls_error io/tls_record io/tls_handshake io/tls_out io/tls_in io/tls \
 	http/name http/head http/path http/detect http/grpc http/websocket \
 	http/http1_scan http/http1_parse http/http1_chunk http/http1_write http/http1_send http/http1_receive http/http1 \
@@ -77,7 +77,7 @@ ROOMS := base io http mesh identity upstream control proxy proc
 MAINS := proc/weftd proc/worker
 
 # The supervisor: nothing that parses, nothing that could be fooled by a network.
-WEFTD_OUT := base/doc base/doc_split base/buf base/pages base/slab io/thread io/stream io/sock_address io/sock_files io/sock $(filter io/tls%,$(FLOORS))
+WEFTD_OUT := base/doc base/doc_split base/buf base/pages base/slab io/thread io/stream io/sock_address io/sock_files io/shares io/sock $(filter io/tls%,$(FLOORS))
 WEFTD_IN = $(filter-out $(WEFTD_OUT),$(filter base/% io/%,$(SOURCES))) \
 	$(filter-out proc/worker%,$(filter proc/%,$(SOURCES)))
 

@@ -33,6 +33,7 @@ struct dial_plan {
 	struct abi_addr client, server;
 	uint16_t client_port, server_port;
 	struct abi_own own; /* DIAL_APP: what the kernel shall show of it */
+	uint32_t place;	    /* shares.h: that it is for; 0: nobody asks */
 };
 
 struct dial;
@@ -51,6 +52,7 @@ enum abi_reason dial_choose(const struct dialer *d, const struct view_pod *from,
 			    const struct view_pod **ret_to) must_check;
 void dial_begin(struct dialer *d, const struct dial_plan *plan, struct dial_wait *w);
 void dial_cancel(struct dial_wait *w); /* harmless if nothing is under way */
+bool dial_lacked(const char *why) must_check; /* what we do not have: no word against the destination */
 
 /* `baggage` of a pod, as facts/ambient.md 2.2 has it; cut where it does not fit. */
 #define DIAL_BAGGAGE 320

@@ -42,6 +42,7 @@ struct http_pool_wait {
 	void (*done)(struct http_pool_wait *w, struct http_connection *c, bool fresh, enum abi_reason reason,
 		     const char *why);
 	bool settled; /* asked: it takes only a connection of which it is known what it can do */
+	bool modest; /* asked: no connection is made for it; there is one that is free, or ABI_OVERLOADED */
 	bool waiting;
 	struct http_pool_group *group;
 	struct list link;

@@ -147,6 +147,7 @@ int sock_accept(int listener, struct abi_addr *ret, uint16_t *ret_port) must_che
  * whose files were lost on the way ends the worker, with all that it carries.
  */
 bool sock_is_last(int fd) must_check;
+unsigned sock_files(void); /* how many there are that connections may have */
 /*
  * fd is taken: an unconnected TCP socket that has them. Starts to connect; STREAM_OPEN or STREAM_FAILED comes, also
  * for what fails at once, and within timeout_ns.

@@ -12,6 +12,7 @@
 
 #include "buf.h"
 #include "loop.h"
+#include "shares.h"
 #include "slab.h"
 
 #define THREAD_MAX 64
@@ -50,6 +51,7 @@ struct thread {
 	struct buf_pool pool;
 	struct pages pages;
 	struct slab slab[SLAB_COUNT];
+	struct shares shares;
 	uint8_t *scratch[SCRATCH_COUNT]; /* THREAD_SCRATCH bytes each, with 64 free bytes before them */
 	struct thread_inbox *inbox;
 	struct list orphans;

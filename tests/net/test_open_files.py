@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A worker that may not open more files: who comes waits, or is refused, who is there goes on, and when there are some
-again all is as it was.
+A worker that may not open more files: who has most of them waits, or is refused, who is there goes on, others find
+room, and when there are some again all is as it was.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from routed import origins, origins_are_content  # noqa: F401
 SPLICE = ("splice",)
 LAB = routed.LAB
 VIP = "10.96.23.1"
-MORE = 300  # files of the worker than it has at rest, which are more where there are more cores
+MORE = 600  # files of the worker than it has at rest, which are more where there are more cores
 MANIFESTS = {"web.json": routed.listed(
     *routed.of_pods(), routed.service("web", VIP, [("http", 80, 8081, None)], "near2"),
     routed.route("web", "web", [routed.rule(routed.backend(place, version), path=f"/{place}/{version}")
@@ -56,18 +56,24 @@ def answered(s):
         return False
 
 
+def without_end(lab, where):
+    """More connections of one pod than there is room for."""
+    sockets = lab.sockets("client", 2 * MORE)
+    for s in sockets:
+        s.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            s.connect((VIP, 80))
+    labrun.wait_for(lambda: "and who asks holds most" in lab.log("n1")[where:], 20, "the end of its share")
+    return sockets
+
+
 def test_connections_without_end(lab, few, origins):  # noqa: F811
     pid, where, go_on = worker(lab), len(lab.log("n1")), threading.Event()
     origins["near", "h1"].on["/near/h1/held"] = lambda x: go_on.wait(60) and x.respond(200)
     known = [client(lab, "client", (VIP, 80)) for _ in range(40)]
     for c in known:
         assert c.ask("GET", "/near/h1/x").status == 200
-    waiting = lab.sockets("client", 2 * MORE)
-    for s in waiting:
-        s.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            s.connect((VIP, 80))
-    labrun.wait_for(lambda: "connections wait: accept" in lab.log("n1")[where:], 20, "the end of files")
+    waiting = without_end(lab, where)
     held = [c.begin("GET", "/near/h1/held") for c in known[10:]]  # each by a socket that weftd is asked for
     for n in range(20):
         for c in known[:10]:
@@ -84,3 +90,20 @@ def test_connections_without_end(lab, few, origins):  # noqa: F811
     for s in waiting[-40:]:
         s.close()
     assert worker(lab) == pid, lab.log("n1")[where:]
+
+
+def test_others_find_room(lab, few, origins):  # noqa: F811
+    """One pod opens connections without end: others, of this node and of another one, find room for each of theirs."""
+    pid, where, kept = worker(lab), len(lab.log("n1")), []
+    waiting = without_end(lab, where)
+    near = (lab.ip("near"), routed.PORTS["h1"])
+    for n in range(10):
+        for who, to, path in (("other", (VIP, 80), "/near/h1"), ("other", (VIP, 80), "/far/h1"), ("far2", near, "")):
+            c = client(lab, who, to)
+            assert c.ask("GET", f"{path}/{n}").status == 200
+            kept.append(c)
+    for c in kept:
+        assert c.ask("GET", "/near/h1/x").status == 200
+    assert worker(lab) == pid, lab.log("n1")[where:]
+    for s in [*waiting, *kept]:
+        s.close()

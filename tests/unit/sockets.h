@@ -25,6 +25,8 @@ static inline int setup(void **state)
 static inline int teardown(void **state)
 {
 	assert_int_equal(thread->pool.lent, 0);
+	for (unsigned i = 0; i < SHARES_COLUMNS; i++) /* what was counted for somebody has ended */
+		assert_int_equal(thread->shares.held[0][i], 0);
 	thread_control_end(thread);
 	loop_free(loop);
 	return 0;

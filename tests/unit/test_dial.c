@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -100,10 +101,50 @@ static void test_cancelled(void **state)
 	}
 }
 
+/* Descriptors run out: who holds most gets none, also if he has waited for it; others do. */
+static void test_gives_way(void **state)
+{
+	const uint32_t many = shares_pod(1), few = shares_pod(2);
+	struct dial_plan plan = {.kind = DIAL_OUT, .netns = 8, .place = many};
+	struct waiter waits = {.wait.done = done}, late = waits, other = waits;
+	int listening = listener(AF_INET, &plan.server, &plan.server_port, 8);
+	uint64_t begins;
+
+	for (unsigned i = 0; i < 100; i++)
+		shares_hold(thread, many);
+	dial_begin(&dialer, &plan, &waits.wait);
+	assert_int_equal(waits.calls, 0);
+	begins = clock_ns();
+	shares_seen(thread, (int)sock_files() - 1);
+	dial_begin(&dialer, &plan, &late.wait);
+	assert_true(late.calls == 1 && late.reason == ABI_OVERLOADED);
+	plan.place = few;
+	dial_begin(&dialer, &plan, &other.wait);
+	UNTIL(waits.calls && other.calls);
+	if (clock_ns() - begins < 900 * MS) { /* else they may not run out any more */
+		assert_null(waits.stream);
+		assert_int_equal(waits.reason, ABI_OVERLOADED);
+	} else if (waits.stream) {
+		waits.stream->ready = nothing;
+		stream_close(waits.stream, NULL);
+	}
+	assert_non_null(other.stream);
+	other.stream->ready = nothing;
+	stream_close(other.stream, NULL);
+	for (unsigned i = 0; i < 100; i++)
+		shares_let_go(thread, many);
+	rest();
+	close(listening);
+}
+
 static int dial_setup(void **state)
 {
+	struct rlimit files;
 	int r = setup(state);
 
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	files.rlim_cur = 400;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
 	dialer_setup(&dialer);
 	return r;
 }
@@ -120,6 +161,7 @@ int main(void)
 		cmocka_unit_test(test_open),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_cancelled),
+		cmocka_unit_test(test_gives_way),
 	};
 
 	log_open("test", false, LOG_ERROR);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Clients from outside at the listeners of a Gateway: who asks is served, who asks for nothing has little time. */
+#include <sys/resource.h>
+
 #include "front.h"
 #include "pki.h"
 #include "serves.h"
@@ -283,13 +285,47 @@ static void test_handshakes_without_end(void **state)
 	over();
 }
 
+/* Descriptors run out: who holds most of them is reset, others are served. */
+static void test_no_room_for_more(void **state)
+{
+	struct abi_addr many = scene_addr("10.8.0.2");
+	uint64_t before = site.reasons[ABI_OVERLOADED];
+	struct raw c, s;
+
+	for (unsigned i = 0; i < 200; i++)
+		shares_hold(thread, shares_stranger(&many));
+	for (unsigned i = 0; i < 5 && site.reasons[ABI_OVERLOADED] == before; i++) { /* unless a turn lasts too long */
+		uint64_t accepted = site.accepted;
+
+		c = raw_of(dialled_from(0x0a080002, PLAIN));
+		UNTIL((shares_seen(thread, (int)sock_files() - 1), raw_over(&c) || site.accepted > accepted));
+		raw_close(&c);
+	}
+	assert_int_equal(site.reasons[ABI_OVERLOADED], before + 1);
+	shares_seen(thread, (int)sock_files() - 1);
+	c = raw_of(dialled_from(0x0a080003, PLAIN));
+	raw_say(&c, GET("/a"));
+	s = raw_of(site_accept(backend));
+	answers(&s);
+	HEARS(&c, "\r\n\r\nok");
+	raw_close(&c);
+	raw_close(&s);
+	over();
+	for (unsigned i = 0; i < 200; i++)
+		shares_let_go(thread, shares_stranger(&many));
+}
+
 /* ------------------------------------------------------------------ */
 
 static int each_setup(void **state)
 {
+	struct rlimit files;
 	int r = site_begin(exchange_answered);
 	struct abi_addr at = scene_addr("10.9.0.1");
 
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	files.rlim_cur = 1024;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
 	stalls_start(&site);
 	site.edge_handshakes.from = serve_shakes_from;
 	list_init(&site.listeners);
@@ -323,7 +359,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SITE_TEST(test_plain),		SITE_TEST(test_scheme), SITE_TEST(test_plain_silence),
 		SITE_TEST(test_http2_silence),	SITE_TEST(test_secure_silence), SITE_TEST(test_secure),
-		SITE_TEST(test_handshakes_without_end),
+		SITE_TEST(test_handshakes_without_end), SITE_TEST(test_no_room_for_more),
 	};
 
 	log_open("test", false, LOG_ERROR);

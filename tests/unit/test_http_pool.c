@@ -149,6 +149,33 @@ static void test_used_again(void **state)
 	away(fd);
 }
 
+/* For whom no connection is made gets one that is free. */
+static void test_modest(void **state)
+{
+	struct asker a = {.wait = {.done = done, .modest = true}}, b;
+	const struct http_pool_key key = {.netns = 1001,
+					  .client = scene_addr("10.1.0.1"),
+					  .server = server,
+					  .identity = view_pod(view, 1001)->identity,
+					  .port = port,
+					  .version = HTTP_1_1};
+	int fd;
+
+	http_pool_take(pool, &key, &a.wait);
+	assert_true(a.calls == 1 && a.reason == ABI_OVERLOADED && !a.connection);
+	assert_int_equal(http_pool_count(pool), 0);
+	take(&b, 1001);
+	fd = accepted();
+	serve(fd, &b);
+	finish(&b);
+	a.calls = 0;
+	http_pool_take(pool, &key, &a.wait);
+	assert_true(a.calls == 1 && a.connection == b.connection);
+	serve(fd, &a);
+	finish(&a);
+	away(fd);
+}
+
 /* Never shared by two pods. */
 static void test_two_pods(void **state)
 {
@@ -399,7 +426,7 @@ int main(void)
 		cmocka_unit_test(test_used_again),	cmocka_unit_test(test_two_pods),
 		cmocka_unit_test(test_nobody),		cmocka_unit_test(test_cancelled),
 		cmocka_unit_test(test_closed_by_the_server), cmocka_unit_test(test_another_identity),
-		cmocka_unit_test(test_shut),
+		cmocka_unit_test(test_shut),		cmocka_unit_test(test_modest),
 		cmocka_unit_test(test_drain), /* the last: for ever */
 	};
 

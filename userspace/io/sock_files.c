@@ -6,7 +6,7 @@
 
 #define KEPT 1024u /* and no more than an eighth of all */
 
-bool sock_is_last(int fd)
+unsigned sock_files(void)
 {
 	static unsigned first; /* of those; a process of ours has one limit for its life; 0: not looked at yet */
 	unsigned from = __atomic_load_n(&first, __ATOMIC_RELAXED);
@@ -19,5 +19,10 @@ bool sock_is_last(int fd)
 		from -= from / 8 < KEPT ? from / 8 : KEPT;
 		__atomic_store_n(&first, from, __ATOMIC_RELAXED);
 	}
-	return fd >= 0 && (unsigned)fd >= from;
+	return from;
+}
+
+bool sock_is_last(int fd)
+{
+	return fd >= 0 && (unsigned)fd >= sock_files();
 }

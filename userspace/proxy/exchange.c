@@ -89,6 +89,7 @@ static void use_dialled(struct exchange *x)
 
 static void ask(struct exchange *x)
 {
+	struct site *at = x->site;
 	struct http_pool_key key;
 	enum abi_reason reason;
 
@@ -106,7 +107,9 @@ static void ask(struct exchange *x)
 		if (x->serve->server)
 			use_dialled(x);
 		x->wait.settled = x->head->upgrade.len;
-		http_pool_take(x->site->pool, &x->key, &x->wait);
+		x->wait.modest = shares_scarce(at->thread) &&
+				 shares_over(at->thread, -1, caller_place(&x->serve->caller));
+		http_pool_take(at->pool, &x->key, &x->wait);
 	}
 }
 
@@ -237,7 +240,7 @@ static void waited(struct http_pool_wait *w, struct http_connection *c, bool fre
 	uint64_t key[2];
 
 	if (!c) {
-		if (strcmp(why, SOCK_RESOURCES))
+		if (!dial_lacked(why))
 			pick_failed(&at->pick, &x->key.server, x->key.port, loop_now(loop_of(x)));
 		x->fresh = true;
 		if (!try_again(x, reason, why, reason == ABI_UNREACHABLE || reason == ABI_TUNNEL_FAILED))

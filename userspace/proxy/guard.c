@@ -301,6 +301,7 @@ static void guard_close(struct guard *g, enum abi_reason reason, const char *why
 	buf_clear(&g->seen, &g->site->thread->pool);
 	list_del(&g->link);
 	g->site->relay_count--;
+	shares_let_go(g->site->thread, g->plan.place);
 	loop_disarm(loop, &g->first);
 	loop_cancel(loop, &g->task);
 	g->task.run = guard_free;

@@ -115,6 +115,7 @@ void guests_listen(struct site *at, uint64_t netns, const int fd[WIRE_LISTENERS]
 	table_add(&at->guests, &g->link, table_hash(&netns, sizeof(netns)));
 	for (unsigned i = 0; i < WIRE_LISTENERS; i++) {
 		g->listener[i].accepted = accepted[i];
+		g->listener[i].captured = !i; /* 15001 */
 		if (fd[i] >= 0)
 			listener_open(&g->listener[i], at, netns, fd[i]);
 	}

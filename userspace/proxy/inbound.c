@@ -23,6 +23,7 @@ struct carrier {
 	struct hbone *hbone;
 	uint64_t netns;
 	struct abi_addr client, own;
+	uint32_t place; /* shares.h: the client's */
 	uint16_t client_port;
 	uint64_t trust; /* number of what its handshake believes, at the latest */
 	struct list link;
@@ -39,6 +40,7 @@ static void carrier_free(struct carrier *c)
 {
 	list_del(&c->link);
 	--*(c->hbone ? &c->site->carrier_count : &c->site->handshakes.count);
+	shares_let_go(c->site->thread, c->place);
 	peer_drop(c->peer);
 	free(c->spiffe);
 	certs_wait_cancel(&c->certificate);
@@ -72,7 +74,8 @@ static void relay_to_app(struct relay *r, uint8_t path)
 				       .client_port = r->client_port,
 				       .server = r->server,
 				       .server_port = r->server_port,
-				       .own.path = path};
+				       .own.path = path,
+				       .place = r->place};
 
 	relay_dial(r, &plan);
 }
@@ -91,6 +94,7 @@ static void asked(struct hbone *h, struct stream *s, const struct hbone_request 
 	r->client = c->client;
 	r->client_port = c->client_port;
 	c->site->accepted++;
+	relay_hold(r, c->place);
 	if (authority_parse(ask->authority, &r->server, &r->server_port)) {
 		relay_close(r, ABI_BAD_REQUEST, "the authority is not an address with a port");
 		return;
@@ -217,6 +221,8 @@ void inbound_hbone(struct site *at, const struct view_pod *pod, int fd, struct a
 	c->client = t->src;
 	c->client_port = t->src_port;
 	c->site = at;
+	c->place = shares_stranger(&t->src);
+	shares_hold(at->thread, c->place);
 	c->fd = fd;
 	c->netns = pod->netns;
 	c->spiffe = mem_string(pod->spiffe);
@@ -253,6 +259,7 @@ void inbound_plain(struct site *at, const struct view_pod *pod, int fd, struct a
 	}
 	r = relay_new(at, RELAY_PLAIN, sock_prepared(at->thread, fd));
 	r->guarded = reason == ABI_NEEDS_WORKER;
+	relay_hold(r, shares_stranger(&t->src));
 	r->tuple = *t;
 	r->netns = r->to = pod->netns;
 	r->policy = pod->policy;

@@ -46,6 +46,33 @@ static void rest(struct site *at, int error)
 	loop_arm(at->thread->loop, &at->resume, REST_NS);
 }
 
+/* It has its share: what a pod dials waits, whoever else is refused. */
+static void hold_back(struct listener *k, int fd, const struct abi_tuple *t)
+{
+	struct site *at = k->site;
+	uint64_t now = loop_now(at->thread->loop);
+
+	if (now >= at->tell_again_ns) {
+		relay_refuse(at, fd, ABI_OVERLOADED, t, SHARES_WHY);
+		at->tell_again_ns = now + REST_NS;
+	} else { /* a line for each would be another flood */
+		sock_reset(fd);
+		relay_count_reason(at, ABI_OVERLOADED);
+		at->refused++;
+	}
+	if (!k->captured)
+		return;
+	if (now >= at->say_share_ns) {
+		log_error("connections of a pod wait: it holds most of the worker's open files: netns=%llu",
+			  (unsigned long long)k->netns);
+		at->say_share_ns = now + SAY_NS;
+	}
+	loop_unwatch(at->thread->loop, &k->watch);
+	at->resume.due = resume_due;
+	if (!at->resume.armed)
+		loop_arm(at->thread->loop, &at->resume, REST_NS);
+}
+
 /* Nobody waits any more, or accept(2) has failed otherwise. */
 static void accept_failed(struct listener *k, int err)
 {
@@ -85,6 +112,12 @@ static void ready(struct loop_watch *w, uint32_t events)
 			continue;
 		if (fd < 0) {
 			accept_failed(k, -fd);
+			return;
+		}
+		if (shares_over(at->thread, fd, k->captured ? shares_pod(k->netns) : shares_stranger(&t.src))) {
+			hold_back(k, fd, &t);
+			if (!k->captured)
+				continue;
 			return;
 		}
 		if (sock_is_last(fd)) {

@@ -57,7 +57,8 @@ void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct
 				  .client_port = t->src_port,
 				  .server = c.target,
 				  .server_port = c.target_port,
-				  .own.service = c.service};
+				  .own.service = c.service,
+				  .place = shares_pod(pod->netns)};
 	reason = dial_choose(&at->dialer, pod, &plan, &to);
 	r = relay_captured(at, pod->netns, t, sock_prepared(at->thread, fd), &plan);
 	r->to = to ? to->netns : 0;

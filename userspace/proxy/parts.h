@@ -62,6 +62,8 @@ struct site {
 	bool draining;
 	struct loop_timer resume; /* listeners rest: no file descriptors */
 	uint64_t say_again_ns;	  /* that they do */
+	uint64_t say_share_ns;	  /* that those of one pod do */
+	uint64_t tell_again_ns;	  /* of one that was refused for that */
 	struct loop_timer rests_over; /* the first rest has lasted long enough */
 	struct loop_timer stalls; /* requests of which nobody takes the bytes are looked for */
 	/* written here, read by the control thread */
@@ -92,7 +94,7 @@ struct guard_plan {
 	struct abi_tuple tuple; /* as the kernel has it in `conns` */
 	struct abi_addr client, server;
 	uint16_t client_port, server_port;
-	uint32_t service;
+	uint32_t service, place;
 	uint64_t opened_ns;
 };
 /* Both streams (taken) stand; view_allows() said NEEDS_WORKER of the pod: each request is judged. */
@@ -162,6 +164,7 @@ struct relay {
 	uint32_t policy; /* of that pod, when it was asked last */
 	uint32_t identity; /* RELAY_LOCAL: of the pod that asks, at that time */
 	uint32_t service;
+	uint32_t place; /* shares.h: that it counts for; 0: it was handed on */
 	bool guarded; /* its policy asks for HTTP: a guard takes over when both sides stand */
 	struct abi_tuple tuple; /* of the client's socket; not of a CONNECT */
 	struct abi_addr client, server;
@@ -170,6 +173,7 @@ struct relay {
 };
 
 struct relay *relay_new(struct site *at, enum relay_kind kind, struct stream *client);
+void relay_hold(struct relay *r, uint32_t place); /* it counts for that place */
 /* What was captured in that netns is to go where `plan` says, as bytes; relay_dial() or relay_join() follows. */
 struct relay *relay_captured(struct site *at, uint64_t netns, const struct abi_tuple *t, struct stream *client,
 			     const struct dial_plan *plan);
@@ -207,6 +211,11 @@ struct caller {
 	bool edge;   /* from outside, to a Gateway */
 	bool secure; /* the same, by TLS */
 };
+/* shares.h: that it counts for, as a serve and as a rest */
+static inline uint32_t caller_place(const struct caller *c)
+{
+	return c->edge ? shares_stranger(&c->tuple.src) : shares_pod(c->netns);
+}
 /* One that HTTP is spoken on. */
 void caller_row(const struct caller *c, struct relay_row *ret);
 
@@ -311,6 +320,7 @@ struct listener {
 	unsigned tries;	  /* of accept(2) in one event */
 	unsigned caution; /* events until they are more */
 	bool early;	  /* somebody waits, and the view does not have the pod yet */
+	bool captured;	  /* who comes is the pod itself; else anybody */
 	struct loop_watch watch;
 	struct list link;
 };

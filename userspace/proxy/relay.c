@@ -104,6 +104,7 @@ void relay_close(struct relay *r, enum abi_reason reason, const char *why)
 	if (reason)
 		relay_count_reason(at, reason);
 	set_state(r, RELAY_CLOSED);
+	shares_let_go(at->thread, r->place);
 	dial_cancel(&r->dial);
 	if (asked && reason && r->side[RELAY_CLIENT]) {
 		hbone_refuse(r->side[RELAY_CLIENT], status_of(reason));
@@ -213,7 +214,9 @@ static void hand_over(struct relay *r)
 				   .client_port = row.client_port,
 				   .server_port = r->server_port,
 				   .service = r->service,
+				   .place = r->place,
 				   .opened_ns = r->opened_ns};
+	r->place = 0;
 	r->side[RELAY_CLIENT] = r->side[RELAY_SERVER] = NULL;
 	guard_begin(r->site, client, server, &plan);
 	relay_close(r, ABI_NONE, NULL);
@@ -256,6 +259,12 @@ struct relay *relay_new(struct site *at, enum relay_kind kind, struct stream *cl
 	return r;
 }
 
+void relay_hold(struct relay *r, uint32_t place)
+{
+	r->place = place;
+	shares_hold(r->site->thread, place);
+}
+
 struct relay *relay_captured(struct site *at, uint64_t netns, const struct abi_tuple *t, struct stream *client,
 			     const struct dial_plan *plan)
 {
@@ -265,6 +274,7 @@ struct relay *relay_captured(struct site *at, uint64_t netns, const struct abi_t
 	const struct view_pod *from = view_pod(at->view, netns);
 
 	r->tuple = *t;
+	relay_hold(r, shares_pod(netns));
 	r->netns = netns;
 	r->identity = from ? from->identity : 0;
 	r->service = plan->own.service;

@@ -215,7 +215,7 @@ static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reaso
 		server_ready(s, STREAM_READABLE);
 		return;
 	}
-	if (strcmp(why, SOCK_RESOURCES))
+	if (!dial_lacked(why))
 		pick_failed(&v->site->pick, &v->plan.server, v->plan.server_port, loop_now(v->site->thread->loop));
 	if (++v->tries < PICK_TRIES && reason != ABI_PEER_REFUSED)
 		dial_server(v);
@@ -418,12 +418,14 @@ static void wait_for_bytes(struct serve *v)
 		loop_arm(loop, &v->late, LATE_NS);
 }
 
-static struct serve *from_client(struct site *at, uint64_t netns, const struct abi_tuple *t)
+static struct serve *from_client(struct site *at, uint64_t netns, const struct abi_tuple *t, bool edge)
 {
 	struct serve *v = serve_new(at);
 
 	v->caller.netns = netns;
 	v->caller.tuple = *t;
+	v->caller.edge = edge;
+	shares_hold(at->thread, caller_place(&v->caller));
 	v->dial.done = dialled;
 	v->late.due = late_due;
 	return v;
@@ -432,7 +434,7 @@ static struct serve *from_client(struct site *at, uint64_t netns, const struct a
 void serve_begin(struct site *at, const struct view_pod *pod, const struct view_service *s, const struct abi_conn *c,
 		 const struct abi_tuple *t, int fd)
 {
-	struct serve *v = from_client(at, pod->netns, t);
+	struct serve *v = from_client(at, pod->netns, t, false);
 
 	v->caller.service = c->service;
 	v->caller.asked = c->asked;
@@ -441,7 +443,8 @@ void serve_begin(struct site *at, const struct view_pod *pod, const struct view_
 				     .client_port = t->src_port,
 				     .server = c->target,
 				     .server_port = c->target_port,
-				     .own.service = c->service};
+				     .own.service = c->service,
+				     .place = caller_place(&v->caller)};
 	v->stream = sock_awaited(at->thread, fd);
 	v->stream->ready = client_ready;
 	v->stream->owner = v;
@@ -460,9 +463,9 @@ void serve_begin(struct site *at, const struct view_pod *pod, const struct view_
 
 static struct serve *edge_new(struct site *at, const struct view_pod *gate, const struct abi_tuple *t)
 {
-	struct serve *v = from_client(at, gate->netns, t);
+	struct serve *v = from_client(at, gate->netns, t, true);
 
-	v->caller.edge = v->declared = v->looks = true;
+	v->declared = v->looks = true;
 	v->caller.asked = t->dst;
 	v->caller.asked_port = t->dst_port;
 	return v;

@@ -56,6 +56,7 @@ void serve_leave(struct serve *v)
 	serve_shaken(v);
 	list_del(&v->link);
 	v->site->relay_count--;
+	shares_let_go(v->site->thread, caller_place(&v->caller));
 	loop_cancel(loop, &v->task);
 	v->task.run = serve_free;
 	if (!v->http)

@@ -169,6 +169,7 @@ static void rests(struct http_connection *c)
 			   .caller = v->caller};
 	r->stream->ready = rest_ready;
 	r->stream->owner = r;
+	shares_hold(at->thread, caller_place(&r->caller));
 	list_add(&at->rests, &r->link);
 	at->rest_count++;
 	at->relay_count++;

@@ -110,12 +110,25 @@ static void watch(struct dial *d, struct stream *s)
 /* What the supervisor has said of a WIRE_SOCKET_APP */
 static const struct abi_own as_made = {.own = 1, .path = ABI_PATH_TUNNEL};
 
+/* fd: that it was given; -1: none yet. */
+static bool gives_way(const struct dial *d, int fd)
+{
+	struct thread *t = d->dialer->thread;
+
+	return d->plan.place && shares_scarce(t) && shares_over(t, fd, d->plan.place);
+}
+
 static void socket_came(struct socket_wait *w, int fd)
 {
 	struct dial *d = container_of(w, struct dial, socket);
 	const struct dial_plan *p = &d->plan;
 	int err = fd < 0 ? fd : 0;
 
+	if (fd >= 0 && gives_way(d, fd)) { /* many came while it waited */
+		close(fd);
+		dial_done(d, NULL, ABI_OVERLOADED, SHARES_WHY);
+		return;
+	}
 	if (!err && p->kind == DIAL_APP) {
 		/* Where the client's address is the app's own one, it would be a loop: then the app sees its pod. */
 		if (!addr_equal(&p->client, &p->server))
@@ -255,6 +268,11 @@ enum abi_reason dial_choose(const struct dialer *d, const struct view_pod *from,
 	return view_allows(to, from->spiffe, &plan->client, plan->server_port);
 }
 
+bool dial_lacked(const char *why)
+{
+	return !strcmp(why, SOCK_RESOURCES) || !strcmp(why, SHARES_WHY);
+}
+
 void dial_begin(struct dialer *d, const struct dial_plan *plan, struct dial_wait *w)
 {
 	struct dial *new = mem_alloc(sizeof(*new));
@@ -266,7 +284,9 @@ void dial_begin(struct dialer *d, const struct dial_plan *plan, struct dial_wait
 	new->deadline.due = deadline_due;
 	w->dial = new;
 	loop_arm(d->thread->loop, &new->deadline, DIAL_NS);
-	if (plan->kind != DIAL_TUNNEL) {
+	if (plan->kind != DIAL_TUNNEL && gives_way(new, -1)) {
+		dial_done(new, NULL, ABI_OVERLOADED, SHARES_WHY);
+	} else if (plan->kind != DIAL_TUNNEL) {
 		new->socket.got = socket_came;
 		socket_pool_take(d->sockets, plan->netns, plan->kind == DIAL_APP ? WIRE_SOCKET_APP : WIRE_SOCKET_OUT,
 				 !addr_is_v4(&plan->server), &new->socket);

@@ -360,6 +360,11 @@ void http_pool_take(struct http_pool *p, const struct http_pool_key *key, struct
 		w->done(w, NULL, false, ABI_OVERLOADED, "too many requests wait for the endpoint");
 		return;
 	}
+	if (w->modest && !conn_free(g)) {
+		group_put(g);
+		w->done(w, NULL, false, ABI_OVERLOADED, SHARES_WHY);
+		return;
+	}
 	w->waiting = true;
 	w->group = g;
 	list_add(&g->waits, &w->link);

@@ -158,7 +158,7 @@ static void refill(struct socket_pool *p, struct shelf *s)
 	if (s->ordered_ns && now - s->ordered_ns < SOON_NS && s->stock < POOL_STOCK)
 		s->stock *= 2;
 	s->ordered_ns = now;
-	if (wanted < s->stock)
+	if (wanted < s->stock && !shares_scarce(p->thread)) /* nobody has needed them yet */
 		wanted = s->stock;
 	while (have < wanted) {
 		unsigned count = wanted - have < WIRE_SOCKET_BATCH ? wanted - have : WIRE_SOCKET_BATCH;
@@ -185,6 +185,8 @@ static void order_came(struct thread *t, struct thread_job *job)
 	struct shelf *s = find(p, &key);
 	unsigned used = 0;
 
+	for (unsigned i = 0; i < o->count; i++)
+		shares_seen(t, o->fd[i]);
 	if (s) {
 		s->ordered -= s->ordered < o->asked ? s->ordered : o->asked;
 		while (o->error && !list_empty(&s->waits))
