@@ -64,7 +64,7 @@ FLOORS := \
 	control/forced control/cert_report control/report \
 	proxy/reply proxy/guard proxy/relay proxy/cors proxy/forwarded proxy/access proxy/filter \
 	proxy/exchange_pick proxy/exchange_mirror proxy/exchange_close proxy/exchange_stall proxy/exchange_body proxy/exchange_route \
-	proxy/exchange proxy/handshakes proxy/serve_close proxy/serve_http proxy/serve proxy/outbound proxy/inbound proxy/listener proxy/edge proxy/guests proxy/gather proxy/proxy \
+	proxy/exchange proxy/handshakes proxy/serve_close proxy/serve_http proxy/serve proxy/shed proxy/outbound proxy/inbound proxy/listener proxy/edge proxy/guests proxy/gather proxy/proxy \
 	proc/folders proc/certdir proc/privilege proc/probe proc/selftest_rig proc/selftest_rows proc/selftest \
 	proc/pins proc/reader proc/settings proc/loader proc/spawn proc/netns proc/takeover proc/routes proc/podfile \
 	proc/vigil proc/inside proc/pod_check proc/pods proc/watch proc/clients proc/edges proc/sweep proc/destroy proc/pulse proc/channel proc/options proc/supervisor proc/weftd \

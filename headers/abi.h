@@ -178,7 +178,7 @@ struct abi_tuple {
 	X(90, BAD_ANSWER, "bad_answer", "the backend's answer is not valid HTTP, or was cut off within its head") \
 	X(91, MALFORMED, "malformed", "the request is not valid HTTP, or could be read in two ways: see the log") \
 	X(92, OVERLOADED, "overloaded",                                                            \
-	  "too many requests wait for the backend already (503); or the worker has no more files to open (reset)") \
+	  "too many requests wait for the backend already (503); or the worker lacks files or memory for it (reset)") \
 	X(93, STALLED, "stalled", "the client, or the backend, took nothing for as long as weft.io/stall-timeout says")
 
 #define ABI_REASON_MAX 96 /* entries of map `reasons` */

@@ -21,6 +21,8 @@ struct buf_pool {
 	struct buf_chunk *free;
 	unsigned kept, keep;
 	size_t lent; /* chunks in queues now: what back-pressure must keep small */
+	size_t tell; /* so many of them, or more: full() is called for each that is lent. 0: never */
+	void (*full)(struct buf_pool *p); /* from within buf_add(): it may note that, no more */
 };
 void buf_pool_init(struct buf_pool *p, unsigned keep);
 void buf_pool_free(struct buf_pool *p); /* asserts that nothing is lent */

@@ -282,6 +282,10 @@ static inline unsigned http_free(const struct http_connection *c)
 	return c->ops->free(c);
 }
 
+/* Bytes of memory in which what came waits for who reads it; of a connection: for its peer, too. HTTP/1 keeps none. */
+size_t http_kept(const struct http_exchange *x) must_check;
+size_t http_connection_kept(const struct http_connection *c) must_check;
+
 /* `below` is taken and must be open. No event comes from within this call, nor from any other of these. */
 struct http_connection *http1_server(struct thread *t, struct stream *below, const struct http_limits *l,
 				     const struct http_events *e, void *owner) must_check;

@@ -40,7 +40,8 @@ static struct buf_chunk *lend(struct buf_pool *p)
 	} else {
 		c = mem_grow(NULL, 1, sizeof(*c));
 	}
-	p->lent++;
+	if (++p->lent >= p->tell && p->tell)
+		p->full(p);
 	c->next = NULL;
 	c->start = c->end = 0;
 	return c;

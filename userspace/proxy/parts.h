@@ -65,6 +65,9 @@ struct site {
 	uint64_t say_share_ns;	  /* that those of one pod do */
 	uint64_t tell_again_ns;	  /* of one that was refused for that */
 	struct loop_timer rests_over; /* the first rest has lasted long enough */
+	struct loop_timer shed; /* shed.c: too many bytes wait */
+	size_t waiting_most;	/* chunks of them that may */
+	uint64_t say_shed_ns;
 	struct loop_timer stalls; /* requests of which nobody takes the bytes are looked for */
 	/* written here, read by the control thread */
 	uint64_t accepted, refused, requests;
@@ -293,6 +296,11 @@ void exchanges_end(struct list *exchanges, enum abi_reason reason, const char *w
 void exchanges_free(struct site *at);					     /* that have no request */
 void stalls_start(struct site *at);
 void mirrors_close(struct site *at);
+
+/* ------------------------------------------------------------------ shed.c */
+
+void shed_start(struct site *at, unsigned threads); /* of so many */
+void shed_end(struct site *at);
 
 /* ------------------------------------------------------------------ outbound.c, inbound.c */
 

@@ -75,6 +75,7 @@ static void site_start(struct thread *t)
 	at->edge_handshakes.most = EDGE_HANDSHAKES_MOST;
 	at->edge_handshakes.from = serve_shakes_from;
 	stalls_start(at);
+	shed_start(at, p->plan.threads);
 	tunnels.sockets = socket_pool_new(t, &sockets);
 	at->dialer = (struct dialer){.thread = t,
 				     .view = p->plan.view,
@@ -109,6 +110,7 @@ static void site_end(struct thread *t)
 
 	loop_disarm(t->loop, &at->resume);
 	loop_disarm(t->loop, &at->stalls);
+	shed_end(at);
 	guests_leave(at, 0);
 	edge_close(at, 0, NULL, 0);
 	relays_end(at, 0, ABI_RESET, "the worker ends");

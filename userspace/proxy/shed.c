@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shed.c: bytes of HTTP/2 that nobody takes, of all connections of a thread. Each connection may make us keep some
+ * (http2_parts.h), for as long as a stall may last: for a memory they are too many where the connections are. Then who
+ * holds most of them gives way: of the place that holds most (shares.h) the connections that do, until there are fewer.
+ */
+#include "exchange.h"
+
+#define MOST_OF_ALL (1024u << 20) /* bytes, of all threads together */
+#define MOST_LEAST (256u << 20)	  /* of one, however many there are */
+#define AGAIN_NS 20000000ull	  /* what was cut has gone by then */
+#define LATER_NS 100000000ull
+#define SAY_NS 60000000000ull
+#define WHY "too many bytes wait, and it holds most of them"
+
+struct heap {
+	size_t place[SHARES_COLUMNS];
+	size_t all, most; /* of one place */
+	size_t greatest;  /* connection of such a one */
+};
+
+static size_t serve_kept(const struct serve *v)
+{
+	size_t all = v->http ? http_connection_kept(v->http) : 0;
+
+	list_each(l, &v->exchanges) {
+		const struct exchange *x = container_of(l, struct exchange, link);
+
+		all += x->up ? http_kept(x->up) : 0;
+	}
+	return all;
+}
+
+static size_t *place_of(struct heap *heap, const struct serve *v)
+{
+	return &heap->place[caller_place(&v->caller) % SHARES_COLUMNS];
+}
+
+static void weigh(struct list *l, void *arg)
+{
+	const struct serve *v = container_of(l, struct serve, link);
+	struct heap *heap = arg;
+	size_t kept = serve_kept(v), *place = place_of(heap, v);
+
+	*place += kept;
+	heap->all += kept;
+	heap->most = *place > heap->most ? *place : heap->most;
+}
+
+static void rank(struct list *l, void *arg)
+{
+	const struct serve *v = container_of(l, struct serve, link);
+	struct heap *heap = arg;
+	size_t kept = *place_of(heap, v) == heap->most ? serve_kept(v) : 0;
+
+	heap->greatest = kept > heap->greatest ? kept : heap->greatest;
+}
+
+static void cut(struct list *l, void *arg)
+{
+	struct serve *v = container_of(l, struct serve, link);
+	struct heap *heap = arg;
+
+	if (*place_of(heap, v) == heap->most && 2 * serve_kept(v) >= heap->greatest)
+		serve_close(v, ABI_OVERLOADED, WHY);
+}
+
+static void say(struct site *at, uint64_t now)
+{
+	if (now < at->say_shed_ns)
+		return;
+	at->say_shed_ns = now + SAY_NS;
+	log_error("%zu MiB wait for readers that do not take them: who holds most is cut",
+		  at->thread->pool.lent * BUF_CHUNK >> 20);
+}
+
+/* Until there are fewer; tunnels keep some too, which are not for HTTP to answer for. */
+static void shed_due(struct loop_timer *t)
+{
+	struct site *at = container_of(t, struct site, shed);
+	struct buf_pool *pool = &at->thread->pool;
+	struct heap heap = {0};
+
+	if (pool->lent < at->waiting_most) {
+		pool->tell = at->waiting_most;
+		return;
+	}
+	list_visit(&at->serves, weigh, &heap);
+	if (heap.all < pool->lent * BUF_CHUNK / 2) {
+		loop_arm(at->thread->loop, t, LATER_NS);
+		return;
+	}
+	say(at, loop_now(at->thread->loop));
+	list_visit(&at->serves, rank, &heap);
+	list_visit(&at->serves, cut, &heap);
+	loop_arm(at->thread->loop, t, AGAIN_NS);
+}
+
+static void full(struct buf_pool *pool)
+{
+	struct site *at = container_of(pool, struct thread, pool)->proxy;
+
+	pool->tell = 0; /* shed_due() asks again */
+	loop_arm(at->thread->loop, &at->shed, 0);
+}
+
+void shed_start(struct site *at, unsigned threads)
+{
+	size_t most = MOST_OF_ALL / (threads ? threads : 1);
+
+	at->waiting_most = (most > MOST_LEAST ? most : MOST_LEAST) / BUF_CHUNK;
+	at->shed.due = shed_due;
+	at->thread->pool.full = full;
+	at->thread->pool.tell = at->waiting_most;
+}
+
+void shed_end(struct site *at)
+{
+	at->thread->pool.tell = 0;
+	loop_disarm(at->thread->loop, &at->shed);
+}
