@@ -179,6 +179,11 @@ class Netns:
         return not os.path.exists(f"/sys/class/net/{self.veth}")
 
 
+def is_ours(process):
+    """Not of a run of the same tests in a container (check-setup), whose processes are in our /proc too."""
+    return os.readlink(process / "ns/pid") == os.readlink("/proc/self/ns/pid")
+
+
 def left():
     """Traces of the instance, wherever it leaves any."""
     found = [p for p in (f"/run/weft/{INSTANCE}", f"/var/lib/weft/{INSTANCE}", f"/sys/fs/bpf/weft/{INSTANCE}")
@@ -186,10 +191,10 @@ def left():
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             argv = (process / "cmdline").read_bytes().split(b"\0")
+            if argv[0].endswith(b"weftd") and INSTANCE.encode() in argv and is_ours(process):
+                found.append(f"process {process.name}")
         except OSError:
             continue
-        if argv[0].endswith(b"weftd") and INSTANCE.encode() in argv:
-            found.append(f"process {process.name}")
     return found
 
 

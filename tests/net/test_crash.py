@@ -17,7 +17,7 @@ import time
 
 from labrun import wait_for
 from own_daemon import (INSTANCE, LISTENERS, PREFIX, WEFTCTL, WEFTD, Netns, alone, bpftool,  # noqa: F401
-                        daemon, ended, left, link, map_id, pin, run)
+                        daemon, ended, is_ours, left, link, map_id, pin, run)
 
 CRASHES, PODS = int(os.environ.get("WEFT_CRASHES", 12)), int(os.environ.get("WEFT_PODS", 60))
 SEED = int(os.environ.get("WEFT_SEED", time.time()))
@@ -309,6 +309,7 @@ def test_killed_at_any_moment(daemon):
 def alive(comm):
     """A worker without a weftd."""
     try:
-        return comm.read_text() == "weft-worker\n" and INSTANCE in (comm.parent / "cgroup").read_text()
+        return (comm.read_text() == "weft-worker\n" and INSTANCE in (comm.parent / "cgroup").read_text() and
+                is_ours(comm.parent))
     except OSError:
         return False
