@@ -129,6 +129,28 @@ static void nowhere(void **state)
 	     "3 Pod | metadata.namespace | must be text, not a list\nPod default/\n");
 }
 
+#define PEER(rest) "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n" rest
+
+/* Around the spec of a policy. */
+static void frames(void **state)
+{
+	said(PEER("metadata: {name: p, namespace: shop}\nspce: {mtls: {mode: STRICT}}\n"),
+	     "4 PeerAuthentication shop/p | spce | weft does not know this field; it could widen or narrow the policy\n"
+	     "PeerAuthentication shop/p STRICT\n");
+	said("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n"
+	     "Spec: {action: DENY, rules: [{}]}\n",
+	     "4 AuthorizationPolicy shop/p | Spec | weft does not know this field; it could widen or narrow the "
+	     "policy\n"
+	     "AuthorizationPolicy shop/p ALLOW\n");
+	said(PEER("metadata: {name: p, namspace: shop}\nspec: {mtls: {mode: STRICT}}\n"),
+	     "3 PeerAuthentication default/p | metadata.namspace | weft does not know this field; it could widen or "
+	     "narrow the policy\n"
+	     "PeerAuthentication default/(unreadable) STRICT\n");
+	said(PEER("metadata: {name: p, namespace: shop, newer: 1, uid: x, managedFields: []}\nspec: {}\nstatus: {}\n"),
+	     "3 PeerAuthentication shop/p | metadata.newer | weft does not know this field: ignored\n"
+	     "taken: PeerAuthentication p\n");
+}
+
 /* A word that weft knows, where it says nothing, would be taken for one that does. */
 static void annotations(void **state)
 {
@@ -150,6 +172,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(meant),
 		cmocka_unit_test(nowhere),
+		cmocka_unit_test(frames),
 		cmocka_unit_test(annotations),
 	};
 

@@ -550,8 +550,36 @@ static void decode_peer(const struct field *root)
 
 /* ------------------------------------------------------------------ both */
 
+/*
+ * Around the spec: `spce: {mtls: ...}` would be an object without one. A metadata field that weft has never heard of
+ * may be of a newer Kubernetes; not where no namespace is given, which it may have been meant as.
+ */
+static void check_frame(const struct field *root)
+{
+	static const char *const names[] = {"apiVersion", "kind", "metadata", "spec", "status"};
+	static const char *const meta[] = {"name", "namespace", "labels", "annotations", "creationTimestamp",
+					   "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "uid",
+					   "finalizers", "generateName", "ownerReferences", "resourceVersion",
+					   "clusterName", "selfLink", "managedFields"};
+	struct field m = field_get(root, "metadata"), space = field_get(&m, "namespace");
+	unsigned errors;
+
+	field_only(root, names, array_size(names));
+	if (!field_given(&m) || m.doc->kind != DOC_MAP)
+		return;
+	if (field_given(&space)) {
+		field_known(&m, meta, array_size(meta));
+		return;
+	}
+	errors = root->d->errors;
+	field_only(&m, meta, array_size(meta));
+	if (root->d->errors > errors)
+		root->d->object->name = ""; /* whose it is is not known */
+}
+
 bool k8s_security_decode(const struct field *root)
 {
+	check_frame(root);
 	if (root->d->object->kind == KIND_AUTHORIZATION_POLICY)
 		return decode_authorization(root);
 	decode_peer(root);
