@@ -145,7 +145,7 @@ def test_wrong_words(args, says):
                          ids=[c[0] for c in COMMANDS if c[0] not in OFFLINE])
 def test_no_daemon(name, words):
     said = one_line(program(*usage(name, words)), 1)
-    assert "not running" in said and "weftd --instance cli-nobody" in said
+    assert "not running" in said and "weftd --instance cli-nobody and all of its options" in said
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -58,8 +58,10 @@ static int dial(const struct ctl *c, const char *name, int type, char why[ASK_WH
 		snprintf(why, ASK_WHY, "no permission to talk to weftd at %s: run weftctl as root",
 			 sun.sun_path);
 	else if (err == -ENOENT || err == -ECONNREFUSED)
-		snprintf(why, ASK_WHY, "weftd of instance %s is not running: start it with `weftd%s%s`",
-			 c->instance, usual ? "" : " --instance ", usual ? "" : c->instance);
+		/* Not just `weftd`: without its manifests it would take all policies out of the kernel. */
+		snprintf(why, ASK_WHY, "weftd of instance %s is not running: start it with %s%s and all of its options",
+			 c->instance, usual ? "systemctl start weftd, or weftd" : "weftd --instance ",
+			 usual ? "" : c->instance);
 	else
 		snprintf(why, ASK_WHY, "%s: %s", sun.sun_path, strerror(-err));
 	return err;
