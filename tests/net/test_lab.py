@@ -131,6 +131,8 @@ def test_with_weft_up_in_less_than_a_second(file):
         ready = subprocess.run([str(BUILD / "weftctl"), "--instance", node, "status"], stdout=subprocess.DEVNULL,
                                check=False)
         assert ready.returncode == 0
+    os.kill(int(pathlib.Path("/run/weft/labtest-one/lock").read_text()), signal.SIGKILL)
+    labrun.wait_for(lambda: tool("list", file).stdout.count("running") == 1, 10, "its weftd is gone, its worker is not")
 
 
 def test_two_nodes_with_weft_reach_each_other():
