@@ -369,6 +369,38 @@ static void windows_grow(void **state)
 	scene_end(&s);
 }
 
+/* What was sent whole and is not read yet counts as well: streams that are over do not make room for the next ones. */
+static void windows_of_what_is_unread(void **state)
+{
+	unsigned i, n;
+
+	scene_start(&s, 1 << 20, 0, NULL, NULL);
+	s.client.send = 6000000;
+	s.server.finish = true;
+	for (n = 0; n < 5; n++) {
+		struct app *a;
+
+		assert_non_null(scene_connect(&s, n + 1));
+		for (i = 0; i < 10000 && (s.server.apps <= n || s.server.app[n].got < s.client.send); i++)
+			scene_turns(&s);
+		assert_int_equal(s.server.app[n].got, s.client.send);
+		s.server.app[n].sleeping = true;
+		a = &s.client.app[n];
+		a->send += 1400000;
+		a->finish = true;
+		app_send(a);
+		for (i = 0; i < 50; i++)
+			scene_turns(&s);
+	}
+	assert_true(s.thread.pool.lent * BUF_CHUNK <= (4 << 20) + 5 * (65536 + 5 * BUF_CHUNK));
+	for (n = 0; n < 5; n++) {
+		s.server.app[n].sleeping = false;
+		app_read(&s.server.app[n]);
+	}
+	assert_true(scene_until(&s, all_done));
+	scene_end(&s);
+}
+
 static void drains(void **state)
 {
 	scene_start(&s, 1 << 20, 0, NULL, NULL);
@@ -574,6 +606,7 @@ int main(void)
 		cmocka_unit_test(looked_at),
 		cmocka_unit_test(sleeping_readers),
 		cmocka_unit_test(windows_grow),
+		cmocka_unit_test(windows_of_what_is_unread),
 		cmocka_unit_test(drains),
 		cmocka_unit_test(closed_with_tunnels),
 		cmocka_unit_test(transport_breaks),

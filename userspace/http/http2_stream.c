@@ -316,6 +316,13 @@ void http2_stream_reset(struct http2_stream *x, uint32_t error)
 	http2_settle_later(x->h);
 }
 
+/* What its window had grown by is for others: not before nothing of it is kept any more. */
+static void shrink(struct http2_stream *x)
+{
+	x->h->grown -= x->window - x->h->window_start;
+	x->window = x->h->window_start;
+}
+
 /* It holds nothing any more. */
 static void strip(struct http2_stream *x)
 {
@@ -327,6 +334,8 @@ static void strip(struct http2_stream *x)
 	list_del(&x->link);
 	buf_clear(&x->kept, &x->h->thread->pool);
 	x->first = x->last = 0;
+	if (x->gone)
+		shrink(x);
 	x->h->user->drop(x);
 	http2_settle_later(x->h);
 }
@@ -346,8 +355,8 @@ void http2_stream_gone(struct http2_stream *x, uint32_t error)
 	if (h->found == x)
 		h->found = NULL;
 	h->streams--;
-	h->grown -= x->window - h->window_start;
-	x->window = h->window_start;
+	if (empty(x))
+		shrink(x);
 	if (!h->streams) {
 		h->idle_ns = loop_now(h->thread->loop);
 		http2_memory_idle(h);
