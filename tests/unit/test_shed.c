@@ -101,6 +101,63 @@ static void test_who_holds_most(void **state)
 	far_end(&s);
 }
 
+/* A connection whose requests a policy judges, between a client and its app. */
+static void guarded(struct far *c, struct far *app, uint32_t place)
+{
+	static const struct http_limits limits = {.stream_window = 1024};
+	const struct guard_plan plan = {.kind = RELAY_PLAIN,
+					.netns = 1002,
+					.to = 1002,
+					.place = place,
+					.client = scene_addr("10.3.0.9"),
+					.server = scene_addr("10.1.0.2"),
+					.client_port = 4711,
+					.server_port = 80};
+	int client[2], server[2];
+
+	pair(client);
+	pair(server);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(fcntl(client[i], F_SETFL, O_NONBLOCK), 0);
+		assert_int_equal(fcntl(server[i], F_SETFL, O_NONBLOCK), 0);
+	}
+	shares_hold(thread, place); /* as its relay has */
+	guard_begin(&site, sock_stream(thread, client[0]), sock_stream(thread, server[0]), &plan);
+	*c = (struct far){.talk = calloc(FAR_TALKS, sizeof(struct talk))};
+	c->c = http2_client(thread, sock_stream(thread, client[1]), &limits, &far_events, c);
+	far_begin(app, server[1], true, true);
+}
+
+static void test_guards(void **state)
+{
+	struct far greedy, other, app[2];
+	struct talk *small;
+
+	site_policy("ALLOW", "{to: [{operation: {paths: ['/*']}}]}");
+	guarded(&other, &app[0], 1);
+	small = far_ask(&other, HTTP_GET, "GET", "/small", NULL, NULL);
+	guarded(&greedy, &app[1], 2);
+	for (unsigned i = 0; i < STREAMS; i++)
+		far_ask(&greedy, HTTP_GET, "GET", "/large", NULL, NULL)->sleeping = true;
+	UNTIL(app[0].talks == 1 && app[1].talks == STREAMS);
+	for (unsigned i = 0; i < STREAMS && !greedy.closed; i++) {
+		for (unsigned k = 0; k < 40 && !greedy.closed; k++) {
+			answer(&app[1].talk[i]);
+			turn(0);
+			UNTIL(thread->pool.lent < MOST || greedy.closed);
+		}
+	}
+	UNTIL(greedy.closed && thread->pool.lent < MOST);
+	talk_answer(&app[0].talk[0], 200, "ok");
+	UNTIL(small->ended);
+	assert_string_equal(small->body, "ok");
+	far_end(&greedy);
+	far_end(&other);
+	UNTIL(!site.relay_count);
+	far_end(&app[0]);
+	far_end(&app[1]);
+}
+
 static int each_setup(void **state)
 {
 	int r = site_begin(exchange_answered);
@@ -120,6 +177,7 @@ static int each_setup(void **state)
 static void clear(void)
 {
 	shed_end(&site);
+	guards_end(&site, 0, ABI_RESET, "the test is over");
 	serves_over();
 	close(backend);
 }
@@ -133,6 +191,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SITE_TEST(test_who_holds_most),
+		SITE_TEST(test_guards),
 	};
 
 	log_open("test", false, LOG_ERROR);

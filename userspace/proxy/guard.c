@@ -576,6 +576,21 @@ void guard_begin(struct site *at, struct stream *client, struct stream *server, 
 	loop_defer(at->thread->loop, &g->task);
 }
 
+size_t guard_kept(const struct guard *g, uint32_t *ret_place)
+{
+	size_t kept = 0;
+
+	for (int i = 0; i < 2; i++)
+		kept += g->http[i] ? http_connection_kept(g->http[i]) : 0;
+	*ret_place = g->plan.place;
+	return kept;
+}
+
+void guard_shed(struct guard *g, const char *why)
+{
+	guard_close(g, ABI_OVERLOADED, why);
+}
+
 void guards_end(struct site *at, uint64_t netns, enum abi_reason reason, const char *why)
 {
 	list_each_safe(l, next, &at->guards) {

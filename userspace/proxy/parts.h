@@ -105,6 +105,8 @@ void guard_begin(struct site *at, struct stream *client, struct stream *server, 
 struct guard;
 void guard_row(const struct guard *g, struct relay_row *ret);
 struct guard *guard_of(struct list *link); /* of site.guards */
+size_t guard_kept(const struct guard *g, uint32_t *ret_place); /* bytes that wait; shares.h */
+void guard_shed(struct guard *g, const char *why);
 void guards_end(struct site *at, uint64_t netns, enum abi_reason reason, const char *why); /* 0: all */
 void guards_view_changed(struct site *at); /* those end that no request may use any more */
 void guards_drain(struct site *at);

@@ -14,55 +14,58 @@
 #define WHY "too many bytes wait, and it holds most of them"
 
 struct heap {
+	enum { WEIGH, RANK, CUT, DONE } step;
 	size_t place[SHARES_COLUMNS];
 	size_t all, most; /* of one place */
 	size_t greatest;  /* connection of such a one */
 };
 
-static size_t serve_kept(const struct serve *v)
+/* One connection in that step. true: it is to be cut. */
+static bool consider(struct heap *heap, uint32_t place, size_t kept)
 {
-	size_t all = v->http ? http_connection_kept(v->http) : 0;
+	size_t *all = &heap->place[place % SHARES_COLUMNS];
 
-	list_each(l, &v->exchanges) {
-		const struct exchange *x = container_of(l, struct exchange, link);
-
-		all += x->up ? http_kept(x->up) : 0;
+	if (heap->step == WEIGH) {
+		*all += kept;
+		heap->all += kept;
+		heap->most = *all > heap->most ? *all : heap->most;
+	} else if (*all == heap->most && heap->step == RANK) {
+		heap->greatest = kept > heap->greatest ? kept : heap->greatest;
+	} else if (*all == heap->most) {
+		return 2 * kept >= heap->greatest;
 	}
-	return all;
+	return false;
 }
 
-static size_t *place_of(struct heap *heap, const struct serve *v)
-{
-	return &heap->place[caller_place(&v->caller) % SHARES_COLUMNS];
-}
-
-static void weigh(struct list *l, void *arg)
-{
-	const struct serve *v = container_of(l, struct serve, link);
-	struct heap *heap = arg;
-	size_t kept = serve_kept(v), *place = place_of(heap, v);
-
-	*place += kept;
-	heap->all += kept;
-	heap->most = *place > heap->most ? *place : heap->most;
-}
-
-static void rank(struct list *l, void *arg)
-{
-	const struct serve *v = container_of(l, struct serve, link);
-	struct heap *heap = arg;
-	size_t kept = *place_of(heap, v) == heap->most ? serve_kept(v) : 0;
-
-	heap->greatest = kept > heap->greatest ? kept : heap->greatest;
-}
-
-static void cut(struct list *l, void *arg)
+static void look_at_serve(struct list *l, void *heap)
 {
 	struct serve *v = container_of(l, struct serve, link);
-	struct heap *heap = arg;
+	size_t kept = v->http ? http_connection_kept(v->http) : 0;
 
-	if (*place_of(heap, v) == heap->most && 2 * serve_kept(v) >= heap->greatest)
+	list_each(at, &v->exchanges) {
+		const struct exchange *x = container_of(at, struct exchange, link);
+
+		kept += x->up ? http_kept(x->up) : 0;
+	}
+	if (consider(heap, caller_place(&v->caller), kept))
 		serve_close(v, ABI_OVERLOADED, WHY);
+}
+
+static void look_at_guard(struct list *l, void *heap)
+{
+	struct guard *g = guard_of(l);
+	uint32_t place;
+	size_t kept = guard_kept(g, &place);
+
+	if (consider(heap, place, kept))
+		guard_shed(g, WHY);
+}
+
+static void look(struct site *at, struct heap *heap)
+{
+	list_visit(&at->serves, look_at_serve, heap);
+	list_visit(&at->guards, look_at_guard, heap);
+	heap->step++;
 }
 
 static void say(struct site *at, uint64_t now)
@@ -85,14 +88,14 @@ static void shed_due(struct loop_timer *t)
 		pool->tell = at->waiting_most;
 		return;
 	}
-	list_visit(&at->serves, weigh, &heap);
+	look(at, &heap);
 	if (heap.all < pool->lent * BUF_CHUNK / 2) {
 		loop_arm(at->thread->loop, t, LATER_NS);
 		return;
 	}
 	say(at, loop_now(at->thread->loop));
-	list_visit(&at->serves, rank, &heap);
-	list_visit(&at->serves, cut, &heap);
+	while (heap.step < DONE)
+		look(at, &heap);
 	loop_arm(at->thread->loop, t, AGAIN_NS);
 }
 
