@@ -65,11 +65,12 @@ static int64_t held(const struct thread *t, unsigned row, unsigned column)
 	return all;
 }
 
-static const struct shares *look(struct thread *t, uint64_t now)
+/* No older than that; 0: of this turn. */
+static const struct shares *look(struct thread *t, uint64_t now, uint64_t age)
 {
 	struct shares *s = &t->shares;
 
-	if (s->looked_ns && now - s->looked_ns < LOOK_NS)
+	if (s->looked_ns && now - s->looked_ns <= age)
 		return s;
 	s->looked_ns = now;
 	s->most = s->all = 0;
@@ -89,14 +90,14 @@ static bool tight(struct thread *t, int fd, uint64_t now)
 	int64_t then;
 
 	if (fd >= 0 && (unsigned)fd >= files - files / 8) {
-		__atomic_store_n(&tight_all, look(t, now)->all, __ATOMIC_RELAXED);
+		__atomic_store_n(&tight_all, look(t, now, 0)->all, __ATOMIC_RELAXED);
 		__atomic_store_n(&tight_ns, now, __ATOMIC_RELAXED);
 		return true;
 	}
 	if ((int64_t)(now - __atomic_load_n(&tight_ns, __ATOMIC_RELAXED)) >= (int64_t)TIGHT_NS)
 		return false;
 	then = __atomic_load_n(&tight_all, __ATOMIC_RELAXED);
-	return look(t, now)->all > then - then / 8; /* else many have gone since */
+	return look(t, now, LOOK_NS)->all > then - then / 8; /* else many have gone since */
 }
 
 void shares_seen(struct thread *t, int fd)
@@ -121,5 +122,5 @@ bool shares_over(struct thread *t, int fd, uint32_t place)
 
 		has = n < has ? n : has;
 	}
-	return has >= sock_files() / SHARES_PART && 2 * has > look(t, now)->most;
+	return has >= sock_files() / SHARES_PART && 2 * has > look(t, now, 0)->most;
 }
