@@ -108,6 +108,9 @@ static void meant(void **state)
 		/* and what is none of weft's policies closes nothing */
 		{"apiVersion: security.istio.io/v1\nKind: RequestAuthentication\nmetadata: {name: p}\n",
 		 "1  | kind | must be there, as text\nobject /\n"},
+		{"name: authorizer\nimage: proxy\n", "1  | kind | must be there, as text\nobject /\n"},
+		{"apiVersion: operator.authorino.kuadrant.io/v1beta1\nkind: Authorino\nmetadata: {name: p}\n",
+		 "1 Authorino p | kind | weft does not read operator.authorino.kuadrant.io Authorino: ignored\n"},
 		{"kind: Service\nmetadata: {name: AuthorizationPolicy}\n",
 		 "1  | apiVersion | must be there, as text\nobject /\n"},
 		{"apiVersion: v1\nmetadata: {name: p}\n", "1  | kind | must be there, as text\nobject /\n"},

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -123,6 +124,8 @@ static ssize_t put_out(const char *byte, size_t len)
 		errno = EAGAIN;
 		return -1;
 	}
+	if (way == LOOK && len > PIPE_BUF) /* pipe(7): for so much there is room, and for more it would wait */
+		len = PIPE_BUF;
 	return write(STDERR_FILENO, byte, len);
 }
 

@@ -290,9 +290,10 @@ static bool has_version(const struct kind *k, const char *version)
 	return false;
 }
 
+/* AuthorisationPolcy does; an Authorino does not. */
 static bool sounds_like_policy(const char *kind)
 {
-	return !strncasecmp(kind, "Authori", 7) || !strncasecmp(kind, "PeerAuth", 8);
+	return (!strncasecmp(kind, "Authori", 7) && strpbrk(kind + 7, "Pp")) || !strncasecmp(kind, "PeerAuth", 8);
 }
 
 /*

@@ -467,10 +467,9 @@ void pods_refused(struct pod *pod)
 	struct pods *p = pod->pods;
 	struct wire_pod *was;
 
-	if (!pod->update) { /* the worker takes back what it had accepted: keep it, try again with the next worker */
-		pod->served = 0; /* for whoever changes it meanwhile: it may have been for want of these */
+	pod->served = 0; /* for whoever changes it meanwhile: it may have been for want of these */
+	if (!pod->update) /* the worker takes back what it had accepted: keep it, try again with the next worker */
 		return;
-	}
 	if (!pod->kept) {
 		begin_leave(pod);
 		return;

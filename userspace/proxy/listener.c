@@ -46,8 +46,23 @@ static void rest(struct site *at, int error)
 	loop_arm(at->thread->loop, &at->resume, REST_NS);
 }
 
-/* It has its share: what a pod dials waits, whoever else is refused. */
-static void hold_back(struct listener *k, int fd, const struct abi_tuple *t)
+/*
+ * Has whoever comes to `k` his share, and others go short? The node's own address does not count: from there come the
+ * kubelet's probes, which decide whether pods live.
+ */
+static bool has_share(const struct listener *k, int fd, const struct abi_tuple *t)
+{
+	struct thread *thread = k->site->thread;
+	const struct view_peer *peer;
+
+	if (!shares_over(thread, fd, k->captured ? shares_pod(k->netns) : shares_stranger(&t->src)))
+		return false;
+	peer = k->captured ? NULL : view_peer(k->site->view, &t->src);
+	return !peer || peer->kind != ABI_KIND_NODE;
+}
+
+/* What a pod dials waits, whoever else is refused. */
+static void hold_back(struct listener *k, const struct view_pod *pod, int fd, const struct abi_tuple *t)
 {
 	struct site *at = k->site;
 	uint64_t now = loop_now(at->thread->loop);
@@ -63,8 +78,8 @@ static void hold_back(struct listener *k, int fd, const struct abi_tuple *t)
 	if (!k->captured)
 		return;
 	if (now >= at->say_share_ns) {
-		log_error("connections of a pod wait: it holds most of the worker's open files: netns=%llu",
-			  (unsigned long long)k->netns);
+		log_error("connections of pod %s/%s wait: it holds most of the worker's open files", pod->namespace,
+			  pod->name);
 		at->say_share_ns = now + SAY_NS;
 	}
 	loop_unwatch(at->thread->loop, &k->watch);
@@ -114,8 +129,8 @@ static void ready(struct loop_watch *w, uint32_t events)
 			accept_failed(k, -fd);
 			return;
 		}
-		if (shares_over(at->thread, fd, k->captured ? shares_pod(k->netns) : shares_stranger(&t.src))) {
-			hold_back(k, fd, &t);
+		if (has_share(k, fd, &t)) {
+			hold_back(k, pod, fd, &t);
 			if (!k->captured)
 				continue;
 			return;

@@ -152,13 +152,14 @@ static void refill(struct socket_pool *p, struct shelf *s)
 {
 	unsigned wanted = waiting(s), have = s->count + s->ordered;
 	uint64_t now = loop_now(p->thread->loop);
+	bool scarce = shares_scarce(p->thread); /* then only for who waits: nobody has needed the others yet */
 
 	if (have >= wanted && have - wanted >= s->stock / 2)
 		return;
-	if (s->ordered_ns && now - s->ordered_ns < SOON_NS && s->stock < POOL_STOCK)
+	if (!scarce && s->ordered_ns && now - s->ordered_ns < SOON_NS && s->stock < POOL_STOCK)
 		s->stock *= 2;
 	s->ordered_ns = now;
-	if (wanted < s->stock && !shares_scarce(p->thread)) /* nobody has needed them yet */
+	if (!scarce && wanted < s->stock)
 		wanted = s->stock;
 	while (have < wanted) {
 		unsigned count = wanted - have < WIRE_SOCKET_BATCH ? wanted - have : WIRE_SOCKET_BATCH;
