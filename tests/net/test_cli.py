@@ -355,8 +355,8 @@ def examples():
 def test_examples_are_understood(words):
     if "--netns" in words:  # of a netns that is not here
         words[words.index("--netns") + 1] = "/proc/self/ns/net"
-    assert one_line(program(*words), 1).endswith(f"weftd --instance {words[words.index('--instance') + 1]}`\n"
-                                                 if "--instance" in words else "weftd --instance cli-nobody`\n")
+    instance = words[words.index("--instance") + 1] if "--instance" in words else "cli-nobody"
+    assert one_line(program(*words), 1).endswith(f"weftd --instance {instance} and all of its options\n")
 
 
 def test_options_of_weftd_in_the_documents_exist():

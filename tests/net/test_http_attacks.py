@@ -162,7 +162,9 @@ def test_03_and_11_hpack_bombs(attack, crumbs):
         for x in sent:
             c.until(lambda x=x: x.came or x.error is not None or c.goaway or c.over)
             assert not x.came or x.message.status == 431, x.message
-        assert sent[0].came or sent[0].error is not None or c.goaway.error_code == CALM, "it was no bomb"
+        if c.goaway:  # who is cut while he sends may not come to read it
+            assert c.goaway.error_code == CALM
+        assert sent[0].came or sent[0].error is not None or c.goaway or c.over, "it was no bomb"
     assert attack.asked() == before
 
 
