@@ -18,7 +18,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from labrun import wait_for  # noqa: E402
+from labrun import lab_module, wait_for  # noqa: E402
+
+cgroup_root, remove_cgroup = lab_module.cgroup_root, lab_module.remove_cgroup
 
 BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build").resolve()
 WEFTD, WEFTCTL = BUILD / "weftd", BUILD / "weftctl"
@@ -32,13 +34,6 @@ def run(*argv, code=0, **options):
     done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False, timeout=60, **options)
     assert code is None or done.returncode == code, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done
-
-
-def cgroup_root():
-    for line in pathlib.Path("/proc/mounts").read_text().splitlines():
-        if line.split()[2] == "cgroup2":
-            return pathlib.Path(line.split()[1])
-    raise AssertionError("no cgroup v2")
 
 
 def ended(pid):
@@ -128,14 +123,10 @@ class Daemon:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        (self.cgroup / "cgroup.kill").write_text("1")
-        wait_for(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), 10)
+        remove_cgroup(self.cgroup)
         run(WEFTD, "--uninstall", "--instance", INSTANCE)
         for name in netns_names():
             run("ip", "netns", "del", name)
-        for left in sorted((p for p in self.cgroup.rglob("*") if p.is_dir()), reverse=True):
-            left.rmdir()
-        self.cgroup.rmdir()
 
 
 @pytest.fixture(scope="module", autouse=True)

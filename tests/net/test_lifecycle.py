@@ -173,6 +173,16 @@ def open_files(pid, soft):
     return int(done.stdout)
 
 
+@contextlib.contextmanager
+def without_files(worker):
+    """It has all that it may open."""
+    was = open_files(worker, 3)
+    try:
+        yield
+    finally:
+        assert open_files(worker, was) == 3
+
+
 def test_worker_without_a_descriptor_left(daemon):
     """What weftd gives it then is lost, but not the worker with all that it carries."""
     Netns("a")
@@ -180,12 +190,9 @@ def test_worker_without_a_descriptor_left(daemon):
     daemon.add("a", "--ip", "10.250.0.1")
     daemon.ctl("status", "--wait", "20s")
     worker = daemon.worker()
-    was = open_files(worker, 3)
-    try:
+    with without_files(worker):
         pathlib.Path(f"/var/lib/weft/{INSTANCE}/ca/touched").touch()  # the folder is looked at, by weftd
         wait_for(lambda: '"certs" of weftd: no room' in daemon.log.read_text(), 10)
-    finally:
-        assert open_files(worker, was) == 3
     daemon.ctl("status", "--wait", "20s")
     assert daemon.worker() == worker and daemon.status()["worker"]["restarts"] == 0
 
@@ -198,12 +205,9 @@ def test_pod_for_whose_listeners_the_worker_has_no_descriptor(daemon):
     daemon.add("a", "--ip", "10.250.0.1")
     daemon.ctl("status", "--wait", "20s")
     worker = daemon.worker()
-    was = open_files(worker, 3)
-    try:
+    with without_files(worker):
         assert "files" in daemon.add("b", "--ip", "10.250.0.2", code=1).stderr
         assert not b.listening()
-    finally:
-        assert open_files(worker, was) == 3
     daemon.ctl("status", "--wait", "20s")
     daemon.add("b", "--ip", "10.250.0.2")
     assert b.listening() == LISTENERS

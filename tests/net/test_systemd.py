@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from labrun import wait_for
-from own_daemon import BUILD, ROOT, alone, cgroup_root, ended, run  # noqa: F401
+from own_daemon import BUILD, ROOT, alone, cgroup_root, ended, remove_cgroup, run  # noqa: F401
 
 INSTANCE = "lc-systemd"
 UNITS = "/mnt/units"
@@ -50,7 +50,7 @@ spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}
 class Machine:
     def __init__(self, folder):
         self.cgroup = cgroup_root() / INSTANCE
-        self.end()
+        remove_cgroup(self.cgroup)
         unit = (ROOT / "deploy/weftd.service").read_text()
         assert "ExecStart=/usr/sbin/weftd " in unit
         (folder / "weftd.service").write_text(
@@ -94,21 +94,12 @@ class Machine:
     def main(self):
         return int(self.systemctl("show", "--property=MainPID", "--value", "weftd"))
 
-    def end(self):
-        if not self.cgroup.exists():
-            return
-        (self.cgroup / "cgroup.kill").write_text("1")
-        wait_for(lambda: "populated 0" in (self.cgroup / "cgroup.events").read_text(), 10)
-        for folder in sorted((p for p in self.cgroup.rglob("*") if p.is_dir()), reverse=True):
-            folder.rmdir()
-        self.cgroup.rmdir()
-
 
 @pytest.fixture
 def machine(tmp_path):
     m = Machine(tmp_path)
     yield m
-    m.end()
+    remove_cgroup(m.cgroup)
     m.process.wait()
 
 

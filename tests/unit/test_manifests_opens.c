@@ -49,6 +49,15 @@ static int answered(const struct folder *f, const char *name)
 	return manifests_opened(f->source, name, openat(f->fd, name, O_RDONLY | O_CLOEXEC));
 }
 
+/* As begin_asking(), and one file is read: Namespace a. */
+static void begin_with_one(struct folder *f, struct opener *o, int events[2])
+{
+	begin_asking(f, o, events);
+	put(f, "a.yaml", NS("a"));
+	assert_int_equal(source_load(f->source), 0);
+	assert_int_equal(answered(f, "a.yaml"), 1);
+}
+
 static void opened_elsewhere(void **state)
 {
 	struct opener o = {0};
@@ -164,10 +173,7 @@ static void link_that_only_weftd_sees(void **state)
 	struct folder f;
 	int events[2];
 
-	begin_asking(&f, &o, events);
-	put(&f, "a.yaml", NS("a"));
-	assert_int_equal(source_load(f.source), 0);
-	assert_int_equal(answered(&f, "a.yaml"), 1);
+	begin_with_one(&f, &o, events);
 	assert_int_equal(unlinkat(f.fd, "a.yaml", 0), 0);
 	event(events[1], IN_CLOSE_WRITE, "a.yaml");
 	assert_int_equal(source_ready(f.source), 0);
@@ -192,10 +198,7 @@ static void gone_and_there_again(void **state)
 	struct folder f;
 	int events[2];
 
-	begin_asking(&f, &o, events);
-	put(&f, "a.yaml", NS("a"));
-	assert_int_equal(source_load(f.source), 0);
-	assert_int_equal(answered(&f, "a.yaml"), 1);
+	begin_with_one(&f, &o, events);
 	event(events[1], IN_DELETE, "a.yaml");
 	assert_int_equal(source_ready(f.source), 0);
 	put(&f, "a.yaml", NS("b"));

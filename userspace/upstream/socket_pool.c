@@ -152,10 +152,11 @@ static void refill(struct socket_pool *p, struct shelf *s)
 {
 	unsigned wanted = waiting(s), have = s->count + s->ordered;
 	uint64_t now = loop_now(p->thread->loop);
-	bool scarce = shares_scarce(p->thread); /* then only for who waits: nobody has needed the others yet */
+	bool scarce;
 
 	if (have >= wanted && have - wanted >= s->stock / 2)
 		return;
+	scarce = shares_scarce(p->thread); /* then only for who waits: nobody has needed the others yet */
 	if (!scarce && s->ordered_ns && now - s->ordered_ns < SOON_NS && s->stock < POOL_STOCK)
 		s->stock *= 2;
 	s->ordered_ns = now;
