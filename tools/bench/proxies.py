@@ -134,7 +134,10 @@ class Proxies(Nodes):
         self.spliced = None
 
     def prepare(self, spec):
-        """Before a row: the labs of its arms, weft's hops spliced or not."""
+        """Before a row: the labs of its arms, weft's hops spliced or not. Spliced, by pods of which weft remembers
+        nothing: one whose client has asked FIONREAD in a row before is kept out of the splice for good."""
+        if spec.spliced and self.spliced is False:
+            self.fresh("weft")
         for arm in [arm for arm in self.arms if arm in spec.arms]:
             if arm not in self.labs:
                 self.up(arm)
