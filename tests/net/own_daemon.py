@@ -150,7 +150,8 @@ class Netns:
     """A netns whose death shows: its veth's other end vanishes with it."""
 
     def __init__(self, name):
-        self.name, self.veth = PREFIX + name, f"lcv-{name}"
+        # the other end is in the machine's netns, which a run in a container (check-setup) shares
+        self.name, self.veth = PREFIX + name, f"lcv{os.stat('/proc/self/ns/pid').st_ino & 0xffff:04x}-{name}"
         wait_for(self.gone, 10)  # of the test before
         run("ip", "netns", "add", self.name)
         run("ip", "link", "add", self.veth, "type", "veth", "peer", "name", "eth0", "netns", self.name)
