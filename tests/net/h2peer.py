@@ -19,6 +19,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, CANCEL, CONNECT_ERROR, ENHANCE_YOUR_CALM = 0, 1, 7, 8, 10, 11
 MAX_STREAMS, WINDOW, FRAME_SIZE = 3, 4, 5  # of SETTINGS
 MIB = 1 << 20
+STRANGE = 8  # broken pipes in a row that may be others'
 
 
 class Ended(Exception):
@@ -130,7 +131,7 @@ class Peer:
 
     def until(self, condition, seconds=60):
         """Reads until it is so; Ended if the connection is before, TimeoutError after `seconds`."""
-        end = time.monotonic() + seconds
+        end, strange = time.monotonic() + seconds, 0
         while not condition():
             left = end - time.monotonic()
             if left <= 0:
@@ -140,8 +141,12 @@ class Peer:
                 more = self.sock.recv(1 << 18)
             except (TimeoutError, socket.timeout) as e:
                 raise TimeoutError("the other side says nothing") from e
-            except BrokenPipeError:
-                continue  # of another connection's write: Python 3.13 takes it from OpenSSL 3.5's queue for this one's
+            except BrokenPipeError as e:
+                strange += 1  # of another one's write: Python 3.13 takes it from OpenSSL 3.5's queue for this one's
+                if strange > STRANGE:
+                    self.over = True
+                    raise Ended(str(e)) from e
+                continue
             except OSError as e:
                 self.over = True
                 raise Ended(str(e)) from e
