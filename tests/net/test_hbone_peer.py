@@ -163,9 +163,15 @@ def stalling(lab, certs):
             return
         ends[name] = time.monotonic() - start
 
-    for what in sockets.items():
-        threading.Thread(target=wait, args=what, daemon=True).start()
+    waits = [threading.Thread(target=wait, args=what, daemon=True) for what in sockets.items()]
+    for t in waits:
+        t.start()
     yield ends
+    for s in sockets.values():  # closed under who waits, its number would be the next file's, for which he waits then
+        if s.fileno() >= 0:
+            socket.socket.shutdown(s, socket.SHUT_RDWR)
+    for t in waits:
+        t.join(60)
     for s in sockets.values():
         s.close()
 
