@@ -5,8 +5,10 @@
  * A connection's record (`conns`) is made by the client's TCP_CONNECT_CB: the source port is known, the SYN is not
  * yet sent, so weft_inbound and the server's socket find it. A server's end joins at establishment. The record goes
  * when its client's socket is closed, and is added to the counters then; one whose client is elsewhere is made by the
- * server's socket and goes with that. Whether a connection is spliced is not decided here: see watch.bpf.c, which
- * looks at those of which an end has sent WATCH_SEGS segments. Most of those that are made for one request end earlier.
+ * server's socket and goes with that. A captured one's stays until the worker's socket is closed as well: the app may
+ * have said all and be gone before the worker asks where it wanted to go. Whether a connection is spliced is not
+ * decided here: see watch.bpf.c, which looks at those of which an end has sent WATCH_SEGS segments. Most of those that
+ * are made for one request end earlier.
  *
  * Of weft's own sockets only those that deliver a connection to the pod's app have a record, and it says whose
  * connection that is. What the worker accepts from other nodes and what it dials has none. A connection of two pods of
@@ -535,6 +537,8 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 	c = bpf_map_lookup_elem(&conns, &t);
 	if (c && c->client_netns && c->server_netns == netns && !c->end[ABI_SERVER].cookie) {
 		local_open(ops, &c->end[ABI_SERVER]);
+		if (c->flags & ABI_CONN_CAPTURED)
+			flags_add(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
 		w = c->watcher ? watch_get() : NULL;
 		if (w)
 			watch_wake(w);
@@ -616,23 +620,54 @@ static __always_inline void pair_close(struct abi_conn *c)
 	pair_give(p, c);
 }
 
+static __always_inline void record_end(const struct abi_tuple *t, const struct abi_conn *c)
+{
+	__u32 place = c->holder;
+
+	if (!bpf_map_delete_elem(&conns, t) && place)
+		hold_give(place);
+}
+
+/*
+ * One of the two sockets of a captured connection is gone. Is the other one? Each says so before it looks, so that of
+ * two that go at once one at least finds that it was the last.
+ */
+static __always_inline int captured_last(struct abi_conn *c, enum abi_end gone, enum abi_end other)
+{
+	(void)__sync_lock_test_and_set(&c->end[gone].sock, 0);
+	return !*(volatile __u64 *)&c->end[other].sock;
+}
+
+/* The worker's socket of a captured connection is gone. */
+static __always_inline void on_worker_close(struct bpf_sock_ops *ops)
+{
+	struct abi_tuple t = {};
+	struct abi_conn *c;
+
+	ops_tuple(ops, ABI_SERVER, &t);
+	c = bpf_map_lookup_elem(&conns, &t);
+	if (c && c->flags & ABI_CONN_CAPTURED && c->end[ABI_SERVER].cookie == bpf_get_socket_cookie(ops) &&
+	    captured_last(c, ABI_SERVER, ABI_CLIENT))
+		record_end(&t, c);
+}
+
 /* The socket that made the record is gone. */
 static __always_inline void on_close(struct bpf_sock_ops *ops)
 {
 	struct abi_sock *s = ops_sock(ops, 0);
 	struct found f;
-	__u32 place;
 
 	ops_conn(ops, s, &f);
-	if (!f.c)
+	if (!f.c) {
+		on_worker_close(ops);
 		return;
+	}
 	if (s)
 		s->flags &= ~ABI_SOCK_CONNECTED;
 	pair_close(f.c);
 	traffic_close(ops, f.c, end_bounded(f.end));
-	place = f.c->holder;
-	if (!bpf_map_delete_elem(&conns, &f.t) && place)
-		hold_give(place);
+	if (!(f.c->flags & ABI_CONN_CAPTURED) || captured_last(f.c, ABI_CLIENT, ABI_SERVER))
+		record_end(&f.t, f.c);
 }
 
 SEC("sockops")

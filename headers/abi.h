@@ -523,7 +523,7 @@ struct abi_pair {
 /* One local end of a connection, and what its earlier stays in `splices` brought. */
 struct abi_local {
 	__u64 cookie; /* of the socket; 0: not on this node or not seen */
-	__u64 sock;   /* its kernel address; trusted only while its cookie is right */
+	__u64 sock;   /* its kernel address; trusted only while its cookie is right. 0 in a CAPTURED one: closed */
 	__u64 spliced_bytes; /* that it sent */
 	__u32 spliced_msgs;
 	__u32 switches;
@@ -538,8 +538,8 @@ enum abi_stage { /* of the splice */
 };
 
 /*
- * One connection with at least one end in a pod of this instance. Made at TCP_CONNECT_CB of a local client or at
- * establishment of a local server whose client is elsewhere; removed when the socket that made it is closed.
+ * One connection with at least one end in a pod of this instance. Made at TCP_CONNECT_CB of a local client or at the
+ * server's establishment if the client is elsewhere; goes with the socket that made it (CAPTURED: the last of both).
  *
  * Two kinds have one of the worker's sockets at one end, and both ends in one pod (client_netns is server_netns):
  *	CAPTURED	from an app, sent to ABI_PORT_OUTBOUND of its own pod. The key is what both sockets show;

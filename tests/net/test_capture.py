@@ -289,6 +289,22 @@ def test_connect_again(lab):
         assert read_all(s).startswith(b"a:8080")
 
 
+def test_last_words(lab):
+    """An app says all that it has to say and is gone, before the worker asks where it wanted to go."""
+    with lab.socket("b") as listener:
+        listener.settimeout(10)
+        listener.bind((lab.ip("b"), 0))
+        listener.listen()
+        with still(lab), connected(lab, "client", listener.getsockname()) as s:
+            own = s.getsockname()
+            s.sendall(b"last words")
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 10))  # close() waits for the ACK
+            s.close()
+        with listener.accept()[0] as app:
+            assert app.getpeername()[0] == own[0] and read_all(app) == b"last words"
+    labrun.wait_for(lambda: not [c for c in conns(lab) if c["src"] == own], 5, "the end of its record")
+
+
 # ------------------------------------------------------------------ what is refused
 
 
