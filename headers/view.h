@@ -65,6 +65,7 @@ struct view_service {
 	uint16_t port;
 	enum view_protocol protocol; /* docs/services.md has the table */
 	const struct route_table *routes; /* NULL: none are attached */
+	bool wanted; /* weft.io/proxy: always. Neither this nor routes: a backend, whose bytes go as they are */
 	const struct view_endpoint *endpoint; /* ready ones, as the kernel has them: IPv4 first, then IPv6 */
 	unsigned endpoints;
 	bool even; /* all of them have one weight */

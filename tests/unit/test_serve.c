@@ -121,6 +121,26 @@ static void test_declared(void **state)
 	assert_int_equal(site.requests, 1);
 }
 
+/* Who asks for what is merely somebody's backend has not asked for HTTP, whatever its port is called. */
+static void test_backend(void **state)
+{
+	const struct abi_addr vip = scene_addr("10.96.0.1");
+
+	site_yaml("apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: web}\n"
+		  "spec: {clusterIPs: [10.96.0.1], ports: [{name: http, port: 80}, {name: other, port: 81}]}\n");
+	site_yaml("apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {namespace: shop, name: web}\n"
+		  "spec: {parentRefs: [{group: '', kind: Service, name: front}], "
+		  "rules: [{backendRefs: [{name: web, port: 80}]}]}\n");
+	for (uint16_t port = 80; port <= 81; port++) {
+		const struct view_service *s = view_service(view, world_front(scene.world, &vip, port)->number);
+
+		assert_non_null(s);
+		assert_false(serve_wants(s));
+	}
+	route("HTTPRoute", "web"); /* in place of the other: now it has routes of its own */
+	assert_true(serve_wants(view_service(view, world_front(scene.world, &vip, 80)->number)));
+}
+
 /* The preface of HTTP/2 in pieces; a client that says a part of it and goes. */
 static void test_declared_http2(void **state)
 {
@@ -585,6 +605,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SITE_TEST(test_declared),
+		SITE_TEST(test_backend),
 		SITE_TEST(test_declared_http2),
 		SITE_TEST(test_declared_and_not),
 		SITE_TEST(test_greeting),

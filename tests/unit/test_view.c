@@ -356,12 +356,19 @@ static void test_routes(void **state)
 	assert_int_equal(backend(v, "web", 81)->protocol, VIEW_HTTP2);
 	assert_int_equal(backend(v, "v2", 8000)->endpoints, 1);
 	assert_null(backend(v, "v2", 8000)->routes);
+	assert_false(backend(v, "v2", 8000)->wanted);
 
 	/* an endpoint more: the table is the same */
 	slice(&s, "v2-4", "v2", "IPv4", "10.3.0.2, 10.3.0.3");
 	assert_int_equal(take_in(&s, v), VIEW_SERVICES);
 	assert_ptr_equal(view_service(v, number)->routes, table);
 	assert_int_equal(backend(v, "v2", 8000)->endpoints, 2);
+	service(&s, "v2", "None", "{name: http, port: 8000}", "always"); /* a change of that alone is one */
+	assert_int_equal(take_in(&s, v), VIEW_SERVICES);
+	assert_true(backend(v, "v2", 8000)->wanted);
+	service(&s, "v2", "None", "{name: http, port: 8000}", "auto");
+	take_in(&s, v);
+	assert_false(backend(v, "v2", 8000)->wanted);
 
 	store_del(s.store, KIND_HTTP_ROUTE, "shop", "canary");
 	assert_int_equal(take_in(&s, v), VIEW_SERVICES);

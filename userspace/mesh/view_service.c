@@ -218,7 +218,8 @@ static void service_drop(struct view_services *v, struct service *s, bool replac
 
 static bool service_same(const struct service *a, const struct service *b)
 {
-	if (a->is.protocol != b->is.protocol || a->is.routes != b->is.routes || a->numbers != b->numbers ||
+	if (a->is.protocol != b->is.protocol || a->is.routes != b->is.routes || a->is.wanted != b->is.wanted ||
+	    a->numbers != b->numbers ||
 	    a->is.endpoints != b->is.endpoints || a->is.affinity_seconds != b->is.affinity_seconds ||
 	    a->is.stall_ns != b->is.stall_ns)
 		return false;
@@ -257,11 +258,12 @@ static void service_endpoints(struct view_services *v, const struct world *w, co
 }
 
 static struct service *service_new(struct view_services *v, const struct world *w, const struct world_service *from,
-				   unsigned port, const struct route_table *routes)
+				   unsigned port, const struct world_routed *r)
 {
 	size_t len = strlen(from->namespace) + 1, name_len = strlen(from->name) + 1;
 	const struct object_service *o = &from->object->service;
 	const struct service_port *p = &o->port[port];
+	const struct route_table *routes = world_routed_table(r, p->port);
 	struct service *s = mem_alloc(sizeof(*s) + len + name_len);
 
 	s->is.namespace = memcpy(s->text, from->namespace, len);
@@ -271,6 +273,7 @@ static struct service *service_new(struct view_services *v, const struct world *
 	s->is.affinity_seconds = o->affinity ? o->affinity_seconds : 0;
 	s->is.stall_ns = o->stall_ns;
 	s->is.routes = routes ? route_table_hold(routes) : NULL;
+	s->is.wanted = r->wanted;
 	s->number = mem_alloc(from->vips * sizeof(*s->number) + 1);
 	for (unsigned i = 0; i < from->claims; i++) {
 		const struct world_claim *c = &from->claim[i];
@@ -355,8 +358,7 @@ static void take(struct view_services *v, const struct world *w, const struct wo
 	list_each(l, &g->services)
 		container_of(l, struct service, of_group)->stays = false;
 	for (unsigned i = 0; from && from->object && i < from->object->service.ports; i++)
-		group_put(v, g, service_new(v, w, from, i,
-					    world_routed_table(r, from->object->service.port[i].port)));
+		group_put(v, g, service_new(v, w, from, i, r));
 	list_each_safe(l, next, &g->services) {
 		struct service *s = container_of(l, struct service, of_group);
 

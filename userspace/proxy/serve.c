@@ -403,7 +403,7 @@ static void client_ready(struct stream *s, unsigned happened)
 
 bool serve_wants(const struct view_service *s)
 {
-	return s->routes || (s->protocol != VIEW_TCP && s->protocol != VIEW_TLS);
+	return s->routes || (s->wanted && s->protocol != VIEW_TCP && s->protocol != VIEW_TLS);
 }
 
 static void wait_for_bytes(struct serve *v)
