@@ -15,11 +15,13 @@
 
 static struct options o;
 
-/* Words up to NULL; what it says on stderr is not looked at here (tests/net/test_lifecycle.py does). */
+static char said[512]; /* on stderr */
+
+/* Words up to NULL. */
 static int parse(const char *word, ...)
 {
 	char *argv[16] = {(char *)"weftd", (char *)word};
-	int argc = word ? 2 : 1, code, saved, null;
+	int argc = word ? 2 : 1, code, saved, err;
 	va_list more;
 
 	va_start(more, word);
@@ -27,12 +29,14 @@ static int parse(const char *word, ...)
 		argc++;
 	va_end(more);
 	saved = dup(2);
-	null = open("/dev/null", O_WRONLY);
-	dup2(null, 2);
+	err = memfd_create("stderr", MFD_CLOEXEC);
+	dup2(err, 2);
 	code = options_parse(&o, argc, argv);
 	dup2(saved, 2);
 	close(saved);
-	close(null);
+	memset(said, 0, sizeof(said));
+	assert_true(pread(err, said, sizeof(said) - 1, 0) >= 0);
+	close(err);
 	return code;
 }
 
@@ -170,6 +174,11 @@ static void file(void **state)
 	assert_int_equal(from_file("= x\n"), 2);
 	assert_int_equal(from_file("uninstall = yes\n"), 2);
 	assert_int_equal(from_file("config = /tmp/x\n"), 2);
+	assert_null(strstr(said, "did you mean")); /* what was written and cannot stand here */
+	assert_int_equal(from_file("--node = x\n"), 2);
+	assert_non_null(strstr(said, "did you mean node?"));
+	assert_int_equal(parse("--nodee", "x", NULL), 2);
+	assert_non_null(strstr(said, "did you mean --node?"));
 	assert_int_equal(from_file("instance = ../../etc\n"), 2);
 	assert_int_equal(from_file("root-namespace = \"mesh\"\n"), 2); /* quotes are no part of a value */
 }

@@ -115,17 +115,23 @@ static bool valid_trust_domain(const char *s)
 	return len && len <= 253 && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-._") == len && s[0] != '.';
 }
 
-/* `given`: as it was written, with its dashes or, in a file, without. */
+static bool in_files(const struct row *row)
+{
+	return row->value != VALUE_MODE && row->value != VALUE_FILE;
+}
+
+/* `given`: as it was written, with its dashes or, in a file, without: there it may be one of the command line alone. */
 static int unknown(const char *where, const char *what, const char *given)
 {
 	int dashes = (int)strspn(given, "-");
 	struct text_guess guess = {.word = given + dashes};
 
 	for (unsigned i = 0; i < array_size(rows); i++)
-		text_guess(&guess, rows[i].name);
+		if (!*where || in_files(&rows[i]))
+			text_guess(&guess, rows[i].name);
 	if (!guess.meant)
 		return refuse(where, "%s%.60s", what, given);
-	return refuse(where, "%s%.60s: did you mean %.*s%s?", what, given, dashes, given, guess.meant);
+	return refuse(where, "%s%.60s: did you mean %.*s%s?", what, given, *where ? 0 : dashes, given, guess.meant);
 }
 
 /* What may be the name of a Node, which is a DNS name, or a hostname. */
@@ -248,9 +254,9 @@ static int read_line(struct options *o, const char *where, char *line)
 	key = trim(key);
 	value = trim(value);
 	for (unsigned i = 0; i < array_size(rows); i++)
-		if (text_equal(rows[i].name, key) && rows[i].value != VALUE_MODE && rows[i].value != VALUE_FILE)
+		if (text_equal(rows[i].name, key) && in_files(&rows[i]))
 			return set(o, &rows[i], where, value);
-	return unknown(where, "there is no option ", key);
+	return unknown(where, "in a file there is no option ", key);
 }
 
 static int read_file(struct options *o, const char *path)
