@@ -2,7 +2,7 @@
 /*
  * channel.h: the worker, seen from the supervisor (proc/channel.c): its process, its socket, its answers.
  * A worker that dies, or hangs and is killed (pulse.h), is started again at once; the sixth in a row that dies within
- * 10 s, after 100 ms, doubled up to 5 s.
+ * 10 s, after 100 ms, doubled up to 5 s. One that has closed its socket has 3 s to end.
  */
 #ifndef WEFT_CHANNEL_H
 #define WEFT_CHANNEL_H
@@ -45,5 +45,7 @@ pid_t channel_pid(const struct channel *c); /* 0: none */
 /* How often it was started again, when the last one ended (0: none has) and how. */
 unsigned channel_restarts(const struct channel *c, uint64_t *ret_ended_ns, char *ret_how, size_t size);
 void channel_close(struct channel *c); /* ends the worker: SIGTERM, waited 3 s, killed */
+
+extern unsigned channel_end_ms; /* for tests */
 
 #endif

@@ -34,6 +34,12 @@ int folders_lock(const char *instance, int *ret_lock) must_check;
  * Devices and FIFOs are not even opened.
  */
 int folders_open_below(int folder, const char *name) must_check;
+/*
+ * The same of a name in the folder. -ENOLINK: it is a link that leads nowhere, whose objects stay in force, while those
+ * of a file that is gone do not; who asks may not look himself.
+ */
+int folders_open_named(int folder, const char *name) must_check;
+int folders_watch(int folder) must_check; /* an inotify fd, non-blocking, that tells which files come, change and go */
 void folders_close(struct folders *f);
 /* Removes run and state folder with all in them; links are not followed. 0 or -errno (logged). */
 int folders_remove(const char *instance) must_check;

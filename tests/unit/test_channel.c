@@ -36,6 +36,8 @@ struct scene {
 	struct loop_timer enough;
 };
 
+static bool stubborn; /* the worker does not end on SIGTERM */
+
 static void nothing(void *ctx)
 {
 }
@@ -76,12 +78,14 @@ static void begin(struct scene *s)
 	assert_int_equal(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
 	s->sock = pair[1];
 	worker.sock = pair[0];
+	signal(SIGTERM, stubborn ? SIG_IGN : SIG_DFL);
 	worker.pid = fork();
 	if (!worker.pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* if a test fails */
 		pause();
 		_exit(0);
 	}
+	signal(SIGTERM, SIG_DFL);
 	worker.pidfd = (int)syscall(SYS_pidfd_open, worker.pid, 0);
 	assert_true(worker.pidfd >= 0);
 	pods.loop = plan.loop = s->loop;
@@ -180,11 +184,35 @@ static void test_a_worker_that_hangs_is_replaced(void **state)
 	end(&s);
 }
 
+/* A worker that has closed its socket and stays: nobody would serve the pods, and nothing would tell. */
+static void test_a_worker_that_parts_and_stays_is_replaced(void **state)
+{
+	unsigned most = channel_end_ms;
+	uint64_t ended = 0;
+	struct scene s;
+	char how[96];
+
+	channel_end_ms = 20;
+	stubborn = true;
+	begin(&s);
+	stubborn = false;
+	assert_int_equal(shutdown(s.sock, SHUT_RDWR), 0); /* its process has the socket, too */
+	for (unsigned i = 0; i < 20000 && !ended; i++) {
+		loop_arm(s.loop, &s.enough, 1000000);
+		assert_int_equal(loop_run(s.loop), 0);
+		(void)channel_restarts(s.channel, &ended, how, sizeof(how));
+	}
+	assert_string_equal(how, "killed by signal 9 (Killed)");
+	channel_end_ms = most;
+	end(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_answer_is_lost),
 		cmocka_unit_test(test_a_worker_that_hangs_is_replaced),
+		cmocka_unit_test(test_a_worker_that_parts_and_stays_is_replaced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -319,6 +319,11 @@ int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds)
 	return n ? -EBADMSG : 0; /* an empty packet looks like the end, and is treated as such */
 }
 
+bool wire_want(int err)
+{
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS || err == -ETOOMANYREFS;
+}
+
 const char *wire_pairs_next(const char pairs[WIRE_PAIRS], const char *after)
 {
 	const char *s = after ? after + strlen(after) + 1 : pairs;

@@ -9,9 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/inotify.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,10 +23,10 @@
 #define YOUNG_FREE 5		/* this many in a row are accidents, more are a crash loop */
 #define DELAY_MIN_NS 100000000ull
 #define DELAY_MAX_NS 5000000000ull
-#define END_MS 3000
+#define WANT_NS 1000000000ull /* see wire_want() */
 #define MESSAGES_A_TURN 64
-#define FOLDER_EVENTS \
-	(IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF)
+
+unsigned channel_end_ms = 3000;
 
 struct channel {
 	struct channel_plan plan;
@@ -38,7 +36,7 @@ struct channel {
 	bool running;
 	struct spawn worker;
 	struct loop_watch sock, process;
-	struct loop_timer again;
+	struct loop_timer again, later;
 	uint64_t started_ns;
 	unsigned young; /* how many in a row died so */
 	unsigned restarts;
@@ -76,17 +74,12 @@ static void set_ready(struct channel *c, bool ready, const char *why)
 static int send_start(struct channel *c)
 {
 	struct wire *m = wire_new(WIRE_START);
-	char path[32];
-	int fd[WIRE_FD_COUNT], err = 0;
+	int fd[WIRE_FD_COUNT], err;
 
 	memcpy(fd, c->plan.fd, sizeof(fd));
 	/* Anew for each worker: what is left in the queue of the last one is not for this one. */
-	fd[WIRE_FD_NOTIFY] = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (fd[WIRE_FD_NOTIFY] < 0)
-		err = -errno;
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd[WIRE_FD_MANIFESTS]);
-	if (!err && inotify_add_watch(fd[WIRE_FD_NOTIFY], path, FOLDER_EVENTS) < 0)
-		err = -errno;
+	fd[WIRE_FD_NOTIFY] = folders_watch(fd[WIRE_FD_MANIFESTS]);
+	err = fd[WIRE_FD_NOTIFY] < 0 ? fd[WIRE_FD_NOTIFY] : 0;
 	if (err)
 		log_error("the manifest folder %s cannot be watched: %s", c->plan.start->manifests, strerror(-err));
 	fd[WIRE_FD_CERTS] = err ? -1 : certdir_watch(c->plan.certs);
@@ -237,13 +230,25 @@ static void parted(struct channel *c)
 {
 	(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGTERM, NULL, 0);
 	loop_unwatch(c->plan.loop, &c->sock);
+	loop_arm(c->plan.loop, &c->later, channel_end_ms * 1000000ull);
 }
 
 static void give_up(struct channel *c, const char *what, int err)
 {
 	log_error("worker %d: %s: %s: killed", (int)c->worker.pid, what, strerror(-err));
 	(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);
+	loop_disarm(c->plan.loop, &c->later);
 	loop_unwatch(c->plan.loop, &c->sock); /* its pidfd tells when it is over */
+}
+
+static void later_due(struct loop_timer *t)
+{
+	struct channel *c = container_of(t, struct channel, later);
+
+	if (c->sock.active)
+		channel_pump(c);
+	else
+		give_up(c, "it has closed its socket and does not end", -ETIME);
 }
 
 void channel_pump(struct channel *c)
@@ -255,7 +260,11 @@ void channel_pump(struct channel *c)
 	do {
 		got = send_one(c);
 	} while (got > 0);
-	if (got && got != -EAGAIN && got != -ENOBUFS) {
+	if (wire_want(got)) { /* no reason to end a worker with all that it carries */
+		loop_arm(c->plan.loop, &c->later, WANT_NS);
+		got = 0;
+	}
+	if (got && got != -EAGAIN) {
 		if (got == -EPIPE || got == -ECONNRESET)
 			parted(c);
 		else
@@ -276,14 +285,9 @@ static struct wire *answer(struct channel *c, enum wire_type type, const struct 
 
 static void got_open(struct channel *c, const struct wire *m)
 {
-	int folder = c->plan.fd[WIRE_FD_MANIFESTS], fd = folders_open_below(folder, m->text);
+	int fd = folders_open_named(c->plan.fd[WIRE_FD_MANIFESTS], m->text);
 	struct wire *a = answer(c, WIRE_FILE, m);
-	struct stat st;
 
-	/* Its objects stay in force, while those of a file that is gone do not; who asks may not look himself. */
-	if (fd == -ENOENT && !strchr(m->text, '/') && !fstatat(folder, m->text, &st, AT_SYMLINK_NOFOLLOW) &&
-	    S_ISLNK(st.st_mode))
-		fd = -ENOLINK;
 	a->number = fd < 0 ? fd : 0;
 	text_copy(a->text, sizeof(a->text), m->text);
 	if (fd >= 0)
@@ -453,6 +457,7 @@ static void sock_ready(struct loop_watch *w, uint32_t events)
 static void forget_worker(struct channel *c)
 {
 	pulse_stop(c->pulse);
+	loop_disarm(c->plan.loop, &c->later);
 	loop_unwatch(c->plan.loop, &c->sock);
 	loop_unwatch(c->plan.loop, &c->process);
 	close(c->worker.sock);
@@ -593,6 +598,7 @@ int channel_open(struct channel **ret, const struct channel_plan *plan)
 
 	c->plan = *plan;
 	c->again.due = again_due;
+	c->later.due = later_due;
 	text_copy(c->why, sizeof(c->why), "the worker is reading its objects");
 	err = pulse_open(&c->pulse, &(const struct pulse_plan){.loop = plan->loop,
 							       .beat = plan->fd[WIRE_FD_BEAT],
@@ -673,10 +679,10 @@ void channel_close(struct channel *c)
 	if (c->running) {
 		(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGTERM, NULL, 0);
 		p = (struct pollfd){.fd = c->worker.pidfd, .events = POLLIN};
-		if (poll(&p, 1, END_MS) == 0) {
+		if (poll(&p, 1, (int)channel_end_ms) == 0) {
 			log_warning("worker %d does not end: killed", (int)c->worker.pid);
 			(void)syscall(SYS_pidfd_send_signal, c->worker.pidfd, SIGKILL, NULL, 0);
-			(void)poll(&p, 1, END_MS); /* waitid knows nothing of one that was taken over */
+			(void)poll(&p, 1, (int)channel_end_ms); /* waitid knows nothing of one that was taken over */
 		}
 		(void)waitid(P_PIDFD, (id_t)c->worker.pidfd, NULL, WEXITED);
 		forget_worker(c);

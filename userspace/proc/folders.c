@@ -9,11 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define LOCK "lock"
+#define WATCHED (IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF)
 #define DEPTH 16 /* of folders that remove() enters: the state folder is the worker's, who may be hostile */
 
 static int folder_at(int at, const char *path, mode_t mode)
@@ -201,6 +203,32 @@ int folders_open_below(int folder, const char *name)
 		fd = -errno;
 	close(path);
 	return fd;
+}
+
+int folders_open_named(int folder, const char *name)
+{
+	int fd = folders_open_below(folder, name);
+	struct stat st;
+
+	if (fd == -ENOENT && !strchr(name, '/') && !fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) &&
+	    S_ISLNK(st.st_mode))
+		return -ENOLINK;
+	return fd;
+}
+
+int folders_watch(int folder)
+{
+	char path[32];
+	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), err;
+
+	if (fd < 0)
+		return -errno;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", folder);
+	if (inotify_add_watch(fd, path, WATCHED) >= 0)
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
 }
 
 /* Empties a folder; fd is used up. */
