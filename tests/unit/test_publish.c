@@ -3,6 +3,7 @@
  * Real maps (root), the world written into them, read back as the BPF programs read them. The oracle of every row is
  * the world; that of the world is in tests/bpf.
  */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -16,6 +17,31 @@
 struct maps {
 	int fd[WIRE_FD_COUNT];
 };
+
+/* In place of libc's: a kernel that has no memory for that map, after so many writes into it. */
+static struct no_memory {
+	int map; /* 0: it has */
+	unsigned after;
+} no_memory;
+
+long syscall(long number, ...)
+{
+	long (*real)(long, ...) = (long (*)(long, ...))(uintptr_t)dlsym(RTLD_NEXT, "syscall");
+	long arg[6];
+	va_list args;
+
+	va_start(args, number);
+	for (unsigned i = 0; i < array_size(arg); i++)
+		arg[i] = va_arg(args, long);
+	va_end(args);
+	if (number == SYS_bpf && no_memory.map && arg[0] == BPF_MAP_UPDATE_BATCH &&
+	    ((const union bpf_attr *)arg[1])->batch.map_fd == (uint32_t)no_memory.map && !no_memory.after--) {
+		no_memory.after = 0;
+		errno = ENOMEM;
+		return -1;
+	}
+	return real(number, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+}
 
 static struct maps maps_new(unsigned endpoints)
 {
@@ -385,6 +411,42 @@ static void full_map(void **state)
 	maps_close(m.fd);
 }
 
+/* A service that the kernel has switched before another one did not fit: its endpoints are not half of a failure. */
+static void no_memory_after_the_switch(void **state)
+{
+	struct maps m = maps_new(1024);
+	struct scene s = scene_new();
+	struct abi_service_key key = {.vip = scene_addr("100.64.0.1"), .port = 80};
+	struct abi_endpoint_key at = {0};
+	struct abi_endpoint endpoint;
+	struct abi_service row;
+	struct publish *p;
+
+	maps_replace(m.fd, WIRE_FD_SERVICES, map_new(BPF_MAP_TYPE_HASH, sizeof(key), sizeof(row), 1));
+	p = start(s.world, &m);
+	store_put(s.store, scene_service(1));
+	store_put(s.store, scene_slice(1, 0, 10));
+	must_publish(s.world, p);
+	store_put(s.store, scene_slice(1, 0, 25));
+	store_put(s.store, scene_service(2)); /* for which there is no room */
+	store_put(s.store, scene_slice(2, 100, 5));
+	world_update(s.world);
+	no_memory = (struct no_memory){.map = m.fd[WIRE_FD_ENDPOINTS], .after = 1};
+	assert_true(publish(p) < 0);
+	no_memory = (struct no_memory){0};
+	assert_int_equal(kernel_lookup(m.fd[WIRE_FD_SERVICES], &key, &row), 0);
+	at.service = row.service;
+	at.generation = row.generation;
+	for (; at.index < row.count; at.index++)
+		assert_int_equal(kernel_lookup(m.fd[WIRE_FD_ENDPOINTS], &at, &endpoint), 0);
+	assert_int_equal(row.count, 25);
+	assert_int_equal(publish(p), -E2BIG);
+	assert_int_equal(map_entries(m.fd[WIRE_FD_ENDPOINTS], sizeof(at)), 25);
+	publish_free(p);
+	scene_free(&s);
+	maps_close(m.fd);
+}
+
 static const char few_blocks[] =
 	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: few, namespace: shop}\n"
 	"spec: {selector: {matchLabels: {app: front}}, action: DENY, rules: [{from: [{source: {ipBlocks: "
@@ -592,6 +654,7 @@ int main(void)
 		cmocka_unit_test(restart_with_another_account),
 		cmocka_unit_test(full_map),
 		cmocka_unit_test(full_map_of_blocks),
+		cmocka_unit_test(no_memory_after_the_switch),
 		cmocka_unit_test(readers_see_whole_changes),
 		cmocka_unit_test(full_load),
 	};

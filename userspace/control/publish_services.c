@@ -90,29 +90,39 @@ static void done(struct publish *p, struct world_front *f, const struct abi_serv
 	list_del(&f->dirty_link);
 }
 
+static void write_alone(struct publish *p, struct world_front *f, const struct group *g)
+{
+	enum wire_fd map = WIRE_FD_ENDPOINTS;
+	int r = kernel_update_batch(p->fd[WIRE_FD_ENDPOINTS], g->key, g->value, g->count, sizeof(*g->key),
+				    sizeof(*g->value));
+
+	if (!r) {
+		map = WIRE_FD_SERVICES;
+		r = kernel_update(p->fd[WIRE_FD_SERVICES], &f->key, g->row);
+	}
+	if (!r) {
+		p->stats.updates += g->count + 1;
+		done(p, f, g->row);
+		return;
+	}
+	publish_fail(p, r, map, f->name);
+	r = kernel_delete_batch(p->fd[WIRE_FD_ENDPOINTS], g->key, g->count, sizeof(*g->key));
+	if (r < 0)
+		publish_fail(p, r, WIRE_FD_ENDPOINTS, f->name);
+}
+
 /* The group did not fit: one front at a time, so that the one that does not is named and the others are served. */
 static void write_one(struct publish *p, struct world_front *f)
 {
 	struct group g = {0};
-	enum wire_fd map = WIRE_FD_ENDPOINTS;
-	int r;
+	struct abi_service there;
 
 	group_add(&g, f);
-	r = kernel_update_batch(p->fd[WIRE_FD_ENDPOINTS], g.key, g.value, g.count, sizeof(*g.key),
-				sizeof(*g.value));
-	if (!r) {
-		map = WIRE_FD_SERVICES;
-		r = kernel_update(p->fd[WIRE_FD_SERVICES], &f->key, g.row);
-	}
-	if (!r) {
-		p->stats.updates += g.count + 1;
+	/* One that was switched before the group failed has all its endpoints, in use: nothing may take them back. */
+	if (!kernel_lookup(p->fd[WIRE_FD_SERVICES], &f->key, &there) && !memcmp(&there, g.row, sizeof(there)))
 		done(p, f, g.row);
-	} else {
-		publish_fail(p, r, map, f->name);
-		r = kernel_delete_batch(p->fd[WIRE_FD_ENDPOINTS], g.key, g.count, sizeof(*g.key));
-		if (r < 0)
-			publish_fail(p, r, WIRE_FD_ENDPOINTS, f->name);
-	}
+	else
+		write_alone(p, f, &g);
 	free(g.front);
 	free(g.row);
 	free(g.key);
