@@ -37,6 +37,11 @@ struct pod {
 	int *listener; /* of each thread WIRE_LISTENERS, those of thread 0 first; NULL: none */
 	unsigned listeners; /* how many */
 	unsigned served; /* of how many threads this worker has them */
+	/*
+	 * Its netns could not be entered: there may be no listeners, no link, no vigil. Only of one that was accepted
+	 * before: the kernel keeps what it has of it, and we try again until it works or the netns is gone.
+	 */
+	bool outside;
 	bool routed; /* the way back of what the worker delivers is there (proc/routes.c), or was refused */
 	uint64_t sockets_ns; /* how far its share of sockets is used: inside.c */
 	int diag; /* sock_diag in the netns, opened at first use; -1 */
@@ -65,13 +70,13 @@ struct pods_plan {
 int pods_open(struct pods **ret, const struct pods_plan *plan) must_check;
 void pods_close(struct pods *p); /* files and pins stay */
 
-/* Takes back what the folder holds: pods whose netns is still the same; the others go to POD_LEAVING. */
+/*
+ * Takes back what the folder holds: pods whose netns is still the same; the others go to POD_LEAVING. -errno: nothing
+ * can be read, and nothing is given up for it.
+ */
 int pods_adopt(struct pods *p) must_check;
 
-/* For --uninstall: what the pods of that folder have of ours in their netns goes. 0 or -errno */
-int pods_forget(int folder) must_check;
-
-/* The texts of a pod that is to be enrolled: 0, or -EINVAL and why, for people. */
+/* Texts and addresses of a pod that is to be enrolled: 0, or -EINVAL and why, for people. */
 int pods_check(const struct wire_pod *a, char why[PODS_WHY]) must_check;
 /*
  * Enrol, or change the enrolment of the same pod in the same netns. `netns` is borrowed, -1 if only the path is given.
@@ -87,6 +92,7 @@ struct pod *pods_first(const struct pods *p, enum pod_state state);
 struct pod *pods_by_netns(const struct pods *p, uint64_t netns, bool leaving);
 unsigned pods_count(const struct pods *p); /* not leaving */
 unsigned pods_waiting(const struct pods *p); /* not leaving, not enrolled */
+const struct pod *pods_outside(const struct pods *p, unsigned *ret_count); /* one of them, or NULL */
 /* What is to be sent: by its file; of one that leaves without it, what a release needs. */
 int pods_read(const struct pod *pod, struct wire_pod *ret) must_check;
 void pods_unreadable(struct pod *pod); /* its file is lost: back to what was accepted before, or LEAVING */
@@ -101,14 +107,15 @@ void pods_unsent(struct pods *p); /* the worker died */
 
 /*
  * Listeners (unless pod->listener is there), sk_lookup link, the way back (routes.h). 0, or -errno and why, and nothing
- * of it is there.
+ * of it is there; or, of one that was accepted before, what was there.
  */
 int inside_enter(struct pod *pod, struct loader *l, unsigned threads, int netns, char why[PODS_WHY]) must_check;
 void inside_leave(struct pod *pod, struct loader *l); /* all of it goes */
 void inside_close(struct pod *pod); /* our fds go, what is in the kernel stays */
-/* The netns of an enrolment, if it is still that one: fd or -errno */
-int inside_same(const struct wire_pod *info) must_check;
+/* The netns of an enrolment, if it is still that one: fd or -errno, of wire_want() if nobody can tell */
+int inside_same(const char *path, uint64_t cookie) must_check;
 void inside_forget(const struct wire_pod *info); /* what a weftd that was killed left there */
+int inside_forget_all(int folder) must_check; /* the same of all pods of that folder, for --uninstall. 0 or -errno */
 /* As WIRE_SOCKETS asks: w->count fds, or -errno and why, and none. */
 int inside_sockets(struct pod *pod, struct loader *l, const struct wire_sockets *w, int ret[WIRE_SOCKET_BATCH],
 		   char why[PODS_WHY]) must_check;

@@ -84,6 +84,30 @@ def test_port_in_use_is_named(daemon, port, reuse):
     assert "Address already in use" in run(*app, code=1).stderr, "nobody joins the group of weft's listeners"
 
 
+def test_port_taken_while_no_weftd_runs(daemon):
+    """What guards a pod, or others from it, does not go because something in it listens on a port of weft's."""
+    a = Netns("a")
+    daemon.start()
+    daemon.add("a", "--ip", "10.250.0.1")
+    daemon.kill_both()
+    app = ["nsenter", f"--net=/run/netns/{a.name}", sys.executable, "-c",
+           "import socket, sys; s = socket.create_server(('', 15006)); print(1, flush=True); sys.stdin.read()"]
+    with subprocess.Popen(app, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        daemon.start(ready=False)
+        wait_for(lambda: "cannot be entered, default/a" in daemon.ctl("status", code=None).stdout, 20)
+        assert a.listening() == [15006] and os.path.exists(pin("netns/1"))
+        assert len(bpftool("map", "dump", "pinned", pin("pods"))) == 1
+        assert len(bpftool("map", "dump", "pinned", pin("addresses"))) > 0
+        assert "port 15006 in the pod is in use" in daemon.log.read_text()
+        assert "port 15006 in the pod is in use" in daemon.add("a", "--ip", "10.250.0.1", code=1).stderr
+        holder.stdin.close()
+        holder.wait()
+    daemon.ctl("status", "--wait", "20s")
+    assert a.listening() == LISTENERS
+    assert len(bpftool("map", "dump", "pinned", pin("pods"))) == 1
+
+
 def test_worker_that_hangs_is_told_of(daemon):
     a = Netns("a")
     daemon.start()

@@ -208,7 +208,7 @@ static int send_one(struct channel *c)
 			pod = pods_first(c->plan.pods, POD_NEW);
 		if (!pod && !c->named_due)
 			return 0;
-		if (pod && pod->state == POD_NEW && pod->served < c->plan.start->threads)
+		if (pod && pod->state == POD_NEW && pod->served < pod->listeners / WIRE_LISTENERS)
 			err = send_listeners(c, pod);
 		else
 			err = pod ? send_pod(c, pod) : send_named(c);

@@ -5,7 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "podfile.h"
 #include "pods.h"
+#include "reader.h"
 #include "routes.h"
 
 #define INBOUND 1 /* of netns_ports, of thread 0 */
@@ -98,7 +100,8 @@ int inside_enter(struct pod *pod, struct loader *l, unsigned threads, int netns,
 	if (!err)
 		err = loader_inbound(l, pod->number, netns);
 	if (err) {
-		inside_leave(pod, l);
+		if (!pod->kept)
+			inside_leave(pod, l);
 		(void)snprintf(why, PODS_WHY, "sk_lookup cannot be attached in the pod's network namespace: %s",
 			       strerror(-err));
 		return err;
@@ -128,25 +131,44 @@ void inside_leave(struct pod *pod, struct loader *l)
 	loader_member_gone(l, pod->netns);
 }
 
-int inside_same(const struct wire_pod *info)
+int inside_same(const char *path, uint64_t cookie)
 {
-	int netns = netns_open(info->netns_path);
-	uint64_t cookie;
+	int netns = netns_open(path), err;
+	uint64_t there;
 
-	if (netns < 0 || (!netns_cookie(netns, &cookie) && cookie == info->netns))
+	if (netns < 0)
+		return netns;
+	err = netns_cookie(netns, &there);
+	if (!err && there == cookie)
 		return netns;
 	close(netns);
-	return -ENOENT;
+	return wire_want(err) ? err : -ENOENT;
 }
 
 void inside_forget(const struct wire_pod *info)
 {
-	int netns = inside_same(info);
+	int netns = inside_same(info->netns_path, info->netns);
 
 	if (netns < 0)
 		return; /* it went with it */
 	remove_routes(info->namespace, info->name, netns);
 	close(netns);
+}
+
+static void forget(void *ctx, enum podfile_kind kind, uint32_t number)
+{
+	struct wire_pod *info = mem_alloc(sizeof(*info));
+
+	if (!podfile_read(*(const int *)ctx, kind, number, info)) {
+		reader_forget(info->netns);
+		inside_forget(info);
+	}
+	free(info);
+}
+
+int inside_forget_all(int folder)
+{
+	return podfile_each(folder, forget, &folder);
 }
 
 /* ------------------------------------------------------------------ sockets for the worker */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pod_check.c: the texts of a pod that somebody wants to enrol. */
+/* pod_check.c: texts and addresses of a pod that somebody wants to enrol. */
 #include "pods.h"
 
 #include <errno.h>
@@ -38,6 +38,41 @@ static int check_annotation(const char *pair, char why[PODS_WHY])
 	return words ? -EINVAL : 0;
 }
 
+static bool multicast(const struct abi_addr *a)
+{
+	return addr_is_v4(a) ? a->byte[12] >= 224 : a->byte[0] == 0xff;
+}
+
+static int check_addr(const struct wire_pod *a, unsigned which, char why[PODS_WHY])
+{
+	const struct abi_addr *addr = &a->addr[which];
+	const char *wrong = NULL;
+	char text[ADDR_TEXT];
+
+	if (addr_is_zero(addr) || addr_is_loopback(addr) || addr_is_link_local(addr) || multicast(addr))
+		wrong = "cannot be a pod's address";
+	for (unsigned i = 0; i < which; i++)
+		if (addr_equal(addr, &a->addr[i]))
+			wrong = "is given twice";
+	if (wrong)
+		(void)snprintf(why, PODS_WHY, "address %s %s", addr_text(addr, text), wrong);
+	return wrong ? -EINVAL : 0;
+}
+
+static int check_addrs(const struct wire_pod *a, char why[PODS_WHY])
+{
+	int err = 0;
+
+	if (!a->addrs || a->addrs > WIRE_ADDRS) {
+		(void)snprintf(why, PODS_WHY, "pod %.100s/%.100s has %u addresses: give it 1 to %d", a->namespace,
+			       a->name, a->addrs, WIRE_ADDRS);
+		return -EINVAL;
+	}
+	for (unsigned i = 0; !err && i < a->addrs; i++)
+		err = check_addr(a, i, why);
+	return err;
+}
+
 int pods_check(const struct wire_pod *a, char why[PODS_WHY])
 {
 	int err = check_name("namespace", a->namespace, why);
@@ -48,5 +83,5 @@ int pods_check(const struct wire_pod *a, char why[PODS_WHY])
 		err = check_name("service account", a->service_account, why);
 	for (const char *s = NULL; !err && (s = wire_pairs_next(a->annotations, s));)
 		err = check_annotation(s, why);
-	return err;
+	return err ? err : check_addrs(a, why);
 }

@@ -8,14 +8,16 @@
 #include <unistd.h>
 
 #include "podfile.h"
-#include "reader.h"
 #include "takeover.h"
+
+#define AGAIN_NS 1000000000ull /* a pod that is outside */
 
 struct pods {
 	struct pods_plan plan;
 	struct vigil_room *room;
 	struct list all;
 	unsigned count[POD_LEFT + 1]; /* by state */
+	struct loop_timer again; /* while a pod is outside */
 };
 
 static int say(char why[PODS_WHY], int err, const char *fmt, ...) printf_like(3, 4);
@@ -120,7 +122,7 @@ static void begin_leave(struct pod *pod)
 	}
 	if (err)
 		log_warning("pod %s/%s: its file cannot be renamed: %s", pod->namespace, pod->name, strerror(-err));
-	pod->update = false;
+	pod->update = pod->outside = false;
 	let_go(pod);
 	set_state(pod, POD_LEAVING);
 	p->plan.hooks.to_send(p->plan.hooks.ctx);
@@ -146,11 +148,6 @@ static int move_in(struct pod *pod, int netns, char why[PODS_WHY])
 }
 
 /* ------------------------------------------------------------------ what is asked for */
-
-static bool multicast(const struct abi_addr *a)
-{
-	return addr_is_v4(a) ? a->byte[12] >= 224 : a->byte[0] == 0xff;
-}
 
 static struct pod *by_addr(const struct pods *p, const struct abi_addr *a)
 {
@@ -180,7 +177,7 @@ static bool stands(struct pod *pod)
 {
 	if (!pod)
 		return false;
-	if (vigil_alive(pod->vigil))
+	if (!pod->vigil || vigil_alive(pod->vigil)) /* it is outside: again_due() sees */
 		return true;
 	netns_gone(pod);
 	return false;
@@ -190,24 +187,12 @@ static int check_addrs(const struct pods *p, const struct wire_pod *a, const str
 {
 	char text[ADDR_TEXT];
 
-	if (!a->addrs || a->addrs > WIRE_ADDRS)
-		return say(why, -EINVAL, "pod %.100s/%.100s has %u addresses: give it 1 to %d", a->namespace, a->name,
-			   a->addrs, WIRE_ADDRS);
 	for (unsigned i = 0; i < a->addrs; i++) {
-		const struct abi_addr *addr = &a->addr[i];
-		struct pod *other;
+		struct pod *other = by_addr(p, &a->addr[i]);
 
-		addr_text(addr, text);
-		if (addr_is_zero(addr) || addr_is_loopback(addr) || addr_is_link_local(addr) ||
-		    multicast(addr))
-			return say(why, -EINVAL, "%s cannot be a pod's address", text);
-		for (unsigned k = 0; k < i; k++)
-			if (addr_equal(addr, &a->addr[k]))
-				return say(why, -EINVAL, "address %s is given twice", text);
-		other = by_addr(p, addr);
 		if (other && other != same && stands(other))
 			return say(why, -EADDRINUSE, "address %s belongs to pod %.100s/%.100s: delete that one first",
-				   text, other->namespace, other->name);
+				   addr_text(&a->addr[i], text), other->namespace, other->name);
 	}
 	return 0;
 }
@@ -303,10 +288,13 @@ static int add_new(struct pods *p, struct wire_pod *a, int netns, struct pod **r
 	return 0;
 }
 
-static int change(struct pod *pod, struct wire_pod *a, char why[PODS_WHY])
+static int change(struct pod *pod, struct wire_pod *a, int netns, char why[PODS_WHY])
 {
-	int err;
+	int err = pod->outside ? move_in(pod, netns, why) : 0;
 
+	if (err)
+		return err;
+	pod->outside = false;
 	a->pod = pod->number;
 	err = podfile_write(pod->pods->plan.folder, PODFILE_NEW, a);
 	if (err)
@@ -332,7 +320,7 @@ int pods_add(struct pods *p, const struct wire_pod *asked, int netns, struct pod
 	if (!err)
 		err = check_addrs(p, a, same, why);
 	if (!err && same)
-		err = change(same, a, why);
+		err = change(same, a, fd, why);
 	else if (!err)
 		err = add_new(p, a, fd, &same, why);
 	if (fd >= 0)
@@ -402,6 +390,22 @@ unsigned pods_count(const struct pods *p)
 unsigned pods_waiting(const struct pods *p)
 {
 	return p->count[POD_NEW] + p->count[POD_SENT];
+}
+
+const struct pod *pods_outside(const struct pods *p, unsigned *ret_count)
+{
+	const struct pod *one = NULL;
+
+	*ret_count = 0;
+	if (!p->again.armed)
+		return NULL;
+	list_each(at, &p->all) {
+		const struct pod *pod = container_of(at, struct pod, link);
+
+		if (pod->outside && !(*ret_count)++)
+			one = pod;
+	}
+	return one;
 }
 
 int pods_read(const struct pod *pod, struct wire_pod *ret)
@@ -507,45 +511,84 @@ void pods_unsent(struct pods *p)
 
 /* ------------------------------------------------------------------ start and end */
 
+/*
+ * An app in there may listen on a port of ours by now, or we have no files left: no reason to take from a pod what
+ * guards it, or guards others from it.
+ */
+static void come_back(struct pod *pod)
+{
+	struct pods *p = pod->pods;
+	char why[PODS_WHY] = "";
+	int netns = inside_same(pod->path, pod->netns), err = netns;
+
+	if (netns < 0 && !wire_want(netns)) {
+		log_warning("pod %s/%s is not taken back: its network namespace is gone", pod->namespace, pod->name);
+		begin_leave(pod);
+		return;
+	}
+	if (netns >= 0) {
+		err = move_in(pod, netns, why);
+		close(netns);
+	}
+	if (err && !pod->outside)
+		log_error("pod %s/%s cannot be entered: %s; the kernel goes on deciding for it by what it has; tried "
+			  "again every second",
+			  pod->namespace, pod->name, why[0] ? why : strerror(-err));
+	pod->outside = err;
+	if (err)
+		loop_arm(p->plan.loop, &p->again, AGAIN_NS);
+}
+
+static void again_due(struct loop_timer *t)
+{
+	struct pods *p = container_of(t, struct pods, again);
+
+	list_each_safe(at, next, &p->all) {
+		struct pod *pod = container_of(at, struct pod, link);
+
+		if (!pod->outside)
+			continue;
+		come_back(pod);
+		if (pod->outside || leaving(pod))
+			continue;
+		log_info("pod %s/%s: taken back", pod->namespace, pod->name);
+		set_state(pod, POD_NEW);
+		p->plan.hooks.to_send(p->plan.hooks.ctx);
+	}
+}
+
 static void adopt_one(struct pods *p, const struct wire_pod *info)
 {
 	struct pod *pod = make(p, info, POD_NEW);
-	char why[PODS_WHY] = "its network namespace is gone";
-	int netns = inside_same(info), err = -ENOENT;
 
 	pod->kept = true;
 	pod->listener = takeover_listeners(p->plan.takeover, pod->netns, p->plan.threads);
 	pod->served = pod->listener ? p->plan.threads : 0;
 	pod->listeners = pod->listener ? p->plan.threads * WIRE_LISTENERS : 0;
-	if (netns >= 0)
-		err = move_in(pod, netns, why);
-	if (netns >= 0)
-		close(netns);
-	if (!err) {
-		log_debug("pod %s/%s: taken back", pod->namespace, pod->name);
-		return;
-	}
-	log_warning("pod %s/%s is not taken back: %s", pod->namespace, pod->name, why);
-	begin_leave(pod);
+	come_back(pod);
 }
 
 struct adoption {
 	struct pods *pods;
 	bool kept; /* the second round; a netns that one pod left may be another one's by now */
+	int err;
 };
 
 static void adopt(void *ctx, enum podfile_kind kind, uint32_t number)
 {
-	const struct adoption *a = ctx;
+	struct adoption *a = ctx;
 	struct pods *p = a->pods;
 	struct wire_pod *info;
 	int err;
 
-	if (a->kept != (kind == PODFILE_KEPT))
+	if (a->err || a->kept != (kind == PODFILE_KEPT))
 		return;
 	info = mem_alloc(sizeof(*info));
 	err = podfile_read(p->plan.folder, kind, number, info);
-	if (err) {
+	if (wire_want(err)) {
+		log_error("enrolment %u cannot be read: %s", number, strerror(-err));
+		a->err = err;
+	} else if (err) {
 		log_warning("enrolment %u cannot be read (%s): forgotten", number, strerror(-err));
 		podfile_remove(p->plan.folder, kind, number);
 		if (kind != PODFILE_NEW)
@@ -605,6 +648,8 @@ int pods_adopt(struct pods *p)
 	if (!err)
 		err = podfile_each(p->plan.folder, adopt, &a);
 	if (!err)
+		err = a.err;
+	if (!err)
 		err = loader_inbound_rest(p->plan.loader, is_kept, p);
 	if (!err)
 		err = forget_unknown(p);
@@ -613,28 +658,13 @@ int pods_adopt(struct pods *p)
 	return err;
 }
 
-static void forget(void *ctx, enum podfile_kind kind, uint32_t number)
-{
-	struct wire_pod *info = mem_alloc(sizeof(*info));
-
-	if (!podfile_read(*(const int *)ctx, kind, number, info)) {
-		reader_forget(info->netns);
-		inside_forget(info);
-	}
-	free(info);
-}
-
-int pods_forget(int folder)
-{
-	return podfile_each(folder, forget, &folder);
-}
-
 int pods_open(struct pods **ret, const struct pods_plan *plan)
 {
 	struct pods *p = mem_alloc(sizeof(*p));
 
 	p->plan = *plan;
 	list_init(&p->all);
+	p->again.due = again_due;
 	p->room = vigil_open(plan->loop);
 	if (!p->room) {
 		int err = -errno;
@@ -661,6 +691,7 @@ void pods_close(struct pods *p)
 			close(pod->diag);
 		drop(pod);
 	}
+	loop_disarm(p->plan.loop, &p->again);
 	vigil_close(p->room);
 	free(p);
 }

@@ -78,12 +78,16 @@ static void notify(const char *text)
 static bool is_ready(const struct supervisor *s, char *why, size_t size)
 {
 	bool ready = channel_ready(s->channel, why, size);
-	unsigned waiting = pods_waiting(s->pods);
+	unsigned waiting = pods_waiting(s->pods), outside;
+	const struct pod *one = pods_outside(s->pods, &outside);
 
 	if (ready && waiting)
 		(void)snprintf(why, size, "%u of %u pod%s not in the kernel yet", waiting, pods_count(s->pods),
 			       text_plural(pods_count(s->pods)));
-	return ready && !waiting;
+	else if (ready && one)
+		(void)snprintf(why, size, "%u pod%s cannot be entered, %.63s/%.80s: see the log of weftd", outside,
+			       text_plural(outside), one->namespace, one->name);
+	return ready && !waiting && !one;
 }
 
 static void ready_changed(void *ctx)
@@ -551,7 +555,7 @@ static void leave_pods(int run)
 	int err = pods < 0 ? -errno : netns_home(0);
 
 	if (!err)
-		err = pods_forget(pods);
+		err = inside_forget_all(pods);
 	if (err && err != -ENOENT)
 		log_warning("weft's routes may still be in pods: %s", strerror(-err));
 	if (pods >= 0)
