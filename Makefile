@@ -56,7 +56,7 @@ FLOORS := \
 	identity/spiffe identity/peer identity/x509 identity/issuer_make identity/issuer identity/ca identity/pem identity/trust \
 	identity/context identity/front identity/certs identity/certs_wait \
 	upstream/socket_pool upstream/tunnels upstream/dial upstream/pick upstream/affinity upstream/http_pool \
-	control/claims control/content control/items control/documents control/stamp control/manifests \
+	control/claims control/content control/items control/documents control/stamp control/names control/manifests \
 	control/publish_write control/publish_policy control/publish_services \
 	control/publish_found control/publish \
 	control/admin control/name control/live control/traffic control/connections control/tunnel_report \

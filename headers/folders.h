@@ -38,7 +38,7 @@ int folders_open_below(int folder, const char *name) must_check;
  * The same of a name in the folder. -ENOLINK: it is a link that leads nowhere, whose objects stay in force, while those
  * of a file that is gone do not; who asks may not look himself.
  */
-int folders_open_named(int folder, const char *name) must_check;
+int folders_open_named(int folder, const char *name, bool *ret_link) must_check;
 int folders_watch(int folder) must_check; /* an inotify fd, non-blocking, that tells which files come, change and go */
 void folders_close(struct folders *f);
 /* Removes run and state folder with all in them; links are not followed. 0 or -errno (logged). */

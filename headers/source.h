@@ -94,9 +94,10 @@ struct manifests_config {
 struct source *manifests_source(const struct manifests_config *c) must_check;
 /*
  * Answer to an open() that said -EINPROGRESS: the fd (taken) or -errno. Returns as source_ready; s->loaded turns
- * true with the last answer that source_load waited for.
+ * true with the last answer that source_load waited for. `link`: the name is a link, whose content is there at once: in
+ * a folder that the process cannot enter it does not see that itself.
  */
-int manifests_opened(struct source *s, const char *name, int fd) must_check;
+int manifests_opened(struct source *s, const char *name, int fd, bool link) must_check;
 void manifests_unanswered(struct source *s); /* who was asked is gone, with his answers: source_load asks anew */
 
 #endif

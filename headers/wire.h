@@ -46,7 +46,10 @@ enum wire_type {
 	 */
 	WIRE_POD_FDS,
 	WIRE_SETTINGS,	/* number: 1 splice on, 0 off: so that status can tell */
-	/* Answer to WIRE_OPEN. number: 0 or -errno, -ENOLINK of a link that leads nowhere; text: name; fd: the file */
+	/*
+	 * Answer to WIRE_OPEN. number: 0, 1 if the name is a link, or -errno, -ENOLINK of a link that leads nowhere;
+	 * text: name; fd: the file
+	 */
 	WIRE_FILE,
 	/* worker -> supervisor */
 	WIRE_READY,	/* number: 1 the first world is in the kernel, 0 not (or: objects are rejected); text: why */

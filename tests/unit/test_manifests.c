@@ -150,6 +150,48 @@ static void writers_and_links(void **state)
 	end(&f);
 }
 
+static int begin_writing(struct folder *f, const char *name)
+{
+	int fd = openat(f->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void end_writing(int fd, const char *text)
+{
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+/* Who saves a file by writing another one in its place takes nothing away meanwhile. */
+static void editors(void **state)
+{
+	struct folder f;
+	int fd;
+
+	begin(&f);
+	put(&f, "a.yaml", NS("old") "---\n" NS("stays"));
+	expect_changes(&f, true, "old stays");
+	assert_int_equal(renameat(f.fd, "a.yaml", f.fd, "a.yaml~"), 0); /* vim, emacs */
+	fd = begin_writing(&f, "a.yaml");
+	expect_changes(&f, false, "");
+	assert_int_equal(write(fd, NS("new"), strlen(NS("new"))), strlen(NS("new")));
+	expect_changes(&f, false, "");
+	end_writing(fd, "---\n" NS("stays"));
+	assert_int_equal(unlinkat(f.fd, "a.yaml~", 0), 0);
+	expect_changes(&f, false, "new old");
+	assert_int_equal(unlinkat(f.fd, "a.yaml", 0), 0); /* git */
+	fd = begin_writing(&f, "a.yaml");
+	expect_changes(&f, false, "");
+	end_writing(fd, NS("stays"));
+	expect_changes(&f, false, "new stays"); /* another document: it was not the first */
+	assert_int_equal(renameat(f.fd, "a.yaml", f.fd, "a.yaml.off"), 0); /* and so one takes it away */
+	expect_changes(&f, false, "stays");
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 0);
+	end(&f);
+}
+
 /* As the kubelet does it: files are links into ..data, which is a link that is renamed over. */
 static void config_map(void **state)
 {
@@ -523,6 +565,7 @@ int main(void)
 		cmocka_unit_test(config_map_that_shrinks),
 		cmocka_unit_test(deleted_beside_a_config_map),
 		cmocka_unit_test(writers_and_links),
+		cmocka_unit_test(editors),
 		cmocka_unit_test(config_map),
 		cmocka_unit_test(last_good),
 		cmocka_unit_test(stand_in),

@@ -7,7 +7,10 @@ struct opener {
 	char asked[4][32];
 	unsigned count;
 	int answer; /* 0: open it */
+	int comes;  /* not 0: what is not there now will be when it is asked for again, and the event is told there */
 };
+
+static void event(int fd, uint32_t mask, const char *name);
 
 static int open_for(void *ctx, const char *name)
 {
@@ -16,6 +19,14 @@ static int open_for(void *ctx, const char *name)
 
 	assert_true(o->count < array_size(o->asked));
 	snprintf(o->asked[o->count++], sizeof(o->asked[0]), "%s", name);
+	if (o->comes) {
+		event(o->comes, IN_CREATE, name);
+		fd = openat(o->folder, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+		assert_true(fd >= 0);
+		close(fd);
+		o->comes = 0;
+		return -ENOENT;
+	}
 	if (o->answer)
 		return o->answer;
 	fd = openat(o->folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -46,7 +57,7 @@ static void begin_asking(struct folder *f, struct opener *o, int events[2])
 /* The answer is the file itself. */
 static int answered(const struct folder *f, const char *name)
 {
-	return manifests_opened(f->source, name, openat(f->fd, name, O_RDONLY | O_CLOEXEC));
+	return manifests_opened(f->source, name, openat(f->fd, name, O_RDONLY | O_CLOEXEC), false);
 }
 
 /* As begin_asking(), and one file is read: Namespace a. */
@@ -104,7 +115,7 @@ static void opened_elsewhere(void **state)
 	assert_int_equal(source_ready(f.source), 1);
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
 	/* an answer that nobody waits for */
-	assert_int_equal(manifests_opened(f.source, "x.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC)), 0);
+	assert_int_equal(manifests_opened(f.source, "x.yaml", openat(f.fd, "a.yaml", O_RDONLY | O_CLOEXEC), false), 0);
 	event(events[1], IN_DELETE_SELF, "");
 	assert_int_equal(source_ready(f.source), 1);
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
@@ -156,9 +167,9 @@ static void link_that_dangles_elsewhere(void **state)
 	assert_int_equal(source_ready(f.source), 0);
 	assert_int_equal(o.count, 2);
 	assert_int_equal(unlinkat(f.fd, "target", 0), 0);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT), 0);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT, false), 0);
 	assert_int_equal(o.count, 3);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT), 1);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT, false), 1);
 	assert_int_equal(o.count, 3);
 	expect_problems(&f, "a.yaml:0  |  | is a link that leads nowhere\n");
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
@@ -177,14 +188,14 @@ static void link_that_only_weftd_sees(void **state)
 	assert_int_equal(unlinkat(f.fd, "a.yaml", 0), 0);
 	event(events[1], IN_CLOSE_WRITE, "a.yaml");
 	assert_int_equal(source_ready(f.source), 0);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOLINK), 0);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOLINK, false), 0);
 	assert_int_equal(o.count, 3); /* once more, as a link that we see ourselves */
-	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOLINK), 1);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOLINK, false), 1);
 	expect_problems(&f, "a.yaml:0  |  | is a link that leads nowhere\n");
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
 	event(events[1], IN_DELETE, "a.yaml");
 	assert_int_equal(source_ready(f.source), 0);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT), 1);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT, false), 1);
 	expect_problems(&f, "");
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 0);
 	close(events[1]);
@@ -205,11 +216,67 @@ static void gone_and_there_again(void **state)
 	event(events[1], IN_CLOSE_WRITE, "a.yaml");
 	assert_int_equal(source_ready(f.source), 0);
 	assert_int_equal(o.count, 2);
-	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT), 0);
+	assert_int_equal(manifests_opened(f.source, "a.yaml", -ENOENT, false), 0);
 	assert_int_equal(o.count, 3);
 	assert_int_equal(answered(&f, "a.yaml"), 1);
 	assert_non_null(store_get(f.store, KIND_NAMESPACE, "", "b"));
 	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	close(events[1]);
+	end(&f);
+}
+
+/* An editor has renamed it away and writes another one in its place: we come between, and only the close counts. */
+static void renamed_away_and_written_anew(void **state)
+{
+	struct opener o = {0};
+	struct folder f;
+	int events[2];
+
+	begin_asking(&f, &o, events);
+	put(&f, "a.yaml", NS("a"));
+	assert_int_equal(source_load(f.source), 1);
+	assert_int_equal(renameat(f.fd, "a.yaml", f.fd, "a.yaml~"), 0);
+	o.comes = events[1];
+	event(events[1], IN_MOVED_FROM, "a.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	assert_int_equal(o.count, 3);
+	assert_non_null(store_get(f.store, KIND_NAMESPACE, "", "a"));
+	put(&f, "a.yaml", NS("b"));
+	event(events[1], IN_CLOSE_WRITE, "a.yaml");
+	assert_int_equal(source_ready(f.source), 1);
+	assert_non_null(store_get(f.store, KIND_NAMESPACE, "", "b"));
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	close(events[1]);
+	end(&f);
+}
+
+/* In a folder that we may not enter: a new file is not read before its writer has closed it, and a link is. */
+static void new_name_that_only_weftd_sees(void **state)
+{
+	struct opener o = {.answer = -EINPROGRESS};
+	struct folder f;
+	int events[2];
+
+	begin_with_one(&f, &o, events);
+	put(&f, "b.yaml", NS("half"));
+	assert_int_equal(seteuid(65534), 0); /* run as root, as others are */
+	event(events[1], IN_CREATE, "b.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(o.count, 2);
+	assert_int_equal(answered(&f, "b.yaml"), 0);
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 1);
+	event(events[1], IN_CLOSE_WRITE, "b.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	assert_int_equal(answered(&f, "b.yaml"), 1);
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
+	assert_int_equal(seteuid(65534), 0);
+	event(events[1], IN_CREATE, "c.yaml");
+	assert_int_equal(source_ready(f.source), 0);
+	assert_int_equal(seteuid(0), 0);
+	put(&f, "c.yaml", NS("c"));
+	assert_int_equal(manifests_opened(f.source, "c.yaml", openat(f.fd, "c.yaml", O_RDONLY | O_CLOEXEC), true), 1);
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 3);
 	close(events[1]);
 	end(&f);
 }
@@ -222,6 +289,8 @@ int main(void)
 		cmocka_unit_test(link_that_dangles_elsewhere),
 		cmocka_unit_test(link_that_only_weftd_sees),
 		cmocka_unit_test(gone_and_there_again),
+		cmocka_unit_test(renamed_away_and_written_anew),
+		cmocka_unit_test(new_name_that_only_weftd_sees),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

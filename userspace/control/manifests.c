@@ -7,9 +7,9 @@
  * together, when the last of their files has been read.
  *
  * A file is read when its writer has closed it. One that changes while it is read is left as it was: the close
- * that is still to come will bring us back.
+ * that is still to come will bring us back. So is one in place of one that was renamed away or removed, as many editors
+ * write: what it is to be may not stand in it yet.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "documents.h"
+#include "names.h"
 #include "source.h"
 #include "stamp.h"
 
@@ -28,6 +29,12 @@
 #define LOGGED 20    /* names given twice that the log tells one by one */
 #define READS_MAX 64 /* of the event queue in one turn */
 #define RENAME_MS 200 /* between the two events of a rename, where the one who renames is interrupted */
+#define REMOVE_MS 20  /* between those of one who removes a file to write it anew, as git does */
+
+enum seen { /* in the folder, or by an event: bits */
+	SEEN_THERE = 1, /* its content may be read as it is: its writer has closed it, or nobody knows */
+	SEEN_GONE = 2,  /* that it is not there is explained: removed, or its other name is known */
+};
 
 struct file {
 	struct table_link link;
@@ -36,8 +43,11 @@ struct file {
 	struct stamp stamp;
 	struct documents documents;
 	bool waiting;		 /* for manifests_opened */
-	bool explained;		 /* that it is not there: it was deleted, or its other name is known */
+	bool explained;		 /* SEEN_GONE, by the last event */
+	bool there;		 /* SEEN_THERE, by the last event since it was opened; */
+	bool take;		 /* by the last before that: what was opened is read, whoever may be writing it */
 	bool dangles;		 /* a link that led nowhere when it was looked at last */
+	bool missing;		 /* that, or it was not there at all */
 	bool again;		 /* look at it once more after that */
 	bool read;		 /* stamp is valid, and was old enough: a later write has another time */
 	uint64_t bytes;		 /* counted in manifests.bytes */
@@ -52,11 +62,11 @@ struct manifests {
 	struct claims *claims;
 	struct table files;
 	struct list dirty, troubled;
-	struct list dangling; /* file.dirty: looked at once more before that is said */
+	struct list missing; /* file.dirty: looked at once more before that is said */
 	unsigned waiting;
 	uint64_t bytes; /* of all files */
 	int room;	/* for problems */
-	bool missed;	/* a file was not there, and no event says why */
+	int patience;	/* ms: a file was not there, and may be again, or have another name */
 	uint32_t cookie; /* of the last IN_MOVED_FROM */
 	char *moved;	/* and its name */
 	bool changed;	/* since the last settling: objects or problems */
@@ -123,15 +133,16 @@ static void file_free(struct manifests *m, struct file *f)
 	m->changed = true;
 }
 
-static void mark(struct manifests *m, const char *name, bool explained)
+static void mark(struct manifests *m, const char *name, unsigned seen)
 {
 	struct file *f = file_get(m, name);
 
 	if (!f && m->files.count >= MANIFESTS_MAX_FILES)
 		return; /* list_folder reports it */
 	f = f ? f : file_new(m, name);
-	f->explained = explained;
-	if (f->dangles)
+	f->explained = seen & SEEN_GONE;
+	f->there = seen & SEEN_THERE;
+	if (f->missing)
 		list_del(&f->dirty);
 	if (list_empty(&f->dirty))
 		list_add(&m->dirty, &f->dirty);
@@ -250,32 +261,44 @@ static void read_file(struct manifests *m, struct file *f, int fd)
 	set_problem(m, &f->problem, f->name, NULL);
 }
 
-/* What is no link and could not be opened is gone, or came after it was looked for: then an event comes too. */
-static bool dangles(const struct manifests *m, const char *name, int error)
+/* Its writer will close it: see the head. */
+static bool is_unfinished(const struct manifests *m, const struct file *f, int fd, bool link)
 {
 	struct stat st;
 
-	return error == -ENOLINK || (error == -ENOENT && !fstatat(m->config.folder, name, &st, AT_SYMLINK_NOFOLLOW) &&
-				     S_ISLNK(st.st_mode));
+	return !f->take && !link && names_is_link(m->config.folder, f->name) <= 0 && !fstat(fd, &st) &&
+	       S_ISREG(st.st_mode) && st.st_nlink == 1;
 }
 
-/* `fd` is taken, or -errno. May free the file. */
-static void look(struct manifests *m, struct file *f, int fd)
+/* What was there a moment ago may have another name, or be written anew: to be looked at once more. */
+static void be_patient(struct manifests *m, struct file *f)
 {
-	bool dangled = f->dangles;
+	int ms = f->explained && !f->dangles ? REMOVE_MS : RENAME_MS;
 
-	f->dangles = dangles(m, f->name, fd);
+	m->patience = ms > m->patience ? ms : m->patience;
+	list_del(&f->dirty); /* of one with f->again */
+	list_add(&m->missing, &f->dirty);
+}
+
+/* `fd` is taken, or -errno. `link`: weftd says so. May free the file. */
+static void look(struct manifests *m, struct file *f, int fd, bool link)
+{
+	bool missed = f->missing;
+
+	f->dangles = names_dangle(m->config.folder, f->name, fd);
+	f->missing = fd == -ENOENT || f->dangles;
+	/* The kubelet renames ..data and then removes the links of files that are gone. */
+	if (f->missing && !missed && (m->source.loaded || !f->dangles)) {
+		be_patient(m, f);
+		return;
+	}
 	if (fd == -ENOENT && !f->dangles) {
-		m->missed = m->missed || !f->explained;
 		if (list_empty(&f->dirty)) /* else (f->again) it may be there by now */
 			file_free(m, f);
 		return;
 	}
-	/* The kubelet renames ..data and then removes the links of files that are gone. */
-	if (f->dangles && !dangled && m->source.loaded) {
-		m->missed = true;
-		list_del(&f->dirty); /* of one with f->again */
-		list_add(&m->dangling, &f->dirty);
+	if (fd >= 0 && is_unfinished(m, f, fd, link)) {
+		close(fd);
 		return;
 	}
 	if (fd >= 0) {
@@ -335,9 +358,11 @@ static void look_at_dirty(struct manifests *m)
 		f->again = f->waiting; /* the answer may be from before the event */
 		if (f->waiting)
 			continue;
+		f->take = f->there;
+		f->there = false;
 		fd = open_file(m, f->name);
 		if (fd != -EINPROGRESS) {
-			look(m, f, fd);
+			look(m, f, fd, false);
 			continue;
 		}
 		f->waiting = true;
@@ -349,23 +374,24 @@ static int read_events(struct manifests *m);
 
 /*
  * A file that is not there was deleted, or has another name now, here or elsewhere: a rename is two events, and we may
- * be between them, or late. To settle now would take its objects away for a moment, so the other name is waited for.
+ * be between them, or late. Or it is about to be written anew. To settle now would take its objects away for a moment,
+ * so what comes next is waited for.
  */
 static bool missed_more(struct manifests *m)
 {
 	struct pollfd p = {.fd = m->config.notify, .events = POLLIN};
-	bool missed = m->missed;
+	int ms = m->patience;
 
-	m->missed = false;
-	return missed && p.fd >= 0 && poll(&p, 1, RENAME_MS) > 0 && !read_events(m);
+	m->patience = 0;
+	return ms && p.fd >= 0 && poll(&p, 1, ms) > 0 && !read_events(m);
 }
 
-/* Links that no event has explained meanwhile. */
+/* What no event has explained meanwhile. */
 static bool look_again(struct manifests *m)
 {
-	bool any = !list_empty(&m->dangling);
+	bool any = !list_empty(&m->missing);
 
-	list_each_safe(pos, next, &m->dangling) {
+	list_each_safe(pos, next, &m->missing) {
 		list_del(pos);
 		list_add(&m->dirty, pos);
 	}
@@ -394,57 +420,27 @@ static int settle(struct manifests *m)
 
 /* ------------------------------------------------------------------ the folder */
 
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* Marks every file that is there, and every file that was, in order of name. 0 or -errno. */
 static int list_folder(struct manifests *m)
 {
-	int fd = openat(m->config.folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
-	struct dirent *e;
-	char **name = NULL;
-	size_t count = 0, room = 0;
-	DIR *dir;
+	struct names names;
+	int rc = names_read(&names, m->config.folder, MANIFESTS_MAX_FILES, eligible);
 
-	if (fd < 0) /* a folder that only its owner may enter can still be read through the fd */
-		fd = fcntl(m->config.folder, F_DUPFD_CLOEXEC, 0);
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	rc = -errno;
-	if (!dir && fd >= 0)
-		close(fd);
-	if (!dir)
+	if (rc)
 		return rc;
-	rewinddir(dir);
-	while ((errno = 0, e = readdir(dir)) && count < MANIFESTS_MAX_FILES) {
-		if (!eligible(e->d_name))
-			continue;
-		if (count == room) {
-			room = room ? 2 * room : 64;
-			name = mem_grow(name, room, sizeof(*name));
-		}
-		name[count++] = mem_string(e->d_name);
-	}
-	rc = e ? 0 : -errno;
-	if (e)
+	if (names.more)
 		set_problem(m, &m->folder_problem, "", "has more than %u files: the others are not read",
 			    MANIFESTS_MAX_FILES);
-	closedir(dir);
-	if (count)
-		qsort(name, count, sizeof(*name), by_name);
-	for (size_t i = 0; i < count; i++) {
-		if (!rc)
-			mark(m, name[i], false);
-		free(name[i]);
-	}
-	free(name);
-	for (struct table_link *l = table_walk(&m->files, NULL); l && !rc; l = table_walk(&m->files, l)) {
+	for (size_t i = 0; i < names.count; i++)
+		mark(m, names.name[i], SEEN_THERE);
+	names_free(&names);
+	for (struct table_link *l = table_walk(&m->files, NULL); l; l = table_walk(&m->files, l)) {
 		const struct file *f = container_of(l, struct file, link);
 
-		mark(m, f->name, f->explained && !list_empty(&f->dirty)); /* as the event of this batch has it */
+		/* what the event of this batch has explained stays so */
+		mark(m, f->name, f->explained && !list_empty(&f->dirty) ? SEEN_THERE | SEEN_GONE : SEEN_THERE);
 	}
-	return rc;
+	return 0;
 }
 
 static void look_at_folder(struct manifests *m)
@@ -475,20 +471,20 @@ static int on_load(struct source *s)
 	return settle(m);
 }
 
-/* A new name counts when its content is there at once: a link. Another file will be closed by its writer. */
-static bool is_link(const struct manifests *m, const char *name)
+/* A new name is marked when its content is there at once, or only weftd can see whether it is. */
+static void on_create(struct manifests *m, const char *name)
 {
-	struct stat st;
+	int link = names_is_link(m->config.folder, name);
 
-	return fstatat(m->config.folder, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode) ||
-	       st.st_nlink > 1;
+	if (link)
+		mark(m, name, link > 0 ? SEEN_THERE : 0);
 }
 
-/* Both events of a rename: the old name is explained. */
+/* Both events of a rename: the old name is explained. Not by a name that is not read: an editor keeps it there. */
 static void on_move(struct manifests *m, const struct inotify_event *e, const char *name)
 {
-	if (e->mask & IN_MOVED_TO && e->cookie == m->cookie && m->moved && eligible(m->moved))
-		mark(m, m->moved, true);
+	if (e->mask & IN_MOVED_TO && e->cookie == m->cookie && m->moved && eligible(m->moved) && eligible(name))
+		mark(m, m->moved, SEEN_GONE);
 	if (e->mask & IN_MOVED_FROM) {
 		free(m->moved);
 		m->moved = mem_string(name);
@@ -509,8 +505,10 @@ static void on_event(struct manifests *m, const struct inotify_event *e, bool *r
 			    "to read the one that is there now");
 	} else if (text_starts(name, "..")) {
 		*ret_all = true; /* a mounted ConfigMap: all files changed when ..data did */
-	} else if (eligible(name) && (!(e->mask & IN_CREATE) || is_link(m, name))) {
-		mark(m, name, e->mask & IN_DELETE);
+	} else if (eligible(name) && e->mask & IN_CREATE) {
+		on_create(m, name);
+	} else if (eligible(name)) {
+		mark(m, name, e->mask & IN_DELETE ? SEEN_GONE : e->mask & IN_MOVED_FROM ? 0 : SEEN_THERE);
 	}
 	on_move(m, e, name);
 }
@@ -549,7 +547,7 @@ static int on_ready(struct source *s)
 	return rc ? rc : settle(m);
 }
 
-int manifests_opened(struct source *s, const char *name, int fd)
+int manifests_opened(struct source *s, const char *name, int fd, bool link)
 {
 	struct manifests *m = of(s);
 	struct file *f = file_get(m, name);
@@ -562,8 +560,8 @@ int manifests_opened(struct source *s, const char *name, int fd)
 	f->waiting = false;
 	m->waiting--;
 	if (f->again)
-		mark(m, name, f->explained);
-	look(m, f, fd);
+		mark(m, name, (f->explained ? SEEN_GONE : 0) | (f->there ? SEEN_THERE : 0));
+	look(m, f, fd, link);
 	return settle(m);
 }
 
@@ -692,7 +690,7 @@ struct source *manifests_source(const struct manifests_config *c)
 	m->room = SOURCE_PROBLEMS;
 	list_init(&m->dirty);
 	list_init(&m->troubled);
-	list_init(&m->dangling);
+	list_init(&m->missing);
 	m->source.name = mem_format("folder %s", c->path);
 	m->source.fd = c->notify;
 	m->source.ops = &ops;

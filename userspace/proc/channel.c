@@ -285,10 +285,11 @@ static struct wire *answer(struct channel *c, enum wire_type type, const struct 
 
 static void got_open(struct channel *c, const struct wire *m)
 {
-	int fd = folders_open_named(c->plan.fd[WIRE_FD_MANIFESTS], m->text);
+	bool link;
+	int fd = folders_open_named(c->plan.fd[WIRE_FD_MANIFESTS], m->text, &link);
 	struct wire *a = answer(c, WIRE_FILE, m);
 
-	a->number = fd < 0 ? fd : 0;
+	a->number = fd < 0 ? fd : link;
 	text_copy(a->text, sizeof(a->text), m->text);
 	if (fd >= 0)
 		c->answer_fd[c->answer_fds++] = fd;

@@ -205,15 +205,13 @@ int folders_open_below(int folder, const char *name)
 	return fd;
 }
 
-int folders_open_named(int folder, const char *name)
+int folders_open_named(int folder, const char *name, bool *ret_link)
 {
 	int fd = folders_open_below(folder, name);
 	struct stat st;
 
-	if (fd == -ENOENT && !strchr(name, '/') && !fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) &&
-	    S_ISLNK(st.st_mode))
-		return -ENOLINK;
-	return fd;
+	*ret_link = !strchr(name, '/') && !fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) && S_ISLNK(st.st_mode);
+	return fd == -ENOENT && *ret_link ? -ENOLINK : fd;
 }
 
 int folders_watch(int folder)

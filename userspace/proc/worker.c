@@ -501,12 +501,12 @@ static void got_enrol(struct worker *w, const struct wire *m)
 
 static void got_file(struct worker *w, const struct wire *m, int *fds, unsigned *nfds)
 {
-	int fd = m->number ? m->number : *nfds == 1 ? fds[0]
-						    : -EBADMSG;
+	int fd = m->number < 0 ? m->number : *nfds == 1 ? fds[0]
+							: -EBADMSG;
 
 	if (fd >= 0)
 		*nfds = 0; /* the source takes it */
-	took(w, manifests_opened(w->report.source, m->text, fd));
+	took(w, manifests_opened(w->report.source, m->text, fd, m->number > 0));
 	if (fd == -EMFILE) { /* there is nothing wrong with the file */
 		w->read_again = true;
 		loop_arm(w->loop, &w->retry, AGAIN_NS);

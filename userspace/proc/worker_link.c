@@ -272,7 +272,7 @@ static bool bear(struct wire *m)
 	    m->type != WIRE_POD_FDS)
 		return false;
 	log_debug("\"%s\" of weftd: no room for its descriptors", wire_type_name(m->type));
-	if (!m->number || m->type == WIRE_POD_FDS)
+	if (m->number >= 0)
 		m->number = -EMFILE;
 	return true;
 }
