@@ -39,6 +39,11 @@ def test_pod_is_enrolled_updated_and_released(daemon):
     wait_for(a.gone, 10)
 
 
+def node_addresses():
+    shown = json.loads(run("ip", "-j", "addr", "show", "scope", "global").stdout)
+    return [a["local"] for link_ in shown for a in link_.get("addr_info", ()) if "local" in a][:2]
+
+
 def test_pod_that_cannot_be_enrolled_is_refused_by_name(daemon):
     Netns("a"), Netns("b")
     daemon.start()
@@ -49,6 +54,7 @@ def test_pod_that_cannot_be_enrolled_is_refused_by_name(daemon):
         ("a", ["--ip", "10.250.0.1"], f"/run/netns/{PREFIX}b", "another network namespace"),
         ("b", ["--ip", "127.0.0.1"], None, "127.0.0.1 cannot be a pod's address"),
         ("b", ["--ip", "::"], None, ":: "),
+        *(("b", ["--ip", address], None, f"{address} is the node's own") for address in node_addresses()),
         ("b", ["--ip", "ff02::1"], None, "ff02::1 cannot be a pod's address"),
         ("b", ["--ip", "10.250.0.2,10.250.0.2"], None, "given twice"),
         ("B", ["--ip", "10.250.0.2"], f"/run/netns/{PREFIX}b", "not a Kubernetes name"),

@@ -2,6 +2,7 @@
 /* Sockets made in another network namespace: real ones, in namespaces of the test's own, so this needs root. */
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -11,6 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -156,11 +158,33 @@ static void outgoing_sockets(void **state)
 	answer = 0;
 }
 
+/* No pod can be enrolled with one of these. */
+static void addresses_of_the_node(void **state)
+{
+	struct ifreq lo = {.ifr_name = "lo"};
+	struct sockaddr_in *at = (struct sockaddr_in *)&lo.ifr_addr;
+	struct abi_addr six = {.byte = {0x20, [15] = 1}}, four = {.byte = {[10] = 0xff, 0xff, 192, 0, 2, 1}};
+	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	assert_false(netns_home_has(&four));
+	at->sin_family = AF_INET;
+	at->sin_addr.s_addr = htonl(0xc0000201);
+	assert_int_equal(ioctl(sock, SIOCSIFADDR, &lo), 0);
+	lo.ifr_flags = IFF_UP;
+	assert_int_equal(ioctl(sock, SIOCSIFFLAGS, &lo), 0);
+	close(sock);
+	assert_true(netns_home_has(&four));
+	four.byte[15] = 2;
+	assert_false(netns_home_has(&four));
+	assert_false(netns_home_has(&six));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(listeners_of_every_thread),
 		cmocka_unit_test(outgoing_sockets),
+		cmocka_unit_test(addresses_of_the_node),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
 #include <linux/sockios.h>
@@ -346,6 +347,28 @@ bool netns_home_listens(int sock, const struct abi_addr *addr, uint16_t port)
 	uint64_t cookie;
 
 	return !netns_cookie(home, &cookie) && listens(sock, cookie, addr, port);
+}
+
+static bool has_address(const struct sockaddr *sa, const struct abi_addr *addr)
+{
+	if (sa && sa->sa_family == AF_INET)
+		return addr_is_v4(addr) &&
+		       !memcmp(&((const struct sockaddr_in *)(const void *)sa)->sin_addr, addr->byte + 12, 4);
+	return sa && sa->sa_family == AF_INET6 &&
+	       !memcmp(&((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, addr->byte, sizeof(addr->byte));
+}
+
+bool netns_home_has(const struct abi_addr *addr)
+{
+	struct ifaddrs *all;
+	bool has = false;
+
+	if (getifaddrs(&all))
+		return false;
+	for (const struct ifaddrs *at = all; at; at = at->ifa_next)
+		has = has || has_address(at->ifa_addr, addr);
+	freeifaddrs(all);
+	return has;
 }
 
 int netns_diag(int fd)

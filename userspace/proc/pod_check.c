@@ -51,6 +51,8 @@ static int check_addr(const struct wire_pod *a, unsigned which, char why[PODS_WH
 
 	if (addr_is_zero(addr) || addr_is_loopback(addr) || addr_is_link_local(addr) || multicast(addr))
 		wrong = "cannot be a pod's address";
+	else if (netns_home_has(addr)) /* all that talks with the node would be judged as talking with the pod */
+		wrong = "is the node's own: a pod that has it is on the host's network, which is not weft's business";
 	for (unsigned i = 0; i < which; i++)
 		if (addr_equal(addr, &a->addr[i]))
 			wrong = "is given twice";
