@@ -201,6 +201,7 @@ struct object_peer_authentication {
 	enum abi_mtls mtls;
 	struct port_mtls *port; /* only with a selector */
 	unsigned ports;
+	bool stand_in; /* as of an AuthorizationPolicy: STRICT */
 };
 
 /*

@@ -206,8 +206,10 @@ def test_unknown_names_are_told(lab):
                              (("gateways", "default/nobody"), 1, "there is no Gateway default/nobody"),
                              (("explain", "default/client", VIP + ":x"), 1, "not a port"),
                              (("pods", "nobody"), 2, "NAMESPACE/NAME")):
-        done = program(lab, *args)
-        assert done.returncode == code and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        for output in "table", "json":
+            done = program(lab, "-o", output, *args)
+            assert done.returncode == code and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+            assert not done.stdout
 
 
 def test_a_closed_output_is_an_error(lab):

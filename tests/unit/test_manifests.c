@@ -341,6 +341,14 @@ static void stand_in(void **state)
 			    "address, with no bits after the prefix\n"
 			    "q.yaml:4  |  | not valid YAML: found a tab character that violates indentation (while "
 			    "scanning a plain scalar that starts in line 3)\n");
+	put(&f, "r.yaml", "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: r}\n"
+			  "spec: {mtls: {mode: SOME}}\n");
+	expect_changes(&f, false, "r");
+	assert_true(store_get(f.store, KIND_PEER_AUTHENTICATION, "default", "r")->peer.stand_in);
+	put(&f, "r.yaml", "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: r}\n"
+			  "spec: {mtls: {mode: STRICT}}\n");
+	expect_changes(&f, false, "r");
+	assert_false(store_get(f.store, KIND_PEER_AUTHENTICATION, "default", "r")->peer.stand_in);
 	/* wrong in another way: a new stand-in, with the selector of now */
 	put(&f, "p.yaml", POLICY("p", "{selector: {matchLabels: {a: b}}, rules: 1}"));
 	expect_changes(&f, false, "p");

@@ -245,6 +245,7 @@ static void policies(void **state)
 {
 	json_t *a = ask(*state, "policy", "pod", "shop/web1"), *p = json_array_get(list_of(a, "pods", 1), 0),
 	       *one;
+	struct stage *g = *state;
 
 	assert_string_equal(string_of(p, "mtls"), "STRICT");
 	assert_string_equal(string_of(p, "mtls_from"), "shop/strict");
@@ -257,6 +258,11 @@ static void policies(void **state)
 	assert_string_equal(string_of(one, "scope"), "workload");
 	assert_int_equal(number_of(one, "rules"), 1);
 	assert_true(text_starts(string_of(one, "place"), "test.yaml:"));
+	assert_true(json_is_false(json_object_get(p, "mtls_stand_in")));
+	json_decref(a);
+	store_get(g->scene.store, KIND_PEER_AUTHENTICATION, "shop", "strict")->peer.stand_in = true;
+	a = ask(*state, "policy", "pod", "shop/web1");
+	assert_true(json_is_true(json_object_get(json_array_get(list_of(a, "pods", 1), 0), "mtls_stand_in")));
 	json_decref(a);
 }
 

@@ -173,6 +173,8 @@ static const struct object *policy_object(const struct explain *x, const char *n
 	return store_get(x->world->store, KIND_AUTHORIZATION_POLICY, namespace, name);
 }
 
+static const char stands_in[] = " (it stands for an object that was rejected: see weftctl status)";
+
 /* One line for each term that matches and is in `among`; returns how many. */
 static unsigned explain_matches(struct explain *x, const struct policy_set *s, const struct abi_bits *hit,
 				const struct abi_bits *among, const char *name, const char *what)
@@ -193,9 +195,7 @@ static unsigned explain_matches(struct explain *x, const struct policy_set *s, c
 
 		object = mem_format("AuthorizationPolicy %s/%s rules[%u]", o->namespace, o->name, o->rule);
 		step(x, name, object, place_of(from), "%s%s", what,
-		     from && from->authorization.stand_in
-			     ? " (it stands for an object that was rejected: see weftctl status)"
-			     : "");
+		     from && from->authorization.stand_in ? stands_in : "");
 		free(object);
 	}
 	return found;
@@ -236,7 +236,9 @@ static void explain_mtls(struct explain *x, const struct policy_set *s, uint16_t
 	}
 	text = mem_format("mTLS mode of port %u is %s%s; the source %s%s", port,
 			  mode < array_size(modes) ? modes[mode] : "?",
-			  from ? "" : " (no PeerAuthentication speaks for the pod)",
+			  !from ? " (no PeerAuthentication speaks for the pod)"
+			  : o && o->peer.stand_in ? stands_in
+						  : "",
 			  x->who ? "is known by its socket on this node" : "has no identity",
 			  mode == ABI_MTLS_STRICT && !x->who ? ": refused (mtls_required)" : "");
 	step_object(x, "mtls", o, text);

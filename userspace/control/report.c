@@ -329,11 +329,12 @@ static json_t *policy_item(void *ctx, const void *key)
 			json_array_append_new(ports, json_pack("{s:i, s:s}", "port", (int)s->port[i].port,
 							       "mtls", mtls_name(s->port[i].value.mtls)));
 	peer = peer_object(r->world, s->mtls_from);
-	j = json_pack("{s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:b, s:i, s:b, s:o}", "pod",
+	j = json_pack("{s:o, s:i, s:s, s:o, s:o, s:b, s:o, s:o, s:b, s:i, s:b, s:o}", "pod",
 		      name_full(p->namespace, p->name), "set", (int)s->number, "mtls",
 		      mtls_name(s->head.mtls), "mtls_from", answer_text(s->mtls_from ? s->mtls_from : ""),
-		      "mtls_place", name_place(peer ? peer->file : NULL, peer ? peer->line : 0), "mtls_ports",
-		      ports, "mtls_ports_from", answer_text(s->mtls_port_from ? s->mtls_port_from : ""),
+		      "mtls_place", name_place(peer ? peer->file : NULL, peer ? peer->line : 0), "mtls_stand_in",
+		      peer && peer->peer.stand_in, "mtls_ports", ports,
+		      "mtls_ports_from", answer_text(s->mtls_port_from ? s->mtls_port_from : ""),
 		      "closed", s->head.closed, "terms", (int)s->terms.count, "in_kernel", s->published,
 		      "policies", policies_json(r->world, s));
 	return j;

@@ -593,7 +593,7 @@ void k8s_security_stand_in(struct object *o)
 		o->authorization.rules = 0;
 		o->authorization.stand_in = true;
 	} else {
-		o->peer.mtls_given = true;
+		o->peer.stand_in = o->peer.mtls_given = true;
 		o->peer.mtls = ABI_MTLS_STRICT;
 		o->peer.port = NULL;
 		o->peer.ports = 0;
