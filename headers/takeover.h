@@ -8,6 +8,8 @@
 #ifndef WEFT_TAKEOVER_H
 #define WEFT_TAKEOVER_H
 
+#include <sys/stat.h>
+
 #include "folders.h"
 #include "loader.h"
 #include "spawn.h"
@@ -25,6 +27,7 @@ extern uint64_t takeover_most_ns;
 
 /* Members .map and .folder: what ties a worker to the kernel's maps and to the manifest folder that it has. */
 int takeover_start(struct wire_start *start, const struct loader *l, int manifests) must_check;
+void takeover_folder(struct wire_start *start, const struct stat *manifests); /* .folder alone: another one by now */
 /*
  * Looks for such a worker; one that is there is taken over, or has ended when this returns (logged). Waits 20 s
  * at most.

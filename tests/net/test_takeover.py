@@ -218,6 +218,21 @@ def test_policy_takes_effect_without_a_supervisor(daemon, folder):  # noqa: F811
     assert daemon.worker() != worker and not closed()
 
 
+def test_taken_over_with_the_folder_of_a_sighup(daemon, folder):  # noqa: F811
+    """What counts is the folder that the worker reads, not the one that the dead weftd was started with."""
+    daemon.start("--manifests", str(folder))
+    worker = daemon.worker()
+    folder.rename(folder.parent / "away")
+    folder.mkdir(mode=0o755)
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: daemon.worker() != worker, 10)
+    daemon.ctl("status", "--wait", "20s")
+    worker = daemon.worker()
+    kill_supervisor(daemon)
+    daemon.start("--manifests", str(folder))
+    assert daemon.worker() == worker
+
+
 def test_uninstalled(enrolled):
     worker = enrolled.worker()
     kill_supervisor(enrolled)

@@ -184,6 +184,7 @@ static void read_again(struct supervisor *s)
 	    dup3(fd, s->manifests, O_CLOEXEC) >= 0) { /* in its place: every worker is started with that number */
 		log_info("SIGHUP: %s is another folder now: the worker starts again to read it",
 			 s->start.manifests);
+		takeover_folder(&s->start, &there);
 		channel_restart(s->channel);
 	} else {
 		log_info("SIGHUP: reading the manifests again");

@@ -40,9 +40,14 @@ int takeover_start(struct wire_start *start, const struct loader *l, int manifes
 	}
 	if (fstat(manifests, &st))
 		return -errno;
-	start->folder[0] = st.st_dev;
-	start->folder[1] = st.st_ino;
+	takeover_folder(start, &st);
 	return 0;
+}
+
+void takeover_folder(struct wire_start *start, const struct stat *manifests)
+{
+	start->folder[0] = manifests->st_dev;
+	start->folder[1] = manifests->st_ino;
 }
 
 /* ------------------------------------------------------------------ the exchange */
