@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A real folder with real events. */
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 
 #include "folder.h"
@@ -122,6 +124,57 @@ static void rename_interrupted(void **state)
 	expect_changes(&f, false, "kept"); /* in another file: it was never away */
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_string_equal(store_get(f.store, KIND_NAMESPACE, "", "kept")->file, "new.yaml");
+	source_free(real);
+	close(ends[1]);
+	end(&f);
+}
+
+struct mover {
+	int pipe;
+	atomic_bool enough;
+	unsigned moved;
+};
+
+/* One file after the other leaves the folder. */
+static void *move_many(void *arg)
+{
+	struct mover *m = arg;
+	struct {
+		struct inotify_event e;
+		char name[16];
+	} from = {.e = {.mask = IN_MOVED_FROM, .len = 16}};
+
+	for (; m->moved < 60 && !m->enough; m->moved++) {
+		from.e.cookie = m->moved + 1;
+		snprintf(from.name, sizeof(from.name), "%u.yaml", m->moved);
+		assert_int_equal(write(m->pipe, &from, sizeof(from)), sizeof(from));
+		assert_int_equal(usleep(50000), 0);
+	}
+	return NULL;
+}
+
+/* Who moves files away for long is not waited for all the time: the one who waits has more to do. */
+static void patience_ends(void **state)
+{
+	struct mover mover = {0};
+	struct source *real;
+	pthread_t thread;
+	struct folder f;
+	int ends[2];
+
+	assert_int_equal(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+	begin(&f);
+	real = f.source;
+	f.source = new_source(f.path, f.store, ends[0], NULL, NULL);
+	put(&f, "a.yaml", NS("a"));
+	expect_changes(&f, true, "a");
+	mover.pipe = ends[1];
+	assert_int_equal(pthread_create(&thread, NULL, move_many, &mover), 0);
+	assert_int_equal(poll(&(struct pollfd){.fd = ends[0], .events = POLLIN}, 1, -1), 1);
+	expect_changes(&f, false, "");
+	mover.enough = true;
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_in_range(mover.moved, 0, 59);
 	source_free(real);
 	close(ends[1]);
 	end(&f);
@@ -570,6 +623,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(load_and_follow),
 		cmocka_unit_test(rename_interrupted),
+		cmocka_unit_test(patience_ends),
 		cmocka_unit_test(config_map_that_shrinks),
 		cmocka_unit_test(deleted_beside_a_config_map),
 		cmocka_unit_test(writers_and_links),

@@ -30,6 +30,7 @@
 #define READS_MAX 64 /* of the event queue in one turn */
 #define RENAME_MS 200 /* between the two events of a rename, where the one who renames is interrupted */
 #define REMOVE_MS 20  /* between those of one who removes a file to write it anew, as git does */
+#define PATIENCE_NS 1000000000ull /* of all that: who goes on for long is not waited for, the worker must beat */
 
 enum seen { /* in the folder, or by an event: bits */
 	SEEN_THERE = 1, /* its content may be read as it is: its writer has closed it, or nobody knows */
@@ -377,10 +378,10 @@ static int read_events(struct manifests *m);
  * be between them, or late. Or it is about to be written anew. To settle now would take its objects away for a moment,
  * so what comes next is waited for.
  */
-static bool missed_more(struct manifests *m)
+static bool missed_more(struct manifests *m, uint64_t since_ns)
 {
 	struct pollfd p = {.fd = m->config.notify, .events = POLLIN};
-	int ms = m->patience;
+	int ms = clock_ns() - since_ns < PATIENCE_NS ? m->patience : 0;
 
 	m->patience = 0;
 	return ms && p.fd >= 0 && poll(&p, 1, ms) > 0 && !read_events(m);
@@ -402,13 +403,14 @@ static bool look_again(struct manifests *m)
 static int settle(struct manifests *m)
 {
 	unsigned logged = 0, turns = 0;
+	uint64_t start = clock_ns();
 	bool changed;
 
 	do {
 		look_at_dirty(m);
 		if (m->waiting)
 			return 0;
-	} while ((turns++ < READS_MAX && missed_more(m)) || look_again(m));
+	} while ((turns++ < READS_MAX && missed_more(m, start)) || look_again(m));
 	m->source.loaded = true;
 	changed = claims_settle(m->claims) || m->changed;
 	if (changed)
