@@ -24,7 +24,8 @@ int certdir_open(struct certdir *d, const char *path, bool ours, bool follow) mu
 int certdir_watch(const struct certdir *d) must_check;
 /*
  * The answer to a WIRE_CERTS: opens files, or makes them of texts[] (borrowed) first. How many fds are in fd[].
- * Two nodes that share a folder and start at once make one set.
+ * Two nodes that share a folder and start at once make one set. answer->number is -EMFILE, and there are none, if we
+ * could not open what may well be there: to be asked again.
  */
 unsigned certdir_answer(struct certdir *d, const struct wire *asked, const int *texts, unsigned count,
 			struct wire *answer, int fd[WIRE_FDS]);

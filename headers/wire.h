@@ -69,7 +69,8 @@ enum wire_type {
 	 * wire_files: names of the certificate folder. Without fds: open them. With as many fds (texts in files that
 	 * are in memory): make these, mode 0600, if none of them is there, then open them. Answer with the same seq:
 	 * error[i] is 0 or -errno, and there are as many fds as zeros, in order; text: why none, if it is known.
-	 * -ENOLINK of the one that alone is missing: its name is a link that leads nowhere.
+	 * -ENOLINK of the one that alone is missing: its name is a link that leads nowhere. number: 0, or -EMFILE:
+	 * weftd, or the worker, has no room for them: ask again later.
 	 */
 	WIRE_CERTS,
 	/*

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -281,6 +282,30 @@ static void a_link_that_leads_nowhere(void **state)
 }
 
 /* A volume of a Secret: files are links into ..data, which is a link that is renamed over. */
+/* We have no descriptor left for the second: neither is told, as nothing is known of it. */
+static void no_room_for_all(void **state)
+{
+	int free_fd = dup(0);
+	struct rlimit was, r;
+
+	put("roots.pem", "roots");
+	put("crl.pem", "crl");
+	close(free_fd);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	r = was;
+	r.rlim_cur = (rlim_t)free_fd + 3; /* the folder, the first, and a look at the second */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
+	assert_int_equal(open_two("roots.pem", "crl.pem"), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	assert_int_equal(answer->number, -EMFILE);
+	answer->number = 0;
+	assert_int_equal(open_two("roots.pem", "crl.pem"), 2);
+	assert_int_equal(answer->number, 0);
+	close_all(2);
+	assert_int_equal(dup(0), free_fd);
+	close(free_fd);
+}
+
 static void a_secret_that_is_replaced(void **state)
 {
 	int fd = certdir_watch(&dir), at = open(path, O_RDONLY | O_DIRECTORY);
@@ -335,6 +360,7 @@ int main(void)
 		TEST(folder_that_is_not_ours_is_not_made),
 		TEST(a_file_is_no_folder),
 		TEST(a_link_that_leads_nowhere),
+		TEST(no_room_for_all),
 		TEST(a_secret_that_is_replaced),
 		TEST(changes_are_noticed),
 	};

@@ -202,6 +202,7 @@ unsigned certdir_answer(struct certdir *d, const struct wire *asked, const int *
 	const struct wire_files *f = &asked->files;
 	int at, err = count && (!d->ours || count != f->count) ? -EINVAL : 0;
 	unsigned opened = 0;
+	bool want = false;
 
 	answer->files = *f;
 	for (unsigned i = 0; i < f->count && !err; i++)
@@ -219,8 +220,14 @@ unsigned certdir_answer(struct certdir *d, const struct wire *asked, const int *
 		int got = err ? err : open_file(at, f->name[i]);
 
 		answer->files.error[i] = got < 0 ? got : 0;
+		want |= wire_want(got);
 		if (got >= 0)
 			fd[opened++] = got;
+	}
+	if (want) { /* a CRL that cannot be read closes, and nothing is wrong with this one */
+		while (opened)
+			close(fd[--opened]);
+		answer->number = -EMFILE;
 	}
 	if (at >= 0) {
 		find_dead_link(at, &answer->files);
