@@ -197,6 +197,24 @@ def test_worker_without_a_descriptor_left(daemon):
     assert daemon.worker() == worker and daemon.status()["worker"]["restarts"] == 0
 
 
+def test_manifest_for_which_the_worker_has_no_descriptor(daemon, tmp_path):
+    """It is read when there is one, though nothing happens in the folder any more."""
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    for path in (folder, *tmp_path.parents, tmp_path):  # the worker's user must get there
+        if path.stat().st_uid == os.getuid() and path != pathlib.Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    Netns("a")
+    daemon.start("--manifests", str(folder))
+    daemon.add("a", "--ip", "10.250.0.1")
+    daemon.ctl("status", "--wait", "20s")
+    with without_files(daemon.worker()):
+        (folder / "web.yaml").write_text(SERVICE)
+        wait_for(lambda: "web.yaml: cannot be opened: Too many open files" in daemon.log.read_text(), 10)
+    daemon.ctl("status", "--wait", "20s")
+    assert len(bpftool("map", "dump", "pinned", pin("services"))) == 1
+
+
 def test_pod_for_whose_listeners_the_worker_has_no_descriptor(daemon):
     """It is refused, by name of the reason; the worker goes on with all that it carries, and the pod may come later."""
     Netns("a")

@@ -317,16 +317,24 @@ static void retry_due(struct loop_timer *t)
 	}
 }
 
+/* There is nothing wrong with the file. */
+static void read_again(struct worker *w)
+{
+	w->read_again = true;
+	loop_arm(w->loop, &w->retry, AGAIN_NS);
+}
+
 /* The worker's user may not be able to read the file: then the supervisor opens it. */
 static int open_file(void *ctx, const char *name)
 {
 	struct worker *w = ctx;
 	int fd = openat(w->report.fd[WIRE_FD_MANIFESTS], name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int err = fd < 0 ? -errno : 0;
 
-	if (fd >= 0)
-		return fd;
-	if (errno != EACCES && errno != EPERM)
-		return -errno;
+	if (wire_want(err))
+		read_again(w);
+	if (err != -EACCES && err != -EPERM)
+		return err ? err : fd;
 	worker_link_send(w->link, WIRE_OPEN, 0, 0, 0, name);
 	return -EINPROGRESS;
 }
@@ -390,7 +398,6 @@ static int open_proxy(struct worker *w, const struct wire_start *s)
 		.certs = worker_certs(w->certs),
 		.threads = s->threads,
 	};
-
 	int err = worker_proxy_open(&w->proxy, &plan);
 
 	if (err)
@@ -466,9 +473,8 @@ static int start(struct worker *w, const struct wire_start *s)
 static void got_start(struct worker *w, const struct wire *m, int *fds, unsigned nfds)
 {
 	if (w->started || nfds != WIRE_FD_COUNT) {
-		log_error(
-			"weftd sent a start with %u fds instead of %d: is it of the version of weft-worker?",
-			nfds, WIRE_FD_COUNT);
+		log_error("weftd sent a start with %u fds instead of %d: is it of the version of weft-worker?", nfds,
+			  WIRE_FD_COUNT);
 		while (nfds)
 			close(fds[--nfds]);
 		stop(w, 1);
@@ -507,10 +513,8 @@ static void got_file(struct worker *w, const struct wire *m, int *fds, unsigned 
 	if (fd >= 0)
 		*nfds = 0; /* the source takes it */
 	took(w, manifests_opened(w->report.source, m->text, fd, m->number > 0));
-	if (fd == -EMFILE) { /* there is nothing wrong with the file */
-		w->read_again = true;
-		loop_arm(w->loop, &w->retry, AGAIN_NS);
-	}
+	if (wire_want(fd))
+		read_again(w);
 }
 
 static void got(void *ctx, const struct wire *m, int *fds, unsigned nfds)
