@@ -15,54 +15,40 @@ static int in_order(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static int open_folder(int folder, DIR **ret)
+static void take(struct names *n, const char *name, size_t most)
 {
-	int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err;
-
-	if (fd < 0) /* a folder that only its owner may enter can still be read through the fd */
-		fd = fcntl(folder, F_DUPFD_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	*ret = fdopendir(fd);
-	if (*ret) {
-		rewinddir(*ret);
-		return 0;
-	}
-	err = -errno;
-	close(fd);
-	return err;
+	n->more = n->count == most;
+	if (n->more)
+		return;
+	if (!(n->count & (n->count - 1))) /* 0, or a power of two: there is room for no more */
+		n->name = mem_grow(n->name, n->count ? 2 * n->count : 1, sizeof(*n->name));
+	n->name[n->count++] = mem_string(name);
 }
 
+/* Through the fd that is there: of a folder that only its owner may enter, and where we may open no more. */
 int names_read(struct names *ret, int folder, size_t most, bool (*wanted)(const char *name))
 {
-	const struct dirent *e;
-	size_t room = 0;
-	DIR *dir;
-	int err = open_folder(folder, &dir);
+	_Alignas(struct dirent64) char buf[32768];
+	ssize_t n = lseek(folder, 0, SEEK_SET);
 
 	*ret = (struct names){0};
-	if (err)
-		return err;
-	while (!ret->more && (errno = 0, e = readdir(dir))) {
-		if (!wanted(e->d_name))
-			continue;
-		if (ret->count == most) {
-			ret->more = true;
-			break;
+	while (n >= 0 && !ret->more && (n = getdents64(folder, buf, sizeof(buf))) > 0)
+		for (ssize_t at = 0; at < n && !ret->more;) {
+			const struct dirent64 *e = (const void *)(buf + at);
+
+			if (wanted(e->d_name))
+				take(ret, e->d_name, most);
+			at += e->d_reclen;
 		}
-		if (ret->count == room) {
-			room = room ? 2 * room : 64;
-			ret->name = mem_grow(ret->name, room, sizeof(*ret->name));
-		}
-		ret->name[ret->count++] = mem_string(e->d_name);
-	}
-	err = ret->more ? 0 : -errno;
-	closedir(dir);
-	if (err)
+	if (n < 0) {
+		int err = -errno;
+
 		names_free(ret);
-	else if (ret->count)
+		return err;
+	}
+	if (ret->count)
 		qsort(ret->name, ret->count, sizeof(*ret->name), in_order);
-	return err;
+	return 0;
 }
 
 void names_free(struct names *n)
