@@ -15,7 +15,8 @@
 
 #define DEADLINE_NS 10000000000ull
 #define SHAKES_A_TURN 8	       /* a step costs up to a millisecond, and others wait */
-#define DRAIN_NS 10000000000ull /* without a byte sent of what waits when the owner has closed it */
+#define DRAIN_NS 10000000000ull /* between two looks at what waits when the owner has closed it */
+#define DRAIN_LOOKS 12		/* then it is over, whatever is taken: nobody else counts it any more */
 
 static struct tls *of(const struct stream *s)
 {
@@ -101,9 +102,17 @@ static void end(struct tls *c, const char *why)
 	loop_defer(t->loop, &c->task);
 }
 
-static void drained(struct loop_timer *t)
+/* A slow peer may go on while he takes something: to cut him then would take back what is on its way. */
+static void drain_look(struct loop_timer *t)
 {
-	end(container_of(t, struct tls, deadline), "timed out");
+	struct tls *c = container_of(t, struct tls, deadline);
+
+	if (c->out.len == c->waited || ++c->looks == DRAIN_LOOKS) {
+		end(c, "timed out");
+		return;
+	}
+	c->waited = c->out.len;
+	loop_arm(c->stream.thread->loop, t, DRAIN_NS);
 }
 
 static void orphan_ends(struct thread_orphan *o)
@@ -136,7 +145,8 @@ static void tls_close(struct stream *s, const char *why)
 	}
 	c->orphan.end = orphan_ends;
 	list_add(&t->orphans, &c->orphan.link);
-	c->deadline.due = drained;
+	c->waited = c->out.len;
+	c->deadline.due = drain_look;
 	loop_arm(t->loop, &c->deadline, DRAIN_NS);
 }
 
@@ -273,15 +283,6 @@ static void too_late(struct loop_timer *t)
 
 /* ------------------------------------------------------------------ events of below */
 
-/* A slow peer has his time anew with each byte that he takes: to cut him then would take back what is on its way. */
-static void drain_more(struct tls *c, size_t waited)
-{
-	if (!c->out.len)
-		end(c, NULL);
-	else if (c->out.len < waited)
-		loop_arm(c->stream.thread->loop, &c->deadline, DRAIN_NS);
-}
-
 static void below_failed(struct tls *c)
 {
 	c->alerted = false; /* nobody hears it */
@@ -294,7 +295,6 @@ static void below_failed(struct tls *c)
 static void below_ready(struct stream *below, unsigned events)
 {
 	struct tls *c = below->owner;
-	size_t waited = c->out.len;
 	unsigned tell = 0;
 
 	if (events & STREAM_FAILED) {
@@ -303,10 +303,8 @@ static void below_ready(struct stream *below, unsigned events)
 	}
 	if (events & STREAM_WRITABLE)
 		tls_push(c);
-	if (c->state == TLS_DRAINS) {
-		drain_more(c, waited);
-		return;
-	}
+	if (c->state == TLS_DRAINS && !c->out.len)
+		end(c, NULL);
 	if (c->state == TLS_SHAKES) {
 		c->began = true;
 		shake(c);

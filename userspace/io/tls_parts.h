@@ -122,12 +122,16 @@ struct tls {
 	bool alerted;		/* we have said why it ends */
 	bool said_close;	/* close_notify is written */
 	uint8_t idle_records;
+	uint8_t looks; /* TLS_DRAINS */
 	size_t lent; /* of SCRATCH_PLAIN, or of plain, to the owner */
 	bool lent_plain;
 	struct buf in, plain, out;
 	size_t sealed, open; /* bytes in SCRATCH_CIPHER: of whole records, of content behind them */
 	struct tls_keys read, write;
-	size_t skip; /* bytes left of a message that is of no interest */
+	union {
+		size_t skip;   /* bytes left of a message that is of no interest */
+		size_t waited; /* TLS_DRAINS: bytes in `out` when it was looked at */
+	};
 	struct loop_task task, flush;
 	struct loop_timer deadline;
 	struct thread_orphan orphan;
