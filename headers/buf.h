@@ -21,6 +21,7 @@ struct buf_pool {
 	struct buf_chunk *free;
 	unsigned kept, keep;
 	size_t lent; /* chunks in queues now: what back-pressure must keep small */
+	size_t most; /* that there should be: buf_share(). 0: any number */
 	size_t tell; /* so many of them, or more: full() is called for each that is lent. 0: never */
 	void (*full)(struct buf_pool *p); /* from within buf_add(): it may note that, no more */
 };
@@ -37,5 +38,24 @@ void buf_add(struct buf *b, struct buf_pool *p, const void *data, size_t len); /
 unsigned buf_peek(const struct buf *b, struct iovec *iov, unsigned max);
 void buf_consume(struct buf *b, struct buf_pool *p, size_t len); /* len <= b->len */
 void buf_clear(struct buf *b, struct buf_pool *p);
+
+/* Bytes of memory that it holds: of each byte that waits a chunk. */
+static inline size_t buf_kept(const struct buf *b)
+{
+	return (b->len + BUF_CHUNK - 1) / BUF_CHUNK * BUF_CHUNK;
+}
+/*
+ * How many of `want` bytes one may take in who perhaps has to keep them: a part of what is left to all (dynamic
+ * thresholds, Choudhury and Hahne 1998). So many who keep some each leave something for who comes; and one chunk is
+ * enough for what may always be taken.
+ */
+#define BUF_PART 256
+static inline size_t buf_share(const struct buf_pool *p, size_t want)
+{
+	size_t left = p->lent < p->most ? (p->most - p->lent) * (BUF_CHUNK / BUF_PART) : 0;
+
+	left = left > BUF_CHUNK / 2 ? left : BUF_CHUNK / 2;
+	return p->most && left < want ? left : want;
+}
 
 #endif

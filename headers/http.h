@@ -254,6 +254,7 @@ struct http_connection_ops {
 	unsigned (*active)(const struct http_connection *c);
 	void (*drain)(struct http_connection *c); /* ends when the last exchange has: GOAWAY, Connection: close */
 	void (*close)(struct http_connection *c, const char *why); /* now; `closed` is called in this turn */
+	size_t (*kept)(const struct http_connection *c);
 };
 
 struct http_connection {
@@ -282,9 +283,11 @@ static inline unsigned http_free(const struct http_connection *c)
 	return c->ops->free(c);
 }
 
-/* Bytes of memory in which what came waits for who reads it; of a connection: for its peer, too. HTTP/1 keeps none. */
-size_t http_kept(const struct http_exchange *x) must_check;
-size_t http_connection_kept(const struct http_connection *c) must_check;
+/* stream_kept() of all that it has. */
+static inline size_t http_kept(const struct http_connection *c)
+{
+	return c->ops->kept(c);
+}
 
 /* `below` is taken and must be open. No event comes from within this call, nor from any other of these. */
 struct http_connection *http1_server(struct thread *t, struct stream *below, const struct http_limits *l,

@@ -57,6 +57,8 @@ struct stream_ops {
 	 * sent). Else at once, so that the peer sees a failure: RST, RST_STREAM; for TLS an alert where there is one.
 	 */
 	void (*close)(struct stream *s, const char *why);
+	/* Bytes of memory in which some wait, here and in what it alone stands on. NULL: none. */
+	size_t (*kept)(const struct stream *s);
 };
 
 struct stream {
@@ -101,6 +103,15 @@ static inline void stream_finish(struct stream *s)
 static inline void stream_close(struct stream *s, const char *why)
 {
 	s->ops->close(s, why);
+}
+static inline size_t stream_kept(const struct stream *s)
+{
+	return s->ops->kept ? s->ops->kept(s) : 0;
+}
+/* What to ask for in one peek(), of `want`: who takes less of it than that leaves the rest to be kept. */
+static inline size_t stream_share(const struct stream *s, size_t want)
+{
+	return buf_share(&s->thread->pool, want);
 }
 
 /* ------------------------------------------------------------------ io/stream.c: queues and streams */

@@ -113,6 +113,34 @@ static void as_an_array(void **state)
 	free(out);
 }
 
+/* Many who keep all that they may take leave something for each other; and nobody is refused a little. */
+static void a_share_for_each(void **state)
+{
+	const size_t want = 257 * 1024;
+	struct buf_pool pool;
+	unsigned i;
+
+	buf_pool_init(&pool, 0);
+	pool.lent = 1 << 20;
+	assert_int_equal(buf_share(&pool, want), want);
+	pool.lent = 0;
+	pool.most = 16384; /* 256 MiB */
+	assert_int_equal(buf_share(&pool, want), want);
+	assert_int_equal(buf_share(&pool, 1), 1);
+	for (i = 0; i < 1500; i++) {
+		size_t share = buf_share(&pool, want);
+
+		assert_true(share >= BUF_CHUNK / 2 && (i > 500 || share == want));
+		pool.lent += (share + BUF_CHUNK - 1) / BUF_CHUNK;
+	}
+	assert_true(pool.lent < pool.most);
+	pool.lent = 2 * pool.most;
+	assert_int_equal(buf_share(&pool, want), BUF_CHUNK / 2);
+	assert_int_equal(buf_share(&pool, 100), 100);
+	pool.lent = 0;
+	buf_pool_free(&pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -120,6 +148,7 @@ int main(void)
 		cmocka_unit_test(chunks_come_back_and_some_are_kept),
 		cmocka_unit_test(a_few_at_a_time),
 		cmocka_unit_test(as_an_array),
+		cmocka_unit_test(a_share_for_each),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,6 +27,13 @@ static void objects(void)
 		  PLAIN);
 }
 
+static void find_gate(void)
+{
+	list_each(l, &scene.world->gateways)
+		gate = view_pod(view, container_of(l, struct world_gateway, link)->netns);
+	assert_non_null(gate);
+}
+
 /* A client of HTTP/2 at the Gateway, which keeps little itself. */
 static void client(struct far *f, const char *from)
 {
@@ -158,6 +165,103 @@ static void test_guards(void **state)
 	far_end(&app[1]);
 }
 
+/* ------------------------------------------------------------------ bytes that are no HTTP */
+
+/* A relay of that place: far[0] is its client, who takes little by himself, far[1] its server. */
+static struct relay *bytes(struct raw far[2], uint32_t place)
+{
+	int client[2], server[2], little = 4096;
+	struct relay *r;
+
+	pair(client);
+	pair(server);
+	for (int i = 0; i < 2; i++) {
+		int what = i ? SO_RCVBUF : SO_SNDBUF;
+
+		assert_int_equal(setsockopt(client[i], SOL_SOCKET, what, &little, sizeof(little)), 0);
+		assert_int_equal(fcntl(client[i], F_SETFL, O_NONBLOCK), 0);
+		assert_int_equal(fcntl(server[i], F_SETFL, O_NONBLOCK), 0);
+	}
+	r = relay_new(&site, RELAY_PASS, sock_stream(thread, client[0]));
+	relay_hold(r, place);
+	relay_join(r, sock_stream(thread, server[0]));
+	far[0] = raw_of(client[1]);
+	far[1] = raw_of(server[1]);
+	return r;
+}
+
+/* Writes what its peer takes; nobody reads it. */
+static void pour(struct raw *r)
+{
+	static const char zero[65536];
+
+	while (send(r->fd, zero, sizeof(zero), MSG_NOSIGNAL) > 0)
+		turn(0);
+}
+
+static void test_bytes(void **state)
+{
+	struct raw greedy[2 * MOST][2], other[2];
+	unsigned all = 0, cut = 0;
+
+	bytes(other, 1);
+	for (; all < 2 * MOST && !site.reasons[ABI_OVERLOADED]; all++) {
+		bytes(greedy[all], 2);
+		pour(&greedy[all][1]);
+		UNTIL(thread->pool.lent < MOST);
+	}
+	assert_true(site.reasons[ABI_OVERLOADED]);
+	for (unsigned i = 0; i < all; i++) {
+		cut += raw_over(&greedy[i][1]);
+		raw_close(&greedy[i][0]);
+		raw_close(&greedy[i][1]);
+	}
+	assert_true(cut > 0);
+	raw_say(&other[1], "ok");
+	HEARS(&other[0], "ok");
+	raw_close(&other[0]);
+	raw_close(&other[1]);
+	UNTIL(!site.relay_count);
+}
+
+/* ------------------------------------------------------------------ HTTP/1 */
+
+/* Its codec keeps nothing; its socket does. */
+static void test_http1(void **state)
+{
+	struct raw c[2 * MOST], e[2 * MOST];
+	unsigned all = 0;
+
+	site_yaml("apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: web}\n"
+		  "spec: {clusterIPs: [10.96.0.1], ports: [{name: http, port: 80, targetPort: 8080}]}\n");
+	find_gate();
+	for (; all < 2 * MOST && !site.reasons[ABI_OVERLOADED]; all++) {
+		const struct abi_tuple t = {.src = scene_addr("10.8.0.2"),
+					    .src_port = 4711,
+					    .dst = scene_addr("10.9.0.1"),
+					    .dst_port = PLAIN};
+		int fd[2], little = 4096;
+
+		pair(fd);
+		assert_int_equal(fcntl(fd[0], F_SETFL, O_NONBLOCK), 0);
+		assert_int_equal(setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &little, sizeof(little)), 0);
+		serve_edge(&site, gate, gateway_port(gate->gateway, PLAIN), &t, fd[0]);
+		c[all] = raw_of(fd[1]);
+		raw_say(&c[all], "GET / HTTP/1.1\r\nHost: web\r\n\r\n");
+		e[all] = raw_of(site_accept(backend));
+		UNTIL(raw_heard(&e[all], "GET / ") || raw_over(&e[all]));
+		raw_say(&e[all], "HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+		pour(&e[all]);
+		UNTIL(thread->pool.lent < MOST);
+	}
+	assert_true(site.reasons[ABI_OVERLOADED]);
+	for (unsigned i = 0; i < all; i++) {
+		raw_close(&c[i]);
+		raw_close(&e[i]);
+	}
+	UNTIL(!site.relay_count);
+}
+
 static int each_setup(void **state)
 {
 	int r = site_begin(exchange_answered);
@@ -165,11 +269,9 @@ static int each_setup(void **state)
 	stalls_start(&site);
 	shed_start(&site, 1);
 	site.say_shed_ns = UINT64_MAX;
-	site.waiting_most = thread->pool.tell = MOST;
+	thread->pool.most = thread->pool.tell = MOST;
 	objects();
-	list_each(l, &scene.world->gateways)
-		gate = view_pod(view, container_of(l, struct world_gateway, link)->netns);
-	assert_non_null(gate);
+	find_gate();
 	backend = site_listen("10.3.0.1", 8080);
 	return r;
 }
@@ -192,6 +294,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SITE_TEST(test_who_holds_most),
 		SITE_TEST(test_guards),
+		SITE_TEST(test_bytes),
+		SITE_TEST(test_http1),
 	};
 
 	log_open("test", false, LOG_ERROR);

@@ -89,6 +89,17 @@ static void close_message(struct stream *s, const char *why)
 		http1_deadline(h, h->head_ns);
 }
 
+static size_t kept(const struct http_connection *c)
+{
+	return buf_kept(&of(c)->out) + (c->below ? stream_kept(c->below) : 0);
+}
+
+/* It has the connection for itself. */
+static size_t message_kept(const struct stream *s)
+{
+	return kept(&container_of(s, struct http1_message, x.s)->h->c);
+}
+
 static const struct stream_ops body_ops = {
 	.peek = http1_peek,
 	.consume = http1_consume,
@@ -96,6 +107,7 @@ static const struct stream_ops body_ops = {
 	.write = http1_write,
 	.finish = http1_finish,
 	.close = close_message,
+	.kept = message_kept,
 };
 static const struct http_exchange_ops exchange_ops = {
 	.answer = http1_answer,
@@ -479,6 +491,7 @@ static const struct http_connection_ops ops = {
 	.active = active,
 	.drain = drain,
 	.close = close_connection,
+	.kept = kept,
 };
 
 static uint32_t or_default(uint32_t value, uint32_t otherwise)

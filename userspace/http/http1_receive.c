@@ -306,7 +306,7 @@ void http1_read_head(struct http1 *h, struct http1_message *(*make)(struct http1
 	struct stream *below = h->c.below;
 	bool held = h->held;
 
-	batch.runs = raw_peek(h, run, THREAD_SCRATCH);
+	batch.runs = raw_peek(h, run, stream_share(below, THREAD_SCRATCH)); /* a body may be behind it */
 	if (!batch.runs) {
 		if (!h->over && below->ended)
 			no_more_heads(h);

@@ -587,28 +587,13 @@ static void close_connection(struct http_connection *c, const char *why)
 	http2_close(&connection_of(c)->h, why);
 }
 
-/* In whole chunks: a byte that waits costs one. */
-static size_t chunks(const struct buf *b)
+static size_t kept(const struct http_connection *c)
 {
-	return (b->len + BUF_CHUNK - 1) / BUF_CHUNK * BUF_CHUNK;
-}
+	const struct http2 *h = &connection_of(c)->h;
+	size_t all = buf_kept(&h->out) + buf_kept(&h->corked) + (h->below ? stream_kept(h->below) : 0);
 
-size_t http_kept(const struct http_exchange *x)
-{
-	return x->connection->version == HTTP_2 ? chunks(&container_of(x, struct http2_stream, exchange)->kept) : 0;
-}
-
-size_t http_connection_kept(const struct http_connection *c)
-{
-	const struct http2 *h;
-	size_t all;
-
-	if (c->version != HTTP_2)
-		return 0;
-	h = &connection_of(c)->h;
-	all = chunks(&h->out) + chunks(&h->corked);
 	list_each(l, &h->all)
-		all += chunks(&container_of(l, struct http2_stream, link)->kept);
+		all += buf_kept(&container_of(l, struct http2_stream, link)->kept);
 	return all;
 }
 
@@ -618,6 +603,7 @@ static const struct http_connection_ops connection_ops = {
 	.active = active,
 	.drain = drain,
 	.close = close_connection,
+	.kept = kept,
 };
 
 static struct http_connection *start(struct thread *t, struct stream *below, const struct http_limits *l,

@@ -166,6 +166,11 @@ static void consume(struct stream *s, size_t len)
 	}
 }
 
+static size_t kept(const struct stream *s)
+{
+	return buf_kept(&http2_stream_of(s)->kept);
+}
+
 /* ------------------------------------------------------------------ bytes down */
 
 /* Of a request that is still to leave: what its stream will have. */
@@ -384,6 +389,7 @@ static const struct stream_ops ops = {
 	.write = write_runs,
 	.finish = finish,
 	.close = close_stream,
+	.kept = kept,
 };
 
 struct http2_stream *http2_stream_new(struct http2 *h, int32_t id)

@@ -298,6 +298,11 @@ void sock_give_back(struct stream *s, struct buf *bytes)
 	s->ended = false; /* an end that was seen is seen again */
 }
 
+static size_t sock_kept(const struct stream *s)
+{
+	return buf_kept(&of(s)->rest);
+}
+
 /* ------------------------------------------------------------------ writing */
 
 static void full(struct sock *k)
@@ -565,6 +570,7 @@ static const struct stream_ops ops = {
 	.write = sock_write,
 	.finish = sock_finish,
 	.close = sock_close,
+	.kept = sock_kept,
 };
 
 static struct sock *make(struct thread *t, int fd, enum sock_state state)

@@ -49,15 +49,16 @@ static enum stream_pump no_room(struct stream *in, const struct stream *out)
 enum stream_pump stream_pump_heard(struct stream *in, struct stream *out, uint64_t *count,
 				   void (*hear)(void *ctx, const struct stream_bytes *run, size_t len), void *ctx)
 {
+	size_t most = stream_share(in, PUMP_BYTES);
 	struct stream_bytes run[STREAM_RUNS];
 
-	for (unsigned i = 0; i < PUMP_TURNS; i++) {
+	for (unsigned i = 0; i < (most < PUMP_BYTES ? 1 : PUMP_TURNS); i++) {
 		size_t room = stream_room(out), took;
 		unsigned runs;
 
 		if (!room)
 			return no_room(in, out);
-		runs = stream_peek(in, run, room < PUMP_BYTES ? room : PUMP_BYTES);
+		runs = stream_peek(in, run, room < most ? room : most);
 		if (!runs)
 			return in->ended && !out->finished ? STREAM_PUMP_ENDED : STREAM_PUMP_WAITS;
 		out->last = in->ends_after;

@@ -67,6 +67,13 @@ static void tls_finish(struct stream *s)
 		tls_say_alert(c, TLS_CLOSE_NOTIFY); /* tls_push() finishes below when it is gone */
 }
 
+static size_t tls_kept(const struct stream *s)
+{
+	const struct tls *c = of(s);
+
+	return buf_kept(&c->in) + buf_kept(&c->plain) + buf_kept(&c->out) + stream_kept(c->below);
+}
+
 /* ------------------------------------------------------------------ the end */
 
 static void free_tls(struct loop_task *t)
@@ -333,6 +340,7 @@ static const struct stream_ops ops = {
 	.write = tls_write,
 	.finish = tls_finish,
 	.close = tls_close,
+	.kept = tls_kept,
 };
 
 struct stream *tls_stream(struct thread *t, struct stream *below, const struct tls_plan *plan)

@@ -581,7 +581,7 @@ size_t guard_kept(const struct guard *g, uint32_t *ret_place)
 	size_t kept = 0;
 
 	for (int i = 0; i < 2; i++)
-		kept += g->http[i] ? http_connection_kept(g->http[i]) : 0;
+		kept += g->http[i] ? http_kept(g->http[i]) : g->side[i] ? stream_kept(g->side[i]) : 0;
 	*ret_place = g->plan.place;
 	return kept;
 }

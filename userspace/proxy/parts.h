@@ -66,7 +66,6 @@ struct site {
 	uint64_t tell_again_ns;	  /* of one that was refused for that */
 	struct loop_timer rests_over; /* the first rest has lasted long enough */
 	struct loop_timer shed; /* shed.c: too many bytes wait */
-	size_t waiting_most;	/* chunks of them that may */
 	uint64_t say_shed_ns;
 	struct loop_timer stalls; /* requests of which nobody takes the bytes are looked for */
 	/* written here, read by the control thread */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * shed.c: bytes of HTTP/2 that nobody takes, of all connections of a thread. Each connection may make us keep some
- * (http2_parts.h), for as long as a stall may last: for a memory they are too many where the connections are. Then who
- * holds most of them gives way: of the place that holds most (shares.h) the connections that do, until there are fewer.
+ * shed.c: bytes that nobody takes, of all connections of a thread. Each connection may make us keep some: what was read
+ * and is not written, and what HTTP/2 has allowed (http2_parts.h), as long as a stall may last. So much for each is too
+ * much for a memory where many are. The more there is, the less is read at once (buf_share()). Where that is not
+ * enough, who holds most gives way: of the place that holds most (shares.h) the connections that do, until there are
+ * fewer.
  */
 #include "exchange.h"
 
@@ -40,12 +42,12 @@ static bool consider(struct heap *heap, uint32_t place, size_t kept)
 static void look_at_serve(struct list *l, void *heap)
 {
 	struct serve *v = container_of(l, struct serve, link);
-	size_t kept = v->http ? http_connection_kept(v->http) : 0;
+	size_t kept = v->http ? http_kept(v->http) : 0;
 
 	list_each(at, &v->exchanges) {
 		const struct exchange *x = container_of(at, struct exchange, link);
 
-		kept += x->up ? http_kept(x->up) : 0;
+		kept += x->up ? stream_kept(&x->up->s) : 0;
 	}
 	if (consider(heap, caller_place(&v->caller), kept))
 		serve_close(v, ABI_OVERLOADED, WHY);
@@ -61,10 +63,22 @@ static void look_at_guard(struct list *l, void *heap)
 		guard_shed(g, WHY);
 }
 
+static void look_at_relay(struct list *l, void *heap)
+{
+	struct relay *r = container_of(l, struct relay, link);
+	size_t kept = 0;
+
+	for (int i = 0; i < 2; i++)
+		kept += r->side[i] ? stream_kept(r->side[i]) : 0;
+	if (consider(heap, r->place, kept))
+		relay_close(r, ABI_OVERLOADED, WHY);
+}
+
 static void look(struct site *at, struct heap *heap)
 {
 	list_visit(&at->serves, look_at_serve, heap);
 	list_visit(&at->guards, look_at_guard, heap);
+	list_visit(&at->relays, look_at_relay, heap);
 	heap->step++;
 }
 
@@ -77,15 +91,15 @@ static void say(struct site *at, uint64_t now)
 		  at->thread->pool.lent * BUF_CHUNK >> 20);
 }
 
-/* Until there are fewer; tunnels keep some too, which are not for HTTP to answer for. */
+/* Until there are fewer; copies of requests and connections of tunnels keep some too, which nobody here answers for. */
 static void shed_due(struct loop_timer *t)
 {
 	struct site *at = container_of(t, struct site, shed);
 	struct buf_pool *pool = &at->thread->pool;
 	struct heap heap = {0};
 
-	if (pool->lent < at->waiting_most) {
-		pool->tell = at->waiting_most;
+	if (pool->lent < pool->most) {
+		pool->tell = pool->most;
 		return;
 	}
 	look(at, &heap);
@@ -110,15 +124,16 @@ static void full(struct buf_pool *pool)
 void shed_start(struct site *at, unsigned threads)
 {
 	size_t most = MOST_OF_ALL / (threads ? threads : 1);
+	struct buf_pool *pool = &at->thread->pool;
 
-	at->waiting_most = (most > MOST_LEAST ? most : MOST_LEAST) / BUF_CHUNK;
+	pool->most = (most > MOST_LEAST ? most : MOST_LEAST) / BUF_CHUNK;
+	pool->tell = pool->most;
+	pool->full = full;
 	at->shed.due = shed_due;
-	at->thread->pool.full = full;
-	at->thread->pool.tell = at->waiting_most;
 }
 
 void shed_end(struct site *at)
 {
-	at->thread->pool.tell = 0;
+	at->thread->pool.most = at->thread->pool.tell = 0;
 	loop_disarm(at->thread->loop, &at->shed);
 }
