@@ -198,6 +198,31 @@ static void test_as_many_as_there_may_be(void **state)
 	exchanges_over(&c);
 }
 
+/* Files run out: requests may have of the last, a copy is not worth one. */
+static void test_no_file_for_a_copy(void **state)
+{
+	struct raw c = client(), e;
+	int fd;
+
+	for (unsigned i = 0; i < 8; i++)
+		shares_hold(thread, shares_pod(7));
+	shares_seen(thread, (int)sock_files() - 1);
+	raw_say(&c, POST("/", "2"));
+	UNTIL((shares_seen(thread, (int)sock_files() - 1),
+	       (fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0));
+	e = raw_of(fd);
+	assert_int_equal(site.mirror_count, 0);
+	assert_true(nobody_at(copies));
+	raw_say(&c, "ab");
+	HEARS(&e, "ab");
+	raw_say(&e, OK("2") "ok");
+	HEARS(&c, "\r\n\r\nok");
+	for (unsigned i = 0; i < 8; i++)
+		shares_let_go(thread, shares_pod(7));
+	raw_close(&e);
+	exchanges_over(&c);
+}
+
 static int each_setup(void **state)
 {
 	int r = exchanges_begin(world);
@@ -222,6 +247,7 @@ int main(void)
 		SITE_TEST(test_expect_is_the_requests_own),
 		SITE_TEST(test_none_of_an_upgrade),
 		SITE_TEST(test_as_many_as_there_may_be),
+		SITE_TEST(test_no_file_for_a_copy),
 	};
 
 	log_open("test", false, LOG_ERROR);

@@ -2,7 +2,7 @@
 /*
  * exchange_mirror.c: a copy of a request goes to another Service; its answer is read and thrown away. The request never
  * waits for a copy: what of the body a mirror does not take is held up to MIRROR_BYTES, then the copy is given up. A
- * copy lives on without its request, for MIRROR_NS.
+ * copy lives on without its request, for MIRROR_NS. Where files or memory run short, copies do first.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +28,12 @@ struct mirror {
 	struct list link;      /* site.mirrors */
 	struct list beside;    /* exchange.mirrors: while the body flows; else empty */
 };
+
+/* What of a body may wait for it: less where many bytes wait. */
+static size_t most(const struct mirror *m)
+{
+	return buf_share(&m->site->thread->pool, MIRROR_BYTES);
+}
 
 static void mirror_free(struct loop_task *t)
 {
@@ -127,6 +133,8 @@ static void waited(struct http_pool_wait *w, struct http_connection *c, bool fre
 	struct mirror *m = container_of(w, struct mirror, wait);
 
 	m->up = c ? http_request(c, m->head, m->head->body == HTTP_NO_BODY) : NULL;
+	arena_free(&m->arena); /* nobody else is asked */
+	m->head = NULL;
 	if (!m->up) {
 		mirror_close(m, why ? why : "the connection takes no request");
 		return;
@@ -163,6 +171,7 @@ void mirror_begin(struct exchange *x, const struct route_target *target)
 	http_field_remove(m->head, HTTP_TEXT("expect"));
 	m->complete = m->head->body == HTTP_NO_BODY;
 	m->wait.done = waited;
+	m->wait.modest = shares_scarce(at->thread);
 	m->deadline.due = deadline_due;
 	loop_arm(at->thread->loop, &m->deadline, MIRROR_NS);
 	list_add(&at->mirrors, &m->link);
@@ -193,7 +202,7 @@ void mirrors_feed(void *ctx, const struct stream_bytes *run, size_t len)
 			left -= n;
 		}
 		mirror_push(m);
-		if (!m->closed && m->body.len > MIRROR_BYTES)
+		if (!m->closed && m->body.len > most(m))
 			mirror_close(m, "it does not keep up");
 	}
 }
