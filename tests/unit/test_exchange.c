@@ -122,6 +122,28 @@ static void test_own_answers(void **state)
 	assert_true(accept4(listening, NULL, NULL, SOCK_CLOEXEC) < 0);
 }
 
+/* The line has what the client has: a status of its own is in no answer to gRPC. */
+static void test_log_of_grpc(void **state)
+{
+	struct raw c = client();
+	char line[4096] = "";
+	int to[2], before = dup(STDERR_FILENO);
+
+	assert_int_equal(pipe2(to, O_CLOEXEC | O_NONBLOCK), 0);
+	dup2(to[1], STDERR_FILENO);
+	log_open("test", false, LOG_INFO);
+	raw_say(&c, "POST /x.Y/Z HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n");
+	UNTIL(read(to[0], line, sizeof(line) - 1) > 0);
+	dup2(before, STDERR_FILENO);
+	log_open("test", false, LOG_ERROR);
+	HEARS(&c, "HTTP/1.1 200 ");
+	assert_non_null(strstr(line, " status=200 grpc_status=12 reason=no_route "));
+	close(before);
+	close(to[0]);
+	close(to[1]);
+	over(&c);
+}
+
 /* A pod of this node is asked for its policy, request by request. */
 static void test_judged(void **state)
 {
@@ -495,6 +517,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SITE_TEST(test_routed),
 		SITE_TEST(test_own_answers),
+		SITE_TEST(test_log_of_grpc),
 		SITE_TEST(test_judged),
 		SITE_TEST(test_another),
 		SITE_TEST(test_nobody),

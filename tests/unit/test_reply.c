@@ -40,7 +40,6 @@ static void an_answer_names_its_reason(void **state)
 	struct arena a = {0};
 	struct reply r = reply_make(&a, request(&a, HTTP_GET, NULL), 0, ABI_NO_ROUTE, NULL, NOW);
 
-	assert_int_equal(r.status, 404);
 	assert_int_equal(r.head->status, 404);
 	assert_int_equal(r.head->body, HTTP_LENGTH);
 	assert_true(r.head->has_length);
@@ -61,7 +60,7 @@ static void what_is_said_in_its_place(void **state)
 	struct arena a = {0};
 	struct reply r = reply_make(&a, NULL, 414, ABI_MALFORMED, "the request line is too long", 0);
 
-	assert_int_equal(r.status, 414);
+	assert_int_equal(r.head->status, 414);
 	assert_string_equal(r.body.at, "weft: malformed: the request line is too long\n");
 	assert_null(value(&a, r.head, "date"));
 	arena_free(&a);
@@ -84,22 +83,22 @@ static void grpc_hears_a_status_of_its_own(void **state)
 {
 	static const struct {
 		enum abi_reason reason;
-		unsigned status, http;
+		unsigned status;
 		const char *grpc;
 	} rows[] = {
-		{ABI_NO_ROUTE, 0, 404, "12"},
-		{ABI_BAD_BACKEND, 0, 500, "14"},
-		{ABI_TIMEOUT, 0, 504, "4"},
-		{ABI_NO_ENDPOINT, 0, 503, "14"},
-		{ABI_UNREACHABLE, 0, 503, "14"},
-		{ABI_BAD_ANSWER, 0, 502, "14"},
-		{ABI_DENIED, 0, 403, "7"},
-		{ABI_PEER_REFUSED, 0, 403, "7"},
-		{ABI_MALFORMED, 0, 400, "13"},
-		{ABI_MALFORMED, 431, 431, "2"},
-		{ABI_DENIED, 401, 401, "16"},
-		{ABI_OVERLOADED, 429, 429, "14"},
-		{ABI_TIMEOUT, 500, 500, "2"},
+		{ABI_NO_ROUTE, 0, "12"},
+		{ABI_BAD_BACKEND, 0, "14"},
+		{ABI_TIMEOUT, 0, "4"},
+		{ABI_NO_ENDPOINT, 0, "14"},
+		{ABI_UNREACHABLE, 0, "14"},
+		{ABI_BAD_ANSWER, 0, "14"},
+		{ABI_DENIED, 0, "7"},
+		{ABI_PEER_REFUSED, 0, "7"},
+		{ABI_MALFORMED, 0, "13"},
+		{ABI_MALFORMED, 431, "2"},
+		{ABI_DENIED, 401, "16"},
+		{ABI_OVERLOADED, 429, "14"},
+		{ABI_TIMEOUT, 500, "2"},
 	};
 
 	for (size_t i = 0; i < array_size(rows); i++) {
@@ -107,7 +106,6 @@ static void grpc_hears_a_status_of_its_own(void **state)
 		struct reply r = reply_make(&a, request(&a, HTTP_POST, "application/grpc+proto"), rows[i].status,
 					    rows[i].reason, NULL, NOW);
 
-		assert_int_equal(r.status, rows[i].http);
 		assert_int_equal(r.head->status, 200);
 		assert_int_equal(r.head->body, HTTP_NO_BODY);
 		assert_false(r.head->has_length);

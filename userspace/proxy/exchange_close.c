@@ -189,7 +189,7 @@ void exchange_reply(struct exchange *x, const struct reply *r, enum abi_reason r
 	loop_disarm(loop_of(x), &x->deadline);
 	loop_disarm(loop_of(x), &x->backend_deadline);
 	x->reply = *r;
-	x->status = r->status;
+	x->status = r->head->status;
 	x->failed = reason;
 	x->failed_why = why;
 	if (x->changes)

@@ -37,7 +37,7 @@ static bool filtered(struct exchange *x, const struct route_filter *f, unsigned 
 	x->changes = out->changes;
 	if (!out->answer)
 		return true;
-	r = (struct reply){.head = out->answer, .status = out->answer->status};
+	r = (struct reply){.head = out->answer};
 	exchange_reply(x, &r, out->reason, NULL);
 	return false;
 }

@@ -31,7 +31,6 @@
 struct reply {
 	struct http_head *head;
 	struct http_text body; /* to be written behind the head; empty: the head alone ends it */
-	unsigned status;       /* as HTTP sees it, of gRPC requests too: for the log */
 };
 /*
  * `request` may be NULL: it could not be read. status 0: the one of the reason. `why`: a constant, for people, as log

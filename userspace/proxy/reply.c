@@ -120,14 +120,13 @@ struct reply reply_make(struct arena *a, const struct http_head *request, unsign
 {
 	const struct outcome *o = outcome_of(reason);
 	const char *said = why ? why : reason_text(reason);
-	struct reply r = {.status = status ? status : o->status};
 	bool own = !status || status == o->status; /* the status of the reason: its gRPC status is too */
+	struct reply r = {.head = reply_head(a, request, status ? status : o->status, wall_ms)};
 
-	r.head = reply_head(a, request, r.status, wall_ms);
 	http_field_put(a, r.head, HTTP_TEXT("proxy-status"),
 		       format(a, "weft; error=%s; details=\"%s\"", o->error, reason_name(reason)));
 	if (request && http_is_grpc(request)) {
-		answer_grpc(a, r.head, own && o->grpc ? o->grpc : (int)grpc_status_of_http(r.status),
+		answer_grpc(a, r.head, own && o->grpc ? o->grpc : (int)grpc_status_of_http(r.head->status),
 			    format(a, "weft: %s: %s", reason_name(reason), said));
 		return r;
 	}
