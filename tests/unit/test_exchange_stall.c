@@ -114,6 +114,42 @@ static void test_one_stream_of_two(void **state)
 	raw_close(&second);
 }
 
+/*
+ * All bytes of an answer went, and used up the window that is never opened again; its end comes later, and needs none.
+ * No event tells of it: who waits for room reads nothing.
+ */
+static void test_an_end_behind_a_shut_window(void **state)
+{
+	static const struct http_limits limits = {.stream_window = 1024};
+	struct far c = {.talk = calloc(FAR_TALKS, sizeof(struct talk))};
+	int fd = client_fd(true);
+	char body[1025] = "";
+	struct talk *t;
+	struct raw e;
+
+	sock_prepare(fd);
+	c.c = http2_client(thread, sock_stream(thread, fd), &limits, &far_events, &c);
+	t = far_ask(&c, HTTP_GET, "GET", "/a", NULL, NULL);
+	t->sleeping = true;
+	e = endpoint(listening);
+	HEARS(&e, "GET /a ");
+	memset(body, 'x', 1024);
+	raw_say(&e, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n");
+	raw_say(&e, body);
+	UNTIL(http_kept(c.c) && t->status == 200);
+	pass(2 * STALL_MS);
+	assert_false(list_empty(&serve.exchanges)); /* it may go on, and then needs room */
+	raw_say(&e, "\r\n0\r\n\r\n");
+	UNTIL(list_empty(&serve.exchanges));
+	assert_int_equal(counted(ABI_STALLED), 0);
+	t->sleeping = false;
+	UNTIL((talk_read(t), t->ended || t->failed));
+	assert_true(t->ended && t->len == 1024);
+	far_end(&c);
+	UNTIL(!serve.http);
+	raw_close(&e);
+}
+
 static void test_an_endpoint_that_takes_nothing(void **state)
 {
 	struct raw c = client(), e;
@@ -248,6 +284,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SITE_TEST(test_a_client_that_takes_nothing),
 		SITE_TEST(test_one_stream_of_two),
+		SITE_TEST(test_an_end_behind_a_shut_window),
 		SITE_TEST(test_an_endpoint_that_takes_nothing),
 		SITE_TEST(test_an_endpoint_that_answers_and_takes_nothing),
 		SITE_TEST(test_a_slow_reader),

@@ -26,23 +26,31 @@ void stall_watch(struct exchange *x, uint64_t stall_ns)
 		arm(x->site, stall_ns);
 }
 
-/* `in` has bytes, and `out` no room for them. */
-static bool waits(struct http_exchange *in, struct http_exchange *out)
+/*
+ * `in` has bytes, and `out` no room for them. Or `in` has ended, which is seen here first: nobody reads where there is
+ * no room, and the end of a message of HTTP/2 needs none.
+ */
+static bool waits(struct exchange *x, struct http_exchange *in, struct http_exchange *out)
 {
 	struct stream_bytes run[STREAM_RUNS];
 
-	if (out->s.finished || stream_room(&out->s) || !stream_peek(&in->s, run, 1))
+	if (out->s.finished || stream_room(&out->s))
 		return false;
-	stream_consume(&in->s, 0);
-	return true;
+	if (stream_peek(&in->s, run, 1)) {
+		stream_consume(&in->s, 0);
+		return true;
+	}
+	if (in->s.ended)
+		loop_defer(x->site->thread->loop, &x->again);
+	return false;
 }
 
 /* NULL: nobody is waited for. */
 static const char *who(struct exchange *x)
 {
-	if (x->state == EXCHANGE_REPLIES || (x->state == EXCHANGE_ANSWERED && waits(x->up, x->down)))
+	if (x->state == EXCHANGE_REPLIES || (x->state == EXCHANGE_ANSWERED && waits(x, x->up, x->down)))
 		return "the client does not take the answer";
-	if (x->up && !x->needless && waits(x->down, x->up))
+	if (x->up && !x->needless && waits(x, x->down, x->up))
 		return "the backend does not take the request";
 	return NULL;
 }
