@@ -52,7 +52,8 @@ enum abi_reason dial_choose(const struct dialer *d, const struct view_pod *from,
 			    const struct view_pod **ret_to) must_check;
 void dial_begin(struct dialer *d, const struct dial_plan *plan, struct dial_wait *w);
 void dial_cancel(struct dial_wait *w); /* harmless if nothing is under way */
-bool dial_lacked(const char *why) must_check; /* what we do not have: no word against the destination */
+/* Of a failure: others who ask would fail, too. Not what weft does not have, nor what a policy says of who asks. */
+bool dial_blames(enum abi_reason reason, const char *why) must_check;
 
 /* `baggage` of a pod, as facts/ambient.md 2.2 has it; cut where it does not fit. */
 #define DIAL_BAGGAGE 320

@@ -223,6 +223,20 @@ static void test_no_socket(void **state)
 	over(&c);
 }
 
+/* A policy refuses who asks: others of this node, who may, are not to avoid the endpoint for it. */
+static void test_refused(void **state)
+{
+	struct raw c = client();
+
+	site_policy("DENY", "{from: [{source: {principals: ['*']}}]}");
+	raw_say(&c, GET("/app"));
+	HEARS(&c, "HTTP/1.1 403 ");
+	assert_int_equal(counted(ABI_DENIED), 1);
+	for (unsigned i = 0; i < PICK_SLOTS; i++)
+		assert_false(site.pick.slot[i].until_ns);
+	over(&c);
+}
+
 /* An idle connection that its server was just closing: asked again if that does no harm. */
 static void test_stale(void **state)
 {
@@ -522,6 +536,7 @@ int main(void)
 		SITE_TEST(test_another),
 		SITE_TEST(test_nobody),
 		SITE_TEST(test_no_socket),
+		SITE_TEST(test_refused),
 		SITE_TEST(test_stale),
 		SITE_TEST(test_timeouts),
 		SITE_TEST(test_timeout_of_grpc),

@@ -240,7 +240,7 @@ static void waited(struct http_pool_wait *w, struct http_connection *c, bool fre
 	uint64_t key[2];
 
 	if (!c) {
-		if (!dial_lacked(why))
+		if (dial_blames(reason, why))
 			pick_failed(&at->pick, &x->key.server, x->key.port, loop_now(loop_of(x)));
 		x->fresh = true;
 		if (!try_again(x, reason, why, reason == ABI_UNREACHABLE || reason == ABI_TUNNEL_FAILED))

@@ -215,7 +215,7 @@ static void dialled(struct dial_wait *w, struct stream *s, enum abi_reason reaso
 		server_ready(s, STREAM_READABLE);
 		return;
 	}
-	if (!dial_lacked(why))
+	if (dial_blames(reason, why))
 		pick_failed(&v->site->pick, &v->plan.server, v->plan.server_port, loop_now(v->site->thread->loop));
 	if (++v->tries < PICK_TRIES && reason != ABI_PEER_REFUSED)
 		dial_server(v);

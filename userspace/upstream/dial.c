@@ -268,9 +268,18 @@ enum abi_reason dial_choose(const struct dialer *d, const struct view_pod *from,
 	return view_allows(to, from->spiffe, &plan->client, plan->server_port);
 }
 
-bool dial_lacked(const char *why)
+bool dial_blames(enum abi_reason reason, const char *why)
 {
-	return !strcmp(why, SOCK_RESOURCES) || !strcmp(why, SHARES_WHY);
+	switch (reason) {
+	case ABI_UNREACHABLE:
+	case ABI_TUNNEL_FAILED:
+	case ABI_POD_GONE:
+	case ABI_BAD_ANSWER:
+	case ABI_OVERLOADED:
+		return strcmp(why, SOCK_RESOURCES) && strcmp(why, SHARES_WHY);
+	default: /* a policy's word about who asks */
+		return false;
+	}
 }
 
 void dial_begin(struct dialer *d, const struct dial_plan *plan, struct dial_wait *w)
