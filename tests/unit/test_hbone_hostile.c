@@ -123,6 +123,11 @@ static void ping(uint32_t i)
 	raw_frame(&r, F_PING, 0, 0, "01234567", 8);
 }
 
+static void unasked_pong(uint32_t i)
+{
+	raw_frame(&r, F_PING, ACK, 0, "01234567", 8);
+}
+
 static void settings(uint32_t i)
 {
 	raw_frame(&r, F_SETTINGS, 0, 0, NULL, 0);
@@ -194,6 +199,7 @@ static void floods(void **state)
 		bool calm; /* ENHANCE_YOUR_CALM; else nghttp2 finds it wrong at once */
 	} all[] = {
 		{"PING", ping, true},
+		{"answers to no PING", unasked_pong, true},
 		{"SETTINGS", settings, true},
 		{"PRIORITY", priority, true},
 		{"empty DATA", empty_data, true},

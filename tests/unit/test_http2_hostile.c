@@ -288,6 +288,11 @@ static void ping(uint32_t i)
 	raw_frame(&r, F_PING, 0, 0, "01234567", 8);
 }
 
+static void unasked_pong(uint32_t i)
+{
+	raw_frame(&r, F_PING, ACK, 0, "01234567", 8);
+}
+
 static void settings(uint32_t i)
 {
 	raw_frame(&r, F_SETTINGS, 0, 0, NULL, 0);
@@ -356,6 +361,7 @@ static void floods(void **state)
 		void (*one)(uint32_t i);
 	} all[] = {
 		{"PING", ping},
+		{"answers to no PING", unasked_pong},
 		{"SETTINGS", settings},
 		{"PRIORITY", priority},
 		{"empty DATA", empty_data},

@@ -40,7 +40,7 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 		h->batch->head = true;
 	if (h->glitches < -HTTP2_GLITCHES_SAVED)
 		h->glitches = -HTTP2_GLITCHES_SAVED;
-	if (hd->type == NGHTTP2_SETTINGS || hd->type == NGHTTP2_PING)
+	if (hd->type == NGHTTP2_SETTINGS)
 		glitch(h, hd->flags & NGHTTP2_FLAG_ACK ? 0 : 1);
 	else if (hd->type != NGHTTP2_DATA || !(hd->flags & NGHTTP2_FLAG_END_STREAM))
 		glitch(h, 1);
@@ -239,17 +239,20 @@ static void on_settings(struct http2 *h)
 		h->user->settings(h);
 }
 
+/* One that was asked for is no glitch. */
 static void on_ping_ack(struct http2 *h, const uint8_t *opaque)
 {
 	if (!memcmp(opaque, HTTP2_PING_DRAIN, 8)) {
 		/* Whatever the peer sent before it knew of the drain has come. */
 		if (h->server && h->draining && !h->last_goaway) {
+			h->glitches--;
 			h->last_goaway = true;
 			nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
 					      nghttp2_session_get_last_proc_stream_id(h->session), NGHTTP2_NO_ERROR,
 					      NULL, 0);
 		}
 	} else if (!memcmp(opaque, HTTP2_PING_ALIVE, 8) && h->ping_ns) {
+		h->glitches--;
 		h->rtt_ns = clock_ns() - h->ping_ns;
 		h->ping_ns = 0;
 	}
