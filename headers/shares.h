@@ -6,9 +6,10 @@
  * while it is used, no new connection is made for a place that holds a SHARES_PART of all, and more than half of what
  * the one with most holds. So who comes in great number fills the rest, and others find room. What stands goes on.
  *
- * A place is a pod of this node, or where a stranger comes from; nothing is kept of it but how many connections it has,
- * in a sketch (count-min, Cormode and Muthukrishnan 2005): each thread adds to its own, all are looked at when it
- * matters. Two places that are taken for one are one pair in a million.
+ * A place is a pod of this node, or where a stranger comes from; nothing is kept of it but how many connections it has
+ * (and requests at once on one of them, that have others for themselves), in a sketch (count-min, Cormode and
+ * Muthukrishnan 2005): each thread adds to its own, all are looked at when it matters. Two places that are taken for
+ * one are one pair in a million.
  */
 #ifndef WEFT_SHARES_H
 #define WEFT_SHARES_H

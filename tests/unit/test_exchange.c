@@ -223,6 +223,44 @@ static void test_no_socket(void **state)
 	over(&c);
 }
 
+static int held(void)
+{
+	int all = 0;
+
+	for (unsigned i = 0; i < SHARES_COLUMNS; i++)
+		all += thread->shares.held[0][i];
+	return all;
+}
+
+/*
+ * A connection of HTTP/2 asks a hundred times at once, each time by a file that is its own: they count for who asks.
+ * The first of them is what its own connection stands for, as in a relay.
+ */
+static void test_files_of_one_client(void **state)
+{
+	struct far c;
+	struct raw e[3];
+	struct talk *t[3];
+
+	far_begin(&c, client_fd(true), false, true);
+	for (int i = 0; i < 3; i++) {
+		t[i] = far_ask(&c, HTTP_GET, "GET", "/a", NULL, NULL);
+		e[i] = endpoint(listening);
+		HEARS(&e[i], "GET /a ");
+		assert_int_equal(held(), i);
+	}
+	raw_say(&e[1], OK("1") "1");
+	UNTIL(t[1]->ended && held() == 1);
+	raw_close(&e[2]); /* it is answered 502 */
+	UNTIL(t[2]->ended && held() == 0);
+	raw_say(&e[0], OK("1") "1");
+	UNTIL(t[0]->ended);
+	far_end(&c);
+	UNTIL(!serve.http && list_empty(&serve.exchanges));
+	raw_close(&e[0]);
+	raw_close(&e[1]);
+}
+
 /* A policy refuses who asks: others of this node, who may, are not to avoid the endpoint for it. */
 static void test_refused(void **state)
 {
@@ -537,6 +575,7 @@ int main(void)
 		SITE_TEST(test_nobody),
 		SITE_TEST(test_no_socket),
 		SITE_TEST(test_refused),
+		SITE_TEST(test_files_of_one_client),
 		SITE_TEST(test_stale),
 		SITE_TEST(test_timeouts),
 		SITE_TEST(test_timeout_of_grpc),

@@ -106,6 +106,8 @@ static void ask(struct exchange *x)
 		x->key = key;
 		if (x->serve->server)
 			use_dialled(x);
+		x->place = exchange_takes_file(x, &key) ? caller_place(&x->serve->caller) : 0;
+		shares_hold(at->thread, x->place);
 		x->wait.settled = x->head->upgrade.len;
 		x->wait.modest = shares_scarce(at->thread) &&
 				 shares_over(at->thread, -1, caller_place(&x->serve->caller));

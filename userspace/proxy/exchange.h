@@ -50,6 +50,7 @@ struct exchange {
 	bool fresh; /* nobody had used the connection before */
 	struct pick_question tried;
 	struct view_load *load; /* of the endpoint that is asked now: raised */
+	uint32_t place; /* the same: that it counts for (shares.h); 0: for none */
 	enum abi_reason failed; /* of the last try */
 	const char *failed_why;
 	struct http_pool_key key; /* of its connections */
@@ -89,6 +90,8 @@ enum abi_reason exchange_allowed(const struct exchange *x, const struct http_hea
 /* An endpoint of `s` for it, and what its connections are known by; its load is raised. NULL: there is none. */
 struct view_load *exchange_endpoint(struct exchange *x, const struct view_service *s, struct pick_question *q,
 				    struct http_pool_key *ret);
+/* Whoever asks there has a file of ours more by it. */
+bool exchange_takes_file(const struct exchange *x, const struct http_pool_key *k);
 
 /* ------------------------------------------------------------------ exchange_mirror.c */
 

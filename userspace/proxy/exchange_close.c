@@ -120,6 +120,8 @@ void exchange_leave(struct exchange *x, const char *why)
 	if (x->load)
 		pick_lower(x->load);
 	x->load = NULL;
+	shares_let_go(x->site->thread, x->place);
+	x->place = 0;
 }
 
 void exchange_close(struct exchange *x, enum abi_reason reason, const char *why)

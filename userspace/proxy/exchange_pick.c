@@ -94,6 +94,21 @@ enum abi_reason exchange_allowed(const struct exchange *x, const struct http_hea
 	return view_allows_request(to, from->spiffe, &k->client, k->port, h, host, path);
 }
 
+/*
+ * HTTP/1 has a socket for each that is under way. Not a tunnel's stream; and of one client's connection the first is as
+ * the other side of a relay, which counts once.
+ */
+bool exchange_takes_file(const struct exchange *x, const struct http_pool_key *k)
+{
+	const struct view_peer *peer;
+	const struct view_pod *to;
+
+	if (k->version == HTTP_2 || x->serve->exchanges.next == &x->link)
+		return false;
+	peer = peer_of(x, &k->server, &to);
+	return !peer || !peer->mesh || peer->kind == ABI_KIND_LOCAL_POD;
+}
+
 struct view_load *exchange_endpoint(struct exchange *x, const struct view_service *s, struct pick_question *q,
 				    struct http_pool_key *ret)
 {
