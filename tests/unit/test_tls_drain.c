@@ -28,6 +28,28 @@ static void start(struct owner *of, struct pair_end *below, bool server)
 	of->s->ready = ready;
 }
 
+/* What it has sealed and below does not take, and what came and nobody reads, is memory that it holds. */
+static void what_it_keeps(void **state)
+{
+	static uint8_t bytes[200000];
+	struct stream_bytes b = {.data = bytes, .len = sizeof(bytes)}, run[STREAM_RUNS];
+
+	pair_make(thread, pair_ends, TAKES, 0, 7);
+	start(&o[0], pair_ends[0], false);
+	start(&o[1], pair_ends[1], true);
+	UNTIL(o[0].opened && o[1].opened);
+	pair_ends[1]->s.ready = NULL; /* nobody reads */
+	assert_int_equal(stream_kept(o[0].s) + stream_kept(o[1].s), 0);
+	assert_int_equal(stream_write(o[0].s, &b, 1), sizeof(bytes));
+	rest();
+	assert_true(stream_kept(o[0].s) > sizeof(bytes) - 2 * TAKES);
+	assert_int_equal(stream_peek(o[1].s, run, 1), 0); /* a part of a record */
+	assert_int_equal(stream_kept(o[1].s), BUF_CHUNK);
+	stream_close(o[0].s, "reset by peer");
+	stream_close(o[1].s, "reset by peer");
+	rest();
+}
+
 /* Ours has written and closed, and the peer has not read. */
 static struct tls *closed(const uint8_t *bytes, size_t len)
 {
@@ -129,6 +151,7 @@ static int end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_it_keeps, begin, end),
 		cmocka_unit_test_setup_teardown(slow_reader, begin, end),
 		cmocka_unit_test_setup_teardown(slowest_reader, begin, end),
 		cmocka_unit_test_setup_teardown(no_reader, begin, end),
