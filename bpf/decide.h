@@ -78,19 +78,35 @@ static __always_inline __u64 decide_beat_grace(__u64 now)
 
 /* ------------------------------------------------------------------ who may have one more record */
 
-/* Of a pod in `holds`; place 0 has the sum. Pods with numbers so far apart that they share a place share its room. */
-static __always_inline __u32 decide_place(__u32 pod)
+/*
+ * The place in `holds` of the pod that holds a record: it opens the connection, or else, in the second half, what comes
+ * to it from elsewhere, so that nobody uses up the room of what a pod opens by coming to it. Pods with numbers so far
+ * apart that they share a place share its room.
+ */
+static __always_inline __u32 decide_place(const struct abi_conn *c)
 {
-	return 1 + pod % (ABI_MAX_HOLDS - 1);
+	return c->client_pod ? 1 + c->client_pod % (ABI_HOLDS_ARRIVED - 1)
+			     : ABI_HOLDS_ARRIVED + 1 + c->server_pod % (ABI_HOLDS_ARRIVED - 1);
+}
+
+/* Where the sum of its half is. */
+static __always_inline __u32 decide_place_sum(__u32 place)
+{
+	return place & ABI_HOLDS_ARRIVED;
 }
 
 /*
  * While it holds fewer than are free (dynamic thresholds: Choudhury and Hahne, ToN 1998): one greedy pod gets half of
- * the map, two a third each, and there is always as much left for those that hold little.
+ * the map, two a third each, and there is always as much left for those that hold little. What comes from elsewhere and
+ * is not the worker's (`arrived`) gets on without a record: it gets half of the map at most.
  */
-static __always_inline int decide_hold(__u64 all, __u64 held)
+static __always_inline int decide_hold(__u64 opened_all, __u64 arrived_all, __u64 held, int arrived)
 {
-	return (__s64)held < (__s64)ABI_MAX_CONNS - (__s64)all;
+	__s64 room = (__s64)ABI_MAX_CONNS - (__s64)opened_all, most = ABI_MAX_CONNS / 2;
+
+	if (arrived && most < room)
+		room = most;
+	return (__s64)held < room - (__s64)arrived_all;
 }
 
 /* ------------------------------------------------------------------ rows that the worker replaces */

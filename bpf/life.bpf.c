@@ -154,7 +154,7 @@ static __always_inline void local_open(struct bpf_sock_ops *ops, struct abi_loca
 
 static __always_inline void hold_give(__u32 place)
 {
-	__u32 sum = 0;
+	__u32 sum = decide_place_sum(place);
 	__u64 *all = bpf_map_lookup_elem(&holds, &sum), *held = bpf_map_lookup_elem(&holds, &place);
 
 	if (!all || !held)
@@ -173,18 +173,29 @@ static __always_inline void record_drop(const struct abi_tuple *t)
 		hold_give(left);
 }
 
+/* Has the pod that would hold it got its share? */
+static __always_inline int record_may(const struct abi_conn *c, const __u64 *held)
+{
+	__u32 opened = 0, arrived = ABI_HOLDS_ARRIVED;
+	const volatile __u64 *opened_all = bpf_map_lookup_elem(&holds, &opened);
+	const volatile __u64 *arrived_all = bpf_map_lookup_elem(&holds, &arrived);
+
+	return opened_all && arrived_all &&
+	       decide_hold(*opened_all, *arrived_all, *(const volatile __u64 *)held, !c->client_pod && !c->flags);
+}
+
 /*
- * A record that the pod holds from now on, if it has not got its share; `mine`: in place of whatever is there, which
+ * A record that a pod holds from now on, if it has not got its share; `mine`: in place of whatever is there, which
  * goes in any case. -1: it was not made. What came before `holds` has no holder. (Whose close comes between our look
  * and our write has given back already what we give back again: by so much the bound is laxer.)
  */
-static __always_inline int record_put(const struct abi_tuple *t, struct abi_conn *c, __u32 pod, int mine)
+static __always_inline int record_put(const struct abi_tuple *t, struct abi_conn *c, int mine)
 {
-	__u32 sum = 0, place = decide_place(pod), left = 0;
+	__u32 place = decide_place(c), sum = decide_place_sum(place), left = 0;
 	__u64 *all = bpf_map_lookup_elem(&holds, &sum), *held = bpf_map_lookup_elem(&holds, &place);
 	const struct abi_conn *was;
 
-	if (!all || !held || !decide_hold(*(volatile __u64 *)all, *(volatile __u64 *)held)) {
+	if (!all || !held || !record_may(c, held)) {
 		if (mine)
 			record_drop(t);
 		return -1;
@@ -226,11 +237,11 @@ static __always_inline void enter_undo(struct abi_sock *s, __u64 cookie)
  * judged as what it is; it replaces no record. If another pod's is there it becomes this client's for the policy: who
  * uses an address of others gains nothing by it.
  */
-static __always_inline int record_client(const struct abi_tuple *t, struct abi_conn *c, __u32 pod, int mine)
+static __always_inline int record_client(const struct abi_tuple *t, struct abi_conn *c, int mine)
 {
 	struct abi_conn *there;
 
-	if (!record_put(t, c, pod, mine))
+	if (!record_put(t, c, mine))
 		return 0;
 	there = mine || addr_loopback(&t->src) ? NULL : bpf_map_lookup_elem(&conns, t);
 	if (there && there->client_netns != c->client_netns) {
@@ -376,7 +387,7 @@ static __always_inline int connect_record(struct bpf_sock_ops *ops, struct abi_s
 		c.watcher = 1 + ABI_CLIENT;
 	s->conn = c.conn;
 	s->end = ABI_CLIENT;
-	if (record_client(&s->tuple, &c, pod->pod, mine)) {
+	if (record_client(&s->tuple, &c, mine)) {
 		reason_count(ABI_MAP_FULL);
 		return s->asked_port != 0;
 	}
@@ -505,7 +516,7 @@ static __always_inline void record_inbound(struct bpf_sock_ops *ops, const struc
 	c.opened_ns = c.established_ns = bpf_ktime_get_ns();
 	c.path = ABI_PATH_DIRECT;
 	c.reason = outside_reason(address_glance(&tuple->src));
-	if (record_put(tuple, &c, pod->pod, 1)) {
+	if (record_put(tuple, &c, 1)) {
 		reason_count(ABI_MAP_FULL);
 		return;
 	}

@@ -73,7 +73,7 @@ MAP(ports, BPF_MAP_TYPE_HASH, struct abi_port_key, struct abi_port, ABI_MAX_PORT
     BPF_F_NO_PREALLOC);
 /* one record per connection */
 MAP(conns, BPF_MAP_TYPE_HASH, struct abi_tuple, struct abi_conn, ABI_MAX_CONNS, BPF_F_NO_PREALLOC);
-/* how many of these each pod holds, and all together */
+/* how many of these each pod holds, and all together: those that it opens, then those that come to it */
 MAP(holds, BPF_MAP_TYPE_ARRAY, __u32, __u64, ABI_MAX_HOLDS, BPF_F_MMAPABLE);
 /* between connect() and its SYN */
 MAP(asks, BPF_MAP_TYPE_ARRAY, __u32, struct abi_ask, ABI_MAX_ASKS, 0);

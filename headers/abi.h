@@ -46,8 +46,7 @@
  *   reasons    percpu     enum abi_reason     number              all programs  worker (status)
  *
  * When a map is full: an insertion by a program fails, is counted as `map_full`, and the connection goes on by TCP
- * without a record; an insertion by the worker fails and is an error in `weftctl status`. `conns` is shared out
- * (decide_hold): to a pod that holds as many records as are free it is full before it is to others.
+ * without a record; an insertion by the worker is an error in `weftctl status`. `conns` is shared out (decide_hold).
  */
 #ifndef WEFT_ABI_H
 #define WEFT_ABI_H
@@ -57,7 +56,7 @@
 #include <stddef.h>
 #endif
 
-#define ABI_VERSION 5
+#define ABI_VERSION 6
 
 /* Sizes of maps: entries. The big ones are not preallocated, so an empty one costs only its buckets. */
 #define ABI_MAX_PODS 4096
@@ -70,7 +69,8 @@
 #define ABI_MAX_BLOCKS 131072
 #define ABI_MAX_PORTS 65536
 #define ABI_MAX_CONNS 131072
-#define ABI_MAX_HOLDS 16384
+#define ABI_HOLDS_ARRIVED 16384 /* from here on those of what comes to a pod, not of what it opens; power of two */
+#define ABI_MAX_HOLDS (2 * ABI_HOLDS_ARRIVED)
 #define ABI_MAX_PAIRS 16384 /* connections that are spliced at one time; power of two */
 #define ABI_MAX_SPLICES (2 * ABI_MAX_PAIRS)
 #define ABI_MAX_READERS 16384
@@ -577,7 +577,7 @@ struct abi_conn {
 	__u8 flags; /* ABI_CONN_* */
 	__u8 hop;   /* enum abi_reason */
 	__u32 watcher; /* 1 + the end by whose abi_sock weft_watch finds it; 0: it has not said enough to be watched */
-	__u32 holder;  /* place in `holds` of the pod whose socket made it */
+	__u32 holder;  /* place in `holds` */
 	struct abi_local end[2]; /* indexed by enum abi_end */
 };
 

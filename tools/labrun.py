@@ -407,7 +407,7 @@ class Running:
         """A pinned map as bpftool prints it."""
         path = f"/sys/fs/bpf/weft/{self.instance(node)}/{name}"
         if name in ("readers", "caught"):  # of all instances on the machine
-            path = f"/sys/fs/bpf/weft-readers-5/{name}"
+            path = f"/sys/fs/bpf/weft-readers-6/{name}"
         done = subprocess.run(["bpftool", "-j", "map", "dump", "pinned", path], capture_output=True, text=True,
                               check=False)
         if done.returncode:

@@ -363,31 +363,67 @@ static void a_late_beat_gets_one_grace(void **state)
 	assert_int_equal(decide_beat(grace, now + 1000 * ABI_BEAT_NS), DECIDE_BEAT_GONE);
 }
 
+static void records_have_a_place(void **state)
+{
+	struct abi_conn c = {.server_pod = 7};
+
+	for (int arrived = 0; arrived < 2; arrived++) {
+		uint32_t half = arrived ? ABI_HOLDS_ARRIVED : 0, *pod = arrived ? &c.server_pod : &c.client_pod;
+
+		c.client_pod = 0;
+		for (*pod = 1; *pod; *pod = *pod < UINT32_MAX / 5 ? *pod * 5 : 0) {
+			uint32_t place = decide_place(&c);
+
+			assert_in_range(place, half + 1, half + ABI_HOLDS_ARRIVED - 1);
+			assert_int_equal(place, half + 1 + *pod % (ABI_HOLDS_ARRIVED - 1));
+			assert_int_equal(decide_place_sum(place), half);
+		}
+	}
+	assert_int_equal(2 * ABI_HOLDS_ARRIVED, ABI_MAX_HOLDS);
+	c = (struct abi_conn){.client_pod = ABI_HOLDS_ARRIVED - 1, .server_pod = 1, .flags = ABI_CONN_DELIVERED};
+	assert_int_equal(decide_place(&c), 1); /* of two pods here: whose it is, not where it goes */
+}
+
 static void a_greedy_pod_leaves_room(void **state)
 {
 	uint64_t held[4] = {0}, all = 0;
 	bool more = true;
 
-	assert_int_equal(decide_place(0), 1);
-	assert_int_equal(decide_place(ABI_MAX_HOLDS - 2), ABI_MAX_HOLDS - 1);
-	assert_int_equal(decide_place(ABI_MAX_HOLDS - 1), 1);
-	assert_in_range(decide_place(UINT32_MAX), 1, ABI_MAX_HOLDS - 1);
-	while (decide_hold(all, held[0]))
+	while (decide_hold(all, 0, held[0], 0))
 		held[0]++, all++;
 	assert_int_equal(all, ABI_MAX_CONNS / 2);
 	while (more) { /* three as greedy as that */
 		more = false;
 		for (unsigned i = 0; i < 3; i++) {
-			if (!decide_hold(all, held[i]))
+			if (!decide_hold(all, 0, held[i], 0))
 				continue;
 			more = true;
 			held[i]++, all++;
 		}
 	}
 	assert_true(ABI_MAX_CONNS - all >= ABI_MAX_CONNS / 8);
-	assert_true(decide_hold(all, held[3]));
-	assert_false(decide_hold(ABI_MAX_CONNS, 0));
-	assert_true(decide_hold((uint64_t)-1, (uint64_t)-1)); /* of two CPUs, one after the other */
+	assert_true(decide_hold(all, 0, held[3], 0));
+	assert_false(decide_hold(ABI_MAX_CONNS, 0, 0, 0));
+	assert_true(decide_hold((uint64_t)-1, 0, (uint64_t)-1, 0)); /* of two CPUs, one after the other */
+	assert_true(decide_hold(0, (uint64_t)-1, (uint64_t)-1, 1));
+}
+
+static void who_comes_from_elsewhere_leaves_room(void **state)
+{
+	uint64_t held = 0, arrived = 0, opened = 0;
+
+	while (decide_hold(0, arrived, held, 1)) /* all to one pod */
+		held++, arrived++;
+	assert_int_equal(arrived, ABI_MAX_CONNS / 4);
+	assert_true(decide_hold(0, arrived, held, 0)); /* and more that the worker delivers to it */
+	while (decide_hold(0, arrived, 0, 1)) /* and to as many pods as it likes */
+		arrived++;
+	assert_int_equal(arrived, ABI_MAX_CONNS / 2);
+	while (decide_hold(opened, arrived, opened, 0)) /* what one of them opens itself */
+		opened++;
+	assert_int_equal(opened, ABI_MAX_CONNS / 4);
+	assert_true(decide_hold(opened, arrived, 0, 0));
+	assert_false(decide_hold(ABI_MAX_CONNS, 0, 0, 1)); /* what others hold is theirs */
 }
 
 static void index_stays_below_count(void **state)
@@ -415,7 +451,9 @@ int main(void)
 		cmocka_unit_test(who_stays_out_is_looked_at_seldom),
 		cmocka_unit_test(what_needs_the_worker),
 		cmocka_unit_test(a_late_beat_gets_one_grace),
+		cmocka_unit_test(records_have_a_place),
 		cmocka_unit_test(a_greedy_pod_leaves_room),
+		cmocka_unit_test(who_comes_from_elsewhere_leaves_room),
 		cmocka_unit_test(index_stays_below_count),
 	};
 

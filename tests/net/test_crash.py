@@ -22,7 +22,7 @@ from own_daemon import (INSTANCE, LISTENERS, PREFIX, WEFTCTL, WEFTD, Netns, alon
 CRASHES, PODS = int(os.environ.get("WEFT_CRASHES", 12)), int(os.environ.get("WEFT_PODS", 60))
 SEED = int(os.environ.get("WEFT_SEED", time.time()))
 FILES = pathlib.Path("/run/weft", INSTANCE, "pods")
-READERS = "weft-readers-5"
+READERS = "weft-readers-6"
 PIDFD_GETFD = 438
 
 

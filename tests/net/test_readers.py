@@ -12,7 +12,7 @@ LAB = """
 [pods.client]
 [pods.server]
 """
-PINS = pathlib.Path("/sys/fs/bpf/weft-readers-5")
+PINS = pathlib.Path("/sys/fs/bpf/weft-readers-6")
 
 
 def test_nobody_is_spliced_whose_reader_is_not_seen(make_lab):

@@ -357,7 +357,8 @@ def test_a_record_without_a_socket_is_swept_and_a_live_one_is_not(lab):
 
 # ---------------------------------------------------------------- who holds how many records
 
-HOLDS = 16384
+HOLDS = 16384  # of each half: what the pods' apps open, and what comes to the pods from elsewhere
+ROOM = 131072
 
 
 def number(value, size):
@@ -365,48 +366,90 @@ def number(value, size):
 
 
 class Holds:
-    """Map `holds`: how many records the pods have, and all of them together (None)."""
+    """Map `holds`: how many records the pods have, and all of them together (None); of both halves."""
 
     def __init__(self, lab):
         self.path = f"/sys/fs/bpf/weft/{lab.instance()}/holds"
         pods = {e["formatted"]["value"]["name"]: e["formatted"]["value"]["pod"] for e in lab.map("pods")}
         self.places = {name.partition("/")[2]: 1 + n % (HOLDS - 1) for name, n in pods.items()} | {None: 0}
 
-    def of(self, pod=None):
-        done = subprocess.run(["bpftool", "-j", "map", "lookup", "pinned", self.path, "key", "hex",
-                               *number(self.places[pod], 4)], check=True, capture_output=True, text=True)
+    def key(self, pod, arrived):
+        return ["pinned", self.path, "key", "hex", *number(self.places[pod] + (HOLDS if arrived else 0), 4)]
+
+    def of(self, pod=None, arrived=False):
+        done = subprocess.run(["bpftool", "-j", "map", "lookup", *self.key(pod, arrived)], check=True,
+                              capture_output=True, text=True)
         return json.loads(done.stdout)["formatted"]["value"]
 
-    def set(self, pod, value):
-        subprocess.run(["bpftool", "map", "update", "pinned", self.path, "key", "hex", *number(self.places[pod], 4),
-                        "value", "hex", *number(value, 8)], check=True, capture_output=True)
+    def set(self, pod, value, arrived=False):
+        subprocess.run(["bpftool", "map", "update", *self.key(pod, arrived), "value", "hex", *number(value, 8)],
+                       check=True, capture_output=True)
+
+    def clear(self):
+        for pod in self.places:
+            self.set(pod, 0)
+            self.set(pod, 0, True)
+
+    def counted(self):
+        return any(self.of(pod, arrived) for pod in self.places for arrived in (False, True))
 
 
 @pytest.fixture
 def holds(lab):
     labrun.wait_for(lambda: not lab.map("conns"), 10, "no connection left")
     h = Holds(lab)
-    for pod in h.places:
-        h.set(pod, 0)  # records that tests have written are counted nowhere
+    h.clear()  # records that tests have written are counted nowhere
     yield h
-    for pod in h.places:
-        h.set(pod, 0)
+    h.clear()
 
 
 def test_records_are_counted_for_the_pod_that_makes_them(lab, holds):
     many = [pair(lab, port=7500) for _ in range(3)] + [pair(lab, "stranger", "client")]
     assert {pod: holds.of(pod) for pod in holds.places} == {None: 4, "client": 3, "stranger": 1, "server": 0}
+    many += [pair(lab, "node", "server", port=7501), pair(lab, "node", "stranger")]
+    assert {pod: holds.of(pod) for pod in holds.places} == {None: 4, "client": 3, "stranger": 1, "server": 0}
+    arrived = {pod: holds.of(pod, True) for pod in holds.places}
+    assert arrived == {None: 2, "client": 0, "stranger": 1, "server": 1}
     refused = lab.socket("stranger")
     with pytest.raises(ConnectionRefusedError):
         refused.connect((lab.ip("stranger", 4), 9))  # itself: no record
     close(refused, *(s for both in many for s in both))
-    labrun.wait_for(lambda: not any(holds.of(pod) for pod in holds.places), 10, "all given back")
+    labrun.wait_for(lambda: not holds.counted(), 10, "all given back")
     assert not lab.map("conns")
 
 
+def unrecorded(lab, c):
+    port = c.getsockname()[1]
+    return not [e for e in lab.map("conns") if e["formatted"]["key"]["src_port"] == port]
+
+
+def test_who_comes_from_elsewhere_takes_no_room_of_the_pod(lab, holds):
+    """Anybody may open connections to a pod; what it opens itself must have a record, or it is refused."""
+    holds.set("stranger", ROOM // 2 - 1)  # as if it had so many: room for one more
+    holds.set(None, ROOM // 2 - 1)
+    arrived = pair(lab, "node", "stranger")
+    talk(*arrived)
+    opened = pair(lab, "stranger", "client")
+    assert record(lab, opened[0])["client_netns"] and record(lab, arrived[0])["reason"]
+    close(*opened)
+    labrun.wait_for(lambda: holds.of("stranger") == ROOM // 2 - 1, 10, "the record gone")
+    holds.clear()
+    holds.set("stranger", ROOM // 4, True)  # half of what may come from elsewhere
+    holds.set(None, ROOM // 4, True)
+    more = pair(lab, "node", "stranger")
+    talk(*more)
+    others = [pair(lab, "node", "server", port=7501), pair(lab, "stranger", "client")]
+    assert unrecorded(lab, more[0]) and not any(unrecorded(lab, c) for c, _ in others)
+    holds.set(None, ROOM // 2, True)  # all of it
+    last = pair(lab, "node", "server", port=7501)
+    opened = pair(lab, "stranger", "client")
+    assert unrecorded(lab, last[0]) and record(lab, opened[0])["client_netns"]
+    close(*arrived, *more, *last, *opened, *(s for both in others for s in both))
+
+
 def test_a_pod_that_has_its_share_takes_nothing_from_others(lab, holds):
-    holds.set("client", 131072 // 2)  # as if it had so many
-    holds.set(None, 131072 // 2)
+    holds.set("client", ROOM // 2)  # as if it had so many
+    holds.set(None, ROOM // 2)
     greedy = pair(lab, "client", "stranger")  # by TCP; its server's pod makes the record, as of one from elsewhere
     talk(*greedy)
     with listen(lab, "server", 7500):
@@ -414,14 +457,14 @@ def test_a_pod_that_has_its_share_takes_nothing_from_others(lab, holds):
     other = pair(lab, "stranger", "client")
     talk(*other)
     assert not record(lab, greedy[0])["client_netns"] and record(lab, other[0])["client_netns"]
-    assert (holds.of("client"), holds.of("stranger")) == (131072 // 2, 2)
+    assert (holds.of("client"), holds.of("stranger"), holds.of("stranger", True)) == (ROOM // 2, 1, 1)
     assert {e["name"]: e["count"] for e in lab.weftctl("status")["control"]["reasons"]}["map_full"] >= 1
-    holds.set("client", 131072 // 2 - 3)  # some have ended
+    holds.set("client", ROOM // 2 - 3)  # some have ended
     again = pair(lab, "client", "stranger")
     assert record(lab, again[0])["client_netns"]
     close(*greedy, *other, *again)
     labrun.wait_for(lambda: not lab.map("conns"), 10, "all given back")
-    assert (holds.of("client"), holds.of("stranger")) == (131072 // 2 - 3, 0)
+    assert (holds.of("client"), holds.of("stranger"), holds.of("stranger", True)) == (ROOM // 2 - 3, 0, 0)
 
 
 # ---------------------------------------------------------------- the burst

@@ -118,15 +118,20 @@ static void its_pod_holds_one_less(void **state)
 	begin(&s);
 	s.holds[0] = 5;
 	s.holds[7] = 3;
+	s.holds[ABI_HOLDS_ARRIVED] = 2;
+	s.holds[ABI_HOLDS_ARRIVED + 7] = 2;
 	put(&s, 1, &(struct abi_conn){.conn = 1, .holder = 7});
 	put(&s, 2, &(struct abi_conn){.conn = 2, .holder = 7, .end = {{.cookie = 77}}}); /* lives */
 	put(&s, 3, &(struct abi_conn){.conn = 3, .holder = 0});
 	put(&s, 4, &(struct abi_conn){.conn = 4, .holder = ABI_MAX_HOLDS});
-	for (uint16_t i = 1; i <= 4; i++)
+	put(&s, 5, &(struct abi_conn){.conn = 5, .holder = ABI_HOLDS_ARRIVED + 7});
+	for (uint16_t i = 1; i <= 5; i++)
 		say(&s, i, i);
-	assert_int_equal(swept(&s), 3);
+	assert_int_equal(swept(&s), 4);
 	assert_int_equal(s.holds[0], 4);
 	assert_int_equal(s.holds[7], 2);
+	assert_int_equal(s.holds[ABI_HOLDS_ARRIVED], 1);
+	assert_int_equal(s.holds[ABI_HOLDS_ARRIVED + 7], 1);
 	end(&s);
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "decide.h"
 #include "kernel.h"
 
 #define HOLDS_SIZE (ABI_MAX_HOLDS * sizeof(uint64_t))
@@ -28,7 +29,7 @@ static void give_back(uint64_t *holds, uint32_t holder)
 {
 	if (!holder || holder >= ABI_MAX_HOLDS)
 		return;
-	__atomic_fetch_sub(&holds[0], 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&holds[decide_place_sum(holder)], 1, __ATOMIC_RELAXED);
 	__atomic_fetch_sub(&holds[holder], 1, __ATOMIC_RELAXED);
 }
 
