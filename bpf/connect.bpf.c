@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * connect.bpf.c: cgroup/connect4, connect6, getpeername4/6, getsockname4/6.
+ * connect.bpf.c: cgroup/connect4, connect6, getpeername4/6.
  *
  * Asked at connect(), before a source port is chosen (kernel: pre_connect), of every process below the cgroup:
  *	1. is it TCP, and is the netns one of our pods?		else not our business
@@ -11,6 +11,7 @@
  *	6. is the destination a pod of this node?		ask its policy now: ECONNREFUSED costs no packet
  *	7. does it need the worker (decide_capture)?		send it to ABI_PORT_OUTBOUND of the pod itself; is the
  *								worker gone, refuse, or pass if the pod fails open
+ *								and no policy has to be asked there
  * The netns cookie comes from the socket, so a pod cannot claim to be another, and only the supervisor makes a socket
  * weft's own. The answer is not final for (6): weft_inbound asks again when the SYN arrives, with the source address
  * that was really used.
@@ -291,9 +292,10 @@ static __always_inline enum abi_reason ask(struct ask *q)
 	why = need >= ABI_DENIED ? need : ABI_NONE;
 	if (!why && pod)
 		why = ask_policy(q, &to);
-	if (why == ABI_PROXIED) { /* it asks each request */
+	if (why == ABI_PROXIED) { /* it asks each request: nothing else may let it pass */
 		need = ABI_PROXIED;
 		why = ABI_NONE;
+		q->pod.flags &= ~ABI_POD_FAIL_OPEN;
 	}
 	if (!why && need)
 		why = capture(q, need);

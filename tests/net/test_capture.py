@@ -40,6 +40,7 @@ service_account = "a"
 service_account = "b"
 annotations = { "weft.io/proxy" = "always" }
 [pods.quiet]
+labels = { app = "quiet" }
 annotations = { "weft.io/splice" = "off" }
 [pods.four]
 ips = ["10.244.1.204"]
@@ -322,6 +323,34 @@ def test_without_the_worker(lab):
             assert read_all(s).startswith(b"a:8080")
     rows = [r for r in lab.weftctl("traffic")["refusals"] if r["reason"] == "worker_gone"]
     assert sum(r["count"] for r in rows) >= 2 and {r["source"] for r in rows} == {"cluster.local/ns/default/sa/client"}
+
+
+ASKS = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: asks, namespace: default }
+spec:
+  selector: { matchLabels: { app: quiet } }
+  action: DENY
+  rules: [{ to: [{ operation: { paths: ["/secret"] } }] }]
+"""
+
+
+def test_a_policy_on_http_does_not_fail_open(lab):
+    """Whose annotation it is may be whom the policy is against."""
+    quiet = (lab.ip("quiet"), PORT)
+    lab.manifest("asks.yaml", ASKS)
+    labrun.wait_for(lambda: lab.weftctl("explain", "default/open", "default/quiet:8080")["reason"] == "proxied", 5,
+                    "the policy in force")
+    with still(lab, seen=0):
+        refused(lab, "open", *quiet)
+        with connected(lab, "open", (lab.ip("b"), PORT)) as s:
+            assert read_all(s).startswith(b"b:8080")
+    (lab.manifests / "asks.yaml").unlink()
+    labrun.wait_for(lambda: lab.weftctl("explain", "default/open", "default/quiet:8080")["reason"] == "none", 5,
+                    "the policy gone")
+    with connected(lab, "open", quiet) as s:
+        assert read_all(s).startswith(b"quiet:8080")
 
 
 def test_when_the_machine_stood_still(lab):
