@@ -141,6 +141,8 @@ enum policy_answer { POLICY_NO,
 		     POLICY_YES,
 		     POLICY_UNKNOWN }; /* it also asks for what weft does not know: JWT, the address behind a proxy */
 enum policy_answer policy_http_holds(const struct policy_http *p, const struct policy_request *q);
+/* What it may say of requests of HTTP by this source to this port, whatever they ask for: 1 << enum policy_answer. */
+unsigned policy_http_answers(const struct policy_http *p, const struct policy_request *q);
 
 /* ------------------------------------------------------------------ mesh/policy.c */
 
@@ -237,6 +239,9 @@ enum abi_reason policy_judge(const struct policy_set *s, const struct identity *
  * Of a connection that is no HTTP too (q->head NULL).
  */
 enum abi_reason policy_judge_request(const struct policy_set *s, const struct policy_request *q);
+/* Like policy_decide(); but ABI_PROXIED where the worker is asked and may allow a request. NEEDS_WORKER: never. */
+enum abi_reason policy_foresee(const struct policy_set *s, const struct identity *who, const struct abi_addr *source,
+			       uint16_t port, struct abi_bits *ret_hit);
 /* May there be a connection to this port that policy_judge() has no answer to? */
 bool policy_needs_http(const struct policy_set *s, uint16_t port);
 /* Where a bit comes from: NULL if there is no such bit. Merged terms have more: terms.term[bit].origin[]. */

@@ -42,7 +42,7 @@ struct scene {
 	struct store *store;
 	struct world *world;
 	unsigned number; /* of pods */
-	unsigned decisions, refused, mixed, closed, requests, by_http;
+	unsigned decisions, refused, mixed, closed, requests, by_http, hopeless;
 	bool many; /* several addresses of one family */
 };
 
@@ -137,7 +137,7 @@ static void request(struct scene *s, const struct world_pod *to, const struct id
 				   .host = text_of(ask.host),
 				   .path = text_of(ask.path)};
 	struct oracle_connection c = *on;
-	enum abi_reason want, got;
+	enum abi_reason want, got, foreseen;
 
 	for (unsigned i = 0; i < ask.values; i++) {
 		ask.value[i] = random_value(&s->r);
@@ -154,6 +154,12 @@ static void request(struct scene *s, const struct world_pod *to, const struct id
 		fail_msg("%s/%s from %s port %u: %s %s%s, %u values of x-a: oracle %s, rules %s (decision %u)",
 			 to->namespace, to->name, who ? who->principal : "nobody", c.port, ask.method, ask.host,
 			 ask.path, ask.values, reason_name(want), reason_name(got), s->decisions);
+	foreseen = policy_foresee(to->set, who, &on->from, on->port, NULL);
+	s->hopeless += foreseen == ABI_NEEDS_WORKER && !to->set->head.closed;
+	if (foreseen == ABI_NEEDS_WORKER ? got == ABI_NONE : foreseen != ABI_PROXIED && foreseen != got)
+		fail_msg("%s/%s from %s port %u: foreseen %s, rules %s (decision %u)", to->namespace, to->name,
+			 who ? who->principal : "nobody", c.port, reason_name(foreseen), reason_name(got),
+			 s->decisions);
 	/* a connection that needs no HTTP is not asked for it */
 	if (!policy_needs_http(to->set, on->port))
 		assert_int_equal(got, policy_judge(to->set, who, &on->from, on->port));
@@ -237,6 +243,7 @@ static void run(bool many, unsigned decisions)
 	printf("    %u decisions, %u refused, %u closed further, %u sets; %u requests, %u by HTTP\n", s.decisions,
 	       s.refused, s.mixed, s.world->next_set - 1, s.requests, s.by_http);
 	assert_true(s.by_http > decisions / 100);
+	assert_true(s.hopeless);
 	assert_true(s.refused > decisions / 10 && s.refused < decisions - decisions / 10);
 	world_free(s.world);
 	store_free(s.store);

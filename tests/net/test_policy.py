@@ -533,7 +533,7 @@ def test_destination_among_several_addresses_needs_the_worker(lab, net, empty):
                       {"app": "teller"})])
     for address in lab.pods["two"]["ips"]:
         said = explained(lab, "front", address, 8080)
-        assert said["reason"] == ("none" if ":" in address else "proxied")
+        assert said["reason"] == ("none" if ":" in address else "needs_worker")
     net.drain()
 
 

@@ -297,6 +297,55 @@ static void captures(void **state)
 	expect(g, "shop/a", "192.0.2.1:443", "allowed", "outside", NULL);
 }
 
+static void rule(struct stage *g, const char *action, const char *text)
+{
+	char *yaml = mem_format("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+				"metadata: {name: http, namespace: shop}\nspec:\n  action: %s\n"
+				"  selector: {matchLabels: {app: web}}\n  rules: [%s]\n",
+				action, text);
+
+	scene_yaml(g->scene.store, yaml);
+	free(yaml);
+	publish_stage(g);
+}
+
+/* What the worker is asked for each request; and what it refuses whatever is requested, as weft cannot know of it. */
+static void on_requests(void **state)
+{
+	static const char by[] = "AuthorizationPolicy shop/http rules[0]";
+	struct stage *g = *state;
+
+	populate(g);
+	beat(g, clock_ns());
+	rule(g, "ALLOW", "{to: [{operation: {paths: [/a]}}]}");
+	expect(g, "shop/a", "web.shop", "allowed", "proxied", by);
+	rule(g, "ALLOW", "{from: [{source: {requestPrincipals: ['*']}}]}");
+	expect(g, "shop/a", "web.shop", "refused", "needs_worker", by);
+	rule(g, "ALLOW", "{to: [{operation: {paths: [/a]}}], when: [{key: request.auth.presenter, values: [x]}]}");
+	expect(g, "shop/a", "web.shop", "refused", "needs_worker", by);
+	rule(g, "ALLOW", "{when: [{key: 'request.headers[te]', values: [x]}]}, {to: [{operation: {methods: [GET]}}]}");
+	expect(g, "shop/a", "web.shop", "allowed", "proxied", "AuthorizationPolicy shop/http rules[1]");
+	rule(g, "ALLOW", "{from: [{source: {requestPrincipals: ['*']}}, {source: {namespaces: [shop]}}],"
+			 " to: [{operation: {paths: [/a]}}]}");
+	expect(g, "shop/a", "web.shop", "allowed", "proxied", by);
+	rule(g, "DENY", "{from: [{source: {notRequestPrincipals: ['*']}}]}");
+	expect(g, "shop/a", "web.shop", "refused", "needs_worker", by);
+	rule(g, "DENY", "{from: [{source: {notRequestPrincipals: ['*']}}], to: [{operation: {paths: [/a]}}]}");
+	expect(g, "shop/a", "web.shop", "allowed", "proxied", by);
+	rule(g, "DENY", "{from: [{source: {notRequestPrincipals: ['*'], namespaces: [other]}}]}");
+	expect(g, "shop/a", "web.shop", "allowed", "none", NULL);
+	rule(g, "DENY", "{to: [{operation: {paths: [/a]}}]}");
+	expect(g, "shop/a", "web.shop", "allowed", "proxied", by);
+	scene_enrol(g->scene.world, 4, "shop/many", "a", "10.0.0.4,10.0.0.5", "");
+	publish_stage(g);
+	expect(g, "shop/many", "web.shop", "mixed", "needs_worker", by); /* too late if not bound */
+	scene_yaml(g->scene.store, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: "
+				   "{weft.io/fail-open: 'true'}}\n");
+	publish_stage(g);
+	beat(g, (clock_ns() - ABI_BEAT_NS - 2) | ABI_BEAT_LATE);
+	expect(g, "shop/a", "web.shop", "refused", "worker_gone", by);
+}
+
 static void splice_said(void **state)
 {
 	static const struct {
@@ -451,6 +500,7 @@ int main(void)
 		TEST(policies),
 		TEST(not_weft),
 		TEST(captures),
+		TEST(on_requests),
 		TEST(splice_said),
 		TEST(live_ones),
 		TEST(mixed),

@@ -268,7 +268,7 @@ static void explain_rules(struct explain *x, const struct policy_set *s, const s
 	}
 	if (explain_matches(x, s, hit, &s->head.allow, "allow", "an ALLOW rule matches: allowed"))
 		goto out;
-	if (why == ABI_NEEDS_WORKER) {
+	if (why == ABI_NEEDS_WORKER || why == ABI_PROXIED) {
 		explain_matches(x, s, hit, &s->head.allow_l7, "allow",
 				"an ALLOW rule matches as far as a connection can tell: the worker asks it of each "
 				"request");
@@ -315,9 +315,11 @@ static enum abi_reason explain_policy(struct explain *x, const struct world_pod 
 		return ABI_NEEDS_WORKER;
 	}
 	explain_mtls(x, s, port);
-	why = policy_decide(s, x->who, &x->to.from, port, &hit);
+	why = policy_foresee(s, x->who, &x->to.from, port, &hit);
 	if (why != ABI_MTLS_REQUIRED)
 		explain_rules(x, s, &hit, why);
+	if (why == ABI_NEEDS_WORKER)
+		step(x, "policy", NULL, NULL, "weft cannot know what it asks for: all is refused (needs_worker)");
 	return why;
 }
 
@@ -452,12 +454,16 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 
 /* ------------------------------------------------------------------ capture */
 
+static bool fails_open(const struct explain *x)
+{
+	return x->source->flags & ABI_POD_FAIL_OPEN;
+}
+
 /* Is the worker there to take it? */
-static bool explain_worker(struct explain *x)
+static bool explain_worker(struct explain *x, bool open)
 {
 	uint32_t zero = 0;
 	uint64_t seen = 0;
-	bool open = x->source->flags & ABI_POD_FAIL_OPEN;
 	enum decide_beat there = DECIDE_BEAT_GONE;
 
 	if (!kernel_lookup(x->report->fd[WIRE_FD_BEAT], &zero, &seen))
@@ -470,7 +476,7 @@ static bool explain_worker(struct explain *x)
 }
 
 /* What connect() does with it: `need` of destination_need(), or why it is refused, or why it passes after all. */
-static enum abi_reason explain_capture(struct explain *x, enum abi_reason need)
+static enum abi_reason explain_capture(struct explain *x, enum abi_reason need, bool open)
 {
 	switch (need) {
 	case ABI_TUNNELLED:
@@ -501,9 +507,9 @@ static enum abi_reason explain_capture(struct explain *x, enum abi_reason need)
 	default:
 		return need;
 	}
-	if (explain_worker(x))
+	if (explain_worker(x, open))
 		return need;
-	return x->source->flags & ABI_POD_FAIL_OPEN ? ABI_FAIL_OPEN : ABI_WORKER_GONE;
+	return open ? ABI_FAIL_OPEN : ABI_WORKER_GONE;
 }
 
 struct verdict {
@@ -518,10 +524,14 @@ static void note(struct verdict *v, enum abi_reason why, bool refused)
 	*(refused ? &v->any_refused : &v->any_allowed) = true;
 }
 
-/* A pod with several addresses of a family may bind to any, and the kernel chooses if it does not. */
+/*
+ * A pod with several addresses of a family may bind to any, and the kernel chooses if it does not: then the policy is
+ * asked when the SYN arrives, too late for the worker.
+ */
 static void explain_other_sources(struct explain *x, const struct world_pod *to, uint16_t port, enum abi_reason why,
 				  struct verdict *v)
 {
+	bool proxied = false;
 	char buf[ADDR_TEXT];
 
 	if (!to->set || !to->in_kernel || !to->set->published)
@@ -532,21 +542,26 @@ static void explain_other_sources(struct explain *x, const struct world_pod *to,
 
 		if (addr_is_v4(from) != addr_is_v4(&x->to.from) || addr_equal(from, &x->to.from))
 			continue;
-		other = policy_decide(to->set, x->who, from, port, NULL);
+		other = policy_foresee(to->set, x->who, from, port, NULL);
+		proxied |= other == ABI_PROXIED || why == ABI_PROXIED;
 		if (other == why)
 			continue;
 		addr_text(from, buf);
 		step(x, "policy", NULL, NULL, "from its other address %s it is %s%s%s%s", buf,
-		     other ? "refused" : "allowed", other ? " (" : "", other ? reason_name(other) : "",
+		     other >= ABI_DENIED ? "refused" : "allowed", other ? " (" : "", other ? reason_name(other) : "",
 		     other ? ")" : "");
-		note(v, other, other != ABI_NONE);
+		note(v, other, other >= ABI_DENIED);
 	}
+	if (!proxied)
+		return;
+	step(x, "policy", NULL, NULL, "not bound to one of its addresses it is refused (needs_worker)");
+	note(v, ABI_NEEDS_WORKER, true);
 }
 
 /* One endpoint, or the address itself. */
 static void explain_address(struct explain *x, const struct abi_addr *to, uint16_t port, struct verdict *v)
 {
-	enum abi_reason why, need = ABI_NONE;
+	enum abi_reason why, judged, need = ABI_NONE;
 	const struct world_pod *pod;
 	bool kernel = explain_kind(x, to, &pod, &why);
 
@@ -554,7 +569,7 @@ static void explain_address(struct explain *x, const struct abi_addr *to, uint16
 		need = destination_need(&x->to, x->front, to, port);
 	if (!kernel || need >= ABI_DENIED) {
 		if (need)
-			why = explain_capture(x, need);
+			why = explain_capture(x, need, fails_open(x));
 		if ((kernel || why != ABI_SAME_POD) && x->source->enrolled)
 			explain_live(x, pod);
 		note(v, why, why >= ABI_DENIED);
@@ -566,15 +581,15 @@ static void explain_address(struct explain *x, const struct abi_addr *to, uint16
 		note(v, ABI_NONE, false);
 		return;
 	}
-	why = explain_policy(x, pod, port);
-	if (why == ABI_NEEDS_WORKER && pod->set && !pod->set->head.closed) {
+	judged = why = explain_policy(x, pod, port);
+	if (why == ABI_PROXIED) {
 		need = ABI_PROXIED;
 		why = ABI_NONE;
 	}
 	if (!why && need)
-		why = explain_capture(x, need);
+		why = explain_capture(x, need, judged != ABI_PROXIED && fails_open(x));
 	note(v, why, why >= ABI_DENIED);
-	explain_other_sources(x, pod, port, why < ABI_DENIED ? ABI_NONE : why, v);
+	explain_other_sources(x, pod, port, judged, v);
 	if (x->source->enrolled) {
 		if (why < ABI_DENIED)
 			explain_splice(x, pod);
@@ -634,7 +649,7 @@ static void explain_all(struct explain *x, struct verdict *v)
 		x->front = world_front(x->world, &x->to.addr, x->to.port);
 		why = explain_service(x);
 		if (why == ABI_ROUTES) {
-			why = explain_capture(x, why);
+			why = explain_capture(x, why, fails_open(x));
 			explain_live(x, NULL);
 		}
 		if (why)

@@ -579,6 +579,12 @@ bool policy_needs_http(const struct policy_set *s, uint16_t port)
 	return any;
 }
 
+/* NULL: it asks for what nobody here can know. */
+static const struct policy_http *rule_http(const struct policy_set *s, const struct policy_origin *from)
+{
+	return s->http && s->http[from->policy] ? s->http[from->policy][from->rule] : NULL;
+}
+
 /* The rules behind one bit: the first that holds, else whether one could not be asked. */
 static enum policy_answer bit_holds(const struct policy_set *s, unsigned bit, const struct policy_request *q)
 {
@@ -586,9 +592,7 @@ static enum policy_answer bit_holds(const struct policy_set *s, unsigned bit, co
 	enum policy_answer best = POLICY_NO;
 
 	for (unsigned i = 0; i < t->origins && best != POLICY_YES; i++) {
-		const struct policy_http *h = s->http && s->http[t->origin[i].policy]
-						      ? s->http[t->origin[i].policy][t->origin[i].rule]
-						      : NULL;
+		const struct policy_http *h = rule_http(s, &t->origin[i]);
 		enum policy_answer a = h ? policy_http_holds(h, q) : POLICY_UNKNOWN;
 
 		if (a != POLICY_NO)
@@ -634,6 +638,51 @@ enum abi_reason policy_judge_request(const struct policy_set *s, const struct po
 			return ABI_NONE;
 	allow = any_holds(s, &hit, &head->allow_l7, q);
 	return allow == POLICY_YES ? ABI_NONE : allow == POLICY_NO ? ABI_NOT_ALLOWED : ABI_NEEDS_WORKER;
+}
+
+/* How many of the rules behind these bits may answer that? */
+static unsigned rules_may(const struct policy_set *s, const struct abi_bits *hit, const struct abi_bits *of,
+			  const struct policy_request *q, enum policy_answer answer, unsigned *ret_rules)
+{
+	unsigned may = 0;
+
+	*ret_rules = 0;
+	for (unsigned bit = 0; bit < s->terms.count; bit++) {
+		const struct term *t = &s->terms.term[bit];
+
+		if (!(hit->word[bit / 64] & of->word[bit / 64] & (1ull << (bit % 64))))
+			continue;
+		*ret_rules += t->origins;
+		for (unsigned i = 0; i < t->origins; i++) {
+			const struct policy_http *h = rule_http(s, &t->origin[i]);
+
+			may += h && policy_http_answers(h, q) & (1u << answer);
+		}
+	}
+	return may;
+}
+
+enum abi_reason policy_foresee(const struct policy_set *s, const struct identity *who, const struct abi_addr *source,
+			       uint16_t port, struct abi_bits *ret_hit)
+{
+	const struct policy_request q = {.who = who, .source = source, .port = port};
+	const struct abi_policy *head = &s->head;
+	struct abi_bits hit;
+	uint64_t allow = 0;
+	unsigned rules;
+	enum abi_reason why = policy_decide(s, who, source, port, &hit);
+
+	if (ret_hit)
+		*ret_hit = hit;
+	if (why != ABI_NEEDS_WORKER || head->closed)
+		return why;
+	if (rules_may(s, &hit, &head->deny_l7, &q, POLICY_NO, &rules) < rules)
+		return why;
+	for (unsigned w = 0; w < ABI_BIT_WORDS; w++)
+		allow |= hit.word[w] & head->allow.word[w];
+	if (head->has_allow && !allow && !rules_may(s, &hit, &head->allow_l7, &q, POLICY_YES, &rules))
+		return why;
+	return ABI_PROXIED;
 }
 
 const struct policy_origin *policy_origin(const struct policy_set *s, unsigned bit)

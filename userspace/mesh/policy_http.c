@@ -413,6 +413,46 @@ enum policy_answer policy_http_holds(const struct policy_http *p, const struct p
 	return unknown ? POLICY_UNKNOWN : from;
 }
 
+unsigned policy_http_answers(const struct policy_http *p, const struct policy_request *q)
+{
+	enum policy_answer from = p->froms ? POLICY_NO : POLICY_YES;
+	bool to = !p->tos, whatever = !p->tos, unknown;
+
+	for (unsigned i = 0; i < p->tos; i++) {
+		bool parts = false;
+
+		for (enum http_part part = 0; part < PARTS; part++)
+			parts |= p->to[i].part[part].given || p->to[i].not_part[part].given;
+		if (!ports_hold(&p->to[i].ports, &p->to[i].not_ports, q->port))
+			continue;
+		to = true;
+		whatever |= !parts;
+	}
+	for (unsigned i = 0; i < p->froms && from != POLICY_YES; i++) {
+		enum policy_answer a = source_holds(&p->from[i], q);
+
+		if (a != POLICY_NO)
+			from = a;
+	}
+	if (!to || from == POLICY_NO)
+		return 1u << POLICY_NO;
+	unknown = from == POLICY_UNKNOWN;
+	for (unsigned i = 0; i < p->whens; i++) {
+		const struct condition *c = &p->when[i];
+		enum policy_answer a;
+
+		if (c->key == WHEN_L7 && c->header && !of_connection(c->header)) {
+			whatever = false;
+			continue;
+		}
+		a = c->key == WHEN_L7 ? POLICY_UNKNOWN : condition_holds(p, c, q);
+		if (a == POLICY_NO)
+			return 1u << POLICY_NO;
+		unknown |= a == POLICY_UNKNOWN;
+	}
+	return 1u << (unknown ? POLICY_UNKNOWN : POLICY_YES) | !whatever << POLICY_NO;
+}
+
 /* ------------------------------------------------------------------ making one */
 
 /* All conditions on destination.ip, asked of each of the pod's addresses. */
