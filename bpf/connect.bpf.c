@@ -8,7 +8,8 @@
  *	3. loopback, 0.0.0.0, ::, or the pod itself?		pass: not our business
  *	4. is the destination a service?			pick an endpoint, or refuse; routes: to 7
  *	5. is it a port of weft's, or nobody of the mesh for a pod that may reach no other?	refuse
- *	6. is the destination a pod of this node?		ask its policy now: ECONNREFUSED costs no packet
+ *	6. is the destination a pod of this node?		ask its policy now: ECONNREFUSED costs no packet;
+ *								not for HBONE, where mutual TLS says who it is
  *	7. does it need the worker (decide_capture)?		send it to ABI_PORT_OUTBOUND of the pod itself; is the
  *								worker gone, refuse, or pass if the pod fails open
  *								and no policy has to be asked there
@@ -286,7 +287,7 @@ static __always_inline enum abi_reason ask(struct ask *q)
 	if (to.kind == ABI_KIND_LOCAL_POD && !d.service_routes) {
 		if (to.netns == q->pod.netns)
 			return ABI_NONE;
-		pod = to.pod;
+		pod = q->port == ABI_PORT_HBONE ? 0 : to.pod; /* who comes there nobody can say yet */
 	}
 	need = decide_capture(&d);
 	why = need >= ABI_DENIED ? need : ABI_NONE;

@@ -194,7 +194,7 @@ enum abi_reason {
 /* Its listeners in each pod's netns. The ports are those of Istio's ambient mode. */
 #define ABI_PORT_OUTBOUND 15001 /* connections of the pod, sent there by connect() */
 #define ABI_PORT_INBOUND 15006	/* plaintext for the pod, given to it by sk_lookup */
-#define ABI_PORT_HBONE 15008	/* mutual TLS from other nodes: open to them and to outside */
+#define ABI_PORT_HBONE 15008	/* mutual TLS, of other nodes as a rule: open to all */
 
 /* `beat` holds when the worker was last there; it writes at least four times a second. Older: it is gone. */
 #define ABI_BEAT_NS 3000000000ll

@@ -325,30 +325,32 @@ def test_without_the_worker(lab):
     assert sum(r["count"] for r in rows) >= 2 and {r["source"] for r in rows} == {"cluster.local/ns/default/sa/client"}
 
 
-ASKS = """
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: { name: asks, namespace: default }
-spec:
-  selector: { matchLabels: { app: quiet } }
-  action: DENY
-  rules: [{ to: [{ operation: { paths: ["/secret"] } }] }]
-"""
+@contextlib.contextmanager
+def denied(lab, rule, reason):
+    """A policy of the pod `quiet`, which makes explain say `reason` of who is in the mesh."""
+    def says(reason):
+        return lab.weftctl("explain", "default/open", "default/quiet:8080", check=False)["reason"] == reason
+
+    lab.manifest("denied.json", json.dumps({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "denied", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": "quiet"}}, "action": "DENY", "rules": [rule]}}))
+    labrun.wait_for(lambda: says(reason), 5, "the policy in force")
+    try:
+        yield
+    finally:
+        (lab.manifests / "denied.json").unlink()
+    labrun.wait_for(lambda: says("none"), 5, "the policy gone")
 
 
 def test_a_policy_on_http_does_not_fail_open(lab):
     """Whose annotation it is may be whom the policy is against."""
     quiet = (lab.ip("quiet"), PORT)
-    lab.manifest("asks.yaml", ASKS)
-    labrun.wait_for(lambda: lab.weftctl("explain", "default/open", "default/quiet:8080")["reason"] == "proxied", 5,
-                    "the policy in force")
-    with still(lab, seen=0):
+    rule = {"to": [{"operation": {"paths": ["/secret"]}}]}
+    with denied(lab, rule, "proxied"), still(lab, seen=0):
         refused(lab, "open", *quiet)
         with connected(lab, "open", (lab.ip("b"), PORT)) as s:
             assert read_all(s).startswith(b"b:8080")
-    (lab.manifests / "asks.yaml").unlink()
-    labrun.wait_for(lambda: lab.weftctl("explain", "default/open", "default/quiet:8080")["reason"] == "none", 5,
-                    "the policy gone")
     with connected(lab, "open", quiet) as s:
         assert read_all(s).startswith(b"quiet:8080")
 
@@ -390,6 +392,20 @@ def test_ports_of_weft(lab):
                 s.connect((lab.ip("a"), HBONE))
         with connected(lab, "a", (lab.ip("a"), OUTBOUND)) as s:  # a pod to its own: the worker will not know it
             assert record(lab, s) is None
+
+
+def test_no_policy_is_asked_for_hbone(lab):
+    """As of who comes from another node: mutual TLS decides there, and the policy of where it then goes."""
+    hbone = (lab.ip("quiet"), HBONE)
+    with connected(lab, "client", hbone) as s:
+        with denied(lab, {}, "denied"):
+            refused(lab, "client", lab.ip("quiet"), PORT)
+            with connected(lab, "client", hbone) as another:
+                assert record(lab, another) and record(lab, s)
+            assert lab.weftctl("explain", "default/client", f"default/quiet:{HBONE}")["verdict"] == "allowed"
+        s.sendall(b"no TLS")  # only now is it over
+        with contextlib.suppress(ConnectionResetError):
+            read_all(s)
 
 
 def test_registry_only(lab, mesh):

@@ -286,6 +286,7 @@ static void captures(void **state)
 	scene_yaml(g->scene.store, allow_a);
 	publish_stage(g);
 	expect(g, "shop/b", "web.shop", "refused", "not_allowed", NULL);
+	expect(g, "shop/b", "shop/web:15008", "allowed", "none", NULL);
 	beat(g, (clock_ns() - ABI_BEAT_NS - 2) & ~ABI_BEAT_LATE); /* the first who asks waits */
 	expect(g, "shop/a", "web.shop", "allowed", "proxied", "Service shop/web");
 	beat(g, (clock_ns() - ABI_BEAT_NS - 2) | ABI_BEAT_LATE);

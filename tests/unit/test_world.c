@@ -443,6 +443,9 @@ static void live_connections(void **state)
 	assert_int_equal(world_forbids(s.world, &t, &c), ABI_NONE);
 	c = (struct abi_conn){.server_pod = 1, .server_netns = 1001};
 	assert_int_equal(world_forbids(s.world, &t, &c), ABI_NOT_ALLOWED); /* from elsewhere: nobody */
+	t.dst_port = ABI_PORT_HBONE;
+	assert_int_equal(world_forbids(s.world, &t, &c), ABI_NONE);
+	t.dst_port = 80;
 	t.src = node;
 	assert_int_equal(world_forbids(s.world, &t, &c), ABI_NONE);
 	t.src = t.dst;

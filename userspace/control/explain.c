@@ -534,7 +534,7 @@ static void explain_other_sources(struct explain *x, const struct world_pod *to,
 	bool proxied = false;
 	char buf[ADDR_TEXT];
 
-	if (!to->set || !to->in_kernel || !to->set->published)
+	if (port == ABI_PORT_HBONE || !to->set || !to->in_kernel || !to->set->published)
 		return;
 	for (unsigned i = 0; i < x->source->addrs; i++) {
 		const struct abi_addr *from = &x->source->addr[i];
@@ -581,7 +581,9 @@ static void explain_address(struct explain *x, const struct abi_addr *to, uint16
 		note(v, ABI_NONE, false);
 		return;
 	}
-	judged = why = explain_policy(x, pod, port);
+	if (port == ABI_PORT_HBONE)
+		step(x, "policy", NULL, NULL, "port %d is open to all: mutual TLS decides", port);
+	judged = why = port == ABI_PORT_HBONE ? ABI_NONE : explain_policy(x, pod, port);
 	if (why == ABI_PROXIED) {
 		need = ABI_PROXIED;
 		why = ABI_NONE;

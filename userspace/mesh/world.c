@@ -178,6 +178,8 @@ enum abi_reason world_forbids(const struct world *w, const struct abi_tuple *t, 
 	const struct identity *who = NULL;
 	enum abi_reason why;
 
+	if (t->dst_port == ABI_PORT_HBONE)
+		return ABI_NONE; /* nor was it asked as it began */
 	if (c->flags & ABI_CONN_DELIVERED || c->reason == ABI_ROUTES)
 		return ABI_NONE; /* the worker knows whose it is and where it goes, and judges */
 	if (!server)
