@@ -59,7 +59,12 @@ static __always_inline void ask_source(const struct ask *q, struct abi_addr *ret
 		*ret = q->pod.ipv6;
 }
 
-struct search { /* an endpoint by address, after the generation changed under an affinity */
+static __always_inline int endpoint_is(const struct abi_endpoint *e, const struct abi_affinity *a)
+{
+	return e->port == a->port && addr_same(&e->addr, &a->addr);
+}
+
+struct search { /* an endpoint by address, after the table changed under an affinity */
 	struct abi_endpoint_key key;
 	struct abi_affinity *want;
 	__u32 found; /* 1: key.index */
@@ -74,7 +79,7 @@ static long search_step(__u32 index, void *ctx)
 	e = bpf_map_lookup_elem(&endpoints, &s->key);
 	if (!e || !s->want)
 		return 1;
-	if (e->port == s->want->port && addr_same(&e->addr, &s->want->addr)) {
+	if (endpoint_is(e, s->want)) {
 		s->found = 1;
 		return 1;
 	}
@@ -87,33 +92,29 @@ static __always_inline const struct abi_endpoint *affinity_get(const struct abi_
 {
 	struct abi_endpoint_key at = {.service = svc->service, .generation = svc->generation};
 	struct abi_affinity *a = bpf_map_lookup_elem(&affinity, key);
+	const struct abi_endpoint *e;
 	__u64 now = bpf_ktime_get_ns();
 
-	if (!a || now - a->used_ns > svc->affinity_seconds * 1000000000ull)
+	if (!a || decide_lapsed(*(const volatile __u64 *)&a->used_ns, now, svc->affinity_seconds))
 		return NULL;
-	if (a->generation != svc->generation) {
+	a->used_ns = now;
+	at.index = a->index;
+	e = bpf_map_lookup_elem(&endpoints, &at);
+	if (!e || !endpoint_is(e, a)) { /* whatever another CPU, with another generation, has written there meanwhile */
 		struct search s = {.key = at, .want = a};
 
 		bpf_loop(svc->count, search_step, &s, 0);
 		if (!s.found)
 			return NULL;
-		a->index = s.key.index;
-		a->generation = svc->generation;
+		a->index = at.index = s.key.index;
+		e = bpf_map_lookup_elem(&endpoints, &at);
 	}
-	a->used_ns = now;
-	at.index = a->index;
-	return bpf_map_lookup_elem(&endpoints, &at);
+	return e;
 }
 
-static __always_inline void affinity_put(const struct abi_service *svc,
-					 const struct abi_affinity_key *key,
-					 const struct abi_endpoint *e, __u32 index)
+static __always_inline void affinity_put(const struct abi_affinity_key *key, const struct abi_endpoint *e, __u32 index)
 {
-	struct abi_affinity a = {.addr = e->addr,
-				 .used_ns = bpf_ktime_get_ns(),
-				 .generation = svc->generation,
-				 .index = index,
-				 .port = e->port};
+	struct abi_affinity a = {.addr = e->addr, .used_ns = bpf_ktime_get_ns(), .index = index, .port = e->port};
 
 	bpf_map_update_elem(&affinity, key, &a, BPF_ANY);
 }
@@ -188,7 +189,7 @@ static __always_inline enum abi_reason service_pick(struct ask *q)
 		if (!e) {
 			e = endpoint_pick(&svc, &index);
 			if (e && svc.flags & ABI_SERVICE_AFFINITY)
-				affinity_put(&svc, &client, e, index);
+				affinity_put(&client, e, index);
 		}
 		if (!e)
 			continue;

@@ -201,6 +201,12 @@ static __always_inline __u32 decide_alias(const struct abi_endpoint *e, __u32 in
 	return random <= e->share ? index : e->alias;
 }
 
+/* Is it longer than that since a client used its endpoint? Another CPU may have done so after our look at the clock. */
+static __always_inline int decide_lapsed(__u64 used_ns, __u64 now, __u32 seconds)
+{
+	return (__s64)(now - used_ns) > (__s64)(seconds * 1000000000ull);
+}
+
 /* ------------------------------------------------------------------ who may enter the splice */
 
 struct decide_enter {

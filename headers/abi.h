@@ -351,11 +351,9 @@ struct abi_affinity_key {
 struct abi_affinity {
 	struct abi_addr addr;
 	__u64 used_ns; /* last connection; older than affinity_seconds: forgotten */
-	__u32 generation;
-	__u32 index; /* valid while the generation is the same; else the endpoint is searched by address */
+	__u32 index;   /* where it was last; if it is not there the endpoint is searched by address */
 	__u16 port;
 	__u16 reserved;
-	__u32 reserved2;
 };
 
 /* ------------------------------------------------------------------ L4 policy */
@@ -692,7 +690,7 @@ _Static_assert(sizeof(struct abi_endpoint) == 36, "abi_endpoint");
 _Static_assert(sizeof(struct abi_block_key) == 24, "abi_block_key");
 _Static_assert(sizeof(struct abi_port) == 40, "abi_port");
 _Static_assert(sizeof(struct abi_policy) == 8 + 7 * sizeof(struct abi_bits), "abi_policy");
-_Static_assert(sizeof(struct abi_affinity) == 40, "abi_affinity");
+_Static_assert(sizeof(struct abi_affinity) == 32, "abi_affinity");
 _Static_assert(sizeof(struct abi_live) == 88, "abi_live");
 _Static_assert(sizeof(struct abi_own) == 16, "abi_own");
 _Static_assert(sizeof(struct abi_conn) == 120 + 2 * sizeof(struct abi_local), "abi_conn");

@@ -426,6 +426,19 @@ static void who_comes_from_elsewhere_leaves_room(void **state)
 	assert_false(decide_hold(ABI_MAX_CONNS, 0, 0, 1)); /* what others hold is theirs */
 }
 
+static void an_affinity_lapses(void **state)
+{
+	const uint64_t used = 5000000000ull, day = 86400ull * 1000000000;
+
+	assert_false(decide_lapsed(used, used, 1));
+	assert_false(decide_lapsed(used, used + 1000000000, 1));
+	assert_true(decide_lapsed(used, used + 1000000001, 1));
+	assert_false(decide_lapsed(used, used + day, 86400));
+	assert_true(decide_lapsed(used, used + day + 1, 86400));
+	assert_false(decide_lapsed(used, used - 1, 10800)); /* by another CPU, while this one was looking */
+	assert_false(decide_lapsed(used, used - 1000000, 1));
+}
+
 static void index_stays_below_count(void **state)
 {
 	(void)state;
@@ -454,6 +467,7 @@ int main(void)
 		cmocka_unit_test(records_have_a_place),
 		cmocka_unit_test(a_greedy_pod_leaves_room),
 		cmocka_unit_test(who_comes_from_elsewhere_leaves_room),
+		cmocka_unit_test(an_affinity_lapses),
 		cmocka_unit_test(index_stays_below_count),
 	};
 

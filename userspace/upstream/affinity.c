@@ -57,7 +57,7 @@ const struct view_endpoint *pick_for(const struct pick_affinity *of, const struc
 		return NULL;
 	a.addr = e->addr;
 	a.port = e->port;
-	a.used_ns = q->now_ns; /* generation 0: the kernel looks for the index by the address */
+	a.used_ns = q->now_ns; /* the kernel looks for the index by the address */
 	if (kernel_create(of->map, &key, &a) != -EEXIST)
 		return e;
 	/* Another thread was faster; or what is there is stale. */
