@@ -442,9 +442,7 @@ static bool explain_kind(struct explain *x, const struct abi_addr *to, const str
 	} else if (!kept_in && to->byte[0] == 0xfe && (to->byte[1] & 0xc0) == 0x80) {
 		*ret_why = ABI_OUTSIDE;
 		step(x, "destination", NULL, NULL,
-		     "%s is link-local and says nothing about who it is: it passes here, and a pod of this node "
-		     "refuses it (link_local)",
-		     buf);
+		     "%s is link-local, anybody's: it passes here, a pod of this node refuses it (link_local)", buf);
 	} else {
 		*ret_why = ABI_OUTSIDE;
 		step(x, "destination", NULL, NULL, "%s is not in the mesh%s", buf, kept_in ? "" : ": passed untouched");
