@@ -33,6 +33,12 @@ int probe_base(struct probe *p, const char *cgroup) must_check;
 void probe_row(struct probe *p, const char *name, enum wire_probe_state state, const char *fmt, ...)
 	printf_like(4, 5);
 
+/*
+ * Of several warnings of libbpf about one load the one that says why: the verifier's last line before its figures, else
+ * the first warning. `words` is "" before the first of them.
+ */
+void probe_hear(const char *said, char *words, size_t size);
+
 /* Is the known fault that no test can see (it needs a race) fixed in this version? The rule is in probe.c. */
 bool probe_has_fixes(const unsigned version[3]);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which kernels carry the fix that no test can see. */
+/* Which kernels carry the fix that no test can see; why a load failed, out of all that is said of it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,9 +27,44 @@ static void versions(void **state)
 			fail_msg("%u.%u.%u", table[i].version[0], table[i].version[1], table[i].version[2]);
 }
 
+/* What libbpf 1.1 says of a program that the verifier refuses, in this order. */
+static void refused_by_the_verifier(void **state)
+{
+	static const char *const said[] = {
+		"libbpf: prog 'weft_enter': BPF program load failed: Invalid argument\n",
+		"libbpf: prog 'weft_enter': -- BEGIN PROG LOAD LOG --\n"
+		"; if (bpf_skb_load_bytes(skb))\n0: R1=ctx()\n\ncannot update sockmap in this context\n"
+		"processed 12 insns (limit 1000000) max_states_per_insn 0\n-- END PROG LOAD LOG --\n",
+		"libbpf: prog 'weft_enter': failed to load: -22\n",
+		"libbpf: failed to load object 'weft_bpf'\n",
+	};
+	char words[160] = "", shortened[16] = "";
+
+	probe_hear(said[0], words, sizeof(words));
+	assert_string_equal(words, "libbpf: prog 'weft_enter': BPF program load failed: Invalid argument");
+	for (size_t i = 1; i < array_size(said); i++)
+		probe_hear(said[i], words, sizeof(words));
+	assert_string_equal(words, "cannot update sockmap in this context");
+	probe_hear(said[1], shortened, sizeof(shortened));
+	assert_string_equal(shortened, "cannot update s");
+}
+
+static void refused_without_a_log(void **state)
+{
+	char words[160] = "";
+
+	probe_hear("\n", words, sizeof(words));
+	assert_string_equal(words, "");
+	probe_hear("libbpf: map 'conns': failed to create: Operation not permitted(-1)\n", words, sizeof(words));
+	probe_hear("libbpf: prog 'a': -- BEGIN PROG LOAD LOG --\n-- END PROG LOAD LOG --\n", words, sizeof(words));
+	probe_hear("libbpf: failed to load object 'weft_bpf'\n", words, sizeof(words));
+	assert_string_equal(words, "libbpf: map 'conns': failed to create: Operation not permitted(-1)");
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(versions)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(versions), cmocka_unit_test(refused_by_the_verifier),
+					   cmocka_unit_test(refused_without_a_log)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -81,22 +81,18 @@ struct loader {
 
 /* ------------------------------------------------------------------ libbpf's voice */
 
-static char last_words[160]; /* the last warning: mostly the verifier's reason or the name of what failed */
+static char last_words[160]; /* why the last load failed */
 
 static int hear(enum libbpf_print_level level, const char *fmt, va_list args)
 {
-	char line[1024];
-	size_t len;
+	char *said = NULL;
 
-	if (level == LIBBPF_DEBUG)
+	if (level == LIBBPF_DEBUG || vasprintf(&said, fmt, args) < 0)
 		return 0;
-	(void)vsnprintf(line, sizeof(line), fmt, args);
-	len = strcspn(line, "\n");
-	line[len] = '\0';
-	if (level == LIBBPF_WARN && len)
-		text_copy(last_words, sizeof(last_words), line);
-	if (len)
-		log_debug("%s", line);
+	if (level == LIBBPF_WARN)
+		probe_hear(said, last_words, sizeof(last_words));
+	log_debug("%.*s", (int)strcspn(said, "\n"), said);
+	free(said);
 	return 0;
 }
 
@@ -154,10 +150,12 @@ static void row_ok(struct probe *p, const struct program *which)
 
 static void row_refused(struct probe *p, const struct program *which, int err)
 {
-	if (which->needed)
+	if (which->needed) {
 		probe_row(p, which->row, WIRE_PROBE_FAILED, "%s: %s", strerror(-err), last_words);
-	else
-		probe_row(p, which->row, WIRE_PROBE_OFF, "%s: %s", which->without, strerror(-err));
+		return;
+	}
+	probe_row(p, which->row, WIRE_PROBE_OFF, "%s: %s", which->without, strerror(-err));
+	log_info("program %s is not taken by this kernel: %s: %s", which->name, strerror(-err), last_words);
 }
 
 /* Which programs does the kernel take? Bits of `programs`; rows of `p`. */

@@ -37,6 +37,28 @@ void probe_row(struct probe *p, const char *name, enum wire_probe_state state, c
 	va_end(args);
 }
 
+void probe_hear(const char *said, char *words, size_t size)
+{
+	const char *log = strstr(said, "LOAD LOG --\n"), *line = log ? log : said, *reason = NULL;
+
+	if (!log && words[0])
+		return;
+	for (size_t len; *line; line += len + (line[len] == '\n')) {
+		len = strcspn(line, "\n");
+		if (text_starts(line, "processed ") || text_starts(line, "verification time") ||
+		    text_starts(line, "-- END"))
+			break;
+		if (len && line != log)
+			reason = line;
+		if (!log)
+			break;
+	}
+	if (!reason)
+		return;
+	text_copy(words, size, reason);
+	words[strcspn(words, "\n")] = '\0';
+}
+
 void probe_print(const struct probe *p, FILE *to)
 {
 	static const char *const state[] = {
