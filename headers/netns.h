@@ -26,7 +26,8 @@ int netns_cookie(int fd, uint64_t *ret) must_check;
 int netns_option(int sock, int which) must_check; /* of SOL_SOCKET; or -errno */
 bool netns_is_home(int fd); /* weftd's own */
 bool netns_is_host(int fd); /* of process 1 */
-bool netns_home_has(const struct abi_addr *addr); /* weftd's own has that address, on whatever interface */
+/* Which of these weftd's own has, on whatever interface: the first of them, or -1. Looks at all interfaces. */
+int netns_home_has(const struct abi_addr *addr, unsigned count);
 
 /* Called for each socket as it is made (before it listens): marks it as weft's own, of that path or 0. 0 or -errno */
 struct netns_own {

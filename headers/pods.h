@@ -105,10 +105,17 @@ void pods_unsent(struct pods *p); /* the worker died */
 
 /* -------- inside.c: what weft has in a pod's netns */
 
+int pods_say(char why[PODS_WHY], int err, const char *fmt, ...) printf_like(3, 4); /* err, and why */
+
 /*
  * Listeners (unless pod->listener is there), sk_lookup link, the way back (routes.h). 0, or -errno and why, and nothing
  * of it is there; or, of one that was accepted before, what was there.
  */
+/*
+ * The netns that is meant: by path, by fd, or both (the caller resolved the path in its own mount namespace). Puts
+ * a path that weftd sees into a->netns_path. Returns an fd of our own, or -errno and why.
+ */
+int inside_find(struct wire_pod *a, int given, char why[PODS_WHY]) must_check;
 int inside_enter(struct pod *pod, struct loader *l, unsigned threads, int netns, char why[PODS_WHY]) must_check;
 void inside_leave(struct pod *pod, struct loader *l); /* all of it goes */
 void inside_close(struct pod *pod); /* our fds go, what is in the kernel stays */

@@ -152,6 +152,7 @@ class Peer:
                 raise Ended(str(e)) from e
             finally:
                 self.sock.settimeout(30)
+            strange = 0
             if not more:
                 self.over = True
                 raise Ended("closed")

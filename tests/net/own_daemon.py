@@ -64,6 +64,13 @@ def map_id(name):
     return bpftool("map", "show", "pinned", pin(name))["id"]
 
 
+def of_another_version():
+    """What is pinned, while no weftd runs."""
+    value = bpftool("map", "lookup", "pinned", pin("settings"), "key", "0", "0", "0", "0")["value"]
+    old = [int(b, 16) for b in value]
+    run("bpftool", "map", "update", "pinned", pin("settings"), "key", "0", "0", "0", "0", "value", 99, *old[1:])
+
+
 def netns_names():
     folder = pathlib.Path("/run/netns")
     return [p.name for p in folder.iterdir() if p.name.startswith(PREFIX)] if folder.exists() else []

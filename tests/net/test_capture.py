@@ -397,15 +397,18 @@ def test_ports_of_weft(lab):
 def test_no_policy_is_asked_for_hbone(lab):
     """As of who comes from another node: mutual TLS decides there, and the policy of where it then goes."""
     hbone = (lab.ip("quiet"), HBONE)
-    with connected(lab, "client", hbone) as s:
-        with denied(lab, {}, "denied"):
-            refused(lab, "client", lab.ip("quiet"), PORT)
-            with connected(lab, "client", hbone) as another:
-                assert record(lab, another) and record(lab, s)
-            assert lab.weftctl("explain", "default/client", f"default/quiet:{HBONE}")["verdict"] == "allowed"
-        s.sendall(b"no TLS")  # only now is it over
-        with contextlib.suppress(ConnectionResetError):
-            read_all(s)
+    for _ in range(5):  # who is so slow that the time for a handshake is over has seen nothing
+        began = time.monotonic()
+        with connected(lab, "client", hbone) as s, denied(lab, {}, "denied"):
+            stands, took = record(lab, s), time.monotonic() - began
+        if took < 8:
+            break
+    assert stands
+    with denied(lab, {}, "denied"):
+        refused(lab, "client", lab.ip("quiet"), PORT)
+        with connected(lab, "client", hbone) as s:
+            assert record(lab, s)
+        assert lab.weftctl("explain", "default/client", f"default/quiet:{HBONE}")["verdict"] == "allowed"
 
 
 def test_registry_only(lab, mesh):

@@ -3,6 +3,7 @@
 Pods of a weftd: enrolled, refused by name, released, gone with their netns.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,8 @@ import sys
 import pytest
 
 from labrun import wait_for
-from own_daemon import LISTENERS, PORTS, PREFIX, Netns, alone, bpftool, daemon, link, pin, run  # noqa: F401
+from own_daemon import (LISTENERS, PORTS, PREFIX, Netns, alone, bpftool, daemon, link,  # noqa: F401
+                        of_another_version, pin, run)
 from stopwatch import Stopwatch
 
 
@@ -90,16 +92,23 @@ def test_port_in_use_is_named(daemon, port, reuse):
     assert "Address already in use" in run(*app, code=1).stderr, "nobody joins the group of weft's listeners"
 
 
+@contextlib.contextmanager
+def port_taken(netns):
+    """One that weft needs, by a process that ends with its input."""
+    app = ["nsenter", f"--net=/run/netns/{netns.name}", sys.executable, "-c",
+           "import socket, sys; s = socket.create_server(('', 15006)); print(1, flush=True); sys.stdin.read()"]
+    with subprocess.Popen(app, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        yield holder
+
+
 def test_port_taken_while_no_weftd_runs(daemon):
     """What guards a pod, or others from it, does not go because something in it listens on a port of weft's."""
     a = Netns("a")
     daemon.start()
     daemon.add("a", "--ip", "10.250.0.1")
     daemon.kill_both()
-    app = ["nsenter", f"--net=/run/netns/{a.name}", sys.executable, "-c",
-           "import socket, sys; s = socket.create_server(('', 15006)); print(1, flush=True); sys.stdin.read()"]
-    with subprocess.Popen(app, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        holder.stdout.readline()
+    with port_taken(a) as holder:
         daemon.start(ready=False)
         wait_for(lambda: "cannot be entered, default/a" in daemon.ctl("status", code=None).stdout, 20)
         assert a.listening() == [15006] and os.path.exists(pin("netns/1"))
@@ -112,6 +121,22 @@ def test_port_taken_while_no_weftd_runs(daemon):
     daemon.ctl("status", "--wait", "20s")
     assert a.listening() == LISTENERS
     assert len(bpftool("map", "dump", "pinned", pin("pods"))) == 1
+
+
+def test_port_taken_while_weft_is_upgraded(daemon):
+    """The pod is guarded by the new programs and their maps, not by what nobody writes any more."""
+    a = Netns("a")
+    daemon.start()
+    daemon.add("a", "--ip", "10.250.0.1")
+    daemon.kill_both()
+    of_another_version()
+    with port_taken(a):
+        daemon.start(ready=False)
+        wait_for(lambda: "cannot be entered, default/a" in daemon.ctl("status", code=None).stdout, 20)
+        inbound = bpftool("prog", "show", "pinned", pin("progs/weft_inbound"))["id"]
+        assert link("netns/1")["prog_id"] == inbound
+    daemon.ctl("status", "--wait", "20s")
+    assert a.listening() == LISTENERS
 
 
 def test_worker_that_hangs_is_told_of(daemon):

@@ -19,7 +19,8 @@ import pytest
 
 from labrun import wait_for
 from own_daemon import (INSTANCE, LISTENERS, ROOT, THREADS, WEFTCTL, WEFTD, Netns, alone,  # noqa: F401
-                        as_nobody, bpf_of, bpftool, daemon, ended, left, link, one_sentence, pin, run)
+                        as_nobody, bpf_of, bpftool, daemon, ended, left, link, of_another_version, one_sentence, pin,
+                        run)
 
 
 def test_starts_pins_and_says_ready(daemon):
@@ -138,9 +139,7 @@ def test_pins_of_another_version_are_replaced(daemon):
     daemon.start()
     maps = bpf_of(daemon)[1]
     daemon.end()
-    value = bpftool("map", "lookup", "pinned", pin("settings"), "key", "0", "0", "0", "0")["value"]
-    old = [int(b, 16) for b in value]
-    run("bpftool", "map", "update", "pinned", pin("settings"), "key", "0", "0", "0", "0", "value", 99, *old[1:])
+    of_another_version()
     daemon.start()
     assert not maps & bpf_of(daemon)[1]
     assert "another version" in daemon.log.read_text()
@@ -211,8 +210,8 @@ def test_manifest_for_which_the_worker_has_no_descriptor(daemon, tmp_path):
     with without_files(daemon.worker()):
         (folder / "web.yaml").write_text(SERVICE)
         wait_for(lambda: "web.yaml: cannot be opened: Too many open files" in daemon.log.read_text(), 10)
+    wait_for(lambda: len(bpftool("map", "dump", "pinned", pin("services"))) == 1, 20)
     daemon.ctl("status", "--wait", "20s")
-    assert len(bpftool("map", "dump", "pinned", pin("services"))) == 1
 
 
 def test_pod_for_whose_listeners_the_worker_has_no_descriptor(daemon):

@@ -281,7 +281,6 @@ static void a_link_that_leads_nowhere(void **state)
 	close(at);
 }
 
-/* A volume of a Secret: files are links into ..data, which is a link that is renamed over. */
 /* We have no descriptor left for the second: neither is told, as nothing is known of it. */
 static void no_room_for_all(void **state)
 {
@@ -306,6 +305,7 @@ static void no_room_for_all(void **state)
 	close(free_fd);
 }
 
+/* A volume of a Secret: files are links into ..data, which is a link that is renamed over. */
 static void a_secret_that_is_replaced(void **state)
 {
 	int fd = certdir_watch(&dir), at = open(path, O_RDONLY | O_DIRECTORY);

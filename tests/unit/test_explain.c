@@ -340,6 +340,11 @@ static void on_requests(void **state)
 	scene_enrol(g->scene.world, 4, "shop/many", "a", "10.0.0.4,10.0.0.5", "");
 	publish_stage(g);
 	expect(g, "shop/many", "web.shop", "mixed", "needs_worker", by); /* too late if not bound */
+	scene_yaml(g->scene.store, "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop, annotations: "
+				   "{weft.io/proxy: always}}\nspec: {clusterIPs: [10.96.0.1, 'fd00:96::1'], "
+				   "selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}\n");
+	publish_stage(g);
+	expect(g, "shop/many", "web.shop", "allowed", "proxied", by); /* the worker has it in any case */
 	scene_yaml(g->scene.store, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, annotations: "
 				   "{weft.io/fail-open: 'true'}}\n");
 	publish_stage(g);

@@ -523,11 +523,11 @@ static void note(struct verdict *v, enum abi_reason why, bool refused)
 }
 
 /*
- * A pod with several addresses of a family may bind to any, and the kernel chooses if it does not: then the policy is
- * asked when the SYN arrives, too late for the worker.
+ * A pod with several addresses of a family may bind to any; if it does not, the policy is asked when the SYN arrives,
+ * too late for the worker unless it is `captured` whatever the policy says.
  */
 static void explain_other_sources(struct explain *x, const struct world_pod *to, uint16_t port, enum abi_reason why,
-				  struct verdict *v)
+				  bool captured, struct verdict *v)
 {
 	bool proxied = false;
 	char buf[ADDR_TEXT];
@@ -550,7 +550,7 @@ static void explain_other_sources(struct explain *x, const struct world_pod *to,
 		     other ? ")" : "");
 		note(v, other, other >= ABI_DENIED);
 	}
-	if (!proxied)
+	if (!proxied || captured)
 		return;
 	step(x, "policy", NULL, NULL, "not bound to one of its addresses it is refused (needs_worker)");
 	note(v, ABI_NEEDS_WORKER, true);
@@ -561,7 +561,7 @@ static void explain_address(struct explain *x, const struct abi_addr *to, uint16
 {
 	enum abi_reason why, judged, need = ABI_NONE;
 	const struct world_pod *pod;
-	bool kernel = explain_kind(x, to, &pod, &why);
+	bool kernel = explain_kind(x, to, &pod, &why), captured;
 
 	if ((kernel || why != ABI_SAME_POD) && x->source->enrolled)
 		need = destination_need(&x->to, x->front, to, port);
@@ -574,14 +574,14 @@ static void explain_address(struct explain *x, const struct abi_addr *to, uint16
 		return;
 	}
 	if (addr_is_zero(&x->to.from)) {
-		step(x, "policy", NULL, NULL,
-		     "the source has no address of this family: it cannot connect there");
+		step(x, "policy", NULL, NULL, "the source has no address of this family: it cannot connect there");
 		note(v, ABI_NONE, false);
 		return;
 	}
 	if (port == ABI_PORT_HBONE)
 		step(x, "policy", NULL, NULL, "port %d is open to all: mutual TLS decides", port);
 	judged = why = port == ABI_PORT_HBONE ? ABI_NONE : explain_policy(x, pod, port);
+	captured = need;
 	if (why == ABI_PROXIED) {
 		need = ABI_PROXIED;
 		why = ABI_NONE;
@@ -589,7 +589,7 @@ static void explain_address(struct explain *x, const struct abi_addr *to, uint16
 	if (!why && need)
 		why = explain_capture(x, need, judged != ABI_PROXIED && fails_open(x));
 	note(v, why, why >= ABI_DENIED);
-	explain_other_sources(x, pod, port, judged, v);
+	explain_other_sources(x, pod, port, judged, captured, v);
 	if (x->source->enrolled) {
 		if (why < ABI_DENIED)
 			explain_splice(x, pod);

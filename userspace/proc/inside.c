@@ -90,23 +90,21 @@ static int listen_inside(struct pod *pod, struct loader *l, unsigned threads, in
 
 int inside_enter(struct pod *pod, struct loader *l, unsigned threads, int netns, char why[PODS_WHY])
 {
-	int err = pod->listeners ? 0 : listen_inside(pod, l, threads, netns, why);
+	int heard = pod->listeners ? 0 : listen_inside(pod, l, threads, netns, why), err;
 
-	if (err)
-		return err;
+	/* Also where weft cannot listen: of what a kept pod is guarded by, this weftd has perhaps made new maps. */
 	err = loader_member(l, pod->netns);
-	if (!err)
+	if (!err && !heard)
 		err = loader_listener(l, pod->netns, pod->listener[INBOUND]);
 	if (!err)
 		err = loader_inbound(l, pod->number, netns);
-	if (err) {
-		if (!pod->kept)
-			inside_leave(pod, l);
+	if (err)
 		(void)snprintf(why, PODS_WHY, "sk_lookup cannot be attached in the pod's network namespace: %s",
 			       strerror(-err));
-		return err;
-	}
-	return 0;
+	err = err ? err : heard;
+	if (err && !pod->kept)
+		inside_leave(pod, l);
+	return err;
 }
 
 void inside_close(struct pod *pod)
@@ -129,6 +127,52 @@ void inside_leave(struct pod *pod, struct loader *l)
 	inside_close(pod);
 	loader_inbound_gone(l, pod->number);
 	loader_member_gone(l, pod->netns);
+}
+
+int pods_say(char why[PODS_WHY], int err, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	(void)vsnprintf(why, PODS_WHY, fmt, args);
+	va_end(args);
+	return err;
+}
+
+int inside_find(struct wire_pod *a, int given, char why[PODS_WHY])
+{
+	int fd = a->netns_path[0] == '/' ? netns_open(a->netns_path) : -ENOENT;
+
+	if (given < 0 && fd < 0) {
+		if (!a->netns_path[0])
+			return pods_say(why, -EINVAL, "no network namespace was given: pass --netns PATH");
+		if (a->netns_path[0] != '/')
+			return pods_say(why, -EINVAL, "network namespace \"%.200s\" is not an absolute path",
+					a->netns_path);
+		if (fd == -EINVAL)
+			return pods_say(why, fd, "%.200s is not a network namespace", a->netns_path);
+		return pods_say(why, fd, "network namespace %.200s cannot be opened: %s", a->netns_path, strerror(-fd));
+	}
+	if (given < 0)
+		return fd;
+	if (netns_check(given)) {
+		if (fd >= 0)
+			close(fd);
+		return pods_say(why, -EINVAL,
+				"the file descriptor that came with the request is not a network namespace");
+	}
+	if (fd >= 0 && netns_inode(fd) == netns_inode(given))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	if (netns_find(netns_inode(given), a->netns_path, sizeof(a->netns_path)))
+		return pods_say(why, -ENOENT, "neither a path nor a process that weftd can see keeps this network "
+					      "namespace: weft would not notice when the pod is gone");
+	fd = netns_open(a->netns_path);
+	if (fd < 0)
+		return pods_say(why, fd, "network namespace %.200s cannot be opened: %s", a->netns_path,
+				strerror(-fd));
+	return fd;
 }
 
 int inside_same(const char *path, uint64_t cookie)

@@ -358,17 +358,18 @@ static bool has_address(const struct sockaddr *sa, const struct abi_addr *addr)
 	       !memcmp(&((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr, addr->byte, sizeof(addr->byte));
 }
 
-bool netns_home_has(const struct abi_addr *addr)
+int netns_home_has(const struct abi_addr *addr, unsigned count)
 {
 	struct ifaddrs *all;
-	bool has = false;
+	int found = -1;
 
 	if (getifaddrs(&all))
-		return false;
-	for (const struct ifaddrs *at = all; at; at = at->ifa_next)
-		has = has || has_address(at->ifa_addr, addr);
+		return found;
+	for (const struct ifaddrs *at = all; at && found < 0; at = at->ifa_next)
+		for (unsigned i = 0; i < count && found < 0; i++)
+			found = has_address(at->ifa_addr, &addr[i]) ? (int)i : -1;
 	freeifaddrs(all);
-	return has;
+	return found;
 }
 
 int netns_diag(int fd)

@@ -51,8 +51,6 @@ static int check_addr(const struct wire_pod *a, unsigned which, char why[PODS_WH
 
 	if (addr_is_zero(addr) || addr_is_loopback(addr) || addr_is_link_local(addr) || multicast(addr))
 		wrong = "cannot be a pod's address";
-	else if (netns_home_has(addr)) /* all that talks with the node would be judged as talking with the pod */
-		wrong = "is the node's own: a pod that has it is on the host's network, which is not weft's business";
 	for (unsigned i = 0; i < which; i++)
 		if (addr_equal(addr, &a->addr[i]))
 			wrong = "is given twice";
@@ -63,7 +61,8 @@ static int check_addr(const struct wire_pod *a, unsigned which, char why[PODS_WH
 
 static int check_addrs(const struct wire_pod *a, char why[PODS_WHY])
 {
-	int err = 0;
+	char text[ADDR_TEXT];
+	int err = 0, own;
 
 	if (!a->addrs || a->addrs > WIRE_ADDRS) {
 		(void)snprintf(why, PODS_WHY, "pod %.100s/%.100s has %u addresses: give it 1 to %d", a->namespace,
@@ -72,7 +71,15 @@ static int check_addrs(const struct wire_pod *a, char why[PODS_WHY])
 	}
 	for (unsigned i = 0; !err && i < a->addrs; i++)
 		err = check_addr(a, i, why);
-	return err;
+	own = err ? -1 : netns_home_has(a->addr, a->addrs);
+	if (own < 0)
+		return err;
+	/* all that talks with the node would be judged as talking with the pod */
+	(void)snprintf(why, PODS_WHY,
+		       "address %s is the node's own: a pod that has it is on the host's network, which is not weft's "
+		       "business",
+		       addr_text(&a->addr[own], text));
+	return -EINVAL;
 }
 
 int pods_check(const struct wire_pod *a, char why[PODS_WHY])

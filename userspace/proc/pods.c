@@ -20,18 +20,6 @@ struct pods {
 	struct loop_timer again; /* while a pod is outside */
 };
 
-static int say(char why[PODS_WHY], int err, const char *fmt, ...) printf_like(3, 4);
-
-static int say(char why[PODS_WHY], int err, const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	(void)vsnprintf(why, PODS_WHY, fmt, args);
-	va_end(args);
-	return err;
-}
-
 static bool leaving(const struct pod *pod)
 {
 	return pod->state >= POD_LEAVING;
@@ -191,49 +179,11 @@ static int check_addrs(const struct pods *p, const struct wire_pod *a, const str
 		struct pod *other = by_addr(p, &a->addr[i]);
 
 		if (other && other != same && stands(other))
-			return say(why, -EADDRINUSE, "address %s belongs to pod %.100s/%.100s: delete that one first",
-				   addr_text(&a->addr[i], text), other->namespace, other->name);
+			return pods_say(why, -EADDRINUSE,
+					"address %s belongs to pod %.100s/%.100s: delete that one first",
+					addr_text(&a->addr[i], text), other->namespace, other->name);
 	}
 	return 0;
-}
-
-/*
- * The netns that is meant: by path, by fd, or both (the caller resolved the path in its own mount namespace). Puts
- * a path that weftd sees into a->netns_path. Returns an fd of our own.
- */
-static int find_netns(struct wire_pod *a, int given, char why[PODS_WHY])
-{
-	int fd = a->netns_path[0] == '/' ? netns_open(a->netns_path) : -ENOENT;
-
-	if (given < 0 && fd < 0) {
-		if (!a->netns_path[0])
-			return say(why, -EINVAL, "no network namespace was given: pass --netns PATH");
-		if (a->netns_path[0] != '/')
-			return say(why, -EINVAL, "network namespace \"%.200s\" is not an absolute path",
-				   a->netns_path);
-		if (fd == -EINVAL)
-			return say(why, fd, "%.200s is not a network namespace", a->netns_path);
-		return say(why, fd, "network namespace %.200s cannot be opened: %s", a->netns_path, strerror(-fd));
-	}
-	if (given < 0)
-		return fd;
-	if (netns_check(given)) {
-		if (fd >= 0)
-			close(fd);
-		return say(why, -EINVAL, "the file descriptor that came with the request is not a network namespace");
-	}
-	if (fd >= 0 && netns_inode(fd) == netns_inode(given))
-		return fd;
-	if (fd >= 0)
-		close(fd);
-	if (netns_find(netns_inode(given), a->netns_path, sizeof(a->netns_path)))
-		return say(why, -ENOENT, "neither a path nor a process that weftd can see keeps this network "
-					 "namespace: weft would not notice when the pod is gone");
-	fd = netns_open(a->netns_path);
-	if (fd < 0)
-		return say(why, fd, "network namespace %.200s cannot be opened: %s", a->netns_path,
-			   strerror(-fd));
-	return fd;
 }
 
 /* Fills cookie; *ret_same is the pod if this is an update. */
@@ -243,22 +193,24 @@ static int check_netns(struct pods *p, struct wire_pod *a, int netns, struct pod
 	int err;
 
 	if (netns_is_host(netns) || netns_is_home(netns))
-		return say(why, -EINVAL, "%.200s is the network namespace of the node itself: host-network pods are "
-					 "not weft's business",
-			   a->netns_path);
+		return pods_say(why, -EINVAL,
+				"%.200s is the network namespace of the node itself: host-network pods are not weft's "
+				"business",
+				a->netns_path);
 	err = netns_cookie(netns, &a->netns);
 	if (err)
-		return say(why, err, "network namespace %.200s cannot be entered: %s", a->netns_path, strerror(-err));
+		return pods_say(why, err, "network namespace %.200s cannot be entered: %s", a->netns_path,
+				strerror(-err));
 	holder = pods_by_netns(p, a->netns, false);
 	named = by_name(p, a->namespace, a->name);
 	if (holder && holder != named)
-		return say(why, -EEXIST, "network namespace %.150s is enrolled as pod %.100s/%.100s: delete that one "
-					 "first",
-			   a->netns_path, holder->namespace, holder->name);
+		return pods_say(why, -EEXIST,
+				"network namespace %.150s is enrolled as pod %.100s/%.100s: delete that one first",
+				a->netns_path, holder->namespace, holder->name);
 	if (!holder && stands(named))
-		return say(why, -EEXIST, "pod %.100s/%.100s is enrolled with another network namespace (%.150s): "
-					 "delete it first",
-			   a->namespace, a->name, named->path);
+		return pods_say(why, -EEXIST, "pod %.100s/%.100s is enrolled with another network namespace (%.150s): "
+					      "delete it first",
+				a->namespace, a->name, named->path);
 	*ret_same = holder;
 	return 0;
 }
@@ -269,13 +221,13 @@ static int add_new(struct pods *p, struct wire_pod *a, int netns, struct pod **r
 	int err;
 
 	if (p->count[POD_NEW] + p->count[POD_SENT] + p->count[POD_ENROLLED] >= ABI_MAX_PODS)
-		return say(why, -E2BIG, "%d pods are enrolled already: that is as many as one instance takes",
-			   ABI_MAX_PODS);
+		return pods_say(why, -E2BIG, "%d pods are enrolled already: that is as many as one instance takes",
+				ABI_MAX_PODS);
 	err = podfile_next(p->plan.folder, &a->pod);
 	if (!err)
 		err = podfile_write(p->plan.folder, PODFILE_NEW, a);
 	if (err)
-		return say(why, err, "the enrolment cannot be written to the run folder: %s", strerror(-err));
+		return pods_say(why, err, "the enrolment cannot be written to the run folder: %s", strerror(-err));
 	pod = make(p, a, POD_NEW);
 	pod->update = true;
 	err = move_in(pod, netns, why);
@@ -288,17 +240,27 @@ static int add_new(struct pods *p, struct wire_pod *a, int netns, struct pod **r
 	return 0;
 }
 
+/* A pod that could not be entered has listeners now, which the worker has to get. */
+static void taken_back(struct pod *pod)
+{
+	pod->outside = false;
+	log_info("pod %s/%s: taken back", pod->namespace, pod->name);
+	set_state(pod, POD_NEW);
+	pod->pods->plan.hooks.to_send(pod->pods->plan.hooks.ctx);
+}
+
 static int change(struct pod *pod, struct wire_pod *a, int netns, char why[PODS_WHY])
 {
 	int err = pod->outside ? move_in(pod, netns, why) : 0;
 
 	if (err)
 		return err;
-	pod->outside = false;
+	if (pod->outside)
+		taken_back(pod);
 	a->pod = pod->number;
 	err = podfile_write(pod->pods->plan.folder, PODFILE_NEW, a);
 	if (err)
-		return say(why, err, "the enrolment cannot be written to the run folder: %s", strerror(-err));
+		return pods_say(why, err, "the enrolment cannot be written to the run folder: %s", strerror(-err));
 	take_info(pod, a);
 	pod->update = true;
 	set_state(pod, POD_NEW);
@@ -314,7 +276,7 @@ int pods_add(struct pods *p, const struct wire_pod *asked, int netns, struct pod
 	*a = *asked;
 	err = pods_check(a, why);
 	if (!err) {
-		fd = find_netns(a, netns, why);
+		fd = inside_find(a, netns, why);
 		err = fd < 0 ? fd : check_netns(p, a, fd, &same, why);
 	}
 	if (!err)
@@ -346,7 +308,7 @@ int pods_del(struct pods *p, const char *namespace, const char *name, struct pod
 		}
 	}
 	if (!pod)
-		return say(why, -ENOENT, "pod %.100s/%.100s is not enrolled", namespace, name);
+		return pods_say(why, -ENOENT, "pod %.100s/%.100s is not enrolled", namespace, name);
 	*ret = pod;
 	if (!leaving(pod))
 		begin_leave(pod);
@@ -527,6 +489,7 @@ static void come_back(struct pod *pod)
 		return;
 	}
 	if (netns >= 0) {
+		pod->inode = netns_inode(netns); /* its connections can be ended, whether it is entered or not */
 		err = move_in(pod, netns, why);
 		close(netns);
 	}
@@ -549,11 +512,8 @@ static void again_due(struct loop_timer *t)
 		if (!pod->outside)
 			continue;
 		come_back(pod);
-		if (pod->outside || leaving(pod))
-			continue;
-		log_info("pod %s/%s: taken back", pod->namespace, pod->name);
-		set_state(pod, POD_NEW);
-		p->plan.hooks.to_send(p->plan.hooks.ctx);
+		if (!pod->outside && !leaving(pod))
+			taken_back(pod);
 	}
 }
 
