@@ -570,10 +570,10 @@ static __always_inline void pair_close(struct abi_conn *c)
  * One of the two sockets of a captured connection is gone. Is the other one? Each says so before it looks, so that of
  * two that go at once one at least finds that it was the last.
  */
-static __always_inline int captured_last(struct abi_conn *c, enum abi_end gone, enum abi_end other)
+static __always_inline int captured_last(struct abi_conn *c, enum abi_end gone)
 {
 	(void)__sync_lock_test_and_set(&c->end[gone].sock, 0);
-	return !*(volatile __u64 *)&c->end[other].sock;
+	return !*(volatile __u64 *)&c->end[1 - gone].sock;
 }
 
 /* The worker's socket of a captured connection is gone. */
@@ -585,7 +585,7 @@ static __always_inline void on_worker_close(struct bpf_sock_ops *ops)
 	ops_tuple(ops, ABI_SERVER, &t);
 	c = bpf_map_lookup_elem(&conns, &t);
 	if (c && c->flags & ABI_CONN_CAPTURED && c->end[ABI_SERVER].cookie == bpf_get_socket_cookie(ops) &&
-	    captured_last(c, ABI_SERVER, ABI_CLIENT))
+	    captured_last(c, ABI_SERVER))
 		record_end(&t, c);
 }
 
@@ -604,7 +604,7 @@ static __always_inline void on_close(struct bpf_sock_ops *ops)
 		s->flags &= ~ABI_SOCK_CONNECTED;
 	pair_close(f.c);
 	traffic_close(ops, f.c, end_bounded(f.end));
-	if (!(f.c->flags & ABI_CONN_CAPTURED) || captured_last(f.c, ABI_CLIENT, ABI_SERVER))
+	if (!(f.c->flags & ABI_CONN_CAPTURED) || captured_last(f.c, ABI_CLIENT))
 		record_end(&f.t, f.c);
 }
 

@@ -19,25 +19,21 @@ static __always_inline void hold_give(__u32 place)
 	__sync_fetch_and_add(held, -1);
 }
 
+static __always_inline void record_end(const struct abi_tuple *t, const struct abi_conn *c)
+{
+	__u32 place = c->holder;
+
+	if (!bpf_map_delete_elem(&conns, t) && place)
+		hold_give(place);
+}
+
 /* What is left of another connection there would be taken for the new one. */
 static __always_inline void record_drop(const struct abi_tuple *t)
 {
 	const struct abi_conn *was = bpf_map_lookup_elem(&conns, t);
-	__u32 left = was ? was->holder : 0;
 
-	if (was && !bpf_map_delete_elem(&conns, t) && left)
-		hold_give(left);
-}
-
-/* Has the pod that would hold it got its share? */
-static __always_inline int record_may(const struct abi_conn *c, const __u64 *held)
-{
-	__u32 opened = 0, arrived = ABI_HOLDS_ARRIVED;
-	const volatile __u64 *opened_all = bpf_map_lookup_elem(&holds, &opened);
-	const volatile __u64 *arrived_all = bpf_map_lookup_elem(&holds, &arrived);
-
-	return opened_all && arrived_all &&
-	       decide_hold(*opened_all, *arrived_all, *(const volatile __u64 *)held, !c->client_pod && !c->flags);
+	if (was)
+		record_end(t, was);
 }
 
 /*
@@ -47,11 +43,14 @@ static __always_inline int record_may(const struct abi_conn *c, const __u64 *hel
  */
 static __always_inline int record_put(const struct abi_tuple *t, struct abi_conn *c, int mine)
 {
-	__u32 place = decide_place(c), sum = decide_place_sum(place), left = 0;
-	__u64 *all = bpf_map_lookup_elem(&holds, &sum), *held = bpf_map_lookup_elem(&holds, &place);
+	__u32 place = decide_place(c), opened = 0, arrived = ABI_HOLDS_ARRIVED, left = 0;
+	__u64 *held = bpf_map_lookup_elem(&holds, &place), *opened_all = bpf_map_lookup_elem(&holds, &opened);
+	__u64 *arrived_all = bpf_map_lookup_elem(&holds, &arrived);
 	const struct abi_conn *was;
 
-	if (!all || !held || !record_may(c, held)) {
+	if (!held || !opened_all || !arrived_all ||
+	    !decide_hold(*(volatile __u64 *)opened_all, *(volatile __u64 *)arrived_all, *(volatile __u64 *)held,
+			 !c->client_pod && !c->flags)) {
 		if (mine)
 			record_drop(t);
 		return -1;
@@ -65,19 +64,11 @@ static __always_inline int record_put(const struct abi_tuple *t, struct abi_conn
 		if (bpf_map_update_elem(&conns, t, c, BPF_ANY))
 			return -1;
 	}
-	__sync_fetch_and_add(all, 1);
+	__sync_fetch_and_add(decide_place_sum(place) ? arrived_all : opened_all, 1);
 	__sync_fetch_and_add(held, 1);
 	if (left)
 		hold_give(left);
 	return 0;
-}
-
-static __always_inline void record_end(const struct abi_tuple *t, const struct abi_conn *c)
-{
-	__u32 place = c->holder;
-
-	if (!bpf_map_delete_elem(&conns, t) && place)
-		hold_give(place);
 }
 
 #endif

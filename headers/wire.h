@@ -274,6 +274,8 @@ int wire_send(int sock, const struct wire *m, const int *fds, unsigned nfds) mus
  * fds, as the process has no room for all of them.
  */
 int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds) must_check;
+/* The row of these without which nobody can be spliced, whatever is switched on; NULL: all that it takes is there. */
+const char *wire_splice_lacks(const struct wire_probe *row, unsigned rows);
 bool wire_want(int err); /* -errno: we have too little of files or memory. It passes, and says nothing of the matter */
 size_t wire_size(unsigned type); /* of its packet; 0: no such type */
 struct wire *wire_new(enum wire_type type); /* zeroed but for version and type; free() it */

@@ -87,6 +87,15 @@ static void load_and_follow(void **state)
 	end(&f);
 }
 
+/* A folder of which ends[1] tells, in place of inotify. */
+static void begin_told(struct folder *f, int ends[2])
+{
+	assert_int_equal(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+	begin(f);
+	source_free(f->source);
+	f->source = new_source(f->path, f->store, ends[0], NULL, NULL);
+}
+
 /* Who tells of a rename: interrupted between its two events. */
 static void *second_event(void *arg)
 {
@@ -107,15 +116,11 @@ static void rename_interrupted(void **state)
 		struct inotify_event e;
 		char name[16];
 	} from = {.e = {.mask = IN_MOVED_FROM, .cookie = 7, .len = 16}, .name = "old.yaml"};
-	struct source *real;
 	pthread_t thread;
 	struct folder f;
 	int ends[2];
 
-	assert_int_equal(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
-	begin(&f);
-	real = f.source;
-	f.source = new_source(f.path, f.store, ends[0], NULL, NULL);
+	begin_told(&f, ends);
 	put(&f, "old.yaml", NS("kept"));
 	expect_changes(&f, true, "kept");
 	assert_int_equal(renameat(f.fd, "old.yaml", f.fd, "new.yaml"), 0);
@@ -124,7 +129,6 @@ static void rename_interrupted(void **state)
 	expect_changes(&f, false, "kept"); /* in another file: it was never away */
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_string_equal(store_get(f.store, KIND_NAMESPACE, "", "kept")->file, "new.yaml");
-	source_free(real);
 	close(ends[1]);
 	end(&f);
 }
@@ -157,15 +161,11 @@ static void *move_many(void *arg)
 static void patience_ends(void **state)
 {
 	struct mover mover = {0};
-	struct source *real;
 	pthread_t thread;
 	struct folder f;
 	int ends[2];
 
-	assert_int_equal(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
-	begin(&f);
-	real = f.source;
-	f.source = new_source(f.path, f.store, ends[0], NULL, NULL);
+	begin_told(&f, ends);
 	put(&f, "a.yaml", NS("a"));
 	expect_changes(&f, true, "a");
 	mover.pipe = ends[1];
@@ -175,7 +175,6 @@ static void patience_ends(void **state)
 	mover.enough = true;
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_in_range(mover.moved, 0, 199);
-	source_free(real);
 	close(ends[1]);
 	end(&f);
 }

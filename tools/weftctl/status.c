@@ -141,21 +141,9 @@ static void print_process(const struct ctl *c, const struct wire_status *s)
 		line(c, "", "the kernel goes on deciding by what it has");
 }
 
-/* What this kernel lacks so that nobody can be spliced, whatever is switched on: a row, or NULL. */
-static const char *splice_lacks(const struct wire_status *s)
-{
-	static const char *const needed[] = {"sk_msg", "watch", "enter", "setsockopt"};
-
-	for (unsigned i = 0; i < s->probes && i < array_size(s->probe); i++)
-		for (size_t n = 0; n < array_size(needed); n++)
-			if (s->probe[i].state != WIRE_PROBE_OK && text_equal(s->probe[i].name, needed[n]))
-				return needed[n];
-	return NULL;
-}
-
 static void print_head(const struct ctl *c, const struct wire_status *s)
 {
-	const char *lacks = splice_lacks(s);
+	const char *lacks = wire_splice_lacks(s->probe, s->probes);
 	const char *on = c->colour ? (s->ready ? "\033[32m" : "\033[31m") : "",
 		   *off = c->colour ? "\033[0m" : "";
 	char age[UNIT_TEXT], *why = grid_safe(s->why);

@@ -319,6 +319,24 @@ int wire_recv(int sock, struct wire *ret, int fds[WIRE_FDS], unsigned *ret_nfds)
 	return n ? -EBADMSG : 0; /* an empty packet looks like the end, and is treated as such */
 }
 
+static bool works(const struct wire_probe *row, unsigned rows, const char *name)
+{
+	for (unsigned i = 0; i < rows && i < WIRE_PROBES; i++)
+		if (text_equal(row[i].name, name))
+			return row[i].state == WIRE_PROBE_OK;
+	return false;
+}
+
+const char *wire_splice_lacks(const struct wire_probe *row, unsigned rows)
+{
+	static const char *const needed[] = {"sk_msg", "watch", "enter", "setsockopt"};
+
+	for (size_t i = 0; i < array_size(needed); i++)
+		if (!works(row, rows, needed[i]))
+			return needed[i];
+	return NULL;
+}
+
 bool wire_want(int err)
 {
 	return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS || err == -ETOOMANYREFS;

@@ -436,14 +436,6 @@ static int attach_all(struct loader *l, const struct weft_bpf *skel, struct prob
 
 /* ------------------------------------------------------------------ settings */
 
-static bool works(const struct probe *p, const char *row)
-{
-	for (unsigned i = 0; i < p->rows; i++)
-		if (text_equal(p->row[i].name, row))
-			return p->row[i].state == WIRE_PROBE_OK;
-	return false;
-}
-
 int loader_reader_lost(struct loader *l)
 {
 	return settings_reader_lost(l->settings);
@@ -567,7 +559,7 @@ int loader_open(struct loader **ret, const char *instance, struct probe *p)
 		l->fd[WIRE_FD_LIVE] = open("/dev/null", O_RDONLY | O_CLOEXEC);
 		err = l->fd[WIRE_FD_LIVE] < 0 ? -errno : 0;
 	}
-	if (!err && (!works(p, "sk_msg") || !works(p, "watch") || !works(p, "enter") || !works(p, "setsockopt")))
+	if (!err && wire_splice_lacks(p->row, p->rows))
 		err = loader_splice(l, false);
 	if (err) {
 		loader_close(l);
