@@ -74,7 +74,7 @@ struct pod_port {
 	uint16_t port;
 };
 struct object_pod {
-	const char *service_account; /* "default" if not given */
+	const char *service_account; /* NULL if not given */
 	const char *node;	     /* spec.nodeName, NULL */
 	struct abi_addr *addr;	     /* status.podIPs (or podIP) */
 	unsigned addrs;

@@ -31,7 +31,7 @@ struct world_enrolment {
 
 struct world_member; /* a place in the index of labels */
 
-/* A pod that is enrolled here, or has a Pod object, or both: then the object's word counts. */
+/* A pod that is enrolled here, or has a Pod object, or both: then what the object says counts, and else the enrolment. */
 struct world_pod {
 	char *namespace, *name;
 	const struct object *object;	  /* NULL: none */
@@ -275,7 +275,7 @@ struct world_front *world_front_get(struct world *w, const struct abi_service_ke
 struct world_pod *world_pod_named(const struct world *w, const char *namespace, const char *name);
 struct world_pod *world_pod_numbered(const struct world *w, uint32_t number); /* enrolled pods */
 struct world_pod *world_pod_in(const struct world *w, uint64_t netns);	      /* enrolled pods */
-/* The object's, else the enrolment's. */
+/* The object's if it has any, else the enrolment's. */
 const struct pairs *world_pod_labels(const struct world_pod *p);
 struct world_address *world_address(const struct world *w, const struct abi_addr *addr); /* NULL unknown */
 /*

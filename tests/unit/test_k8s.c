@@ -143,7 +143,7 @@ static void pod(void **state)
 	assert_false(o->pod.finished);
 	release(&s);
 	o = one(&s, "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: {phase: Failed, podIP: ''}\n");
-	assert_string_equal(o->pod.service_account, "default");
+	assert_null(o->pod.service_account);
 	assert_null(o->pod.node);
 	assert_int_equal(o->pod.addrs, 0);
 	assert_false(o->pod.unready);

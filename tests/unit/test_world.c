@@ -226,7 +226,13 @@ static void pod_rows(void **state)
 	assert_string_equal(pairs_get(world_pod_labels(world_pod_numbered(s.world, 1)), "app"), "web");
 	assert_true(world_pod_row(world_pod_numbered(s.world, 2), &row));
 	assert_int_equal(row.many_ipv4, 1);
-	/* the object goes: what `pod add` said stands again */
+	/* an object that says nothing of them leaves what `pod add` said */
+	scene_yaml(s.store, "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop}\nspec: {nodeName: n1}\n"
+			    "status: {podIP: 10.1.0.1}\n");
+	update(&s);
+	assert_string_equal(world_pod_numbered(s.world, 1)->identity->service_account, "other");
+	assert_string_equal(pairs_get(world_pod_labels(world_pod_numbered(s.world, 1)), "app"), "old");
+	/* nor does one that is gone */
 	store_del(s.store, KIND_POD, "shop", "web");
 	update(&s);
 	assert_string_equal(world_pod_numbered(s.world, 1)->identity->service_account, "other");

@@ -243,7 +243,7 @@ static json_t *pod_item(void *ctx, const void *key)
 	addresses = json_array();
 	for (unsigned i = 0; i < p->addrs; i++)
 		json_array_append_new(addresses, name_address(&p->addr[i]));
-	labels = p->object ? &p->object->labels : &p->enrolled->labels;
+	labels = world_pod_labels(p);
 	j = json_pack("{s:o, s:i, s:o, s:I, s:s, s:b, s:o}", "pod", name_full(p->namespace, p->name),
 		      "number", (int)p->enrolled->number, "addresses", addresses, "netns", (json_int_t)netns,
 		      "splice", splice_name(p->splice), "in_kernel", p->in_kernel, "labels",

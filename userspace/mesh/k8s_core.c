@@ -195,7 +195,6 @@ static void decode_pod(const struct field *root)
 
 	check_annotations(root);
 	pod->terminating = field_given(&deleted);
-	pod->service_account = "default";
 	if (field_is_map(&spec)) {
 		const char *s = field_string(&account);
 

@@ -173,13 +173,24 @@ void world_release(struct world *w, uint64_t netns)
 
 /* ------------------------------------------------------------------ what object and enrolment say */
 
-const struct pairs *world_pod_labels(const struct world_pod *p)
+/* What was enrolled stands until the object says something. */
+static const struct pairs *word(const struct pairs *object, const struct pairs *enrolled)
 {
 	static const struct pairs none;
 
-	if (p->object)
-		return &p->object->labels;
-	return p->enrolled ? &p->enrolled->labels : &none;
+	if (object && object->count)
+		return object;
+	return enrolled ? enrolled : &none;
+}
+
+const struct pairs *world_pod_labels(const struct world_pod *p)
+{
+	return word(p->object ? &p->object->labels : NULL, p->enrolled ? &p->enrolled->labels : NULL);
+}
+
+static const struct pairs *annotations(const struct world_pod *p)
+{
+	return word(p->object ? &p->object->annotations : NULL, p->enrolled ? &p->enrolled->annotations : NULL);
 }
 
 const char *world_pod_account(const struct world_pod *p)
@@ -296,7 +307,7 @@ static bool says(const struct pairs *pod, const struct object *namespace, const 
 
 static uint8_t flags(const struct world *w, const struct world_pod *p)
 {
-	const struct pairs *pod = p->object ? &p->object->annotations : &p->enrolled->annotations;
+	const struct pairs *pod = annotations(p);
 	const struct object *namespace = store_get(w->store, KIND_NAMESPACE, "", p->namespace);
 	unsigned f = 0;
 
@@ -332,7 +343,7 @@ bool world_pod_refresh(struct world *w, struct world_pod *p)
 	claim(w, p);
 	index_labels(w, p);
 	if (p->enrolled)
-		p->splice = world_splice(p->object ? &p->object->annotations : &p->enrolled->annotations);
+		p->splice = world_splice(annotations(p));
 	return true;
 }
 
