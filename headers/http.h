@@ -78,25 +78,28 @@ enum http_name {
 	HTTP_NAME_COUNT
 };
 enum http_name http_name(const char *at, size_t len); /* any case */
-/* Of the connection or of framing: made anew by who writes a message; no route adds, changes or removes one. */
-static inline bool http_name_is_framing(enum http_name n)
+/* Of one connection only (RFC 9110 section 7.6.1, RFC 9113 section 8.2.2), or said in another way in each version. */
+static inline bool http_name_is_hop(enum http_name n)
 {
 	switch (n) {
 	case HTTP_NAME_CONNECTION:
 	case HTTP_NAME_CONTENT_LENGTH:
-	case HTTP_NAME_EXPECT:
 	case HTTP_NAME_HOST:
 	case HTTP_NAME_HTTP2_SETTINGS:
 	case HTTP_NAME_KEEP_ALIVE:
 	case HTTP_NAME_PROXY_CONNECTION:
 	case HTTP_NAME_TE:
-	case HTTP_NAME_TRAILER:
 	case HTTP_NAME_TRANSFER_ENCODING:
 	case HTTP_NAME_UPGRADE:
 		return true;
 	default:
 		return false;
 	}
+}
+/* Those, and what else is of framing: made anew by who writes a message; no route adds, changes or removes one. */
+static inline bool http_name_is_framing(enum http_name n)
+{
+	return http_name_is_hop(n) || n == HTTP_NAME_EXPECT || n == HTTP_NAME_TRAILER;
 }
 
 struct http_field {

@@ -177,25 +177,8 @@ static int special(struct parse *p, enum http_name id, struct http_text v)
 
 bool http1_trailer(const struct http_field *f)
 {
-	switch (f->id) {
-	case HTTP_NAME_AUTHORIZATION:
-	case HTTP_NAME_CONNECTION:
-	case HTTP_NAME_CONTENT_LENGTH:
-	case HTTP_NAME_CONTENT_TYPE:
-	case HTTP_NAME_COOKIE:
-	case HTTP_NAME_EXPECT:
-	case HTTP_NAME_HOST:
-	case HTTP_NAME_HTTP2_SETTINGS:
-	case HTTP_NAME_KEEP_ALIVE:
-	case HTTP_NAME_PROXY_CONNECTION:
-	case HTTP_NAME_TE:
-	case HTTP_NAME_TRAILER:
-	case HTTP_NAME_TRANSFER_ENCODING:
-	case HTTP_NAME_UPGRADE:
-		return false;
-	default:
-		return true;
-	}
+	return !http_name_is_framing(f->id) && f->id != HTTP_NAME_AUTHORIZATION && f->id != HTTP_NAME_CONTENT_TYPE &&
+	       f->id != HTTP_NAME_COOKIE;
 }
 
 /* ------------------------------------------------------------------ fields */

@@ -32,21 +32,8 @@ static char *put_field(char *to, struct http_text name, struct http_text value)
 
 static bool belongs(const struct http_field *f)
 {
-	switch (f->id) {
-	case HTTP_NAME_CONNECTION:
-	case HTTP_NAME_CONTENT_LENGTH:
-	case HTTP_NAME_HOST:
-	case HTTP_NAME_HTTP2_SETTINGS:
-	case HTTP_NAME_KEEP_ALIVE:
-	case HTTP_NAME_PROXY_CONNECTION:
-	case HTTP_NAME_TE:
-	case HTTP_NAME_TRANSFER_ENCODING:
-	case HTTP_NAME_UPGRADE:
-		return false;
-	default:
-		return http1_is_token(f->name.at, f->name.len) &&
-		       http1_scan_value(f->value.at, f->value.len) == f->value.len;
-	}
+	return !http_name_is_hop(f->id) && http1_is_token(f->name.at, f->name.len) &&
+	       http1_scan_value(f->value.at, f->value.len) == f->value.len;
 }
 
 static char *put_fields(char *to, const struct http_head *h)

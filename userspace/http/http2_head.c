@@ -274,25 +274,6 @@ static nghttp2_nv own(const char *name, size_t len, struct http_text value)
 }
 #define OWN(name, value) own(name, sizeof(name) - 1, value)
 
-/* Of one connection only (RFC 9113 section 8.2.2), or said in another way: whoever has read it took it out. */
-static bool stays(enum http_name id)
-{
-	switch (id) {
-	case HTTP_NAME_CONNECTION:
-	case HTTP_NAME_CONTENT_LENGTH:
-	case HTTP_NAME_HOST:
-	case HTTP_NAME_HTTP2_SETTINGS:
-	case HTTP_NAME_KEEP_ALIVE:
-	case HTTP_NAME_PROXY_CONNECTION:
-	case HTTP_NAME_TE:
-	case HTTP_NAME_TRANSFER_ENCODING:
-	case HTTP_NAME_UPGRADE:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* Another one in each request: in the peer's table it would take the place of one that comes again. */
 static bool once(enum http_name id)
 {
@@ -307,7 +288,7 @@ size_t http2_head_fields(const struct http_field *field, unsigned fields, nghttp
 	for (i = 0; i < fields; i++) {
 		const struct http_field *f = &field[i];
 
-		if (stays(f->id))
+		if (http_name_is_hop(f->id))
 			continue;
 		to[n++] = (nghttp2_nv){
 			.name = (uint8_t *)f->name.at, /* nghttp2 makes it lower case as it copies */
