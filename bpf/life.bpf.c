@@ -492,8 +492,10 @@ static __always_inline void on_passive(struct bpf_sock_ops *ops)
 			flags_add(ops, BPF_SOCK_OPS_RTT_CB_FLAG);
 		return;
 	}
-	if (ops->sk && bpf_sk_storage_get(&own, ops->sk, NULL, 0))
-		return; /* the worker's: where it goes on to the app it has a record */
+	/* the worker's: where it goes on to the app it has a record */
+	if (t.dst_port == ABI_PORT_HBONE || t.dst_port == ABI_PORT_OUTBOUND ||
+	    (ops->sk && bpf_sk_storage_get(&own, ops->sk, NULL, 0)))
+		return;
 	if (!ops_pod(ops, &pod) || addr_loopback(&t.dst) || addr_same(&t.src, &t.dst))
 		return;
 	to = address_glance(&t.dst);

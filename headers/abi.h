@@ -202,9 +202,10 @@ enum abi_reason {
 #define ABI_BEAT_GRACE_NS 1000000000ll
 
 /*
- * A socket of weft's own in a pod's netns: never captured, no policy asked; its children (of a listener) are too. The
- * supervisor marks it, by fd, before the worker gets it. The worker may say, before it connects, whose connection this
- * socket delivers to the pod's app: counters and `weftctl connections` show it.
+ * A socket of weft's own in a pod's netns: never captured, no policy asked; so are the children of a listener of
+ * ABI_PORT_INBOUND (those of the other two are known by their port). The supervisor marks it, by fd, before the worker
+ * gets it. The worker may say, before it connects, whose connection this socket delivers to the pod's app: counters and
+ * `weftctl connections` show it.
  */
 struct abi_own {
 	__u32 own;     /* 1 */

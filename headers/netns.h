@@ -37,7 +37,8 @@ struct netns_own {
 
 /*
  * Listeners on all addresses, IPv6 and IPv4 in one socket where the kernel has IPv6: one of each port for every thread,
- * those of a port in one SO_REUSEPORT group. `ret` holds threads * WIRE_LISTENERS, those of thread 0 first. 0 or
+ * those of a port in one SO_REUSEPORT group. Only those of ABI_PORT_INBOUND are marked: each child of a marked one costs
+ * 2 us more, and the others are told by their port. `ret` holds threads * WIRE_LISTENERS, those of thread 0 first. 0 or
  * -errno, then *ret_port is the port that failed and nothing is open.
  */
 int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret, uint16_t *ret_port) must_check;
@@ -47,7 +48,7 @@ int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *
 	must_check;
 
 /* The same in weftd's own netns: one listener at an address (zero: all, IPv6 and IPv4): fd or -errno; sockets. */
-int netns_home_listen(const struct abi_addr *addr, uint16_t port, const struct netns_own *own) must_check;
+int netns_home_listen(const struct abi_addr *addr, uint16_t port) must_check;
 int netns_home_sockets(const struct wire_sockets *w, const struct netns_own *own, int ret[WIRE_SOCKET_BATCH])
 	must_check;
 

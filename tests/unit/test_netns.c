@@ -95,7 +95,9 @@ static void listeners_of_every_thread(void **state)
 	uint16_t port;
 
 	(void)state;
+	marked = 0;
 	assert_int_equal(netns_listen(pod, THREADS, &own, sock, &port), 0);
+	assert_int_equal(marked, THREADS); /* those of 15006: of the others each connection would pay for it */
 	for (unsigned i = 0; i < COUNT; i++) {
 		struct sockaddr_in6 at = {0};
 		socklen_t len = sizeof(at);

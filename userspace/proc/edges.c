@@ -131,7 +131,6 @@ static void keep(struct edge *i, const struct wire_edge *w, const int *fds, unsi
 int edges_open(struct edges *e, const struct wire_edge *w, const int *fds, unsigned nfds, int ret[WIRE_FDS],
 	       unsigned *ret_nfds, char *why, size_t size)
 {
-	const struct netns_own own = inside_own(e->loader);
 	struct edge *i = find(e, w);
 	int err = 0;
 
@@ -151,7 +150,7 @@ int edges_open(struct edges *e, const struct wire_edge *w, const int *fds, unsig
 	keep(i, w, fds, nfds);
 	for (unsigned k = w->first; k < w->first + w->count && !err; k++) {
 		if (i->fd[k] < 0)
-			i->fd[k] = netns_home_listen(&w->addr, w->port, &own);
+			i->fd[k] = netns_home_listen(&w->addr, w->port);
 		if (i->fd[k] < 0)
 			err = i->fd[k];
 		else if (!nfds)

@@ -153,14 +153,16 @@ static bool set_stream(int sock, bool far)
 			 set(sock, IPPROTO_TCP, TCP_KEEPIDLE, SOCK_KEEPALIVE_S)));
 }
 
-/* After enter_as_owner(): the kernel takes the file system's user for the one who makes a socket. */
+/* After enter_as_owner(): the kernel takes the file system's user for the one who makes a socket. `own` NULL: no mark. */
 static int make_socket(int family, bool far, enum abi_path path, const struct netns_own *own)
 {
 	int sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP), err;
 
 	if (sock < 0)
 		return -errno;
-	err = set_stream(sock, far) ? own->mark(own->ctx, sock, path) : -errno;
+	err = set_stream(sock, far) ? 0 : -errno;
+	if (!err && own)
+		err = own->mark(own->ctx, sock, path);
 	if (!err)
 		return sock;
 	close(sock);
@@ -219,12 +221,14 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 	static const struct abi_addr any;
 	unsigned count = threads * WIRE_LISTENERS, i;
 	int err = enter_as_owner(fd);
+	uint16_t port;
 
 	*ret_port = 0;
 	if (err)
 		return err;
 	for (i = 0; i < count; i++) {
-		ret[i] = listen_at(&any, netns_ports[i % WIRE_LISTENERS], own);
+		port = netns_ports[i % WIRE_LISTENERS];
+		ret[i] = listen_at(&any, port, port == ABI_PORT_INBOUND ? own : NULL);
 		if (ret[i] < 0)
 			break;
 	}
@@ -279,12 +283,12 @@ int netns_sockets(int fd, const struct wire_sockets *w, const struct netns_own *
 	return err;
 }
 
-int netns_home_listen(const struct abi_addr *addr, uint16_t port, const struct netns_own *own)
+int netns_home_listen(const struct abi_addr *addr, uint16_t port)
 {
 	int sock;
 
 	(void)setfsuid(owner);
-	sock = listen_at(addr, port, own);
+	sock = listen_at(addr, port, NULL);
 	(void)setfsuid(geteuid());
 	return sock;
 }
