@@ -19,7 +19,6 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, CANCEL, CONNECT_ERROR, ENHANCE_YOUR_CALM = 0, 1, 7, 8, 10, 11
 MAX_STREAMS, WINDOW, FRAME_SIZE = 3, 4, 5  # of SETTINGS
 MIB = 1 << 20
-STRANGE = 8  # broken pipes in a row that may be others'
 
 
 class Ended(Exception):
@@ -37,6 +36,83 @@ def context(folder, leaf, server, alpn=("h2",)):
     if alpn:
         c.set_alpn_protocols(list(alpn))
     return c
+
+
+class Tls:
+    """
+    TLS over a socket that OpenSSL knows nothing of. It keeps the error of a write that failed in a queue of the thread's,
+    and Python 3.13 with OpenSSL 3.5 takes it from there for one of the next read's, of whatever connection.
+    """
+
+    def __init__(self, context, sock, server=False):
+        self.sock, self.inward, self.outward = sock, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.inward, self.outward, server_side=server)
+        self.error = None  # came behind what was read last
+        while not self.shaken():
+            self.fill()
+
+    def shaken(self):
+        try:
+            self.tls.do_handshake()
+            return True
+        except ssl.SSLWantReadError:
+            return False
+        finally:
+            self.flush()
+
+    def flush(self):
+        if self.outward.pending:
+            self.sock.sendall(self.outward.read())
+
+    def fill(self):
+        more = self.sock.recv(1 << 18)
+        if more:
+            self.inward.write(more)
+        else:
+            self.inward.write_eof()
+
+    def ready(self):
+        """All that has come, so that the socket is readable if there is more; None: nothing, b"" at the end."""
+        got = []
+        while self.error is None:
+            try:
+                got.append(self.tls.read(1 << 18))
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLEOFError:
+                got.append(b"")
+            except ssl.SSLError as e:
+                self.error = e
+            if got and not got[-1]:
+                break
+        self.flush()
+        if self.error and not got:
+            raise self.error
+        return b"".join(got) if got else None
+
+    def recv(self, _):
+        while (got := self.ready()) is None:
+            self.fill()
+        return got
+
+    def sendall(self, data):
+        self.tls.write(data)
+        self.flush()
+
+    def fileno(self):
+        return self.sock.fileno()
+
+    def settimeout(self, seconds):
+        self.sock.settimeout(seconds)
+
+    def setsockopt(self, *option):
+        self.sock.setsockopt(*option)
+
+    def shutdown(self, how):
+        self.sock.shutdown(how)
+
+    def close(self):
+        self.sock.close()
 
 
 class Stream:
@@ -131,7 +207,7 @@ class Peer:
 
     def until(self, condition, seconds=60):
         """Reads until it is so; Ended if the connection is before, TimeoutError after `seconds`."""
-        end, strange = time.monotonic() + seconds, 0
+        end = time.monotonic() + seconds
         while not condition():
             left = end - time.monotonic()
             if left <= 0:
@@ -141,18 +217,11 @@ class Peer:
                 more = self.sock.recv(1 << 18)
             except (TimeoutError, socket.timeout) as e:
                 raise TimeoutError("the other side says nothing") from e
-            except BrokenPipeError as e:
-                strange += 1  # of another one's write: Python 3.13 takes it from OpenSSL 3.5's queue for this one's
-                if strange > STRANGE:
-                    self.over = True
-                    raise Ended(str(e)) from e
-                continue
             except OSError as e:
                 self.over = True
                 raise Ended(str(e)) from e
             finally:
                 self.sock.settimeout(30)
-            strange = 0
             if not more:
                 self.over = True
                 raise Ended("closed")

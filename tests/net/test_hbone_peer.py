@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT / "tools/bench"))
 
 import certificates  # noqa: E402
 from h2peer import (CANCEL, CONNECT_ERROR, ENHANCE_YOUR_CALM, FRAME_SIZE, MAX_STREAMS, MIB, NO_ERROR, REFUSED_STREAM,
-                    WINDOW, Ended, Peer, context, frames)  # noqa: E402
+                    WINDOW, Ended, Peer, Tls, context, frames)  # noqa: E402
 from pairs import listen, pair, talk  # noqa: E402
 
 HBONE, PORT, NOBODY = 15008, 7000, 7005
@@ -132,7 +132,7 @@ def tcp(lab, pod, to):
 
 
 def secure(lab, certs, leaf="peer", alpn=("h2",)):
-    return context(certs, leaf, False, alpn).wrap_socket(tcp(lab, "peer", (lab.ip("near"), HBONE)))
+    return Tls(context(certs, leaf, False, alpn), tcp(lab, "peer", (lab.ip("near"), HBONE)))
 
 
 # ---------------------------------------------------------------- who does not go on
@@ -170,7 +170,7 @@ def stalling(lab, certs):
     yield ends
     for s in sockets.values():  # closed under who waits, its number would be the next file's, for which he waits then
         with contextlib.suppress(OSError):  # weft has ended it
-            socket.socket.shutdown(s, socket.SHUT_RDWR)
+            s.shutdown(socket.SHUT_RDWR)
     for t in waits:
         t.join(60)
     for s in sockets.values():
@@ -472,7 +472,7 @@ class Server:
     def accept(self):
         s, _ = self.listener.accept()
         s.settimeout(60)
-        self.peers.append(Peer(self.context.wrap_socket(s, server_side=True), False, **self.options))
+        self.peers.append(Peer(Tls(self.context, s, server=True), False, **self.options))
 
     def asked(self, c, seconds=60):
         """(Peer, stream id) of what the app with socket `c` dials."""
