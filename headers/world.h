@@ -31,7 +31,7 @@ struct world_enrolment {
 
 struct world_member; /* a place in the index of labels */
 
-/* A pod that is enrolled here, or has a Pod object, or both: then what the object says counts, and else the enrolment. */
+/* A pod that is enrolled here, or has a Pod object, or both: then what the object says counts, else the enrolment. */
 struct world_pod {
 	char *namespace, *name;
 	const struct object *object;	  /* NULL: none */

@@ -40,8 +40,8 @@ def context(folder, leaf, server, alpn=("h2",)):
 
 class Tls:
     """
-    TLS over a socket that OpenSSL knows nothing of. It keeps the error of a write that failed in a queue of the thread's,
-    and Python 3.13 with OpenSSL 3.5 takes it from there for one of the next read's, of whatever connection.
+    TLS over a socket that OpenSSL knows nothing of. It keeps the error of a write that failed in a queue of the
+    thread's, and Python 3.13 with OpenSSL 3.5 takes it from there for the next read's, of whatever connection.
     """
 
     def __init__(self, context, sock, server=False):

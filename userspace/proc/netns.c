@@ -153,7 +153,7 @@ static bool set_stream(int sock, bool far)
 			 set(sock, IPPROTO_TCP, TCP_KEEPIDLE, SOCK_KEEPALIVE_S)));
 }
 
-/* After enter_as_owner(): the kernel takes the file system's user for the one who makes a socket. `own` NULL: no mark. */
+/* After enter_as_owner(): the file system's user is who makes a socket, for the kernel. `own` NULL: no mark. */
 static int make_socket(int family, bool far, enum abi_path path, const struct netns_own *own)
 {
 	int sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP), err;
