@@ -25,7 +25,8 @@ int spawn_start(struct spawn *ret, int program, uid_t uid, gid_t gid, char *cons
 void spawn_end_orphan(int folder, const char *file);
 /* That worker: a pidfd, or -errno if there is none. */
 int spawn_orphan(int folder, const char *file, pid_t *ret) must_check;
-int spawn_note(int folder, const char *file, pid_t pid) must_check; /* writes that file */
+/* Writes that file; where there is one, a file system that is full does not matter. */
+int spawn_note(int folder, const char *file, pid_t pid) must_check;
 
 /* Field 3 and all behind it of a stat file of /proc (the name before may hold spaces): in `text`. 0 or -errno */
 #define SPAWN_STAT 1024

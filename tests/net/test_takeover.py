@@ -4,6 +4,7 @@ The supervisor is killed, its worker goes on: policy, `weftctl` and the listener
 or ends it where it belongs to another start; nothing of it is lost, and nothing of it stays.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -73,6 +74,33 @@ def test_taken_over(enrolled):
     assert b.listening() == LISTENERS and sorted(pods(enrolled)) == ["default/a", "default/b"]
     enrolled.ctl("pod", "del", "default/a")
     assert enrolled.pod.listening() == [] and pods(enrolled) == ["default/b"]
+
+
+@pytest.fixture
+def full_folder(daemon):  # noqa: F811
+    """A run folder of 64 KiB, which the test fills."""
+    RUN.mkdir(parents=True)
+    run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", RUN)
+    yield RUN
+    if daemon.process and daemon.process.poll() is None:
+        daemon.end()
+    run("umount", "--lazy", RUN)
+
+
+def test_without_room_in_the_run_folder(full_folder, enrolled):
+    """Another worker beside it would share its listeners, and what came to that one would fail."""
+    with contextlib.suppress(OSError), open(full_folder / "full", "wb", buffering=0) as full:
+        while full.write(bytes(4096)):
+            pass
+    for end in (enrolled.kill_both, enrolled.end):  # the next worker has to be written down there
+        end()
+        enrolled.start()
+        sockets = inodes(enrolled.pod)
+        assert len(sockets) == len(LISTENERS)
+        worker = enrolled.status()["worker"]["pid"]
+        kill_supervisor(enrolled)
+        enrolled.start()
+        assert enrolled.status()["worker"]["pid"] == worker and inodes(enrolled.pod) == sockets
 
 
 def test_ends_with_the_supervisor_that_took_it(enrolled):

@@ -688,8 +688,7 @@ void channel_close(struct channel *c)
 		(void)waitid(P_PIDFD, (id_t)c->worker.pidfd, NULL, WEXITED);
 		forget_worker(c);
 	}
-	(void)unlinkat(c->plan.folders->run, FOLDERS_WORKER, 0);
-	close(c->program);
+	close(c->program); /* FOLDERS_WORKER stays, for its room: spawn.h */
 	pulse_close(c->pulse);
 	edges_free(c->edges);
 	free(c);

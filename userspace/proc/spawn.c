@@ -224,23 +224,23 @@ static int start_time(pid_t pid, unsigned long long *ret)
 	return 0;
 }
 
+/* In place: a file system that is full has no room for another file, and nobody finds a worker that is not noted. */
 int spawn_note(int folder, const char *file, pid_t pid)
 {
 	unsigned long long since;
-	char text[PID_TEXT], fresh[PID_TEXT];
+	char text[PID_TEXT];
 	int err = start_time(pid, &since), fd, n;
+	ssize_t done;
 
 	if (err)
 		return err;
-	(void)snprintf(fresh, sizeof(fresh), "%.40s-new", file);
-	fd = openat(folder, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = openat(folder, file, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	n = snprintf(text, sizeof(text), "%d %llu\n", (int)pid, since);
-	err = write(fd, text, (size_t)n) == n ? 0 : -EIO;
+	done = pwrite(fd, text, (size_t)n, 0);
+	err = done < 0 || ftruncate(fd, n) ? -errno : done == n ? 0 : -EIO;
 	close(fd);
-	if (!err && renameat(folder, fresh, folder, file))
-		err = -errno;
 	return err;
 }
 
