@@ -244,6 +244,47 @@ static void editors(void **state)
 	end(&f);
 }
 
+static void exchange(struct folder *f, const char *one, const char *other)
+{
+	assert_int_equal(renameat2(f->fd, one, f->fd, other, RENAME_EXCHANGE), 0);
+}
+
+/* Of two files that change places (mv --exchange) inotify tells that the second one came, then that it went. */
+static void exchanged(void **state)
+{
+	struct folder f;
+	int fd;
+
+	begin(&f);
+	put(&f, "a.yaml", NS("a"));
+	put(&f, "b.yaml", NS("b"));
+	put(&f, ".c", NS("c"));
+	assert_int_equal(mkdirat(f.fd, "sub", 0755), 0);
+	put(&f, "sub/d.yaml", NS("d"));
+	expect_changes(&f, true, "a b");
+	expect_changes(&f, false, "");
+	exchange(&f, "a.yaml", "b.yaml");
+	expect_changes(&f, false, "a b"); /* in other files */
+	expect_problems(&f, "");
+	assert_string_equal(store_get(f.store, KIND_NAMESPACE, "", "a")->file, "b.yaml");
+	assert_string_equal(store_get(f.store, KIND_NAMESPACE, "", "b")->file, "a.yaml");
+	exchange(&f, ".c", "a.yaml");
+	expect_changes(&f, false, "b c");
+	exchange(&f, "sub/d.yaml", "a.yaml"); /* to this folder it is one name that came and went */
+	expect_changes(&f, false, "c d");
+	exchange(&f, "a.yaml", "sub/d.yaml");
+	expect_changes(&f, false, "c d");
+	/* So is this, but what is there is being written. */
+	put(&f, ".e", NS("e"));
+	assert_int_equal(renameat(f.fd, ".e", f.fd, "a.yaml") | renameat(f.fd, "a.yaml", f.fd, ".off"), 0);
+	fd = begin_writing(&f, "a.yaml");
+	expect_changes(&f, false, "");
+	end_writing(fd, NS("e"));
+	expect_changes(&f, false, "c e");
+	assert_int_equal(store_count(f.store, KIND_NAMESPACE), 2);
+	end(&f);
+}
+
 /* As the kubelet does it: files are links into ..data, which is a link that is renamed over. */
 static void config_map(void **state)
 {
@@ -627,6 +668,7 @@ int main(void)
 		cmocka_unit_test(deleted_beside_a_config_map),
 		cmocka_unit_test(writers_and_links),
 		cmocka_unit_test(editors),
+		cmocka_unit_test(exchanged),
 		cmocka_unit_test(config_map),
 		cmocka_unit_test(last_good),
 		cmocka_unit_test(stand_in),

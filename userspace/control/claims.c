@@ -5,6 +5,8 @@
 
 #include "claims.h"
 
+#define LOGGED 20 /* names given twice that the log tells one by one */
+
 struct claimed { /* one name; the texts stand behind it */
 	struct table_link link;
 	struct list claims;    /* claim.of_name */
@@ -225,4 +227,25 @@ unsigned claims_losers(const struct claims *c,
 		}
 	}
 	return count;
+}
+
+static void log_loser(void *ctx, struct claim *loser, const struct object *winner)
+{
+	unsigned *logged = ctx;
+
+	if (loser->told)
+		return;
+	loser->told = true;
+	if ((*logged)++ < LOGGED)
+		log_error("%s line %u: %s %s%s%s: metadata.name is already given in %s line %u: this one is not used",
+			  loser->object->file, loser->object->line, object_kind_name(loser->object->kind),
+			  loser->object->namespace, *loser->object->namespace ? "/" : "", loser->object->name,
+			  winner->file, winner->line);
+}
+
+void claims_log(const struct claims *c)
+{
+	unsigned logged = 0;
+
+	claims_losers(c, log_loser, &logged);
 }

@@ -49,5 +49,6 @@ void claims_reordered(struct claims *c);
 /* Calls back for each object that is given but not used because another one has the name first. */
 unsigned claims_losers(const struct claims *c,
 		       void (*loser)(void *ctx, struct claim *loser, const struct object *winner), void *ctx);
+void claims_log(const struct claims *c); /* those of which the log has not told yet */
 
 #endif

@@ -26,7 +26,6 @@
 #include "stamp.h"
 
 #define OPENS_MAX 16 /* answers waited for at a time */
-#define LOGGED 20    /* names given twice that the log tells one by one */
 #define READS_MAX 64 /* of the event queue in one turn */
 #define RENAME_MS 200 /* between the two events of a rename, where the one who renames is interrupted */
 #define REMOVE_MS 20  /* between those of one who removes a file to write it anew, as git does */
@@ -35,6 +34,8 @@
 enum seen { /* in the folder, or by an event: bits */
 	SEEN_THERE = 1, /* its content may be read as it is: its writer has closed it, or nobody knows */
 	SEEN_GONE = 2,  /* that it is not there is explained: removed, or its other name is known */
+	SEEN_CAME = 4,  /* beside SEEN_THERE: by a rename */
+	SEEN_SWAPPED = 8, /* it went by one right after it had come: or two changed places, which is told alike */
 };
 
 struct file {
@@ -47,6 +48,7 @@ struct file {
 	bool explained;		 /* SEEN_GONE, by the last event */
 	bool there;		 /* SEEN_THERE, by the last event since it was opened; */
 	bool take;		 /* by the last before that: what was opened is read, whoever may be writing it */
+	bool came, swapped;	 /* SEEN_CAME, by the last event; SEEN_SWAPPED, and nobody has made it anew */
 	bool dangles;		 /* a link that led nowhere when it was looked at last */
 	bool missing;		 /* that, or it was not there at all */
 	bool again;		 /* look at it once more after that */
@@ -84,15 +86,10 @@ static struct manifests *of(const struct source *s)
 
 /* ------------------------------------------------------------------ files */
 
-static bool is_json(const char *name)
-{
-	return text_ends(name, ".json");
-}
-
 static bool eligible(const char *name)
 {
 	return name[0] != '.' && strlen(name) < sizeof(((struct problem *)0)->file) &&
-	       (text_ends(name, ".yaml") || text_ends(name, ".yml") || is_json(name));
+	       (text_ends(name, ".yaml") || text_ends(name, ".yml") || text_ends(name, ".json"));
 }
 
 static struct file *file_get(const struct manifests *m, const char *name)
@@ -143,6 +140,8 @@ static void mark(struct manifests *m, const char *name, unsigned seen)
 	f = f ? f : file_new(m, name);
 	f->explained = seen & SEEN_GONE;
 	f->there = seen & SEEN_THERE;
+	f->came = seen & SEEN_CAME;
+	f->swapped = !f->there && (f->swapped || seen & SEEN_SWAPPED);
 	if (f->missing)
 		list_del(&f->dirty);
 	if (list_empty(&f->dirty))
@@ -202,7 +201,7 @@ static bool check_file(struct manifests *m, struct file *f, const struct stat *s
 /* A file that changes while it is read is left as it was: its writer has still to close it. */
 static int read_documents(struct manifests *m, struct file *f, int fd, const struct stamp *before)
 {
-	struct reading *r = documents_begin(&f->documents, m->claims, is_json(f->name), &m->room);
+	struct reading *r = documents_begin(&f->documents, m->claims, text_ends(f->name, ".json"), &m->room);
 	struct content content;
 	struct stamp after;
 	struct stat st;
@@ -272,10 +271,12 @@ static bool is_unfinished(const struct manifests *m, const struct file *f, int f
 }
 
 /* What was there a moment ago may have another name, or be written anew: to be looked at once more. */
-static void be_patient(struct manifests *m, struct file *f)
+static void be_patient(struct manifests *m, struct file *f, int fd)
 {
-	int ms = f->explained && !f->dangles ? REMOVE_MS : RENAME_MS;
+	int ms = (f->explained || fd >= 0) && !f->dangles ? REMOVE_MS : RENAME_MS;
 
+	if (fd >= 0)
+		close(fd);
 	m->patience = ms > m->patience ? ms : m->patience;
 	list_del(&f->dirty); /* of one with f->again */
 	list_add(&m->missing, &f->dirty);
@@ -287,23 +288,22 @@ static void look(struct manifests *m, struct file *f, int fd, bool link)
 	bool missed = f->missing;
 
 	f->dangles = names_dangle(m->config.folder, f->name, fd);
-	f->missing = fd == -ENOENT || f->dangles;
+	f->missing = fd == -ENOENT || f->dangles || (f->swapped && !missed);
+	f->take |= f->swapped; /* one that was made meanwhile would be told of by now */
 	/* The kubelet renames ..data and then removes the links of files that are gone. */
 	if (f->missing && !missed && (m->source.loaded || !f->dangles)) {
-		be_patient(m, f);
+		be_patient(m, f, fd);
 		return;
 	}
+	f->swapped = false;
 	if (fd == -ENOENT && !f->dangles) {
 		if (list_empty(&f->dirty)) /* else (f->again) it may be there by now */
 			file_free(m, f);
 		return;
 	}
-	if (fd >= 0 && is_unfinished(m, f, fd, link)) {
-		close(fd);
-		return;
-	}
 	if (fd >= 0) {
-		read_file(m, f, fd);
+		if (!is_unfinished(m, f, fd, link))
+			read_file(m, f, fd);
 		close(fd);
 	} else if (f->dangles) {
 		set_problem(m, &f->problem, f->name, "is a link that leads nowhere");
@@ -334,20 +334,6 @@ static int open_file(struct manifests *m, const char *name)
 
 /* ------------------------------------------------------------------ settling */
 
-static void log_loser(void *ctx, struct claim *loser, const struct object *winner)
-{
-	unsigned *logged = ctx;
-
-	if (loser->told)
-		return;
-	loser->told = true;
-	if ((*logged)++ < LOGGED)
-		log_error("%s line %u: %s %s%s%s: metadata.name is already given in %s line %u: this one is not used",
-			  loser->object->file, loser->object->line, object_kind_name(loser->object->kind),
-			  loser->object->namespace, *loser->object->namespace ? "/" : "", loser->object->name,
-			  winner->file, winner->line);
-}
-
 /* Looks at all dirty files, as far as their opens are answered. */
 static void look_at_dirty(struct manifests *m)
 {
@@ -360,7 +346,7 @@ static void look_at_dirty(struct manifests *m)
 		if (f->waiting)
 			continue;
 		f->take = f->there;
-		f->there = false;
+		f->there = f->came = false;
 		fd = open_file(m, f->name);
 		if (fd != -EINPROGRESS) {
 			look(m, f, fd, false);
@@ -402,7 +388,7 @@ static bool look_again(struct manifests *m)
 /* >0 changed, 0 not, or not yet. */
 static int settle(struct manifests *m)
 {
-	unsigned logged = 0, turns = 0;
+	unsigned turns = 0;
 	uint64_t start = clock_ns();
 	bool changed;
 
@@ -414,7 +400,7 @@ static int settle(struct manifests *m)
 	m->source.loaded = true;
 	changed = claims_settle(m->claims) || m->changed;
 	if (changed)
-		claims_losers(m->claims, log_loser, &logged);
+		claims_log(m->claims);
 	m->changed = false;
 	m->listed_valid = m->listed_valid && !changed;
 	return changed;
@@ -477,7 +463,10 @@ static int on_load(struct source *s)
 static void on_create(struct manifests *m, const char *name)
 {
 	int link = names_is_link(m->config.folder, name);
+	struct file *f = file_get(m, name);
 
+	if (f)
+		f->swapped = false;
 	if (link)
 		mark(m, name, link > 0 ? SEEN_THERE : 0);
 }
@@ -492,6 +481,15 @@ static void on_move(struct manifests *m, const struct inotify_event *e, const ch
 		m->moved = mem_string(name);
 		m->cookie = e->cookie;
 	}
+}
+
+static unsigned how_seen(const struct manifests *m, uint32_t mask, const char *name)
+{
+	const struct file *f = mask & IN_MOVED_FROM ? file_get(m, name) : NULL;
+
+	if (mask & (IN_DELETE | IN_MOVED_FROM))
+		return mask & IN_DELETE ? SEEN_GONE : f && f->came ? SEEN_SWAPPED : 0;
+	return mask & IN_MOVED_TO ? SEEN_THERE | SEEN_CAME : SEEN_THERE;
 }
 
 static void on_event(struct manifests *m, const struct inotify_event *e, bool *ret_all)
@@ -510,7 +508,7 @@ static void on_event(struct manifests *m, const struct inotify_event *e, bool *r
 	} else if (eligible(name) && e->mask & IN_CREATE) {
 		on_create(m, name);
 	} else if (eligible(name)) {
-		mark(m, name, e->mask & IN_DELETE ? SEEN_GONE : e->mask & IN_MOVED_FROM ? 0 : SEEN_THERE);
+		mark(m, name, how_seen(m, e->mask, name));
 	}
 	on_move(m, e, name);
 }
