@@ -23,6 +23,7 @@
 #define O_NONBLOCK 04000 /* asm-generic/fcntl.h: x86-64 and arm64 */
 #define MSG_OOB 1
 #define TCP_ESTABLISHED 1 /* include/net/tcp_states.h */
+#define RCV_SHUTDOWN 1	  /* include/net/sock.h */
 #define TCP_CLOSE_WAIT 8
 
 #define SK_USER_DATA_PTRMASK (~7ul) /* include/net/sock.h: NOCOPY, BPF, PSOCK */
@@ -115,6 +116,7 @@ struct sock {
 	int sk_peek_off;
 	__u32 sk_tsflags;
 	__u8 sk_kern_sock : 1;
+	__u8 sk_shutdown;
 	struct sk_filter *sk_filter;
 	struct socket *sk_socket;
 	void *sk_user_data;

@@ -56,6 +56,15 @@ static __always_inline int sock_speaks(__u32 state)
 	return state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT;
 }
 
+/* It has ended both ways: what comes now is lost, and TCP resets the connection to say so (row 17). */
+static __always_inline int sock_deaf(const struct sock *sk)
+{
+	__u8 shut = 0;
+
+	bpf_core_read(&shut, sizeof(shut), &sk->sk_shutdown);
+	return shut & RCV_SHUTDOWN;
+}
+
 /* TCP has brought bytes that the app has not read. */
 static __always_inline int sock_unread(const struct sock *sk)
 {

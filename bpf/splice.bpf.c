@@ -209,7 +209,8 @@ int weft_msg(struct sk_msg_md *msg)
 		redirect = decide_room(me, set, msg->size);
 		if (!redirect)
 			return SK_DROP;
-	} else if (!set->splice_off && !p->leaving && peer->in_map && !readers_now->failed) {
+	} else if (!set->splice_off && !p->leaving && peer->in_map && !readers_now->failed &&
+		   (msg->sk->state == TCP_ESTABLISHED || !sock_deaf((const struct sock *)peer->sock))) {
 		look = decide_look(me, set, msg->size);
 		redirect = decide_message(me, set, peer->said, msg->size, look, flow_free(me, peer, look)) &&
 			   message_may(p, me, peer);

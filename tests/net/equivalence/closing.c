@@ -116,6 +116,28 @@ static void write_to_a_deaf_end(struct side *s)
 	see_poll(s, ALL, 0);
 }
 
+/* Who has ended both ways has nobody for what comes then: TCP answers with a reset, and the writer learns of it. */
+static void stop_all(struct side *s)
+{
+	saw(s, "shutdown(RDWR) = %s", result(shutdown(s->fd, SHUT_RDWR)));
+	see_poll(s, ALL, 0);
+	tell(s, 0);
+	hear(s);
+	see_poll(s, ALL, 0);
+	see_recv(s, 100, 0);
+}
+
+static void write_to_who_has_stopped(struct side *s)
+{
+	hear(s);
+	wait_until(s, POLLRDHUP);
+	see_send(s, "abcde", 0);
+	wait_until(s, POLLHUP);
+	see_send(s, "fghij", 0);
+	see_poll(s, ALL, 0);
+	tell(s, 0);
+}
+
 static void see_epoll(struct side *s, int ep, int ms)
 {
 	struct epoll_event e;
@@ -322,6 +344,7 @@ const struct row closing_rows[] = {
 	  half_closed_reader },
 	{ "17", "close-after-data", "close() right after data", close_after_data, read_to_the_end },
 	{ "17", "shutdown-read", "shutdown(RD), then the peer writes", write_to_a_deaf_end, stop_reading },
+	{ "17", "shutdown-both", "shutdown(RDWR), then the peer writes", write_to_who_has_stopped, stop_all },
 	{ "17", "edge-triggered", "EPOLLET: one event for each arrival, and for the end", make_edges, edges },
 	{ "18", "close-unread", "close() with unread bytes", write_and_wait_for_the_end, close_without_reading,
 	  .nature = UNREAD },
