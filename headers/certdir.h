@@ -13,6 +13,8 @@ struct certdir {
 	bool ours;   /* of the embedded CA: the folder and its first files are made */
 	bool follow; /* the path may be a link */
 	bool told;   /* what is wrong with it is in the log */
+	int notify;  /* inotify, the worker's as well; 0: none */
+	int wd[2];   /* there: the folder, and the last part of its path, which may be a link; 0: not watched */
 };
 
 /*
@@ -20,8 +22,11 @@ struct certdir {
  * is in its place, which no time will mend.
  */
 int certdir_open(struct certdir *d, const char *path, bool ours, bool follow) must_check;
-/* inotify: an fd, or -errno. A folder that is not there is not watched: whoever wants its files asks again. */
-int certdir_watch(const struct certdir *d) must_check;
+/*
+ * inotify, anew: an fd, borrowed until this is called again, or -errno. A folder that is not there is not watched:
+ * whoever wants its files asks again, and is answered out of one that is watched.
+ */
+int certdir_watch(struct certdir *d) must_check;
 /*
  * The answer to a WIRE_CERTS: opens files, or makes them of texts[] (borrowed) first. How many fds are in fd[].
  * Two nodes that share a folder and start at once make one set. answer->number is -EMFILE, and there are none, if we

@@ -235,10 +235,7 @@ static void folder_that_is_not_ours_is_not_made(void **state)
 	assert_int_equal(make_two("a", "b"), 0);
 	assert_int_equal(answer->files.error[0], -EINVAL);
 	assert_int_equal(access(other, F_OK), -1);
-	int fd = certdir_watch(&dir);
-
-	assert_true(fd >= 0);
-	close(fd);
+	assert_true(certdir_watch(&dir) >= 0);
 }
 
 /* No time mends it: whoever asked for that does not get a weftd that waits for certificates for ever. */
@@ -329,7 +326,78 @@ static void a_secret_that_is_replaced(void **state)
 	assert_int_equal(open_two("a.pem", NULL), 1);
 	assert_holds(fds[0], "new");
 	close_all(1);
-	close(fd);
+	close(at);
+}
+
+static void assert_quiet(int fd)
+{
+	char buf[4096];
+
+	assert_int_equal(read(fd, buf, sizeof(buf)), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+/* Whoever is told of a change asks, until nothing new is told. */
+static void ask_while_told(int fd)
+{
+	char buf[4096];
+	unsigned told = 0;
+
+	while (read(fd, buf, sizeof(buf)) > 0) {
+		close_all(open_two("a.pem", NULL));
+		assert_true(++told < 5);
+	}
+	assert_true(told);
+}
+
+/* The other one takes its place in one step: what happens in there is noticed as in the first one, again and again. */
+static void a_folder_that_is_exchanged(void **state)
+{
+	int fd = certdir_watch(&dir);
+	char other[80], command[96];
+
+	snprintf(other, sizeof(other), "%s-was", path);
+	snprintf(command, sizeof(command), "rm -r %s", other);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(rename(path, other), 0);
+		assert_int_equal(mkdir(path, 0700), 0);
+		ask_while_told(fd);
+		put("a.pem", "x");
+		ask_while_told(fd);
+		assert_int_equal(system(command), 0); /* what becomes of the one before is nobody's matter */
+		assert_quiet(fd);
+	}
+}
+
+/* `ln -sfn`: a link that is renamed over, to another folder. */
+static void a_link_that_leads_elsewhere(void **state)
+{
+	char link[80], fresh[80], name[24];
+	int fd, at;
+
+	snprintf(link, sizeof(link), "%s/link", path);
+	snprintf(fresh, sizeof(fresh), "%s/fresh", path);
+	at = open(path, O_RDONLY | O_DIRECTORY);
+	for (int i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		assert_int_equal(mkdirat(at, name, 0700), 0);
+	}
+	assert_int_equal(symlink("0", link), 0);
+	assert_int_equal(certdir_open(&dir, link, false, true), 0);
+	fd = certdir_watch(&dir);
+	close_all(open_two("a.pem", NULL));
+	assert_quiet(fd);
+	for (int i = 1; i < 3; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		assert_int_equal(symlink(name, fresh) | rename(fresh, link), 0);
+		ask_while_told(fd);
+		snprintf(name, sizeof(name), "%d/a.pem", i);
+		put(name, "x");
+		ask_while_told(fd);
+		snprintf(name, sizeof(name), "%d/a.pem", i - 1);
+		put(name, "x");
+		assert_quiet(fd);
+	}
 	close(at);
 }
 
@@ -344,7 +412,6 @@ static void changes_are_noticed(void **state)
 	assert_int_equal(read(fd, buf, sizeof(buf)), -1);
 	put("a.pem", "x");
 	assert_true(read(fd, buf, sizeof(buf)) > 0);
-	close(fd);
 }
 
 int main(void)
@@ -362,6 +429,8 @@ int main(void)
 		TEST(a_link_that_leads_nowhere),
 		TEST(no_room_for_all),
 		TEST(a_secret_that_is_replaced),
+		TEST(a_folder_that_is_exchanged),
+		TEST(a_link_that_leads_elsewhere),
 		TEST(changes_are_noticed),
 	};
 

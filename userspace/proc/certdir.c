@@ -82,18 +82,48 @@ int certdir_open(struct certdir *d, const char *path, bool ours, bool follow)
 	return 0;
 }
 
-int certdir_watch(const struct certdir *d)
+int certdir_watch(struct certdir *d)
 {
 	const uint32_t events = EVENTS | IN_ONLYDIR | (d->follow ? 0 : IN_DONT_FOLLOW);
-	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), err;
+	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), wd, err;
 
 	if (fd < 0)
 		return -errno;
-	if (inotify_add_watch(fd, d->path, events) >= 0 || errno == ENOENT || errno == ENOTDIR || errno == EACCES)
-		return fd;
-	err = -errno;
-	close(fd);
-	return err;
+	wd = inotify_add_watch(fd, d->path, events);
+	if (wd < 0 && errno != ENOENT && errno != ENOTDIR && errno != EACCES) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	if (d->notify)
+		close(d->notify);
+	d->notify = fd;
+	d->wd[0] = wd < 0 ? 0 : wd;
+	d->wd[1] = 0;
+	return fd;
+}
+
+/*
+ * Of a folder that another one took the place of nothing is told any more. So the one that is read is watched, and the
+ * link that leads to it, before its files are opened. What is watched already tells nothing of it.
+ */
+static void watch(struct certdir *d, int at)
+{
+	char self[32];
+	int wd[2];
+
+	if (!d->notify)
+		return;
+	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", at);
+	wd[0] = inotify_add_watch(d->notify, self, EVENTS | IN_ONLYDIR);
+	wd[1] = inotify_add_watch(d->notify, d->path, EVENTS | IN_DONT_FOLLOW);
+	for (unsigned i = 0; i < array_size(wd); i++) {
+		int was = d->wd[i];
+
+		if (was && was != wd[0] && was != wd[1])
+			(void)inotify_rm_watch(d->notify, was);
+		d->wd[i] = wd[i] < 0 ? 0 : wd[i];
+	}
 }
 
 /*
@@ -211,6 +241,7 @@ unsigned certdir_answer(struct certdir *d, const struct wire *asked, const int *
 		err = -errno;
 	at = err ? err : folder(d, answer->text);
 	if (at >= 0) {
+		watch(d, at);
 		lock(at, count ? LOCK_EX : LOCK_SH);
 		err = count ? make(at, f, texts) : 0;
 	} else {

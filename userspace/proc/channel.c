@@ -91,8 +91,6 @@ static int send_start(struct channel *c)
 		err = wire_send(c->worker.sock, m, fd, WIRE_FD_COUNT);
 	if (fd[WIRE_FD_NOTIFY] >= 0)
 		close(fd[WIRE_FD_NOTIFY]);
-	if (fd[WIRE_FD_CERTS] >= 0)
-		close(fd[WIRE_FD_CERTS]);
 	free(m);
 	return err;
 }
