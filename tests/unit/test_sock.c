@@ -295,49 +295,6 @@ static void we_finish_first(void **state)
 	rest();
 }
 
-static void reset_tells_at_once(void **state)
-{
-	struct owner o;
-	struct stream *s;
-	int fd[2];
-
-	pair(fd);
-	s = own(sock_stream(thread, fd[0]), &o);
-	reset(fd[1]);
-	UNTIL(o.failed == 1); /* though nobody reads or writes */
-	assert_string_equal(s->why, "reset by peer");
-	assert_int_equal(stream_room(s), 0);
-	assert_int_equal(write_bytes(s, "x", 1), 0);
-	assert_int_equal(peeked(s, 100), 0);
-	rest();
-	assert_int_equal(o.failed, 1);
-	stream_close(s, s->why);
-	rest();
-}
-
-/* As without us: who reads gets what came before the reset, then the reset. */
-static void bytes_before_a_reset_are_read(void **state)
-{
-	struct owner o;
-	struct stream *s;
-	int fd[2];
-
-	pair(fd);
-	s = own(sock_stream(thread, fd[0]), &o);
-	assert_int_equal(write(fd[1], "bytes", 5), 5);
-	rest();
-	reset(fd[1]);
-	rest();
-	assert_int_equal(o.failed, 0);
-	assert_int_equal(peeked(s, 100), 5);
-	stream_consume(s, 5);
-	assert_int_equal(peeked(s, 100), 0);
-	assert_int_equal(o.failed, 0); /* not within our own call */
-	UNTIL(o.failed == 1);
-	stream_close(s, s->why);
-	rest();
-}
-
 static void close_with_a_reason_resets(void **state)
 {
 	struct owner o;
@@ -681,8 +638,6 @@ int main(void)
 		TEST(full_and_room_again),
 		TEST(peer_finishes_first),
 		TEST(we_finish_first),
-		TEST(reset_tells_at_once),
-		TEST(bytes_before_a_reset_are_read),
 		TEST(close_with_a_reason_resets),
 		TEST(close_in_order_with_unread_bytes),
 		TEST(by_level),

@@ -53,6 +53,7 @@ struct sock {
 	bool lent_rest;
 	bool tcp_only; /* sock_tcp_only() */
 	bool unwatched; /* epoll does not know it yet: watch_soon() */
+	bool over;	/* epoll has told of an error or a hang-up: it tells of nothing more */
 	bool may_read, may_write;
 	bool want_read, want_write;
 	uint8_t dry; /* reads that brought nothing, told by edges */
@@ -172,7 +173,7 @@ static void watch_soon(struct loop_task *t)
 
 /* ------------------------------------------------------------------ reading */
 
-/* Of a socket that is never spliced TCP says what is left: if that is nothing, the next recv() can be spared. */
+/* Of a socket that is never spliced TCP says what is left: if nothing, the next recv() is spared. A FIN is a byte. */
 static ssize_t receive(struct sock *k, uint8_t *to, size_t most)
 {
 	char control[CMSG_SPACE(sizeof(int))];
@@ -190,7 +191,7 @@ static ssize_t receive(struct sock *k, uint8_t *to, size_t most)
 	c = k->tcp_only && n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
 	if (c && c->cmsg_level == SOL_TCP && c->cmsg_type == TCP_CM_INQ && c->cmsg_len == CMSG_LEN(sizeof(left))) {
 		memcpy(&left, CMSG_DATA(c), sizeof(left));
-		k->may_read = left > 0; /* an end that has come counts as a byte */
+		k->may_read = left > 0 || k->over; /* a reset is none */
 	}
 	return n;
 }
@@ -534,6 +535,7 @@ static void ready(struct loop_watch *w, uint32_t events)
 			return;
 		tell = STREAM_OPEN;
 	}
+	k->over |= events & (EPOLLERR | EPOLLHUP);
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) {
 		k->may_read = true;
 		if (k->want_read)
