@@ -306,6 +306,24 @@ def test_last_words(lab):
     labrun.wait_for(lambda: not [c for c in conns(lab) if c["src"] == own], 5, "the end of its record")
 
 
+def counted(lab, *names):
+    """How often the worker and the kernel of n1 gave each of these reasons."""
+    found = {name_of(lab, e["formatted"]["key"]): e["formatted"]["values"] for e in lab.map("reasons", "n1")
+             if any(v["value"] for v in e["formatted"]["values"])}
+    return tuple(sum(v["value"] for v in found.get(name, ())) for name in names)
+
+
+def test_who_resets_at_once(lab):
+    """He is gone before the worker looks, and his record with him: he was after no port of weft's."""
+    own, broken = counted(lab, "own_port", "reset")
+    with still(lab):
+        for said in (b"", b"lost"):
+            with connected(lab, "client", (lab.ip("far"), PORT)) as s:
+                s.sendall(said)
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    labrun.wait_for(lambda: counted(lab, "own_port", "reset") == (own, broken + 2), 5, "two that were reset")
+
+
 # ------------------------------------------------------------------ what is refused
 
 

@@ -3,7 +3,7 @@
  * outbound.c: what the kernel captured from a pod of this node (port 15001): where it wanted to go is in the kernel's
  * record of the connection, which only the kernel writes: whoever dialled the port himself has none.
  */
-#include <unistd.h>
+#include <sys/socket.h>
 
 #include "kernel.h"
 #include "parts.h"
@@ -29,6 +29,15 @@ static bool find_captured(const struct site *at, const struct view_pod *pod, int
 	return !sock_local(fd, &t->dst, &t->dst_port) && is_captured(at, pod, t, ret);
 }
 
+/* Who has reset it by now took the kernel's record along: he was after no port of ours. */
+static bool is_reset(int fd)
+{
+	socklen_t len = sizeof(int);
+	int error = 0;
+
+	return !getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) && error;
+}
+
 void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct abi_tuple *t)
 {
 	const struct view_service *s;
@@ -40,7 +49,10 @@ void outbound_accept(struct site *at, const struct view_pod *pod, int fd, struct
 	struct relay *r;
 
 	if (!find_captured(at, pod, fd, t, &c)) {
-		relay_refuse(at, fd, ABI_OWN_PORT, t, "nothing was captured");
+		if (is_reset(fd))
+			relay_refuse(at, fd, ABI_RESET, t, "before it was taken");
+		else
+			relay_refuse(at, fd, ABI_OWN_PORT, t, "nothing was captured");
 		return;
 	}
 	s = c.service ? view_service(at->view, c.service) : NULL;
