@@ -278,6 +278,38 @@ static void answered_later(void **state)
 	scene_end(&s);
 }
 
+/* A program that connects and resets, again and again: the server's limit for that is not met by what stands. */
+static void taken_back_again_and_again(void **state)
+{
+	unsigned begun = 0;
+	struct app *c;
+
+	scene_start(&s, 1 << 20, 0, NULL, NULL);
+	scene_connect(&s, 1);
+	assert_true(scene_until(&s, first_opened));
+	s.server.answer = 0;
+	while ((c = scene_connect(&s, 2))) {
+		assert_true(++begun < 1000);
+		scene_turns(&s);
+		assert_false(c->failed);
+		app_close(c, "reset by peer");
+		scene_turns(&s);
+		s.client.apps = s.server.apps = 1;
+	}
+	assert_true(begun > 200);
+	assert_int_equal(s.client.draining, 1);
+	assert_int_equal(s.client.closed + s.server.closed, 0);
+	s.client.app[0].send = s.server.app[0].send = 100000;
+	s.client.app[0].finish = s.server.app[0].finish = true;
+	app_send(&s.client.app[0]);
+	app_send(&s.server.app[0]);
+	assert_true(scene_until(&s, all_done));
+	assert_true(scene_until(&s, both_closed));
+	assert_null(s.client.why);
+	assert_null(s.server.why);
+	scene_end(&s);
+}
+
 static unsigned glances;
 
 /* Looks, and takes nothing. */
@@ -603,6 +635,7 @@ int main(void)
 		cmocka_unit_test(closing_in_order_is_an_end),
 		cmocka_unit_test(closing_with_a_reason_is_a_failure),
 		cmocka_unit_test(answered_later),
+		cmocka_unit_test(taken_back_again_and_again),
 		cmocka_unit_test(looked_at),
 		cmocka_unit_test(sleeping_readers),
 		cmocka_unit_test(windows_grow),

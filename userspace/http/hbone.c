@@ -10,12 +10,22 @@
 #include "hbone.h"
 #include "http2_parts.h"
 
+/*
+ * CONNECTs that are taken back before they were answered are an attack to who serves them (CVE-2023-44487), and what a
+ * program does that connects and resets. Ours ends the connection after 500 and 25 a second, Envoy after 500: with it
+ * ends what stands on it. So before that no more of them go there.
+ */
+#define TAKEN_BACK 250
+#define TAKEN_BACK_SECOND 20 /* that are forgiven */
+
 struct hbone {
 	struct http2 h;
 	const struct hbone_events *events;
 	void *owner;
 	uint64_t answer_ns;
 	uint32_t most; /* client: hbone_most(), as its owner was told */
+	unsigned taken_back; /* client */
+	uint64_t taken_ns;   /* until then they are forgiven */
 	struct list asking; /* struct tunnel: client, until it is answered */
 	struct loop_timer answer; /* of the first in `asking` */
 };
@@ -236,6 +246,18 @@ static void on_drop(struct http2_stream *x)
 		list_del(&t->asking);
 }
 
+static void take_back(struct hbone *h)
+{
+	uint64_t now = loop_now(h->h.thread->loop), forgiven = (now - h->taken_ns) * TAKEN_BACK_SECOND / 1000000000u;
+
+	if (forgiven) {
+		h->taken_back -= forgiven < h->taken_back ? (unsigned)forgiven : h->taken_back;
+		h->taken_ns = now;
+	}
+	if (++h->taken_back > TAKEN_BACK)
+		http2_drain(&h->h);
+}
+
 static void on_close(struct stream *s, const char *why)
 {
 	struct http2_stream *x = http2_stream_of(s);
@@ -250,6 +272,8 @@ static void on_close(struct stream *s, const char *why)
 	http2_stream_let_go(x);
 	if (x->gone || h->over)
 		return;
+	if (was == HTTP2_NEW && !failed)
+		take_back(hbone_up(h));
 	if (was == HTTP2_NEW || failed)
 		http2_stream_reset(x, NGHTTP2_CANCEL);
 	else if (why)
@@ -373,6 +397,7 @@ static struct hbone *start(struct thread *t, struct stream *below, const struct 
 	h->owner = owner;
 	h->answer.due = on_answer_due;
 	h->most = HBONE_UNSAID;
+	h->taken_ns = loop_now(t->loop);
 	list_init(&h->asking);
 	http2_start(&h->h, t, below, &user, &limit, server);
 	return h;
