@@ -310,6 +310,26 @@ static void taken_back_again_and_again(void **state)
 	scene_end(&s);
 }
 
+/* What a peer answers to us is no flood of his, whatever it is. */
+static void refused_again_and_again(void **state)
+{
+	struct app *c;
+
+	scene_start(&s, 1 << 20, 0, NULL, NULL);
+	scene_connect(&s, 1);
+	assert_true(scene_until(&s, first_opened));
+	s.server.answer = 503;
+	for (int i = 0; i < 2000; i++) {
+		c = scene_connect(&s, 2);
+		assert_non_null(c);
+		scene_turns(&s);
+		assert_string_equal(c->why, "hbone: destination unavailable (503)");
+		s.client.apps = 1;
+	}
+	assert_int_equal(s.client.draining + s.client.closed + s.server.closed, 0);
+	scene_end(&s);
+}
+
 static unsigned glances;
 
 /* Looks, and takes nothing. */
@@ -636,6 +656,7 @@ int main(void)
 		cmocka_unit_test(closing_with_a_reason_is_a_failure),
 		cmocka_unit_test(answered_later),
 		cmocka_unit_test(taken_back_again_and_again),
+		cmocka_unit_test(refused_again_and_again),
 		cmocka_unit_test(looked_at),
 		cmocka_unit_test(sleeping_readers),
 		cmocka_unit_test(windows_grow),

@@ -180,6 +180,7 @@ static void on_answer(struct tunnel *t, bool large)
 	for (i = 0; i < array_size(known); i++)
 		if (known[i].status == t->status)
 			why = known[i].why;
+	x->h->glitches -= HTTP2_ANSWERED; /* we have asked */
 	http2_stream_fail(x, why);
 	http2_stream_reset(x, NGHTTP2_CANCEL);
 }
@@ -218,6 +219,7 @@ static void on_told(struct http2_stream *x)
 static void on_gone(struct http2_stream *x, uint32_t error)
 {
 	if (x->state != HTTP2_OPEN) {
+		x->h->glitches -= !x->h->server; /* an answer, too */
 		http2_stream_fail(x, error == NGHTTP2_REFUSED_STREAM ? HBONE_UNPROCESSED
 								      : "hbone: the peer has reset the CONNECT");
 	} else if (error == NGHTTP2_NO_ERROR || error == NGHTTP2_CANCEL) {
