@@ -635,6 +635,26 @@ static void heads_of_servers_too_large(void **state)
 	by_hand_leave();
 }
 
+/* They move no byte, but we have asked. */
+static void answers_are_no_flood(void **state)
+{
+	static const uint8_t no_content = 0x89;
+
+	by_hand_server(NULL);
+	for (uint32_t i = 0; i < 3000; i++) {
+		struct talk *t = ask("/", true);
+
+		assert_non_null(t);
+		turns();
+		raw_frame(&r, F_HEADERS, END_HEADERS | END_STREAM, 2 * i + 1, &no_content, 1);
+		turns();
+		assert_int_equal(t->status, 204);
+		talk_close(t, NULL);
+	}
+	assert_int_equal(m.client.closed + m.client.draining, 0);
+	by_hand_leave();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -645,6 +665,7 @@ int main(void)
 		cmocka_unit_test(fields_without_end),
 		cmocka_unit_test(floods),
 		cmocka_unit_test(busy_is_no_flood),
+		cmocka_unit_test(answers_are_no_flood),
 		cmocka_unit_test(dribble),
 		cmocka_unit_test(closed_streams),
 		cmocka_unit_test(a_head_that_does_not_end),
