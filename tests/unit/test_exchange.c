@@ -306,6 +306,26 @@ static void test_stale(void **state)
 	}
 }
 
+/* Who has begun to answer has acted, by an old connection too: nobody else is asked, no client hears 1xx twice. */
+static void test_begun(void **state)
+{
+	struct raw c = client(), e;
+
+	raw_say(&c, GET("/a"));
+	e = endpoint(listening);
+	HEARS(&e, "GET /a ");
+	raw_say(&e, OK("1") "1");
+	HEARS(&c, "\r\n\r\n1");
+	raw_say(&c, GET("/a/2"));
+	HEARS(&e, "GET /a/2 ");
+	raw_say(&e, "HTTP/1.1 102 Processing\r\n\r\n");
+	HEARS(&c, "HTTP/1.1 102 ");
+	raw_reset(&e);
+	HEARS(&c, "HTTP/1.1 502 ");
+	assert_true(accept4(listening, NULL, NULL, SOCK_CLOEXEC) < 0);
+	over(&c);
+}
+
 /* ------------------------------------------------------------------ time */
 
 static void test_timeouts(void **state)
@@ -577,6 +597,7 @@ int main(void)
 		SITE_TEST(test_refused),
 		SITE_TEST(test_files_of_one_client),
 		SITE_TEST(test_stale),
+		SITE_TEST(test_begun),
 		SITE_TEST(test_timeouts),
 		SITE_TEST(test_timeout_of_grpc),
 		SITE_TEST(test_early_answer),

@@ -302,6 +302,7 @@ void exchange_answered(struct http_exchange *up, const struct http_head *h)
 	if (x->up != up)
 		return;
 	if (h->status < 200 && h->status != 101) {
+		x->once = true; /* it has been acted on, by an old connection too */
 		http_answer(x->down, h);
 		return;
 	}

@@ -46,7 +46,7 @@ struct exchange {
 	const char *route, *rule;
 	bool itself; /* the Service that the client asked, by its number */
 	struct http_pool_wait wait;
-	bool once;  /* nobody else can be asked: the head is held no more */
+	bool once;  /* nobody else can be asked: the head is held no more, or an answer has begun (1xx) */
 	bool fresh; /* nobody had used the connection before */
 	struct pick_question tried;
 	struct view_load *load; /* of the endpoint that is asked now: raised */
