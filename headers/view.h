@@ -80,7 +80,8 @@ void view_free(struct view *v); /* nobody reads any more */
 
 /*
  * What of the world changed since the last time: before publish_switch(), which takes note of it as done. Services are
- * taken in at once: no connection is captured for one that the threads do not know.
+ * taken in at once: no connection is captured for one that the threads do not know. Those that are gone leave in
+ * view_update(), which waits for the data threads then: who has found a route in this turn finds its backend.
  */
 void view_gather(struct view *v, const struct world *w);
 /* VIEW_* bits of what is different now: the threads must look at what they have opened. */

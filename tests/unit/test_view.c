@@ -471,6 +471,81 @@ static void test_readers(void **state)
 	scene_free(&s);
 }
 
+static void leads_to(struct scene *s, const char *backend)
+{
+	char *text = mem_format("apiVersion: gateway.networking.k8s.io/v1\nkind: TCPRoute\n"
+				"metadata: {namespace: shop, name: to}\nspec: {parentRefs: [{group: '', "
+				"kind: Service, name: web}], rules: [{backendRefs: [{name: %s, port: 80}]}]}\n",
+				backend);
+
+	scene_yaml(s->store, text);
+	free(text);
+}
+
+/* Within one turn: by the route of web, to its backend. */
+static bool routed(const struct view *v, uint32_t number)
+{
+	const struct view_service *web = view_service(v, number);
+	const struct route_rule *rule = web && web->routes ? route_find_tcp(web->routes, "shop") : NULL;
+
+	return rule && view_backend(v, &route_backend(rule, 0)->target);
+}
+
+struct follower {
+	struct view *view;
+	uint32_t number;
+	atomic_bool stop;
+	atomic_ulong followed, lost;
+};
+
+static void *follow(void *arg)
+{
+	struct follower *f = arg;
+
+	rcu_register_thread();
+	while (!atomic_load(&f->stop)) {
+		atomic_fetch_add(routed(f->view, f->number) ? &f->followed : &f->lost, 1);
+		rcu_quiescent_state();
+	}
+	rcu_unregister_thread();
+	return NULL;
+}
+
+/* A route leads to other backends, that nobody had looked at before: whoever follows it, at any moment, finds one. */
+static void test_backends_before_routes(void **state)
+{
+	static const char *const names[] = {"a", "z", "zz", "b"};
+	struct scene s = scene_new();
+	struct view *v = view_new();
+	struct follower f = {.view = v};
+	pthread_t thread;
+
+	service(&s, "web", "10.96.0.1", "{name: tcp, port: 80}", "auto");
+	for (unsigned i = 0; i < array_size(names); i++)
+		service(&s, names[i], "None", "{name: tcp, port: 80}", "auto");
+	leads_to(&s, "a");
+	take_in(&s, v);
+	f.number = front(&s, "10.96.0.1", 80)->number;
+	assert_true(routed(v, f.number));
+	assert_int_equal(pthread_create(&thread, NULL, follow, &f), 0);
+	for (unsigned i = 1; i < 300 || atomic_load(&f.followed) < 1000; i++) {
+		leads_to(&s, names[i % array_size(names)]);
+		world_update(s.world);
+		view_gather(v, s.world);
+		/* who has found the old route in this turn finds its backend */
+		assert_non_null(backend(v, names[(i - 1) % array_size(names)], 80));
+		assert_non_null(backend(v, names[i % array_size(names)], 80));
+		assert_int_equal(view_update(v, s.world), VIEW_SERVICES);
+		assert_null(backend(v, names[(i - 1) % array_size(names)], 80));
+		take_in(&s, v);
+	}
+	atomic_store(&f.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(atomic_load(&f.lost), 0);
+	view_free(v);
+	scene_free(&s);
+}
+
 /* One address of 100 000 changes: that costs microseconds. */
 static void test_scale(void **state)
 {
@@ -512,6 +587,7 @@ int main(void)
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_rivals),
 		cmocka_unit_test(test_readers),
+		cmocka_unit_test(test_backends_before_routes),
 		cmocka_unit_test(test_scale),
 	};
 	int r;

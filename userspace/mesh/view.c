@@ -387,7 +387,6 @@ unsigned view_update(struct view *v, const struct world *w)
 {
 	unsigned changed = v->services.changed ? VIEW_SERVICES : 0;
 
-	v->services.changed = false;
 	rcu_read_lock();
 	for (unsigned i = 0; i < v->addrs; i++)
 		changed |= take_address(v, w, &v->addr[i]);
@@ -401,6 +400,8 @@ unsigned view_update(struct view *v, const struct world *w)
 		changed |= g->dirty ? VIEW_POLICY : 0;
 	}
 	rcu_read_unlock();
+	view_services_leave(&v->services); /* the routes of Gateways are those of now as well */
+	v->services.changed = false;
 	v->addrs = v->netnses = 0;
 	return changed;
 }

@@ -14,6 +14,7 @@ struct view_services {
 	struct table groups; /* struct group: entries of one Service */
 	struct table loads;  /* struct load */
 	struct list idle;    /* those of `loads` that no entry has */
+	struct list leaving; /* struct service: still found, until view_services_leave() */
 };
 
 struct cds_lfht *view_table_new(void);
@@ -25,6 +26,8 @@ void view_services_new(struct view_services *v);
 void view_services_free(struct view_services *v);
 /* What the last world_update() changed. */
 void view_services_take(struct view_services *v, const struct world *w);
+/* Those that it left out are found no more; waits until every data thread has ended its turn, if there are any. */
+void view_services_leave(struct view_services *v);
 
 /* ------------------------------------------------------------------ view.c */
 

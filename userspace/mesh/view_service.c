@@ -36,7 +36,8 @@ struct service {
 	struct number *number;
 	unsigned numbers;
 	struct cds_lfht_node by_name;
-	struct list of_group;
+	struct list of_group; /* or of those that take() leaves for later, or of `leaving` */
+	struct group *group;
 	bool stays; /* inside take() */
 	struct rcu_head rcu;
 	char text[];
@@ -320,8 +321,8 @@ static struct group *group_get(struct view_services *v, const char *namespace, c
 	return g;
 }
 
-/* `s` takes its place, and that of the entry that had the port before. */
-static void group_put(struct view_services *v, struct group *g, struct service *s)
+/* `s` takes its place, and that of the entry that had the port before; if there is one, and `later`, not yet. */
+static void group_put(struct view_services *v, struct group *g, struct service *s, struct list *later)
 {
 	struct route_target key = {.namespace = g->namespace, .service = g->name, .port = s->is.port};
 	struct service *old = NULL;
@@ -334,6 +335,12 @@ static void group_put(struct view_services *v, struct group *g, struct service *
 		old->stays = true;
 		service_leave(v, s);
 		service_free(&s->rcu);
+		return;
+	}
+	if (old && later) {
+		old->stays = true;
+		s->group = g;
+		list_add(later, &s->of_group);
 		return;
 	}
 	for (unsigned i = 0; i < s->numbers; i++) {
@@ -350,7 +357,7 @@ static void group_put(struct view_services *v, struct group *g, struct service *
 	v->changed = true;
 }
 
-static void take(struct view_services *v, const struct world *w, const struct world_routed *r)
+static void take(struct view_services *v, const struct world *w, const struct world_routed *r, struct list *later)
 {
 	const struct world_service *from = world_routed_used(r) ? world_service_named(w, r->namespace, r->name) : NULL;
 	struct group *g = group_get(v, r->namespace, r->name);
@@ -358,12 +365,15 @@ static void take(struct view_services *v, const struct world *w, const struct wo
 	list_each(l, &g->services)
 		container_of(l, struct service, of_group)->stays = false;
 	for (unsigned i = 0; from && from->object && i < from->object->service.ports; i++)
-		group_put(v, g, service_new(v, w, from, i, r));
+		group_put(v, g, service_new(v, w, from, i, r), later);
 	list_each_safe(l, next, &g->services) {
 		struct service *s = container_of(l, struct service, of_group);
 
-		if (!s->stays)
-			service_drop(v, s, false);
+		if (!s->stays) {
+			list_del(&s->of_group);
+			list_add(&v->leaving, &s->of_group);
+			v->changed = true;
+		}
 	}
 	if (list_empty(&g->services)) {
 		table_del(&v->groups, &g->link);
@@ -371,13 +381,33 @@ static void take(struct view_services *v, const struct world *w, const struct wo
 	}
 }
 
+/* What is new is there before a route leads to it; what no route leads to any more goes in view_services_leave(). */
 void view_services_take(struct view_services *v, const struct world *w)
 {
+	struct list later;
+
+	list_init(&later);
 	rcu_read_lock();
 	list_each(l, &w->dirty_routed)
-		take(v, w, container_of(l, struct world_routed, dirty_link));
+		take(v, w, container_of(l, struct world_routed, dirty_link), &later);
+	list_each_safe(l, next, &later) {
+		struct service *s = container_of(l, struct service, of_group);
+
+		list_del(l);
+		list_init(l);
+		group_put(v, s->group, s, NULL);
+	}
 	rcu_read_unlock();
 	loads_sweep(v);
+}
+
+void view_services_leave(struct view_services *v)
+{
+	if (list_empty(&v->leaving))
+		return;
+	synchronize_rcu(); /* in its turn a thread may have found the route, and not yet asked for the backend */
+	list_each_safe(l, next, &v->leaving)
+		service_drop(v, container_of(l, struct service, of_group), false);
 }
 
 /* ------------------------------------------------------------------ life */
@@ -387,12 +417,14 @@ void view_services_new(struct view_services *v)
 	v->by_name = view_table_new();
 	v->by_number = view_table_new();
 	list_init(&v->idle);
+	list_init(&v->leaving);
 }
 
 void view_services_free(struct view_services *v)
 {
 	struct table_link *l = table_walk(&v->groups, NULL), *next;
 
+	view_services_leave(v);
 	rcu_read_lock();
 	for (; l; l = next) {
 		struct group *g = container_of(l, struct group, link);
