@@ -148,6 +148,7 @@ struct world_routed {
 	struct world_routed_port *port; /* those with routes */
 	unsigned ports;
 	/* inside */
+	bool kept;    /* it had routes, or was wanted: connections may be left, for as long as there is the Service */
 	bool changed; /* to be compiled */
 	bool recast;  /* other ports have routes than the rows of its addresses say */
 	bool dirty;   /* to be looked at by the view */
@@ -293,7 +294,7 @@ struct world_front *world_front_numbered(const struct world *w, uint32_t service
 struct world_route *world_route_named(const struct world *w, enum object_kind kind, const char *namespace,
 				      const char *name);
 struct world_route *world_route_each(const struct world *w, const struct world_route *after);
-/* NULL: weft does not look into it, nor did it at the last update. */
+/* NULL: weft does not look into it, nor did it since there is the Service. */
 struct world_routed *world_routed(const struct world *w, const char *namespace, const char *name);
 /* Does it still? False: the last update found that it need not. */
 bool world_routed_used(const struct world_routed *r);

@@ -522,8 +522,11 @@ def test_a_route_comes_changes_and_goes(lab, ready):
         for who in ("far", "near2", "far2"):
             lab.manifest("comes.json", routed.listed(front, route(name, name, [rule(backend(who))])))
             answers(who)
-        lab.manifest("comes.json", routed.listed(front))
-        answers("near")
+        with client(lab, "client", (vip, 80)) as kept:
+            assert kept.ask("GET", "/").get("x-who") == "far2"
+            lab.manifest("comes.json", routed.listed(front))
+            answers("near")
+            assert kept.ask("GET", "/").get("x-who") == "near"
     finally:
         (lab.manifests / "comes.json").unlink(missing_ok=True)
 

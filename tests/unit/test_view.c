@@ -315,13 +315,16 @@ static void test_services(void **state)
 	service(&s, "two", "None", "{name: http, port: 8000}", "auto");
 	service(&s, "web", "10.96.0.1", "{name: http, port: 80, appProtocol: kubernetes.io/h2c}", "always");
 	assert_int_equal(take_in(&s, v) & VIEW_SERVICES, VIEW_SERVICES);
-	assert_null(backend(v, "two", 8000));
+	assert_false(backend(v, "two", 8000)->wanted);
 	assert_null(backend(v, "web", 3306));
 	assert_int_equal(backend(v, "web", 80)->protocol, VIEW_HTTP2);
 	store_del(s.store, KIND_SERVICE, "shop", "web");
 	assert_int_equal(take_in(&s, v) & VIEW_SERVICES, VIEW_SERVICES);
 	assert_null(backend(v, "web", 80));
 	assert_null(view_service(v, number));
+	store_del(s.store, KIND_SERVICE, "shop", "two");
+	take_in(&s, v);
+	assert_null(backend(v, "two", 8000));
 	take_in(&s, v);
 	assert_int_equal(s.world->routed.count, 0);
 	view_free(v);
@@ -370,10 +373,22 @@ static void test_routes(void **state)
 	take_in(&s, v);
 	assert_false(backend(v, "v2", 8000)->wanted);
 
+	/* its connections go on, and their requests to its own endpoints, also to those that come now */
 	store_del(s.store, KIND_HTTP_ROUTE, "shop", "canary");
 	assert_int_equal(take_in(&s, v), VIEW_SERVICES);
+	assert_null(view_service(v, number)->routes);
+	take_in(&s, v);
+	slice(&s, "web-4", "web", "IPv4", "10.3.0.7");
+	assert_int_equal(take_in(&s, v), VIEW_SERVICES);
+	assert_int_equal(view_service(v, number)->endpoints, 1);
+	store_del(s.store, KIND_SERVICE, "shop", "web");
+	take_in(&s, v);
 	assert_null(view_service(v, number));
+	store_del(s.store, KIND_SERVICE, "shop", "v2");
+	take_in(&s, v);
 	assert_null(backend(v, "v2", 8000));
+	take_in(&s, v);
+	assert_int_equal(s.world->routed.count, 0);
 	view_free(v);
 	scene_free(&s);
 }

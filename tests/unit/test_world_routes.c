@@ -116,6 +116,11 @@ static void attached_and_not(void **state)
 	world_update(s.world);
 	assert_null(table(&s, "v1", 80));
 	world_update(s.world);
+	assert_int_equal(s.world->routed.count, 2); /* connections may be left of those that had routes */
+	store_del(s.store, KIND_SERVICE, "shop", "web");
+	store_del(s.store, KIND_SERVICE, "shop", "v1");
+	world_update(s.world);
+	world_update(s.world);
 	assert_int_equal(s.world->routed.count, 0);
 	assert_int_equal(s.world->routes.count, 0);
 	scene_free(&s);

@@ -29,7 +29,7 @@ struct world_routed *world_routed(const struct world *w, const char *namespace, 
 
 bool world_routed_used(const struct world_routed *r)
 {
-	return r->wanted || !list_empty(&r->attached) || !list_empty(&r->sending);
+	return r->wanted || r->kept || !list_empty(&r->attached) || !list_empty(&r->sending);
 }
 
 const struct route_table *world_routed_table(const struct world_routed *r, uint16_t port)
@@ -137,6 +137,7 @@ void world_route_wanted(struct world *w, const char *namespace, const char *name
 	if (!r || r->wanted == wanted)
 		return;
 	r->wanted = wanted;
+	r->kept |= wanted;
 	routed_dirty(w, r);
 }
 
@@ -154,6 +155,8 @@ void world_route_service(struct world *w, const char *namespace, const char *nam
 
 	if (!r)
 		return;
+	if (!store_get(w->store, KIND_SERVICE, namespace, name))
+		r->kept = false;
 	if (!list_empty(&r->attached))
 		routed_change(w, r);
 	list_each(l, &r->sending) {
@@ -424,6 +427,7 @@ static void compile(struct world *w, struct world_routed *r)
 	for (unsigned i = 0; i < of.count; i++)
 		judge(w, of.all[i], r);
 	r->recast |= !same_ports(old.port, old.ports, r);
+	r->kept |= r->ports != 0;
 	drop_tables(&old);
 	routed_dirty(w, r);
 	free(of.all);
