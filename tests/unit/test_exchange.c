@@ -261,6 +261,29 @@ static void test_files_of_one_client(void **state)
 	raw_close(&e[1]);
 }
 
+/* Its Service is gone, and may be back under another number: who asks again by a new connection is told the truth. */
+static void test_service_gone(void **state)
+{
+	struct raw c = client();
+	struct talk *t;
+	struct far f;
+
+	serve.caller.service = 4711;
+	raw_say(&c, GET("/a") GET("/a"));
+	HEARS(&c, "HTTP/1.1 503 ");
+	HEARS(&c, "no_service_port");
+	UNTIL(raw_over(&c));
+	assert_non_null(strstr(c.text, "onnection: close\r\n"));
+	assert_int_equal(counted(ABI_NO_SERVICE_PORT), 1);
+	over(&c);
+
+	far_begin(&f, client_fd(true), false, true);
+	serve.caller.service = 4711;
+	t = far_ask(&f, HTTP_GET, "GET", "/a", NULL, NULL);
+	UNTIL(t->ended && !serve.http);
+	far_end(&f);
+}
+
 /* A policy refuses who asks: others of this node, who may, are not to avoid the endpoint for it. */
 static void test_refused(void **state)
 {
@@ -594,6 +617,7 @@ int main(void)
 		SITE_TEST(test_another),
 		SITE_TEST(test_nobody),
 		SITE_TEST(test_no_socket),
+		SITE_TEST(test_service_gone),
 		SITE_TEST(test_refused),
 		SITE_TEST(test_files_of_one_client),
 		SITE_TEST(test_stale),

@@ -93,6 +93,8 @@ static bool go(struct exchange *x, const struct route_question *q, struct filter
 	struct route_found found;
 
 	if (!s) {
+		/* Of the same Service made anew, a new connection hears; this one never would. */
+		x->down->connection->ops->drain(x->down->connection);
 		exchange_fail(x, ABI_NO_SERVICE_PORT, NULL);
 		return false;
 	}
