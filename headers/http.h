@@ -183,6 +183,11 @@ struct http_exchange {
 	/* Of a failure, client: the server has certainly not acted on it (REFUSED_STREAM, GOAWAY, nothing sent). */
 	bool unprocessed;
 	bool head_sent, head_came; /* of the final head */
+	/*
+	 * Server, set before the final answer(): the owner reads no more of the request. HTTP/1 says with the answer
+	 * if the connection ends for that.
+	 */
+	bool unread;
 };
 
 struct http_exchange_ops {

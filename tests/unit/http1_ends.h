@@ -53,6 +53,7 @@ struct ends {
 	uint64_t random;
 	uint64_t sum;	  /* of all bodies and their ends, whatever the pieces */
 	bool finish_late; /* ENDS_HELLO: the test finishes */
+	bool unread;	  /* ENDS_HELLO: the answer is all that the owner has to say */
 };
 
 static struct ends *ends_now; /* events of a connection have only one */
@@ -218,6 +219,7 @@ static void ends_request(struct http_connection *c, struct http_exchange *x, con
 	s->requests++;
 	ends_note_head(s, h);
 	ends_take(s, x);
+	x->unread = s->unread;
 	if (s->mode == ENDS_HOLD)
 		return;
 	if (s->mode == ENDS_ECHO) {

@@ -122,6 +122,46 @@ static void test_own_answers(void **state)
 	assert_true(accept4(listening, NULL, NULL, SOCK_CLOEXEC) < 0);
 }
 
+/* An answer of weft's own to a body that is not all there, or is none: it is said that nothing can follow. */
+static void test_own_answers_to_bodies(void **state)
+{
+#define CHUNKED "POST /other HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+	static const struct {
+		const char *request, *more;
+		bool ends, fin;
+	} rows[] = {
+		{POST("/other", "3") "ab", "c", false, false},
+		{POST("/other", "100000") "ab", "", true, false},
+		{CHUNKED "2\r\nab\r\n0\r\n\r\n", "", false, false},
+		{CHUNKED "2\r\nab\r\n", "0\r\n\r\n", true, false},
+		{CHUNKED "2\r\nab\r\n0\r\nX", ": y\r\n\r\n", false, false},
+		{CHUNKED "what\r\n", "", true, false},
+		{CHUNKED "2\r\nab\r\n", "", true, true},
+		{POST("/other", "3") "ab", "", true, true},
+	};
+
+	for (size_t i = 0; i < array_size(rows); i++) {
+		struct raw c = client();
+
+		raw_say(&c, rows[i].request);
+		if (rows[i].fin)
+			shutdown(c.fd, SHUT_WR);
+		if (!rows[i].ends) {
+			HEARS(&c, "HTTP/1.1 404 ");
+			raw_say(&c, rows[i].more);
+			raw_say(&c, GET("/none"));
+			HEARS(&c, "HTTP/1.1 503 ");
+			assert_null(strstr(c.text, "onnection: close"));
+		} else {
+			raw_say(&c, rows[i].more);
+			UNTIL(raw_over(&c));
+			if (!rows[i].fin)
+				assert_non_null(strstr(c.text, "onnection: close\r\n"));
+		}
+		over(&c);
+	}
+}
+
 /* The line has what the client has: a status of its own is in no answer to gRPC. */
 static void test_log_of_grpc(void **state)
 {
@@ -612,6 +652,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SITE_TEST(test_routed),
 		SITE_TEST(test_own_answers),
+		SITE_TEST(test_own_answers_to_bodies),
 		SITE_TEST(test_log_of_grpc),
 		SITE_TEST(test_judged),
 		SITE_TEST(test_another),

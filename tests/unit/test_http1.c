@@ -408,6 +408,47 @@ static void unread_bodies(void **state)
 	}
 }
 
+/* And says so before: who hears of no end would send the next request, which nobody reads. */
+static void unread_bodies_are_announced(void **state)
+{
+#define CHUNKED "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+#define LENGTH(n) "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " n "\r\n\r\n"
+	static const struct {
+		const char *request, *rest;
+		bool ends, waits; /* for the rest, before it ends */
+	} rows[] = {
+		{LENGTH("5") "12345", "", false},
+		{LENGTH("5") "12", "345", false},
+		{LENGTH("65536"), NULL, false},
+		{LENGTH("65537"), NULL, true},
+		{LENGTH("200000") "12345", NULL, true},
+		{CHUNKED "5\r\n12345\r\n0\r\n\r\n", "", false},
+		{CHUNKED "5\r\n12345\r\n0\r\nX: y\r\n", "\r\n", false},
+		{CHUNKED "5\r\n12345\r\n", "0\r\n\r\n", true}, /* of which there may be any number */
+		{CHUNKED, NULL, true, true},
+	};
+
+	for (unsigned i = 0; i < array_size(rows); i++) {
+		ends_start(&s, true, ENDS_HELLO, NULL);
+		s.lazy = s.unread = true;
+		ends_say(&s, rows[i].request);
+		ends_close(&s, NULL);
+		ends_turns(&s);
+		assert_non_null(strstr(s.heard, "hello"));
+		assert_int_equal(!!strstr(s.heard, "onnection: close\r\n"), rows[i].ends);
+		if (rows[i].rest)
+			ends_say(&s, rows[i].rest);
+		assert_false(s.peer_reset);
+		assert_int_equal(s.over, rows[i].ends && !rows[i].waits);
+		if (!rows[i].ends && rows[i].rest) {
+			s.lazy = false;
+			ends_say(&s, REQUEST);
+			assert_int_equal(s.requests, 2);
+		}
+		ends_end(&s);
+	}
+}
+
 /* Trailers that come in parts, or never, while their owner reads when he likes: nobody waits for an event. */
 static void trailers_in_parts(void **state)
 {
@@ -629,6 +670,7 @@ int main(void)
 		cmocka_unit_test(server_tunnels),
 		cmocka_unit_test(client_tunnels),
 		cmocka_unit_test(unread_bodies),
+		cmocka_unit_test(unread_bodies_are_announced),
 		cmocka_unit_test(trailers_in_parts),
 		cmocka_unit_test(deadlines),
 		cmocka_unit_test(idle_clients),

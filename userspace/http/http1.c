@@ -83,9 +83,9 @@ static void close_message(struct stream *s, const char *why)
 		http1_end(h, why ? why : "http1: the answer was cut", true);
 	else if (!h->c.server || tunnel)
 		http1_end(h, why ? why : "http1: the exchange was left", true);
-	else if (!h->keep)
+	else if (!h->keep && !m->x.unread)
 		h->closing = true;
-	else
+	else /* who hears that it ends, and what of the rest, is not to hear it by a reset */
 		http1_deadline(h, h->head_ns);
 }
 
@@ -109,8 +109,27 @@ static const struct stream_ops body_ops = {
 	.close = close_message,
 	.kept = message_kept,
 };
+/* Of a body that nobody wants: is it all there, or at least known to be no more than is read over? */
+static bool small_rest(struct http1_message *m)
+{
+	m->read_most = m->x.s.read_bytes + HTTP1_DRAIN;
+	if (m->h->tells && m->reading > READ_ASKED && !http1_read_over(m))
+		return false;
+	return m->reading == READ_ENDED || m->reading == READ_TRAILERS || m->reading <= READ_ASKED ||
+	       (m->reading == READ_LENGTH && m->read_left <= HTTP1_DRAIN);
+}
+
+static void answer(struct http_exchange *x, const struct http_head *head)
+{
+	struct http1_message *m = http1_of(x);
+
+	if (x->unread)
+		m->h->keep &= small_rest(m);
+	http1_answer(x, head);
+}
+
 static const struct http_exchange_ops exchange_ops = {
-	.answer = http1_answer,
+	.answer = answer,
 	.trailers = http1_trailers,
 };
 
@@ -163,8 +182,8 @@ static void read_more(struct http1 *h)
 	if (h->over || !m || m->failed)
 		return;
 	if (m->left) {
-		if (m->writing == FRAME_DONE)
-			http1_read_over(m);
+		if (m->writing == FRAME_DONE && !http1_read_over(m))
+			h->closing = true;
 	} else if (m->want_read && has_body(m) && m->x.s.ready) {
 		m->want_read = false;
 		m->x.s.ready(&m->x.s, STREAM_READABLE);

@@ -208,6 +208,7 @@ struct http1 {
 	const char *refused_why;
 	uint16_t refused; /* the owner hears of it when we settle */
 	bool keep;	  /* another exchange may follow */
+	bool tells;	  /* the owner, of a request: what has come of it can be read */
 	bool armed;	  /* `below` will tell when there is something to read */
 	bool readable;	  /* there may be something */
 	bool blocked;	  /* `below` is full */
@@ -248,7 +249,8 @@ void http1_consume(struct stream *s, size_t len);
 /* The next head, if one is awaited. `make` gives a server's exchange. */
 void http1_read_head(struct http1 *h, struct http1_message *(*make)(struct http1 *h));
 void http1_read_trailers(struct http1_message *m);
-void http1_read_over(struct http1_message *m); /* the owner has left: what remains of the body */
+/* What remains of a body whose owner has left; false: it is more than another request is worth. */
+bool http1_read_over(struct http1_message *m) must_check;
 void http1_look_ahead(struct http1 *h);	       /* nothing is awaited: is the peer still there? */
 void http1_look_before(struct http1 *h);       /* client, nothing of the request has left: the same */
 

@@ -225,7 +225,9 @@ static void got_request(struct http1 *h, struct http1_head *head, struct http1_m
 	m->asked_upgrade = head->h.upgrade.len;
 	m->expect = head->h.expect;
 	begin_body(m, head);
+	h->tells = true;
 	h->c.events->request(&h->c, &m->x, &head->h);
+	h->tells = false;
 }
 
 /* An answer that agrees to a tunnel opens it both ways; another one ends what was asked for it. */
@@ -524,7 +526,7 @@ void http1_consume(struct stream *s, size_t len)
 	}
 }
 
-void http1_read_over(struct http1_message *m)
+bool http1_read_over(struct http1_message *m)
 {
 	struct stream_bytes run[STREAM_RUNS];
 	struct http1 *h = m->h;
@@ -534,17 +536,16 @@ void http1_read_over(struct http1_message *m)
 		unsigned i, n;
 		size_t all = 0;
 
-		if (*had >= m->read_most || (m->reading == READ_LENGTH && m->read_left > m->read_most - *had)) {
-			h->closing = true; /* more than another request is worth */
-			return;
-		}
+		if (*had >= m->read_most || (m->reading == READ_LENGTH && m->read_left > m->read_most - *had))
+			return false;
 		n = http1_peek(&m->x.s, run, (size_t)(m->read_most - *had));
 		for (i = 0; i < n; i++)
 			all += run[i].len;
 		if (!n)
-			return;
+			break;
 		http1_consume(&m->x.s, all);
 	}
+	return true;
 }
 
 void http1_look_ahead(struct http1 *h)

@@ -196,6 +196,7 @@ void exchange_reply(struct exchange *x, const struct reply *r, enum abi_reason r
 	x->failed_why = why;
 	if (x->changes)
 		filter_answer(&x->arena, x->changes, r->head);
+	x->down->unread = true;
 	http_answer(x->down, r->head);
 	exchange_reply_more(x);
 }

@@ -112,6 +112,7 @@ static void judged_fail(struct judged *j, const struct http_head *request, enum 
 	r = reply_make(&j->arena, request, 0, reason, why, clock_wall());
 	j->replies = true;
 	j->reply = r.body;
+	j->side[RELAY_CLIENT]->unread = true;
 	http_answer(j->side[RELAY_CLIENT], r.head);
 	reply_more(j);
 }
