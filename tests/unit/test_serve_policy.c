@@ -104,6 +104,35 @@ static void test_bytes_ask_for_http(void **state)
 	over();
 }
 
+/* The server is being dialled: a policy that asks for HTTP refuses nobody, each request is asked once it stands. */
+static void test_while_it_is_dialled(void **state)
+{
+	const struct dial_plan plan = {.kind = DIAL_APP,
+				       .client = scene_addr("10.1.0.1"),
+				       .client_port = 4711,
+				       .server = scene_addr("10.1.0.2"),
+				       .server_port = PORT};
+	const struct abi_tuple t = {.src = plan.client, .src_port = 4711};
+	uint64_t before = site.reasons[ABI_POLICY_CHANGED];
+	struct relay *r;
+	int fd[2];
+
+	pair(fd);
+	r = relay_captured(&site, 1001, &t, sock_stream(thread, fd[0]), &plan);
+	r->to = 1002;
+	for (unsigned i = 0; i < 3; i++) {
+		policy("ALLOW", i % 2 ? "{to: [{operation: {paths: [/b]}}]}" : "{to: [{operation: {paths: [/a]}}]}");
+		relay_judge(r);
+		assert_true(r->state == RELAY_DIALS && r->guarded);
+	}
+	policy("DENY", "{to: [{operation: {ports: ['8080']}}]}");
+	relay_judge(r);
+	assert_int_equal(site.reasons[ABI_POLICY_CHANGED], before + 1);
+	close(fd[1]);
+	UNTIL(!site.relay_count);
+	rest();
+}
+
 /* The client's pod is another one now, for whom that policy is not. */
 static void other_account(const char *account)
 {
@@ -168,6 +197,7 @@ int main(void)
 		SITE_TEST(test_allowed),
 		SITE_TEST(test_bytes_denied),
 		SITE_TEST(test_request_denied),
+		SITE_TEST(test_while_it_is_dialled),
 		SITE_TEST(test_bytes_ask_for_http),
 		SITE_TEST(test_another_identity),
 	};

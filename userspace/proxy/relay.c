@@ -297,6 +297,7 @@ void relay_judge(struct relay *r)
 	const struct view_pod *to, *from = r->kind == RELAY_LOCAL ? view_pod(r->site->view, r->netns) : NULL;
 	const struct view_peer *peer;
 	const char *who = NULL;
+	enum abi_reason reason;
 
 	if (!r->to)
 		return;
@@ -318,7 +319,10 @@ void relay_judge(struct relay *r)
 		if (peer && peer->kind == ABI_KIND_NODE)
 			return;
 	}
-	if (view_allows(to, who, &r->client, r->server_port))
+	reason = view_allows(to, who, &r->client, r->server_port);
+	if (reason == ABI_NEEDS_WORKER && r->state == RELAY_DIALS)
+		r->guarded = true; /* no byte has passed: each request is asked */
+	else if (reason)
 		relay_close(r, ABI_POLICY_CHANGED, NULL);
 }
 
