@@ -253,6 +253,8 @@ static void refused(void **state)
 		 F0 ".requestMirror.fraction.numerator | must not be more than the denominator 4"},
 		{FILTER("type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: x}}"),
 		 F0 ".urlRewrite.path.replaceFullPath | must be a path that starts with"},
+		{FILTER("type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: '/a b'}}"),
+		 F0 ".urlRewrite.path.replaceFullPath | must be a path that starts with \"/\", as it stands"},
 		{FILTER("type: URLRewrite, urlRewrite: {hostname: \"*.a\"}"), F0
 		".urlRewrite.hostname | \"*.a\" is not"},
 		{R "matches: [{path: {type: Exact, value: /a}}]\n    filters: [{type: URLRewrite, urlRewrite: {path: "

@@ -220,7 +220,8 @@ static void decode_path_change(const struct field *f, struct route_filter *r)
 	if (!s)
 		field_error(used, "is missing");
 	else if (!is_path(s) || (*s != '/' && (*s || r->url.change == PATH_FULL)))
-		field_error(used, "must be a path that starts with \"/\", of at most %d characters", MAX_PATH);
+		field_error(used, "must be a path that starts with \"/\", as it stands in a URL (%%20), of at most %d "
+			    "characters", MAX_PATH);
 	else
 		r->url.path = text(s);
 }
