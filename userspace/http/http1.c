@@ -109,6 +109,7 @@ static const struct stream_ops body_ops = {
 	.close = close_message,
 	.kept = message_kept,
 };
+
 /* Of a body that nobody wants: is it all there, or at least known to be no more than is read over? */
 static bool small_rest(struct http1_message *m)
 {
