@@ -98,6 +98,8 @@ static void split_lists(void **state)
 		{false, "kind: List\nitems:\n- a\nitems:\n- b\n", ""},
 		{false, "kind: List\nx: [\nitems:\n- a\n", ""},
 		{false, "kind: List\nitems:\n", ""},
+		{false, "kind: List\nitems:\n- \n|\n", ""}, /* libyaml takes it for the text of the item */
+		{false, "kind: List\nitems:\n- a\n!!str\n", ""},
 		{true, "{\"kind\":\"List\",\"items\":[{\"a\":\"]}\"}, {}\n]}", "24+10 36+2"},
 		{true, "{\"items\":[{}],\"x\":[1,{\"items\":2}],\"kind\":\"List\"}", "10+2"},
 		{true, "{\"x\":-1.5e3 ,\"y\":\"items\",\"items\":[{}],\"kind\":\"List\"}", "34+2"},

@@ -312,7 +312,8 @@ static bool is_list(const char *bytes, const char *end, const struct parts *p, b
 	if (!doc_parse(&a, frame.data, frame.len, json, 1, &d, &error)) {
 		const struct doc *kind = doc_get(d, "kind"), *items = doc_get(d, "items");
 
-		list = kind && kind->kind == DOC_STRING && !strcmp(kind->text, "List") && items && !items->child;
+		list = kind && kind->kind == DOC_STRING && !strcmp(kind->text, "List") && items && !items->child &&
+		       items->kind == (json ? DOC_LIST : DOC_NULL); /* what follows is no part of the last item */
 	}
 	text_free(&frame);
 	arena_free(&a);
