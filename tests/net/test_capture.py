@@ -321,7 +321,8 @@ def test_who_resets_at_once(lab):
             with connected(lab, "client", (lab.ip("far"), PORT)) as s:
                 s.sendall(said)
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    labrun.wait_for(lambda: counted(lab, "own_port", "reset") == (own, broken + 2), 5, "two that were reset")
+    labrun.wait_for(lambda: counted(lab, "own_port", "reset")[1] >= broken + 2, 5, "two that were reset")
+    assert counted(lab, "own_port", "reset")[0] == own
 
 
 # ------------------------------------------------------------------ what is refused

@@ -635,20 +635,28 @@ static void heads_of_servers_too_large(void **state)
 	by_hand_leave();
 }
 
-/* They move no byte, but we have asked. */
+/* They move no byte, but we have asked: alone, with trailers, and before the upload is all there. */
 static void answers_are_no_flood(void **state)
 {
-	static const uint8_t no_content = 0x89;
+	static const uint8_t ok = 0x88, no_content = 0x89, no_error[4];
 
 	by_hand_server(NULL);
-	for (uint32_t i = 0; i < 3000; i++) {
-		struct talk *t = ask("/", true);
+	for (uint32_t i = 0; i < 6000; i++) {
+		struct talk *t = ask("/", i % 3 != 2);
+		uint32_t id = 2 * i + 1;
 
 		assert_non_null(t);
 		turns();
-		raw_frame(&r, F_HEADERS, END_HEADERS | END_STREAM, 2 * i + 1, &no_content, 1);
+		if (i % 3 == 1) {
+			raw_frame(&r, F_HEADERS, END_HEADERS, id, &ok, 1);
+			say(id, END_STREAM, "grpc-status: 5\n");
+		} else {
+			raw_frame(&r, F_HEADERS, END_HEADERS | END_STREAM, id, &no_content, 1);
+		}
+		if (i % 3 == 2)
+			raw_frame(&r, F_RST_STREAM, 0, id, no_error, 4);
 		turns();
-		assert_int_equal(t->status, 204);
+		assert_int_equal(t->status, i % 3 == 1 ? 200 : 204);
 		talk_close(t, NULL);
 	}
 	assert_int_equal(m.client.closed + m.client.draining, 0);

@@ -125,6 +125,9 @@ static void test_while_it_is_dialled(void **state)
 		relay_judge(r);
 		assert_true(r->state == RELAY_DIALS && r->guarded);
 	}
+	policy("ALLOW", "{to: [{operation: {ports: ['8080']}}]}");
+	relay_judge(r);
+	assert_true(r->state == RELAY_DIALS && !r->guarded); /* nothing is to be asked any more */
 	policy("DENY", "{to: [{operation: {ports: ['8080']}}]}");
 	relay_judge(r);
 	assert_int_equal(site.reasons[ABI_POLICY_CHANGED], before + 1);

@@ -214,7 +214,7 @@ static void on_answer(struct message *m, struct http2_head *in)
 	} else {
 		m->tunnel = in->h.body == HTTP_TUNNEL;
 		m->final = m->tunnel || in->h.status >= 200;
-		x->h->glitches -= m->final; /* we have asked */
+		x->h->glitches -= m->final ? HTTP2_ANSWERED : 0; /* we have asked */
 		add_news(m, in);
 	}
 }

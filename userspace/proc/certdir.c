@@ -68,9 +68,12 @@ int certdir_open(struct certdir *d, const char *path, bool ours, bool follow)
 {
 	struct stat st;
 	bool there;
+	size_t len;
 
 	*d = (struct certdir){.ours = ours, .follow = follow};
 	text_copy(d->path, sizeof(d->path), path);
+	for (len = strlen(d->path); len > 1 && d->path[len - 1] == '/'; len--)
+		d->path[len - 1] = '\0'; /* behind a slash a link is followed whatever is asked for */
 	there = !fstatat(AT_FDCWD, d->path, &st, follow ? 0 : AT_SYMLINK_NOFOLLOW);
 	if (there ? !S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode) : errno == ENOTDIR) {
 		log_error("certificate folder %s is a file, or lies below one: give %s a folder", d->path, option(d));

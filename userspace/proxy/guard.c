@@ -408,7 +408,7 @@ static void serve(struct guard *g, bool http2)
 		drain(g, SITE_LAST_NS);
 }
 
-/* No HTTP: one answer for all of it. It goes on as a relay, if it does. */
+/* No HTTP: one answer for all of it. What need not be asked is not guarded, so it does not go on. */
 static void opaque(struct guard *g)
 {
 	const struct view_pod *to = view_pod(g->site->view, g->plan.to);

@@ -320,8 +320,8 @@ void relay_judge(struct relay *r)
 			return;
 	}
 	reason = view_allows(to, who, &r->client, r->server_port);
-	if (reason == ABI_NEEDS_WORKER && r->state == RELAY_DIALS)
-		r->guarded = true; /* no byte has passed: each request is asked */
+	if (r->state == RELAY_DIALS && (!reason || reason == ABI_NEEDS_WORKER))
+		r->guarded = reason; /* no byte has passed: each request is asked, or none any more */
 	else if (reason)
 		relay_close(r, ABI_POLICY_CHANGED, NULL);
 }
