@@ -38,8 +38,8 @@ struct netns_own {
 /*
  * Listeners on all addresses, IPv6 and IPv4 in one socket where the kernel has IPv6: one of each port for every thread,
  * those of a port in one SO_REUSEPORT group. Only those of ABI_PORT_INBOUND are marked: a child of a marked one costs
- * 1 to 2 us more, and the others are told by their port. `ret` holds threads * WIRE_LISTENERS, those of thread 0 first. 0 or
- * -errno, then *ret_port is the port that failed and nothing is open.
+ * 1 to 2 us more, and the others are told by their port. `ret` holds threads * WIRE_LISTENERS, those of thread 0
+ * first. 0 or -errno, then *ret_port is the port that failed and nothing is open.
  */
 int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret, uint16_t *ret_port) must_check;
 
