@@ -60,9 +60,9 @@ static bool from_slices(const struct lab *l, const struct object *svc, const str
 }
 
 /* What the object says of a pod, or NULL: what it was enrolled with. */
-static const struct pairs *counts(const struct lab *l, unsigned slot, const struct object *o, const struct pairs *said)
+static const struct pairs *counts(const struct lab *l, unsigned slot, const struct pairs *said)
 {
-	return o && (said->count || !l->pod[slot].in) ? said : NULL;
+	return said && (said->count || !l->pod[slot].in) ? said : NULL;
 }
 
 static bool has_label(const struct pairs *object_labels, const char *text, const struct pair *want)
@@ -121,7 +121,7 @@ static void from_pods(const struct lab *l, const struct object *svc, const struc
 		bool fits = (o || l->pod[slot].in) && !ended && !strcmp(svc->namespace, lab_space(slot % 3));
 
 		for (unsigned i = 0; i < svc->service.selector.count; i++)
-			fits = fits && has_label(counts(l, slot, o, o ? &o->labels : NULL), l->pod[slot].labels,
+			fits = fits && has_label(counts(l, slot, o ? &o->labels : NULL), l->pod[slot].labels,
 						 &svc->service.selector.item[i]);
 		if (port->target_name)
 			number = o && o->pod.ports ? o->pod.port->port : 0;
@@ -199,7 +199,7 @@ static bool says(const struct lab *l, unsigned slot, const char *key, const char
 	char both[128];
 	size_t len;
 
-	if (counts(l, slot, o, o ? &o->annotations : NULL)) {
+	if (counts(l, slot, o ? &o->annotations : NULL)) {
 		yes = pair_is(&o->annotations, key, value, &said);
 	} else {
 		snprintf(both, sizeof(both), "%s=", key);

@@ -278,6 +278,20 @@ static void answered_later(void **state)
 	scene_end(&s);
 }
 
+/* Of a connection that drains: what stands on it goes on to its end, and then it is over, in order. */
+static void stands_and_ends(void)
+{
+	s.client.app[0].send = s.server.app[0].send = 100000;
+	s.client.app[0].finish = s.server.app[0].finish = true;
+	app_send(&s.client.app[0]);
+	app_send(&s.server.app[0]);
+	assert_true(scene_until(&s, all_done));
+	assert_true(scene_until(&s, both_closed));
+	assert_null(s.client.why);
+	assert_null(s.server.why);
+	scene_end(&s);
+}
+
 /* A program that connects and resets, again and again: the server's limit for that is not met by what stands. */
 static void taken_back_again_and_again(void **state)
 {
@@ -299,15 +313,7 @@ static void taken_back_again_and_again(void **state)
 	assert_true(begun > 200);
 	assert_int_equal(s.client.draining, 1);
 	assert_int_equal(s.client.closed + s.server.closed, 0);
-	s.client.app[0].send = s.server.app[0].send = 100000;
-	s.client.app[0].finish = s.server.app[0].finish = true;
-	app_send(&s.client.app[0]);
-	app_send(&s.server.app[0]);
-	assert_true(scene_until(&s, all_done));
-	assert_true(scene_until(&s, both_closed));
-	assert_null(s.client.why);
-	assert_null(s.server.why);
-	scene_end(&s);
+	stands_and_ends();
 }
 
 /* What a peer answers to us is no flood of his, whatever it is. */
@@ -468,15 +474,7 @@ static void drains(void **state)
 	assert_int_equal(s.client.app[0].drained, 1); /* who has a stream hears of it, if he did not begin it */
 	assert_true(s.client.app[0].s->draining);
 	assert_int_equal(s.server.app[0].drained, 0);
-	s.client.app[0].send = s.server.app[0].send = 100000; /* what stands goes on */
-	s.client.app[0].finish = s.server.app[0].finish = true;
-	app_send(&s.client.app[0]);
-	app_send(&s.server.app[0]);
-	assert_true(scene_until(&s, all_done));
-	assert_true(scene_until(&s, both_closed));
-	assert_null(s.client.why);
-	assert_null(s.server.why);
-	scene_end(&s);
+	stands_and_ends();
 
 	scene_start(&s, 1 << 20, 0, NULL, NULL);
 	scene_connect(&s, 1);

@@ -394,7 +394,6 @@ void view_services_take(struct view_services *v, const struct world *w)
 		struct service *s = container_of(l, struct service, of_group);
 
 		list_del(l);
-		list_init(l);
 		group_put(v, s->group, s, NULL);
 	}
 	rcu_read_unlock();

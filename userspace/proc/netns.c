@@ -221,7 +221,7 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 	static const struct abi_addr any;
 	unsigned count = threads * WIRE_LISTENERS, i;
 	int err = enter_as_owner(fd);
-	uint16_t port;
+	uint16_t port = 0;
 
 	*ret_port = 0;
 	if (err)
@@ -236,7 +236,7 @@ int netns_listen(int fd, unsigned threads, const struct netns_own *own, int *ret
 	if (i == count)
 		return 0;
 	err = ret[i];
-	*ret_port = netns_ports[i % WIRE_LISTENERS];
+	*ret_port = port;
 	while (i--)
 		close(ret[i]);
 	return err;
